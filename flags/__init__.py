@@ -1,0 +1,1 @@
+"""The command line: every flag, the recipes, and how they become a Config."""

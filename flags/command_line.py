@@ -1,0 +1,173 @@
+"""From argv to a Config: what lies beneath the flags that a person typed.
+
+Three things may lie beneath: the recipe of the embedded data set, if no data set is named; the
+flags of the run itself, in evaluation; the architecture stored with --checkpoint or --model_dir.
+What a person typed always wins, and where it contradicts a stored architecture, the run refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import textwrap
+
+from absl import flags
+
+from flags import definitions
+from simclr_tf import config as config_lib
+from simclr_tf import errors
+
+RECIPES = pathlib.Path(__file__).parent / "recipes"
+DEFAULT_RECIPE = RECIPES / "digits.flags"
+FLAGS = flags.FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What the command line asks for.
+
+    Attributes:
+        config: the run.
+        typed: names of the flags that the person gave, on the line or in a flagfile.
+        notes: sentences to print first, about what lies beneath.
+    """
+
+    config: config_lib.Config
+    typed: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Parses a command line.
+
+    Args:
+        argv: as in sys.argv, the program's name first.
+
+    Raises:
+        UserError: for a flag that does not exist or a value that it cannot have.
+    """
+    _parse_over((), argv)
+    typed = frozenset(name for name in _our_names() if FLAGS[name].present)
+    notes: list[str] = []
+    beneath: list[str] = []
+    run_flags = _flags_of_run() if FLAGS.mode == "eval" else None
+    if run_flags is not None:
+        beneath = [f"--flagfile={run_flags}"]
+    elif "dataset" not in typed:
+        beneath = [f"--flagfile={DEFAULT_RECIPE}"]
+        notes.append(
+            "No --dataset: using the embedded handwritten digits, with the recipe "
+            f"{DEFAULT_RECIPE.relative_to(RECIPES.parent.parent)} beneath your flags."
+        )
+    if beneath:
+        _parse_over(beneath, argv)
+    beneath += _stored_architecture(typed, notes)
+    _parse_over(beneath, argv)
+    return Command(definitions.to_config(), typed, tuple(notes))
+
+
+def _our_names() -> list[str]:
+    return [name for names in definitions.SECTIONS.values() for name in names]
+
+
+def _parse_over(beneath: Sequence[str], argv: Sequence[str]) -> None:
+    """Parses argv over other arguments; the later of two values wins."""
+    FLAGS.unparse_flags()
+    for name in _our_names():
+        FLAGS[name].unparse()
+    try:
+        rest = FLAGS([argv[0], *beneath, *argv[1:]])
+    except flags.Error as error:
+        raise errors.UserError(f"{error} (--help lists the flags)") from error
+    if len(rest) > 1:
+        raise errors.UserError(
+            f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
+        )
+
+
+def _flags_of_run() -> pathlib.Path | None:
+    from simclr_tf import run_directory  # Imports TensorFlow: not before it is needed.
+
+    if FLAGS.model_dir is None:
+        return None
+    path = pathlib.Path(FLAGS.model_dir) / run_directory.FLAGS
+    return path if path.exists() else None
+
+
+def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
+    """Returns the flags of the architecture stored with the run, except those typed."""
+    from simclr_tf import run_directory
+    from simclr_tf.models import simclr
+    from simclr_tf.training import checkpoints
+
+    stored, origin = None, FLAGS.model_dir
+    if FLAGS.model_dir is not None:
+        stored = run_directory.read_architecture(FLAGS.model_dir)
+    if stored is None and FLAGS.checkpoint is not None:
+        origin = checkpoints.locate(FLAGS.checkpoint)[0]
+        stored = run_directory.read_architecture(origin)
+    if stored is None:
+        return []
+    values = {
+        name: getattr(stored, name)
+        for name in simclr.ARCHITECTURE_FLAGS
+        # The stage that a classifier reads belongs to a run, not to the encoder it starts from.
+        if name not in typed and not (name == "ft_proj_selector" and origin != FLAGS.model_dir)
+    }
+    changed = [name for name, value in values.items() if FLAGS[name].value != value]
+    if changed:
+        told = ", ".join(f"{name} {values[name]}" for name in changed)
+        notes.append(f"From {origin}: {told}.")
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def flagfile_of(config: config_lib.Config) -> str:
+    """Returns a flagfile that describes a run in full."""
+    lines = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            lines.append(f"--{'' if value else 'no'}{field.name}")
+        else:
+            lines.append(f"--{field.name}={value}")
+    return "\n".join(lines) + "\n"
+
+
+def usage() -> str:
+    """Returns the text of --help: examples, then every flag by section."""
+    blocks = [
+        "Learns representations of images without labels (SimCLR), in TensorFlow 2.",
+        textwrap.dedent(
+            """\
+            Examples:
+              python run.py --mode=train_then_eval
+                  pretrains on the embedded digits and says how good it is; minutes on a CPU
+              python run.py --mode=train_then_eval --dataset=image_folder --data_dir=PATH \\
+                  --image_size=96 --resnet_depth=18 --train_batch_size=128 --model_dir=runs/mine
+                  the same on your own images
+              python run.py --flagfile=flags/recipes/cifar10_resnet18.flags --model_dir=runs/cifar
+                  a recipe; flags after it override it
+              python run.py --mode=finetune --checkpoint=runs/mine --model_dir=runs/tuned \\
+                  --dataset=image_folder --data_dir=PATH
+                  fine-tunes on labels
+              python run.py --mode=eval --model_dir=runs/mine
+                  evaluates the last checkpoint"""
+        ),
+    ]
+    for title, names in definitions.SECTIONS.items():
+        blocks.append("\n".join([f"{title}:", *(_describe(name) for name in names)]))
+    return "\n\n".join(blocks)
+
+
+def _describe(name: str) -> str:
+    flag = FLAGS[name]
+    default = "none" if flag.default is None else str(flag.default).lower()
+    if not isinstance(flag.default, bool):
+        default = str(flag.default) if flag.default is not None else "none"
+    body = textwrap.fill(
+        f"{flag.help} (default: {default})", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
+    )
+    return f"  --{name}\n{body}"

@@ -1,0 +1,167 @@
+"""Every flag of run.py, by section, with the defaults of `simclr_tf.config.Config`.
+
+A help says what the flag does, in which unit, and what is known of its values. Names and
+meanings are google-research/simclr's wherever it has the flag. Only run.py and this package read
+flags; simclr_tf/ is given a frozen Config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import dataclasses
+
+from absl import flags
+
+from simclr_tf import config
+
+FLAGS = flags.FLAGS
+
+# Section title -> names of its flags, in the order of definition; `--help` prints it.
+SECTIONS: dict[str, list[str]] = {}
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(config.Config)}
+# Short forms of --mode: what they mean for --mode and --train_mode.
+SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train", "finetune")}
+
+
+def _section(title: str, **helps: str) -> None:
+    """Defines a flag per argument, of the type that its default in Config has."""
+    SECTIONS[title] = list(helps)
+    for name, told in helps.items():
+        default = _DEFAULTS[name]
+        if isinstance(default, bool):
+            flags.DEFINE_bool(name, default, told)
+        elif isinstance(default, int) and name != "warmup_epochs":
+            flags.DEFINE_integer(name, default, told)
+        elif isinstance(default, (int, float)):
+            flags.DEFINE_float(name, default, told)
+        else:
+            flags.DEFINE_string(name, default, told)
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    return " | ".join(choices)
+
+
+_section(
+    "What to do",
+    mode=f"{_one_of((*config.MODES, *SHORT_MODES))}. train_then_eval ends in a number and a "
+    "SavedModel. eval reads everything else from --model_dir. pretrain and finetune are short for "
+    "train with that --train_mode.",
+    train_mode=f"{_one_of(config.TRAIN_MODES)}. pretrain learns without labels (NT-Xent); "
+    "finetune learns labels, from --checkpoint or from scratch.",
+    model_dir="Folder of the run: checkpoints, metrics, result.json, saved_model/. Running the "
+    "same command again resumes from the last checkpoint in it.",
+    checkpoint="Where fine-tuning starts: the --model_dir of a pretraining, or one checkpoint in "
+    "it. Depth, width and image size are read from there.",
+    seed="Order of the data, augmentation and initial weights are functions of it.",
+)
+_section(
+    "Data",
+    dataset="A name of tensorflow-datasets, image_folder (with --data_dir=PATH), or digits, which "
+    "comes with this program.",
+    data_dir="Where tensorflow-datasets keeps its data; for image_folder the folder itself: "
+    "split/class/*.jpg, class/*.jpg, or just images. JPEG, PNG, BMP or GIF.",
+    train_split="Split to train on, in tensorflow-datasets syntax, such as train[:10%].",
+    eval_split="Split to evaluate on. Left out, it is validation or test, whichever there is.",
+    image_size="Side in pixels of the images that the encoder sees. Up to 32 they get a stem that "
+    "keeps their resolution, and no centre crop in evaluation.",
+    cache_dataset="Keeps the encoded images in memory after the first epoch.",
+)
+_section(
+    "Views",
+    use_crop="Random crop and resize. Off, images are only resized.",
+    crop_area_min="Smallest crop, as a share of the image's area. The paper: 0.08.",
+    use_flip="Horizontal flip of every second view.",
+    use_color_jitter="Brightness, contrast, saturation and hue, in random order, with probability "
+    "0.8.",
+    use_color_drop="Grey with probability 0.2.",
+    use_blur="Gaussian blur with probability 0.5. The paper blurs ImageNet and not CIFAR-10.",
+    color_jitter_strength="Strength of the colour jitter: 1.0 for ImageNet, 0.5 for CIFAR-10. 0 "
+    "switches jitter and grey off.",
+)
+_section(
+    "Network",
+    resnet_depth="18, 34, 50, 101, 152, 200, or of the small CIFAR family 20, 32, 44, 56, 110 "
+    "(also 8 and 14).",
+    width_multiplier="Multiplies the channels; the papers go up to 4.",
+    stem=f"{_one_of(config.STEM_CHOICES)}. small: 3x3 convolution, no max-pool. imagenet: 7x7 with "
+    "stride 2, max-pool. auto: small up to 32 px.",
+    sk_ratio="Selective kernels (SimCLRv2); only 0 for now.",
+    se_ratio="Squeeze-excitation; only 0 for now.",
+    proj_head_mode=f"{_one_of(config.PROJ_HEAD_MODES)}. The paper: nonlinear is 3 points better "
+    "than linear and over 10 better than none.",
+    proj_out_dim="Width of the projection. From 32 to 2048 the paper saw little difference.",
+    num_proj_layers="Layers of the nonlinear head: 2 in SimCLR, 3 in SimCLRv2.",
+    ft_proj_selector="Which stage of the projection head the classifier reads: 0 the encoder's "
+    "features, 1 the first layer (SimCLRv2 with few labels), -1 the last.",
+    global_bn="Takes batch-norm statistics over all replicas, which keeps views from recognising "
+    "each other by their replica's statistics.",
+    batch_norm_decay="What the moving averages of batch norm keep of themselves each step.",
+)
+_section(
+    "Objective",
+    temperature="Divides the similarities. The papers' best: 0.1 on ImageNet, 0.5 on CIFAR-10 in "
+    "long training.",
+    hidden_norm="Takes cosine similarities, by l2-normalising the projections.",
+    lineareval_while_pretraining="Trains a linear head along, on labels if there are any, behind a "
+    "stop_gradient: the encoder learns nothing from it.",
+)
+_section(
+    "Fine-tuning",
+    fine_tune_after_block="-1 trains everything; 0 freezes the stem, 1 to 3 up to that group, 4 "
+    "the whole encoder (linear evaluation by gradient descent). Frozen batch norms stay frozen.",
+    zero_init_logits_layer="Starts the classifier at zero.",
+)
+_section(
+    "Training",
+    train_batch_size="Images per step over all replicas, counted before two views are made of "
+    "each. A multiple of the number of replicas.",
+    train_epochs="Passes over the training split. The papers: 100 to 1000.",
+    train_steps="Steps of training; above 0 it overrides --train_epochs.",
+    optimizer=f"{_one_of(config.OPTIMIZERS)}. The papers pretrain with lars and evaluate with "
+    "momentum (Nesterov). lamb needs tensorflow-addons (Python up to 3.11).",
+    learning_rate="Base rate, scaled by the batch size as --learning_rate_scaling says.",
+    learning_rate_scaling="linear: rate * batch / 256. sqrt: rate * sqrt(batch), another unit: 0.3 "
+    "linear and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
+    warmup_epochs="Epochs of linear warm-up from 0. The rest is a cosine to 0.",
+    momentum="Of lars and momentum.",
+    weight_decay="L2 decay. SimCLR's paper: 1e-6; its published commands: 1e-4.",
+)
+_section(
+    "Checkpoints and logs",
+    checkpoint_epochs="Epochs between checkpoints.",
+    checkpoint_steps="Steps between checkpoints; above 0 it overrides --checkpoint_epochs.",
+    keep_checkpoint_max="How many checkpoints to keep.",
+    keep_hub_module_max="How many SavedModels to keep.",
+    train_summary_steps="Steps between records in metrics.jsonl and TensorBoard; 0: each epoch, "
+    "at most 100.",
+)
+_section(
+    "Evaluation",
+    eval_batch_size="Images per batch of evaluation. Every image counts once whatever it is.",
+    eval_steps="Batches to evaluate; 0 evaluates the whole split.",
+    eval_name="Accepted and unused, as in google-research/simclr.",
+    linear_eval="Fits a logistic regression on the frozen features of the training split.",
+    linear_eval_examples="How many training images that regression learns from at most.",
+)
+_section(
+    "Machine",
+    use_tpu="Trains on a TPU. Otherwise all GPUs are used, or the CPU.",
+    tpu_name="Name or address of the TPU; none: that of this machine (Colab, TPU VM).",
+    tpu_zone="Zone of a Cloud TPU.",
+    gcp_project="Project of a Cloud TPU.",
+    master="Address of the TPU, if --tpu_name is not given.",
+    num_virtual_cpus="Splits the CPU into this many replicas, to try the distributed path anywhere.",
+    mixed_precision=f"{_one_of(config.MIXED_PRECISIONS)}. Arithmetic of the layers; loss, "
+    "normalisation and statistics stay float32. Only fast where the hardware has it.",
+    jit_compile="Compiles the training step by XLA; one device only.",
+)
+
+
+def to_config(**changes: object) -> config.Config:
+    """Returns the run that the parsed flags describe, with some fields changed."""
+    values = {name: FLAGS[name].value for name in _DEFAULTS}
+    if values["mode"] in SHORT_MODES:
+        values["mode"], values["train_mode"] = SHORT_MODES[values["mode"]]
+    return config.Config(**{**values, **changes})

@@ -1,0 +1,61 @@
+"""The program: parses the command line, sets up devices, and calls one verb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to its developers.
+# Faster convolutions on every x86 processor; TensorFlow alone picks them for some only.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+from flags import command_line  # noqa: E402
+from simclr_tf import errors  # noqa: E402
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the program and returns its exit code: 0, or 2 for what the person can mend."""
+    if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in argv[1:]):
+        print(command_line.usage())
+        return 0
+    try:
+        _run(argv)
+    except errors.UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    command = command_line.parse(argv)
+    config = command.config
+    config.check()
+    # TensorFlow is imported here, so that a slip of the pen is told at once.
+    from simclr_tf import distribute, program, run_directory
+    from simclr_tf.report import console
+
+    for note in command.notes:
+        console.say(note)
+    strategy = distribute.make_strategy(
+        use_tpu=config.use_tpu,
+        tpu_name=config.tpu_name or config.master,
+        tpu_zone=config.tpu_zone,
+        gcp_project=config.gcp_project,
+        num_virtual_cpus=config.num_virtual_cpus,
+    )
+    run = program.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
+    if config.mode == "eval":
+        program.evaluate(run)
+        return
+    run_directory.write_flags(run.model_dir, command_line.flagfile_of(run.config))
+    model = program.train(run)
+    if config.mode == "train_then_eval":
+        program.evaluate(run, model, baselines=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

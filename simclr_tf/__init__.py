@@ -1,0 +1,39 @@
+"""SimCLR and its kin in TensorFlow 2 and Keras 2.
+
+The package speaks the Keras 2 API under the name `tf.keras`. Up to TensorFlow 2.15 that is the
+Keras that TensorFlow brings; from 2.16 on it is the package tf-keras, which TensorFlow takes only
+if `TF_USE_LEGACY_KERAS=1` is set before it is imported. So import this package before TensorFlow.
+"""
+
+import importlib.metadata
+import os
+import sys
+
+
+_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")
+
+
+def _tensorflow_version() -> tuple[int, int]:
+    """Returns (major, minor) without importing TensorFlow, whichever package brought it."""
+    for name in _DISTRIBUTIONS:
+        try:
+            major, minor = importlib.metadata.version(name).split(".")[:2]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return int(major), int(minor)
+    raise ImportError("TensorFlow is not installed; run: pip install -r requirements.txt")
+
+
+def _choose_keras_2() -> None:
+    """Asks TensorFlow for Keras 2, which 2.15 refuses to be asked for."""
+    if _tensorflow_version() < (2, 16) or os.environ.get("TF_USE_LEGACY_KERAS") == "1":
+        return
+    if "tensorflow" in sys.modules:
+        raise ImportError(
+            "TensorFlow was imported before simclr_tf and took Keras 3; import simclr_tf first, "
+            "or set TF_USE_LEGACY_KERAS=1 in the environment."
+        )
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+
+_choose_keras_2()

@@ -1,0 +1,191 @@
+"""One run, described: a frozen value that the command line fills in and the package reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from simclr_tf import errors
+
+MODES = ("train", "eval", "train_then_eval")
+TRAIN_MODES = ("pretrain", "finetune")
+OPTIMIZERS = ("lars", "momentum", "adam", "adamw", "lamb")
+LEARNING_RATE_SCALINGS = ("linear", "sqrt")
+PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
+MIXED_PRECISIONS = ("none", "bfloat16", "float16")
+STEM_CHOICES = ("auto", "small", "imagenet")
+
+# At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
+SMALL_IMAGE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run; `flags/definitions.py` explains each, under the same name."""
+
+    # What to do.
+    mode: str = "train"
+    train_mode: str = "pretrain"
+    model_dir: str | None = None
+    checkpoint: str | None = None
+    seed: int = 0
+    # Data.
+    dataset: str = "imagenet2012"
+    data_dir: str | None = None
+    train_split: str = "train"
+    eval_split: str = "validation"
+    image_size: int = 224
+    cache_dataset: bool = False
+    # Views.
+    use_crop: bool = True
+    crop_area_min: float = 0.08
+    use_flip: bool = True
+    use_color_jitter: bool = True
+    use_color_drop: bool = True
+    use_blur: bool = True
+    color_jitter_strength: float = 1.0
+    # Model.
+    resnet_depth: int = 50
+    width_multiplier: int = 1
+    stem: str = "auto"
+    sk_ratio: float = 0.0
+    se_ratio: float = 0.0
+    proj_head_mode: str = "nonlinear"
+    proj_out_dim: int = 128
+    num_proj_layers: int = 3
+    ft_proj_selector: int = 0
+    global_bn: bool = True
+    batch_norm_decay: float = 0.9
+    # Objective.
+    temperature: float = 0.1
+    hidden_norm: bool = True
+    lineareval_while_pretraining: bool = True
+    # Fine-tuning.
+    fine_tune_after_block: int = -1
+    zero_init_logits_layer: bool = False
+    # Training.
+    train_batch_size: int = 512
+    train_epochs: int = 100
+    train_steps: int = 0
+    optimizer: str = "lars"
+    learning_rate: float = 0.3
+    learning_rate_scaling: str = "linear"
+    warmup_epochs: float = 10
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+    # Checkpoints and logs.
+    checkpoint_epochs: int = 1
+    checkpoint_steps: int = 0
+    keep_checkpoint_max: int = 5
+    keep_hub_module_max: int = 1
+    train_summary_steps: int = 0
+    # Evaluation.
+    eval_batch_size: int = 256
+    eval_steps: int = 0
+    eval_name: str | None = None
+    linear_eval: bool = True
+    linear_eval_examples: int = 100_000
+    # Machine.
+    use_tpu: bool = False
+    tpu_name: str | None = None
+    tpu_zone: str | None = None
+    gcp_project: str | None = None
+    master: str | None = None
+    num_virtual_cpus: int = 1
+    mixed_precision: str = "none"
+    jit_compile: bool = False
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether training is contrastive, rather than on labels."""
+        return self.train_mode == "pretrain"
+
+    @property
+    def resolved_stem(self) -> str:
+        """The stem by name, chosen by image size if left to us."""
+        if self.stem != "auto":
+            return self.stem
+        return "small" if self.image_size <= SMALL_IMAGE else "imagenet"
+
+    def check(self) -> None:
+        """Raises UserError if a setting is impossible whatever the data and the machine."""
+        _check_choices(self)
+        _check_bounds(self)
+        if self.sk_ratio or self.se_ratio:
+            raise errors.UserError(
+                f"Selective kernels and squeeze-excitation are not built yet "
+                f"(--sk_ratio={self.sk_ratio}, --se_ratio={self.se_ratio}); set both to 0."
+            )
+        if self.train_mode == "finetune" and self.ft_proj_selector:
+            _check_selector(self)
+        if self.num_virtual_cpus > 1 and self.use_tpu:
+            raise errors.UserError("--num_virtual_cpus splits a CPU; leave it out with --use_tpu.")
+
+
+def _check_choices(config: Config) -> None:
+    for name, choices in (
+        ("mode", MODES),
+        ("train_mode", TRAIN_MODES),
+        ("optimizer", OPTIMIZERS),
+        ("learning_rate_scaling", LEARNING_RATE_SCALINGS),
+        ("proj_head_mode", PROJ_HEAD_MODES),
+        ("mixed_precision", MIXED_PRECISIONS),
+        ("stem", STEM_CHOICES),
+    ):
+        value = getattr(config, name)
+        if value not in choices:
+            raise errors.UserError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _check_bounds(config: Config) -> None:
+    at_least = {
+        "train_batch_size": (2, "a view needs other images to differ from"),
+        "image_size": (8, "it is the side of the square that the encoder sees, in pixels"),
+        "width_multiplier": (1, "it multiplies the channels"),
+        "num_proj_layers": (1, "use --proj_head_mode=none for no head"),
+        "proj_out_dim": (1, "it is the width of the projection"),
+        "eval_batch_size": (1, "it counts images"),
+        "train_epochs": (0, "it counts passes over the data"),
+        "train_steps": (0, "0 means that --train_epochs decides"),
+        "eval_steps": (0, "0 means the whole split"),
+        "warmup_epochs": (0, "0 means no warm-up"),
+        "weight_decay": (0, "0 switches it off"),
+        "color_jitter_strength": (0, "0 switches colour distortion off"),
+        "checkpoint_epochs": (1, "use --checkpoint_steps for less than an epoch"),
+        "checkpoint_steps": (0, "0 means that --checkpoint_epochs decides"),
+        "keep_checkpoint_max": (1, "a run must keep its last checkpoint to be resumed"),
+        "keep_hub_module_max": (1, "the last SavedModel is kept"),
+        "train_summary_steps": (0, "0 chooses for you"),
+        "linear_eval_examples": (10, "a probe needs examples to learn from"),
+        "num_virtual_cpus": (1, "1 means the CPU as it is"),
+    }
+    for name, (bound, why) in at_least.items():
+        value = getattr(config, name)
+        if not value >= bound:  # Written so that NaN fails too.
+            raise errors.UserError(f"--{name} must be at least {bound} ({why}), got {value}.")
+    for name in ("temperature", "learning_rate"):
+        value = getattr(config, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise errors.UserError(f"--{name} must be greater than 0, got {value}.")
+    for name, low, high in (
+        ("momentum", 0, 1),
+        ("batch_norm_decay", 0, 1),
+        ("crop_area_min", 0.01, 1),
+    ):
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise errors.UserError(f"--{name} must be between {low} and {high}, got {value}.")
+    if not -1 <= config.fine_tune_after_block <= 4:
+        raise errors.UserError(
+            "--fine_tune_after_block must be -1 (train all), 0 (freeze the stem), 1 to 3 (freeze "
+            f"up to that group) or 4 (only the head), got {config.fine_tune_after_block}."
+        )
+
+
+def _check_selector(config: Config) -> None:
+    layers = {"none": 0, "linear": 1, "nonlinear": config.num_proj_layers}[config.proj_head_mode]
+    if not -1 <= config.ft_proj_selector <= layers:
+        raise errors.UserError(
+            f"--ft_proj_selector={config.ft_proj_selector} asks for a layer that a projection head "
+            f"of {layers} layers does not have; use 0 (the encoder) to {layers}, or -1 (the last)."
+        )

@@ -1,0 +1,257 @@
+"""SimCLR's crop, flip and blur as batched, stateless functions (Chen et al. 2020, App. A).
+
+Every op is two functions. `sample_*` draws one set of parameters per image from a stateless seed;
+the other applies them to the batch. Equal seeds give equal parameters, and these equal pixels, on
+the host and under XLA; shapes are static.
+
+Letters for shapes, here and in the modules beside it:
+  b: images in the batch.   v: views of an image.   h, w: height and width.   s: side of a view.
+Images are float32 in [0, 1], and channels come first here, (b, 3, h, w): on a CPU that is twice as
+fast for these ops. `views` takes and returns them channels last.
+"""
+
+from typing import NamedTuple, Union
+
+import numpy as np
+import tensorflow as tf
+
+# Unlike TensorFlow's default, this generator draws the same bits on every device.
+PHILOX = "philox"
+Size = Union[int, tf.Tensor]
+
+# The reference code asks for crops that cover 0.1 of the one object it names, the whole image: the
+# area of a crop is never below that, whatever range is asked for.
+MIN_CROP_AREA = 0.1
+# Of the candidates drawn per image, nine in ten or more are valid at the paper's setting.
+_CROP_CANDIDATES = 16
+# TensorFlow's bicubic kernel looks its weights up in a table with this many steps per pixel.
+_CUBIC_STEPS = 1024.0
+
+
+class BlurParams(NamedTuple):
+    """What `sample_blur` draws: `sigma` (b,) float32 in pixels, `apply` (b,) bool."""
+
+    sigma: tf.Tensor
+    apply: tf.Tensor
+
+
+def split_seed(seed: tf.Tensor, num: int) -> list[tf.Tensor]:
+    """Derive `num` independent seeds, each (2,) int32, from one of (2,) int32."""
+    return tf.unstack(tf.random.experimental.stateless_split(seed, num, alg=PHILOX), num)
+
+
+def uniform(seed: tf.Tensor, shape: tuple, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    """Draw float32 of `shape` from [low, high), the same on every device."""
+    # XLA and the CPU kernel make the same bits but other floats of them, so we make our own.
+    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg=PHILOX)
+    fraction = tf.cast(tf.cast(tf.bitwise.right_shift(bits, 8), tf.int32), tf.float32) / 2.0**24
+    return low + (high - low) * fraction
+
+
+def sample_flags(seed: tf.Tensor, batch: Size, *, probability: float) -> tf.Tensor:
+    """Draw (b,) bool, each True with `probability`."""
+    return uniform(seed, (batch,)) < probability
+
+
+def sample_crops(
+    seed: tf.Tensor,
+    heights: tf.Tensor,
+    widths: tf.Tensor,
+    *,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tf.Tensor:
+    """Draw one crop box per image as `tf.image.sample_distorted_bounding_box` does.
+
+    The distribution is that of the reference code (the op on the whole image, at
+    min_object_covered 0.1), not the paper's uniform area: the height is uniform among those that
+    the aspect allows, so areas are small more often, and none is below 0.1 of the image. An image
+    that no candidate fits (a panorama, say) is taken whole.
+
+    Args:
+        seed: (2,) int32.
+        heights: (b,) int32, in pixels.
+        widths: (b,) int32, in pixels.
+        area: smallest and largest share of the image's area, in (0, 1].
+        aspect: smallest and largest width / height.
+
+    Returns:
+        (b, 4) int32: y, x, height, width.
+    """
+    drawn = uniform(seed, (heights.shape[0] or tf.shape(heights)[0], _CROP_CANDIDATES, 4))
+    for_aspect, for_height, for_y, for_x = tf.unstack(drawn, axis=-1)  # (b, k) each
+    ratio = aspect[0] + for_aspect * (aspect[1] - aspect[0])
+    image_height = tf.cast(heights, tf.float32)[:, tf.newaxis]  # (b, 1)
+    image_width = tf.cast(widths, tf.float32)[:, tf.newaxis]  # (b, 1)
+    whole = image_height * image_width
+    height, width, valid = _crop_sides(
+        for_height, ratio, image_height, image_width, area[0] * whole, area[1] * whole
+    )
+    valid &= height * width >= MIN_CROP_AREA * whole
+    y = _integer_below(for_y, tf.maximum(image_height - height, 1.0))  # the kernel leaves out
+    x = _integer_below(for_x, tf.maximum(image_width - width, 1.0))  # the last position
+    candidates = tf.cast(tf.stack([y, x, height, width], axis=-1), tf.int32)  # (b, k, 4)
+
+    valid_so_far = tf.cumsum(tf.cast(valid, tf.int32), axis=1)
+    first = tf.cast(valid & (valid_so_far == 1), tf.int32)
+    chosen = tf.reduce_sum(candidates * first[..., tf.newaxis], axis=1)  # (b, 4)
+    nothing_fits = valid_so_far[:, -1:] == 0
+    return tf.where(nothing_fits, whole_boxes(heights, widths), chosen)
+
+
+def whole_boxes(heights: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
+    """Return (b, 4) int32, the crop boxes that leave out nothing."""
+    heights, widths = tf.cast(heights, tf.int32), tf.cast(widths, tf.int32)
+    return tf.stack([tf.zeros_like(heights), tf.zeros_like(heights), heights, widths], axis=-1)
+
+
+def _crop_sides(
+    fraction: tf.Tensor,
+    ratio: tf.Tensor,
+    image_height: tf.Tensor,
+    image_width: tf.Tensor,
+    min_area: tf.Tensor,
+    max_area: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return height and width of boxes, whole numbers in float32, and whether they are valid."""
+    highest = tf.round(tf.sqrt(max_area / ratio))
+    too_wide = tf.round(highest * ratio) > image_width
+    highest = tf.where(too_wide, tf.floor((image_width + 0.5) / ratio), highest)
+    highest -= tf.cast(tf.round(highest * ratio) > image_width, tf.float32)
+    highest = tf.minimum(highest, image_height)
+    lowest = tf.minimum(tf.round(tf.sqrt(min_area / ratio)), highest)
+    height = lowest + _integer_below(fraction, highest - lowest + 1.0)
+    # Rounding may have left the range of areas: try one row more, then one row less.
+    height += tf.cast(height * tf.round(height * ratio) < min_area, tf.float32)
+    height -= tf.cast(height * tf.round(height * ratio) > max_area, tf.float32)
+    width = tf.round(height * ratio)
+    valid = (height * width >= min_area) & (height * width <= max_area)
+    valid &= (height <= image_height) & (width <= image_width) & (height > 0) & (width > 0)
+    return height, width, valid
+
+
+def _integer_below(fraction: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
+    """Turn draws from [0, 1) into whole numbers from 0 to bound - 1, in float32."""
+    return tf.minimum(tf.floor(fraction * bound), bound - 1.0)
+
+
+def crop_and_resize(images: tf.Tensor, crops: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize each image's crop to a square, bicubic, as `tf.image.resize` would one by one.
+
+    Every view is two small matrix products, which a batch, an accelerator and XLA do well
+    (TensorFlow's own bicubic kernel takes one box for the batch and has no XLA form).
+
+    Args:
+        images: (b, 3, h, w).
+        crops: (b, 4) int32: y, x, height, width.
+        size: side of the result, in pixels.
+
+    Returns:
+        (b, 3, size, size), not clipped: bicubic weights overshoot at edges.
+    """
+    y, x, height, width = tf.unstack(crops, axis=-1)
+    rows = _bicubic_weights(y, height, images.shape[2] or tf.shape(images)[2], size)
+    columns = _bicubic_weights(x, width, images.shape[3] or tf.shape(images)[3], size)
+    return _resample(images, rows, columns)
+
+
+def _bicubic_weights(start: tf.Tensor, length: tf.Tensor, side: Size, size: int) -> tf.Tensor:
+    """Return (b, size, side): what each pixel gives to each pixel of the resized crop.
+
+    As in TensorFlow's kernel: Keys' cubic with a = -0.5, half-pixel centres, fractions rounded to
+    the table's steps; pixels outside the crop weigh nothing, and the others are scaled to sum to 1.
+    """
+    length = tf.cast(length, tf.float32)[:, tf.newaxis]  # (b, 1)
+    centre = (tf.range(size, dtype=tf.float32) + 0.5) * (length / size) - 0.5  # (b, size)
+    whole = tf.floor(centre)
+    centre = whole + tf.round((centre - whole) * _CUBIC_STEPS) / _CUBIC_STEPS
+    pixel = tf.range(side, dtype=tf.int32) - start[:, tf.newaxis]  # (b, side), 0 at the crop's edge
+    pixel = tf.cast(pixel, tf.float32)
+    # A pixel outside the crop goes out of the cubic's reach: cheaper than masking (b, size, side).
+    pixel = tf.where((pixel >= 0) & (pixel < length), pixel, -4.0)
+    distance = tf.abs(pixel[:, tf.newaxis, :] - centre[:, :, tf.newaxis])  # (b, size, side)
+    # Keys' two cubic pieces, factored so that each is 0 beyond its reach.
+    outer, inner = tf.nn.relu(2.0 - distance), tf.nn.relu(1.0 - distance)
+    weights = 0.5 * (1.0 - distance) * outer * outer + (2.0 * distance - 1.0) * inner * inner
+    return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
+
+
+def _resample(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Mix (b, 3, h, w) along both axes by (b, p, h) and (b, q, w), into (b, 3, p, q)."""
+    images = tf.matmul(images, columns[:, tf.newaxis], transpose_b=True)  # (b, 3, h, q)
+    return tf.matmul(rows[:, tf.newaxis], images)  # (b, 3, p, q)
+
+
+def flip(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
+    """Mirror left and right the images (b, 3, h, w) whose flag (b,) is True."""
+    return choose(flags, tf.reverse(images, [3]), images)
+
+
+def choose(flags: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Take image i from `images` where flag i is True, else from `others`; shapes are equal."""
+    # Version 1 copies whole images, where version 2 broadcasts the flags: three times as fast.
+    return tf.compat.v1.where(flags, images, others)
+
+
+def blur_kernel_size(size: int) -> int:
+    """Return the width of the blur for images of side `size`: a tenth, made odd (224: 23)."""
+    return 2 * ((size // 10) // 2) + 1
+
+
+def sample_blur(
+    seed: tf.Tensor,
+    batch: Size,
+    *,
+    probability: float = 0.5,
+    sigma: tuple[float, float] = (0.1, 2.0),
+) -> BlurParams:
+    """Draw for each image whether it is blurred and how much.
+
+    The reference code draws one sigma per batch; here, as in the paper, each image has its own.
+    """
+    for_apply, for_sigma = split_seed(seed, 2)
+    return BlurParams(
+        sigma=uniform(for_sigma, (batch,), *sigma),
+        apply=sample_flags(for_apply, batch, probability=probability),
+    )
+
+
+def gaussian_blur(
+    images: tf.Tensor, sigmas: tf.Tensor, apply: tf.Tensor, *, kernel_size: int
+) -> tf.Tensor:
+    """Blur each image by its own Gaussian, cut off at `kernel_size` and scaled to sum to 1.
+
+    The border is mirrored. (The reference code pads with zeros, which darkens it.)
+
+    Args:
+        images: (b, 3, h, w), with h and w known and at least half of `kernel_size`.
+        sigmas: (b,) in pixels.
+        apply: (b,) bool; other images come back unchanged.
+        kernel_size: odd; see `blur_kernel_size`.
+
+    Returns:
+        (b, 3, h, w).
+    """
+    radius = kernel_size // 2
+    offsets = np.arange(radius + 1, dtype=np.float32)
+    taps = tf.exp(-0.5 * tf.square(offsets / sigmas[:, tf.newaxis]))  # (b, radius + 1)
+    taps = tf.where(apply[:, tf.newaxis], taps, np.float32(offsets == 0))
+    taps /= 2.0 * tf.reduce_sum(taps, axis=-1, keepdims=True) - taps[:, :1]
+    rows, columns = (
+        tf.einsum("bk,kij->bij", taps, _mirrored_bands(side, radius)) for side in images.shape[2:]
+    )
+    return _resample(images, rows, columns)
+
+
+def _mirrored_bands(side: int, radius: int) -> np.ndarray:
+    """Return (radius + 1, side, side): how often pixel j lies at distance k from pixel i.
+
+    Beyond the border, pixels repeat in reverse order, the border pixel itself once.
+    """
+    bands = np.zeros((radius + 1, side, side), np.float32)
+    here = np.arange(side)
+    for offset in range(-radius, radius + 1):
+        there = np.abs(here + offset)
+        there = np.where(there < side, there, 2 * (side - 1) - there)
+        bands[abs(offset), here, there] += 1.0
+    return bands

@@ -1,0 +1,152 @@
+"""SimCLR's colour distortion, batched and stateless (Chen et al. 2020, App. A).
+
+Four ops in a random order per image, each clipped to [0, 1]. Branching per image would cost a
+graph of `tf.cond`s. Instead, note that brightness and contrast are affine in the pixel (A), while
+saturation and hue act on different coordinates of HSV (H), so neighbours among those two merge
+into one pass. Any order of the four is then part of the five passes H A H A H, and each image
+meets an identity in the passes that it does not use.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from simclr_tf.data import augment
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+# The reference code's tf.image.rgb_to_grayscale.
+_GREY = (0.2989, 0.5870, 0.1140)
+_Planes = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # red, green, blue, each (b, h * w)
+
+
+class JitterParams(NamedTuple):
+    """What `sample_jitter` draws, one row per image.
+
+    Attributes:
+        apply: (b,) bool; images with False stay as they are.
+        order: (b, 4) int32, a permutation of BRIGHTNESS, CONTRAST, SATURATION, HUE: first to last.
+        brightness: (b,) factor of the pixels.
+        contrast: (b,) factor of the distance from the channel's mean.
+        saturation: (b,) factor of the saturation.
+        hue: (b,) shift of the hue, in turns.
+    """
+
+    apply: tf.Tensor
+    order: tf.Tensor
+    brightness: tf.Tensor
+    contrast: tf.Tensor
+    saturation: tf.Tensor
+    hue: tf.Tensor
+
+
+def sample_jitter(
+    seed: tf.Tensor, batch: augment.Size, *, strength: float, probability: float = 0.8
+) -> JitterParams:
+    """Draw the colour jitter of each image.
+
+    Factors are from [max(1 - 0.8s, 0), 1 + 0.8s), hue shifts from [-0.2s, 0.2s) or half a turn
+    each way, at most. (Beyond s = 1.25 the reference code fails on a negative contrast.)
+
+    Args:
+        seed: (2,) int32.
+        batch: number of images.
+        strength: s, at least 0; 1 for ImageNet, 0.5 for CIFAR-10 in the paper.
+        probability: of an image being jittered at all.
+    """
+    seeds = augment.split_seed(seed, 3)
+    low, high = max(1.0 - 0.8 * strength, 0.0), 1.0 + 0.8 * strength
+    turn = min(0.2 * strength, 0.5)
+    drawn = augment.uniform(seeds[2], (batch, 4))
+    factors = low + (high - low) * drawn
+    return JitterParams(
+        apply=augment.sample_flags(seeds[0], batch, probability=probability),
+        order=tf.argsort(augment.uniform(seeds[1], (batch, 4)), axis=-1),
+        brightness=factors[:, BRIGHTNESS],
+        contrast=factors[:, CONTRAST],
+        saturation=factors[:, SATURATION],
+        hue=turn * (2.0 * drawn[:, HUE] - 1.0),
+    )
+
+
+def jitter(images: tf.Tensor, params: JitterParams) -> tf.Tensor:
+    """Distort the colours of each image by its own parameters, in its own order.
+
+    Equal to `tf.image.adjust_contrast`, `adjust_saturation`, `adjust_hue` and the product with the
+    brightness, one after another with a clip to [0, 1] after each.
+
+    Args:
+        images: (b, 3, h, w) in [0, 1].
+        params: one row per image.
+
+    Returns:
+        (b, 3, h, w) in [0, 1], to rounding.
+    """
+    place = tf.argsort(params.order, axis=-1)  # (b, 4) when each op has its turn
+    brightness_first = place[:, BRIGHTNESS] < place[:, CONTRAST]
+    # Which of the three H passes does it: as many affine ops as came before.
+    saturation_pass = _affine_ops_before(place, SATURATION)
+    hue_pass = _affine_ops_before(place, HUE)
+    shape = tf.shape(images)
+    planes = tf.unstack(tf.reshape(images, [shape[0], 3, -1]), num=3, axis=1)  # 3 x (b, h * w)
+    for i in range(3):
+        saturates = params.apply & (saturation_pass == i)
+        turns = params.apply & (hue_pass == i)
+        planes = _hue_and_saturation(
+            planes,
+            turn=tf.where(turns, params.hue, 0.0)[:, tf.newaxis],
+            saturation=tf.where(saturates, params.saturation, 1.0)[:, tf.newaxis],
+        )
+        if i < 2:
+            is_brightness = brightness_first if i == 0 else ~brightness_first
+            factor = tf.where(is_brightness, params.brightness, params.contrast)
+            planes = _brightness_or_contrast(
+                planes,
+                factor=tf.where(params.apply, factor, 1.0)[:, tf.newaxis],
+                about_mean=tf.where(is_brightness, 0.0, 1.0)[:, tf.newaxis],
+            )
+    return tf.reshape(tf.stack(planes, axis=1), shape)  # (b, 3, h, w)
+
+
+def _affine_ops_before(place: tf.Tensor, op: int) -> tf.Tensor:
+    """Return (b,) int32: how many of brightness and contrast have their turn before `op`."""
+    before = place[:, BRIGHTNESS : CONTRAST + 1] < place[:, op : op + 1]
+    return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
+
+
+def _brightness_or_contrast(
+    planes: _Planes, *, factor: tf.Tensor, about_mean: tf.Tensor
+) -> _Planes:
+    """Multiply by `factor`, about the channel's mean where `about_mean` is 1, and clips."""
+    keep = (1.0 - factor) * about_mean
+    means = [tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes]
+    return tuple(
+        tf.clip_by_value(plane * factor + keep * mean, 0.0, 1.0)
+        for plane, mean in zip(planes, means)
+    )
+
+
+def _hue_and_saturation(planes: _Planes, *, turn: tf.Tensor, saturation: tf.Tensor) -> _Planes:
+    """Turn the hue and scales the saturation, leaving the HSV value.
+
+    With value V and chroma C, a channel is V - C + C * bump(hue), where the bump is a trapezium
+    around that channel's own hue. So the way back needs neither cases nor the saturation itself.
+    """
+    red, green, blue = planes
+    value = tf.maximum(tf.maximum(red, green), blue)
+    chroma = value - tf.minimum(tf.minimum(red, green), blue)
+    # Hue in sixths of a turn; grey pixels have chroma 0 and any hue.
+    red_leads, green_leads = red >= value, green >= value
+    lead = tf.where(red_leads, green - blue, tf.where(green_leads, blue - red, red - green))
+    home = tf.where(red_leads, 0.0, tf.where(green_leads, 1.0 / 3.0, 2.0 / 3.0))
+    hue = tf.math.divide_no_nan(lead, 6.0 * chroma) + (home + turn)
+    hue = 6.0 * (hue - tf.floor(hue))  # in [0, 6)
+    chroma = tf.minimum(chroma * saturation, value)
+    base = value - chroma
+    bumps = (tf.abs(hue - 3.0) - 1.0, 2.0 - tf.abs(hue - 2.0), 2.0 - tf.abs(hue - 4.0))
+    return tuple(base + chroma * tf.clip_by_value(bump, 0.0, 1.0) for bump in bumps)
+
+
+def color_drop(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
+    """Make grey, in three equal channels, the images (b, 3, h, w) whose flag (b,) is True."""
+    grey = sum(plane * weight for plane, weight in zip(tf.unstack(images, axis=1), _GREY))
+    return augment.choose(flags, tf.stack([grey, grey, grey], axis=1), images)

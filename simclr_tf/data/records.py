@@ -1,0 +1,188 @@
+"""Reads the record files of a prepared tensorflow-datasets data set in an order set by a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from simclr_tf import errors
+from simclr_tf.data import folder
+
+_SHUFFLE_BYTES = 256 * 2**20
+_SHUFFLE_EXAMPLES = 1024
+_UNKNOWN_EXAMPLE_BYTES = 100 * 2**10  # for data sets that do not say: about a photo of ImageNet
+_FILES_AT_ONCE = 16
+_READ_BYTES = 8 * 2**20  # fewer, longer reads, for disks across a network
+
+
+class Records:
+    """Streams the encoded images of a prepared data set; of a record only image and label are read.
+
+    Record files are shuffled, sixteen are read in turn, and their records pass through a shuffle
+    buffer as large as memory allows. For a data set that fits the buffer that is a full shuffle.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, *, image: str, label: str | None) -> None:
+        """Takes the builder and the keys of its image and, where it has one, its class label."""
+        self._info = builder.info
+        self.split_infos = builder.info.splits
+        self._builder, self._image, self._label = builder, image, label
+        self._decoding = tfds.decode.PartialDecoding(
+            {key: True for key in (image, label) if key},
+            decoders={image: tfds.decode.SkipDecoding()},
+        )
+        self._features = self._decoding.extract_features(self._info.features)
+
+    def examples(
+        self, slices: Sequence[folder.Slice], *, order_seed: tf.Tensor | None = None
+    ) -> tf.data.Dataset:
+        """Streams the examples of some slices once; `sources.Source.examples` has the terms."""
+        is_tfrecord = _is_tfrecord(self._info)
+        stream: Any = self._tfrecords if is_tfrecord else self._other_records
+        finish: Any = self._parse if is_tfrecord else self._example
+        if order_seed is None:
+            return _map(stream(slices, None), finish)
+
+        def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
+            # tf.data mixes the global seed into a shuffle, and fails if that is 0. This function
+            # has one of its own, which `set_random_seed` sets inside a graph.
+            tf.compat.v1.set_random_seed(1)
+            folded = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64, alg="philox")
+            dataset = stream(slices, seed)
+            buffer = self.shuffle_buffer(slices)
+            return dataset.shuffle(buffer, seed=folded, reshuffle_each_iteration=False)
+
+        return _map(tf.data.Dataset.from_tensors(order_seed).flat_map(shuffled), finish)
+
+    def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
+        """Returns "FILE[RECORD]" of one example, counted in the stored order of `slices`."""
+        for file in self._files(slices):
+            if index < file.take:
+                return f"{os.path.basename(file.filename)}[{file.skip + index}]"
+            index -= file.take
+        raise IndexError(index)
+
+    def shuffle_buffer(self, slices: Sequence[folder.Slice]) -> int:
+        """Returns how many encoded examples the shuffle buffer holds: 256 MiB, or 1,024, or all."""
+        wanted = sum(stop - start for _, start, stop in slices)
+        infos = [self._info.splits[name] for name in {name for name, _, _ in slices}]
+        stored = sum(info.num_examples for info in infos)
+        size = int(sum(info.num_bytes for info in infos)) or _UNKNOWN_EXAMPLE_BYTES * stored
+        return min(max(_SHUFFLE_BYTES * stored // size, _SHUFFLE_EXAMPLES), wanted)
+
+    def _files(self, slices: Sequence[folder.Slice]) -> list[Any]:
+        """Returns what to read: (filename, skip, take) of each file."""
+        return [
+            file
+            for name, start, stop in slices
+            for file in self._info.splits[f"{name}[{start}:{stop}]"].file_instructions
+        ]
+
+    def _tfrecords(
+        self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
+    ) -> tf.data.Dataset:
+        """Streams (name of the file, place in it, serialized record)."""
+        files = self._files(slices)
+        columns = (
+            tf.constant([file.filename for file in files]),
+            tf.constant([file.skip for file in files], tf.int64),
+            tf.constant([file.take for file in files], tf.int64),
+        )
+        if order_seed is not None:
+            keys = tf.random.stateless_uniform(
+                (len(files),), order_seed, None, None, tf.int64, alg="philox"
+            )
+            order = tf.argsort(keys, stable=True)
+            columns = tuple(tf.gather(column, order) for column in columns)
+        return tf.data.Dataset.from_tensor_slices(columns).interleave(
+            _read_file,
+            # In the stored order files follow one another.
+            cycle_length=1 if order_seed is None else min(_FILES_AT_ONCE, len(files)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def _parse(self, file: tf.Tensor, place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        example = self._features.deserialize_example(record, decoders=self._decoding.decoders)
+        name = tf.strings.join([file, "[", tf.strings.as_string(place), "]"])
+        return self._example(example, name)
+
+    def _other_records(
+        self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
+    ) -> tf.data.Dataset:
+        """Streams (parsed example, place) for file formats that tensorflow-datasets must read."""
+        del order_seed  # files are read in the stored order
+        config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+        split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in slices)
+        with tf.init_scope():
+            dataset = self._builder.as_dataset(
+                split=split, decoders=self._decoding, read_config=config
+            )
+        return dataset.enumerate().map(
+            lambda place, example: (example, tf.strings.as_string(place))
+        )
+
+    def _example(self, example: dict[str, tf.Tensor], name: tf.Tensor) -> dict[str, tf.Tensor]:
+        label = example[self._label] if self._label else tf.constant(-1, tf.int64)
+        return {"image": example[self._image], "label": tf.cast(label, tf.int64), "name": name}
+
+
+def _is_tfrecord(info: Any) -> bool:
+    return info.file_format == tfds.core.FileFormat.TFRECORD
+
+
+def _map(dataset: tf.data.Dataset, function: Any) -> tf.data.Dataset:
+    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _read_file(file: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+    """Streams the wanted records of a file with where they come from."""
+    name = tf.strings.split(file, "/")[-1]
+    records = tf.data.TFRecordDataset(file, buffer_size=_READ_BYTES)
+    records = records.enumerate().skip(skip).take(take)
+    return records.map(lambda place, record: (name, place, record))
+
+
+def image_key(dataset: str, features: Any) -> str:
+    """Returns the feature that is the image: `image`, or the only image there is.
+
+    Raises:
+        errors.UserError: if there is none, or several of other names.
+    """
+    images = sorted(
+        key
+        for key, feature in _top_features(features).items()
+        if isinstance(feature, tfds.features.Image)
+        and not isinstance(feature, tfds.features.LabeledImage)
+        and feature.np_dtype != np.float32  # stored as four bytes a pixel, not as a picture
+    )
+    if "image" in images:
+        return "image"
+    if len(images) != 1:
+        found = f"{len(images)} ({', '.join(images)})" if images else "none"
+        raise errors.UserError(
+            f"The data set {dataset!r} must have one image per example, named 'image' or the only "
+            f"one, and has {found}; choose another --dataset."
+        )
+    return images[0]
+
+
+def label_key(info: Any) -> str | None:
+    """Returns the feature that is the class: `label`, or the second of the supervised keys."""
+    keys = ["label"]
+    if info.supervised_keys and len(info.supervised_keys) > 1:
+        keys.append(info.supervised_keys[1])
+    features = _top_features(info.features)
+    for key in keys:
+        if isinstance(key, str) and isinstance(features.get(key), tfds.features.ClassLabel):
+            return key
+    return None
+
+
+def _top_features(features: Any) -> dict[str, Any]:
+    return dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}

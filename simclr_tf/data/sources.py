@@ -1,0 +1,275 @@
+"""Opens a data set by name and streams its encoded images, through tensorflow-datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import re
+import time
+from typing import Any, Protocol
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from simclr_tf import errors
+from simclr_tf.data import decode, digits, folder, records
+
+IMAGE_FOLDER = "image_folder"
+
+
+class Reader(Protocol):
+    """Streams slices of splits; `Source` has the terms."""
+
+    split_infos: Mapping[str, Any]  # name of a split -> tfds.core.SplitInfo
+
+    def examples(
+        self, slices: Sequence[folder.Slice], *, order_seed: tf.Tensor | None = None
+    ) -> tf.data.Dataset:
+        """Streams the examples of the slices once."""
+
+    def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
+        """Names an example, counted in the stored order of the slices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An opened data set.
+
+    Attributes:
+        name: as the user wrote it.
+        class_names: None where it has no labels.
+        splits: name of a split -> number of examples.
+        image_shape: (height, width), each None unless all images are known to have it.
+        notes: sentences to tell the user at the start.
+        reader: streams the examples.
+    """
+
+    name: str
+    class_names: tuple[str, ...] | None
+    splits: Mapping[str, int]
+    image_shape: tuple[int | None, int | None]
+    notes: tuple[str, ...]
+    reader: Reader = dataclasses.field(repr=False, compare=False)
+
+    def num_examples(self, split: str) -> int:
+        """Counts the examples of a split.
+
+        Args:
+            split: in the syntax of tensorflow-datasets: "train", "train[:10%]", "train+test".
+
+        Raises:
+            errors.UserError: if there is no such split, or nothing in it.
+        """
+        return sum(stop - start for _, start, stop in self._slices(split))
+
+    def examples(self, split: str, *, order_seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Streams the examples of a split once, each exactly once.
+
+        May be called while a graph is built, such as inside `flat_map` over epochs.
+
+        Args:
+            split: as for `num_examples`.
+            order_seed: None for the stored order; a (2,) integer tensor for an order that depends
+                on it alone: not on parallelism, and not on TensorFlow's global seed.
+
+        Returns:
+            A data set of {"image": () string, encoded; "label": () int64, -1 where unlabelled;
+            "name": () string, the file or record, for messages}.
+
+        Raises:
+            errors.UserError: if there is no such split, or nothing in it.
+        """
+        return self.reader.examples(self._slices(split), order_seed=order_seed)
+
+    def _slices(self, split: str) -> list[folder.Slice]:
+        names = {part.split("[")[0].strip() for part in split.split("+")} - {"all"}
+        has = ", ".join(f"{name} ({count:,})" for name, count in self.splits.items())
+        for name in sorted(names - set(self.splits)):
+            raise errors.UserError(
+                f"The data set {self.name!r} has no split {name!r}"
+                f"{_near(name, self.splits)}; it has {has}."
+            )
+        try:
+            instruction = tfds.core.ReadInstruction.from_spec(split)
+            parts = instruction.to_absolute(self.reader.split_infos)
+        except (ValueError, NotImplementedError, AssertionError, TypeError) as error:
+            raise errors.UserError(
+                f"The split {split!r} of {self.name!r}, which has {has}, cannot be read "
+                f"({_reason(error)}); write it like train, train[:10%], train[500:] or "
+                "train+test."
+            ) from error
+        slices = [
+            (name, part.from_ or 0, self.splits[name] if part.to is None else part.to)
+            for name, part in ((str(part.splitname), part) for part in parts)
+        ]
+        slices = [(name, start, stop) for name, start, stop in slices if start < stop]
+        if not slices:
+            raise errors.UserError(
+                f"The split {split!r} of {self.name!r} selects no examples, and the data set has "
+                f"{has}; choose a larger part."
+            )
+        return slices
+
+
+def first_undecodable(source: Source, split: str) -> str | None:
+    """Finds the first image that cannot be read or decoded, in the stored order.
+
+    Reads the whole split if there is none, so ask only after an error.
+
+    Returns:
+        Its name, or None if all is well.
+    """
+
+    def decodes(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.size(decode.decode_image(example["image"]))
+
+    good = 0
+    dataset = source.examples(split).map(decodes, tf.data.AUTOTUNE, deterministic=True)
+    try:
+        for _ in dataset:
+            good += 1
+    except tf.errors.OpError:
+        return source.reader.example_name(source._slices(split), good)
+    return None
+
+
+def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
+    """Opens a data set, preparing it first if need be.
+
+    Args:
+        dataset: `digits`, which needs no download; `image_folder`, a folder of the user's; or any
+            name that tensorflow-datasets knows or that lies prepared in `data_dir`.
+        data_dir: where the data sets lie, None for tensorflow-datasets' own place; for
+            `image_folder` the folder.
+        seed: draws the held-out split of an image folder that has no splits.
+
+    Raises:
+        errors.UserError: if it cannot be opened; says why and what to do.
+    """
+    if dataset == IMAGE_FOLDER:
+        if not data_dir:
+            raise errors.UserError(
+                f"The data set 'image_folder' needs --data_dir, a folder that holds "
+                f"{folder.LAYOUTS}."
+            )
+        images = folder.ImageFolder(data_dir, seed=seed)
+        return _source(dataset, images, reader=images, notes=list(images.notes))
+    builder = _find(dataset, data_dir)
+    notes = _prepare(dataset, builder)
+    return _source(dataset, builder, reader=None, notes=notes)
+
+
+def _source(dataset: str, builder: Any, *, reader: Reader | None, notes: list[str]) -> Source:
+    features = builder.info.features
+    image = records.image_key(dataset, features)
+    label = records.label_key(builder.info)
+    if label is None and reader is None:
+        notes.append(f"The data set {dataset!r} has no class label, so it is used unlabelled.")
+    shape = features[image].shape
+    return Source(
+        name=dataset,
+        class_names=None if label is None else tuple(features[label].names),
+        splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
+        image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
+        notes=tuple(notes),
+        reader=reader or records.Records(builder, image=image, label=label),
+    )
+
+
+def _find(dataset: str, data_dir: str | None) -> Any:
+    """Returns the builder, from tensorflow-datasets' code or from the prepared files alone."""
+    try:
+        return tfds.builder(dataset, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise errors.UserError(_unknown(dataset, data_dir)) from error
+    except Exception as error:  # a bad name, version, configuration or argument may raise anything
+        reason = _reason(error)
+        if reason.startswith("Parsing builder name"):
+            raise errors.UserError(_unknown(dataset, data_dir)) from error
+        raise errors.UserError(
+            f"The data set {dataset!r} cannot be opened ({reason}); check its name, version and "
+            "configuration, and --data_dir."
+        ) from error
+
+
+def _unknown(dataset: str, data_dir: str | None) -> str:
+    """Returns what to say of a name that leads nowhere."""
+    # Community data sets are left out because listing them asks the network.
+    known = {IMAGE_FOLDER, *tfds.list_builders(with_community_datasets=False)}
+    looked = "tensorflow-datasets does not know it"
+    if data_dir:
+        try:
+            prepared = tf.io.gfile.listdir(os.path.expanduser(data_dir))
+            known |= {name.rstrip("/") for name in prepared if "." not in name}
+            looked += f", and it does not lie prepared in {data_dir!r}"
+        except (tf.errors.OpError, OSError):
+            looked += f", and --data_dir={data_dir} is no folder that can be read"
+    return (
+        f"There is no data set {dataset!r}{_near(dataset, known)}: {looked}; check --dataset and "
+        "--data_dir, or take --dataset=image_folder for a folder of your own images."
+    )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    return f" (near names: {', '.join(near)})" if near else ""
+
+
+def _reason(error: Exception) -> str:
+    """Returns an error of tensorflow-datasets as part of a sentence."""
+    text = " ".join(str(error).split())
+    text = re.sub(
+        r"^Failed to construct .*?\}\": |^Error parsing split .*?datasets/splits ", "", text
+    )
+    return (text[:300] + "..." if len(text) > 300 else text).rstrip(".") or type(error).__name__
+
+
+def _prepare(dataset: str, builder: Any) -> list[str]:
+    """Downloads and prepares a data set that is not yet on disk; returns notes for the user."""
+    if (builder.data_path / "dataset_info.json").exists():
+        _check_files(dataset, builder)
+        return []
+    if builder.data_path.exists():
+        raise errors.UserError(
+            f"The folder {builder.data_dir!r} holds no finished data set; delete it, so that "
+            f"{dataset!r} is prepared again."
+        )
+    started = time.monotonic()
+    # The embedded data set takes seconds; of a download the user wants to see the progress.
+    hidden = io.StringIO()
+    try:
+        with contextlib.ExitStack() as stack:
+            if isinstance(builder, digits.Digits):
+                stack.enter_context(contextlib.redirect_stdout(hidden))
+                stack.enter_context(contextlib.redirect_stderr(hidden))
+            builder.download_and_prepare()
+    except Exception as error:  # the code of several hundred data sets may raise anything
+        raise errors.UserError(
+            f"The data set {dataset!r} does not lie prepared in {str(builder.data_dir_root)!r}, "
+            f"and preparing it failed ({_reason(error)}); mend that, or set --data_dir to where it "
+            "is prepared or to a folder that can be written."
+        ) from error
+    seconds = time.monotonic() - started
+    return [f"Prepared the data set {dataset!r} in {builder.data_dir!r} ({seconds:.0f} s)."]
+
+
+def _check_files(dataset: str, builder: Any) -> None:
+    """Refuses a prepared data set of which files are missing, or whose files cannot be streamed."""
+    info = builder.info
+    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        raise errors.UserError(
+            f"The data set {dataset!r} is stored as array_record, which tf.data cannot stream; "
+            "prepare it as tfrecord in another --data_dir."
+        )
+    wanted = {os.path.basename(path) for split in info.splits.values() for path in split.filenames}
+    missing = sorted(wanted - set(tf.io.gfile.listdir(builder.data_dir)))
+    if missing:
+        raise errors.UserError(
+            f"The data set {dataset!r} in {builder.data_dir!r} lacks {len(missing)} of its "
+            f"{len(wanted)} files (such as {missing[0]}); copy it again, or delete the folder so "
+            "that it is prepared again."
+        )

@@ -1,0 +1,123 @@
+"""The questions this package asks of `tf.distribute`, answered in one place.
+
+Letters for shapes, here and in the whole package:
+  b: images on this replica.     B: images on all replicas, B = R * b.
+  R: number of replicas.         v: views of an image.
+  d: width of a projection.      f: width of the features.      c: number of classes.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from simclr_tf import errors
+
+
+def replica_index() -> tf.Tensor:
+    """Returns () int32, this replica's place among all replicas.
+
+    Raises:
+        RuntimeError: outside `strategy.run`, where no replica is speaking.
+    """
+    return tf.cast(_replica_context().replica_id_in_sync_group, tf.int32)
+
+
+def num_replicas() -> int:
+    """Returns R, the number of replicas that step together."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def gather(x: tf.Tensor) -> tf.Tensor:
+    """Concatenates `x` over the replicas; gradients flow back to all of them.
+
+    Written as an all-reduce of zero-padded blocks, which every strategy (TPU included) supports
+    and differentiates: the gradient of a slice is the sum of what all replicas ask of it.
+
+    Args:
+        x: (b, ...) this replica's slice; `b` must be static and the same on every replica.
+
+    Returns:
+        (R * b, ...) the slices of all R replicas, in the order of their indices.
+
+    Raises:
+        RuntimeError: outside `strategy.run`.
+    """
+    context = _replica_context()
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return x
+    mine = tf.one_hot(replica_index(), replicas, dtype=x.dtype)  # (R,)
+    mine = tf.reshape(mine, [replicas] + [1] * len(x.shape))  # (R, 1, ...)
+    blocks = context.all_reduce(tf.distribute.ReduceOp.SUM, mine * x[tf.newaxis])  # (R, b, ...)
+    return tf.reshape(blocks, [replicas * x.shape[0], *x.shape[1:]])  # (R * b, ...)
+
+
+def _replica_context() -> tf.distribute.ReplicaContext:
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        raise RuntimeError("Call this inside strategy.run, not in its scope.")
+    return context
+
+
+def make_strategy(
+    *,
+    use_tpu: bool = False,
+    tpu_name: str | None = None,
+    tpu_zone: str | None = None,
+    gcp_project: str | None = None,
+    num_virtual_cpus: int = 1,
+) -> tf.distribute.Strategy:
+    """Returns the strategy for the machine: TPU if asked for, else all GPUs, else the CPU.
+
+    Call it once, before anything else of TensorFlow runs: devices are configured at first use.
+
+    Args:
+        use_tpu: connects to a TPU and uses all its cores.
+        tpu_name: name or address of the TPU; None means the one of this machine (Colab, TPU VM).
+        tpu_zone: zone of a Cloud TPU.
+        gcp_project: project of a Cloud TPU.
+        num_virtual_cpus: splits the CPU into this many replicas, to try the distributed path.
+
+    Raises:
+        UserError: if no TPU answers, or virtual CPUs are asked for beside GPUs or a TPU.
+    """
+    if num_virtual_cpus < 1:
+        raise errors.UserError(f"--num_virtual_cpus must be at least 1, got {num_virtual_cpus}.")
+    if use_tpu:
+        return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
+    gpus = tf.config.list_physical_devices("GPU")
+    if num_virtual_cpus > 1:
+        return _virtual_cpu_strategy(num_virtual_cpus)
+    if not gpus:
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    for gpu in gpus:  # Leave the rest of the card to others.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
+
+
+def _virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or ()) != count:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+        )
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(count)])
+
+
+def _tpu_strategy(
+    name: str | None, zone: str | None, project: str | None
+) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=name or "local", zone=zone, project=project
+        )
+        if name:
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise errors.UserError(
+            f"No TPU answered as {name or 'the local TPU'} ({reason}); leave out --use_tpu to "
+            "train on GPUs or the CPU, or install the TensorFlow build for TPUs."
+        ) from error

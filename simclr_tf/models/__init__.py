@@ -1,0 +1,1 @@
+"""Keras models: encoder, projection head, linear head."""

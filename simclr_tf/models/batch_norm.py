@@ -1,0 +1,133 @@
+"""Batch normalisation with statistics in float32, over one replica or over all of them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from simclr_tf import distribute
+
+EPSILON = 1e-5
+
+
+class BatchNorm(tf.keras.layers.Layer):
+    """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last.
+
+    In training it normalises by the mean and variance of the batch and lets the moving averages
+    follow; in inference it uses the moving averages. Statistics are float32 whatever the
+    compute dtype. The moving variance follows the variance over n values, not over n - 1, as
+    the published SimCLR models do; Keras's fused layer differs there.
+
+    Keras's `BatchNormalization(synchronized=True)` does the same arithmetic over replicas, but
+    takes the variance as E[x^2] - E[x]^2, in three all-reduces, and unfused even on a single
+    device. Here one device uses the fused kernel, and replicas exchange (mean, variance) once
+    and combine them exactly (Chan et al. 1979).
+    """
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.9,
+        center: bool = True,
+        zero_gamma: bool = False,
+        synchronized: bool = True,
+        **kwargs: object,
+    ) -> None:
+        """Makes the layer.
+
+        Args:
+            momentum: what the moving averages keep of themselves each step, in [0, 1].
+            center: whether to add a learned offset (beta).
+            zero_gamma: starts the scale at 0, so that a residual branch starts as nothing
+                (Goyal et al. 2017).
+            synchronized: takes the statistics over the batches of all replicas.
+            **kwargs: as for `tf.keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.center = center
+        self.zero_gamma = zero_gamma
+        self.synchronized = synchronized
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes gamma, beta and the moving averages, all float32 of (channels,)."""
+        channels = [int(input_shape[-1])]
+
+        def weight(name: str, initializer: str) -> tf.Variable:
+            return self.add_weight(
+                name=name,
+                shape=channels,
+                dtype=tf.float32,
+                initializer=initializer,
+                experimental_autocast=False,
+            )
+
+        def average(name: str, initializer: str) -> tf.Variable:
+            return self.add_weight(
+                name=name,
+                shape=channels,
+                dtype=tf.float32,
+                initializer=initializer,
+                trainable=False,
+                experimental_autocast=False,
+                # Each replica moves its own copy; whoever reads gets their mean.
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.MEAN,
+            )
+
+        self.gamma = weight("gamma", "zeros" if self.zero_gamma else "ones")
+        self.beta = weight("beta", "zeros") if self.center else None
+        self.moving_mean = average("moving_mean", "zeros")
+        self.moving_variance = average("moving_variance", "ones")
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Normalises (..., channels) and, in training, moves the averages."""
+        if not training:
+            return self._fused(x, training=False)[0]
+        if self.synchronized and distribute.num_replicas() > 1:
+            y, mean, variance = self._over_replicas(x)
+        else:
+            y, mean, variance = self._fused(x, training=True)
+        self._follow(self.moving_mean, mean)
+        self._follow(self.moving_variance, variance)
+        return y
+
+    def _follow(self, average: tf.Variable, value: tf.Tensor) -> None:
+        average.assign_sub((average - value) * (1 - self.momentum))
+
+    def _offset(self) -> tf.Tensor:
+        return tf.zeros_like(self.gamma) if self.beta is None else self.beta
+
+    def _fused(self, x: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the normalised x and the (channels,) mean and variance that it used."""
+        channels = x.shape[-1]
+        image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])  # (n, 1, 1, c)
+        empty = tf.constant([], tf.float32)
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=image,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self._offset()),
+            mean=empty if training else tf.convert_to_tensor(self.moving_mean),
+            variance=empty if training else tf.convert_to_tensor(self.moving_variance),
+            epsilon=EPSILON,
+            is_training=training,
+        )
+        if training:
+            # The kernel returns the variance over n - 1; ours is over n.
+            n = tf.cast(tf.size(image) // channels, tf.float32)
+            variance *= (n - 1) / n
+        return (y if image is x else tf.reshape(y, [-1, channels])), mean, variance
+
+    def _over_replicas(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the same as `_fused`, with statistics over the batches of all replicas."""
+        axes = list(range(len(x.shape) - 1))
+        moments = tf.stack(tf.nn.moments(tf.cast(x, tf.float32), axes))  # (2, c)
+        of_replicas = distribute.gather(moments[tf.newaxis])  # (R, 2, c)
+        means, variances = of_replicas[:, 0], of_replicas[:, 1]  # (R, c)
+        mean = tf.reduce_mean(means, 0)  # (c,)
+        # Replicas hold equally many values, so the total variance is the mean variance within
+        # replicas plus the variance of their means.
+        variance = tf.reduce_mean(variances + tf.square(means - mean), 0)  # (c,)
+        scale = self.gamma * tf.math.rsqrt(variance + EPSILON)
+        y = tf.cast(x, tf.float32) * scale + (self._offset() - mean * scale)
+        return tf.cast(y, x.dtype), mean, variance

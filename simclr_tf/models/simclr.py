@@ -1,0 +1,150 @@
+"""The whole network, and the description of it that is stored beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf.models import heads, resnet
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Everything needed to build a network again and to feed it the images it knows."""
+
+    resnet_depth: int
+    width_multiplier: int
+    stem: str
+    image_size: int
+    proj_head_mode: str
+    num_proj_layers: int
+    proj_out_dim: int
+    ft_proj_selector: int
+    batch_norm_decay: float
+    class_names: tuple[str, ...] | None
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes the linear head tells apart; None without a linear head."""
+        return None if self.class_names is None else len(self.class_names)
+
+
+# Fields that a person chooses by flags of the same names.
+ARCHITECTURE_FLAGS = tuple(
+    field.name for field in dataclasses.fields(Architecture) if field.name != "class_names"
+)
+
+
+def architecture_of(
+    config: config_lib.Config, class_names: tuple[str, ...] | None
+) -> Architecture:
+    """Returns the architecture that a run asks for, for data of these classes."""
+    chosen = {name: getattr(config, name) for name in ARCHITECTURE_FLAGS}
+    return Architecture(**{**chosen, "stem": config.resolved_stem}, class_names=class_names)
+
+
+def policy_of(mixed_precision: str) -> tf.keras.mixed_precision.Policy:
+    """Returns the Keras dtype policy: "none", "bfloat16" or "float16" arithmetic."""
+    name = "float32" if mixed_precision == "none" else f"mixed_{mixed_precision}"
+    return tf.keras.mixed_precision.Policy(name)
+
+
+class SimCLR(tf.keras.Model):
+    """Encoder, projection head and linear head; outputs come back under names."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        seed: int,
+        mixed_precision: str = "none",
+        global_bn: bool = True,
+    ) -> None:
+        """Makes the network and its variables.
+
+        Args:
+            architecture: what to build. Without class names there is no linear head.
+            seed: of the initial weights.
+            mixed_precision: see `policy_of`.
+            global_bn: takes batch-norm statistics over all replicas.
+        """
+        super().__init__(name="simclr")
+        self.architecture = architecture
+        make = resnet.LayerMaker(
+            policy_of(mixed_precision),
+            seed,
+            bn_momentum=architecture.batch_norm_decay,
+            bn_synchronized=global_bn,
+        )
+        self.encoder = resnet.ResNet(
+            make,
+            depth=architecture.resnet_depth,
+            width_multiplier=architecture.width_multiplier,
+            stem=architecture.stem,
+        )
+        self.projection_head = heads.ProjectionHead(
+            make,
+            mode=architecture.proj_head_mode,
+            num_layers=architecture.num_proj_layers,
+            width=self.encoder.num_features,
+            out_dim=architecture.proj_out_dim,
+        )
+        classes = architecture.num_classes
+        self.linear_head = heads.LinearHead(make, num_classes=classes) if classes else None
+        side = architecture.image_size
+        self(tf.zeros([1, side, side, 3]))  # Makes the variables.
+
+    def call(
+        self, images: tf.Tensor, training: bool = False, stop_gradient: bool = True
+    ) -> dict[str, tf.Tensor]:
+        """Runs everything.
+
+        Args:
+            images: (n, h, w, 3) in [0, 1].
+            training: normalises by batch statistics where nothing is frozen.
+            stop_gradient: keeps the linear head from teaching the encoder, which holds
+                in pretraining; fine-tuning sets it to False.
+
+        Returns:
+            "features" (n, f), "projection" (n, d), both float32, and with a linear head
+            "logits" (n, c). The linear head reads the features, or the stage of the projection
+            head that `ft_proj_selector` names (SimCLRv2).
+        """
+        features = self.encoder(images, training=training)["features"]
+        stages = self.projection_head(features, training=training)
+        outputs = {"features": features, "projection": stages[-1]}
+        if self.linear_head is not None:
+            selected = stages[self.projection_head.stage(self.architecture.ft_proj_selector)]
+            outputs["logits"] = self.linear_head(
+                tf.stop_gradient(selected) if stop_gradient else selected
+            )
+        return outputs
+
+    def classify(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns logits (n, c), running only the layers that they depend on."""
+        features = self.encoder(images, training=training)["features"]
+        stage = self.projection_head.stage(self.architecture.ft_proj_selector)
+        stages = self.projection_head(features, training=training, num_layers=stage)
+        return self.linear_head(stages[-1])
+
+    def classifier_variables(self) -> list[tf.Variable]:
+        """Returns the trainable variables on which `classify` depends."""
+        stage = self.projection_head.stage(self.architecture.ft_proj_selector)
+        used = self.projection_head.denses[:stage] + self.projection_head.norms[:stage]
+        head = [variable for layer in used for variable in layer.trainable_variables]
+        return (
+            self.encoder.trainable_variables + head + self.linear_head.trainable_variables
+        )
+
+    def plain_variables(self) -> list[tf.Variable]:
+        """Returns what LARS neither decays nor adapts: batch norm, biases, the linear head."""
+        linear = [] if self.linear_head is None else self.linear_head.trainable_variables
+        small = [v for v in self.trainable_variables if len(v.shape) <= 1]
+        return list({v.ref(): v for v in (*small, *linear)}.values())
+        
+    def norm_variables(self) -> list[tf.Variable]:
+        """Returns the learned scales and offsets of the batch norms."""
+        biases = {v.ref() for v in (self.linear_head.trainable_variables if self.linear_head else [])}
+        return [v for v in self.trainable_variables if len(v.shape) <= 1 and v.ref() not in biases]

@@ -1,0 +1,126 @@
+"""What a person reads in the terminal: tables, notes, and how training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import sys
+import time
+
+import rich.console
+import rich.progress
+import rich.table
+
+# Plain lines, where there is no terminal, come at most this often, in seconds.
+_LINE_EVERY = 10.0
+
+
+def _console() -> rich.console.Console:
+    # Made at each use, because tests and notebooks replace sys.stdout. A log has no width.
+    width = None if sys.stdout.isatty() else 120
+    return rich.console.Console(file=sys.stdout, width=width, highlight=False)
+
+
+def say(text: str) -> None:
+    """Prints one plain line."""
+    _console().print(text, markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Prints one line that should not be overlooked."""
+    _console().print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+def facts(title: str, rows: Mapping[str, object]) -> None:
+    """Prints a two-column table of names and values."""
+    table = rich.table.Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    _console().print(table)
+
+
+def scores(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table with a header; numbers are right-aligned."""
+    table = rich.table.Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+class Progress:
+    """Shows how far a long piece of work is: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        """Starts at `done` of `total`; `what` names the work."""
+        self.what, self.total, self.done = what, total, done
+        self._start, self._first, self._last_line = time.monotonic(), done, 0.0
+        self._bar: rich.progress.Progress | None = None
+
+    def __enter__(self) -> Progress:
+        """Shows the bar."""
+        console = _console()
+        if console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(bar_width=20),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[note]}"),
+                rich.progress.TimeRemainingColumn(),
+                console=console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                self.what, total=self.total, completed=self.done, note=""
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Moves on; off a terminal prints a line now and then, and at the end.
+
+        Args:
+            done: how much is done now, of the total.
+            note: what else to tell.
+        """
+        self.done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if done < self.total and now - self._last_line < _LINE_EVERY:
+            return
+        self._last_line = now
+        rest = (now - self._start) / max(1, done - self._first) * (self.total - done)
+        left = f"  {duration(rest)} left" if done < self.total else ""
+        say(f"{self.what} {done:,}/{self.total:,}  {note}{left}")
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says what is being done, for work that cannot tell how far it is, and how long it took."""
+    start = time.monotonic()
+    console = _console()
+    status = console.status(what) if console.is_terminal else contextlib.nullcontext()
+    with status:
+        yield
+    say(f"{what}: {duration(time.monotonic() - start)}")
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as a person says them: 8 s, 3 min 20 s, 2 h 5 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

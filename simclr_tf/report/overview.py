@@ -1,0 +1,112 @@
+"""The tables before training and after evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simclr_tf.losses import contrastive
+from simclr_tf.report import console
+
+if TYPE_CHECKING:
+    from simclr_tf import program
+    from simclr_tf.models import simclr
+    from simclr_tf.training import schedules
+
+
+def before_training(
+    run: program.Run, plan: schedules.Plan, model: simclr.SimCLR, origin: list[str]
+) -> None:
+    """Prints what will happen: data, network, batch, steps, rate, and where it starts."""
+    config, source, replicas = run.config, run.source, run.strategy.num_replicas_in_sync
+    batch = plan.batch_size
+    rows = {
+        "data set": f"{source.name}: {_splits(run)}",
+        "classes": _classes(source.class_names),
+        "image size": f"{config.image_size} px",
+        "encoder": _encoder(run, model),
+        "parameters": f"{_count(model.encoder):,} encoder, {_count(model):,} in all",
+        "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
+        f" ({batch // replicas} each)",
+    }
+    if config.pretraining:
+        rows["contrast"] = (
+            f"{2 * batch - 2} negatives per anchor, temperature {config.temperature:g}, "
+            f"chance loss {contrastive.chance_level(batch):.3f}"
+        )
+    rows["steps"] = (
+        f"{plan.total_steps:,} ({plan.total_steps * batch / plan.num_examples:.3g} epochs), "
+        f"{plan.warmup_steps:,} of them warm-up"
+    )
+    rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}"
+    rows["arithmetic"] = _arithmetic(run)
+    rows["start"] = "\n".join(origin)
+    rows["run directory"] = run.model_dir
+    title = "Pretraining" if config.pretraining else "Fine-tuning"
+    console.facts(title, rows)
+    for note in source.notes:
+        console.say(note)
+
+
+def _splits(run: program.Run) -> str:
+    train, test = run.config.train_split, run.config.eval_split
+    counts = [f"{run.source.num_examples(train):,} images in {train}"]
+    if test.split("[")[0].split("+")[0] in run.source.splits:
+        counts.append(f"{run.source.num_examples(test):,} in {test}")
+    return ", ".join(counts)
+
+
+def _classes(names: tuple[str, ...] | None) -> str:
+    if names is None:
+        return "unlabelled: the linear head is left out"
+    shown = ", ".join(names[:12])
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"{len(names)}: {shown}{more}"
+
+
+def _encoder(run: program.Run, model: simclr.SimCLR) -> str:
+    stem = run.architecture.stem
+    told = "3x3, no max-pool" if stem == "small" else "7x7 stride 2, max-pool"
+    how = "chosen by image size" if run.config.stem == "auto" else "asked for"
+    return (
+        f"ResNet-{run.config.resnet_depth}, width {run.config.width_multiplier}, "
+        f"{model.encoder.num_features} features; {stem} stem ({told}; {how}, --stem)"
+    )
+
+
+def _arithmetic(run: program.Run) -> str:
+    precision = run.config.mixed_precision
+    told = "float32" if precision == "none" else f"mixed {precision}"
+    strategy = type(run.strategy).__name__.replace("V1", "").replace("V2", "")
+    return f"{told}, {strategy}{', XLA' if run.config.jit_compile else ''}"
+
+
+def _count(model: Any) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def after_evaluation(run: program.Run, result: dict[str, Any]) -> None:
+    """Prints how good the representation is, beside what it must beat."""
+    if "eval/skipped" in result:
+        console.say(f"Not evaluated: {result['eval/skipped']}.")
+        return
+    named = {
+        "linear_eval": "linear evaluation of the encoder",
+        "eval/label": "online linear head" if run.config.pretraining else "fine-tuned classifier",
+        "baseline/random_encoder": "linear evaluation, untrained encoder",
+        "baseline/raw_pixels": "linear evaluation, raw pixels",
+    }
+    rows = []
+    for key, told in named.items():
+        join = "_" if key == "eval/label" else "/"
+        if f"{key}{join}top_1_accuracy" in result:
+            scores = [result[f"{key}{join}top_{k}_accuracy"] for k in (1, 5)]
+            rows.append([told, *(f"{score:.1%}" for score in scores)])
+    title = (
+        f"{run.source.name}, split {run.config.eval_split} "
+        f"({run.source.num_examples(run.config.eval_split):,} images), "
+        f"step {result['global_step']:,}"
+    )
+    console.scores(title, ["how good is it?", "top-1", "top-5"], rows)
+    console.say(f"result.json, saved_model/ and views.png are in {run.model_dir}")

@@ -1,0 +1,83 @@
+"""What training leaves behind to be read later: metrics.jsonl, TensorBoard, pictures of views."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+METRICS = "metrics.jsonl"
+VIEWS = "views.png"
+
+
+class Records:
+    """Writes the metrics of a run as JSON lines and as TensorBoard scalars."""
+
+    def __init__(self, model_dir: str, *, from_step: int = 0) -> None:
+        """Opens the files of a run directory.
+
+        Args:
+            model_dir: the run directory.
+            from_step: the step that training goes on from. Lines of later steps, which a killed
+                run wrote after its last checkpoint, are dropped: those steps will be made again.
+        """
+        self.path = os.path.join(model_dir, METRICS)
+        self._drop_after(from_step)
+        self._writer = tf.summary.create_file_writer(model_dir)
+
+    def _drop_after(self, step: int) -> None:
+        if not tf.io.gfile.exists(self.path):
+            return
+        with tf.io.gfile.GFile(self.path) as file:
+            lines = file.read().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if len(kept) < len(lines):
+            with tf.io.gfile.GFile(f"{self.path}.partial", "w") as file:
+                file.write("".join(kept))
+            tf.io.gfile.rename(f"{self.path}.partial", self.path, overwrite=True)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Records the metrics of a step in both places."""
+        line = json.dumps({"step": step, **{name: _round(value) for name, value in metrics.items()}})
+        with tf.io.gfile.GFile(self.path, "a") as file:
+            file.write(line + "\n")
+        with self._writer.as_default():
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value, step=step)
+        self._writer.flush()
+
+    def image(self, name: str, step: int, image: np.ndarray) -> None:
+        """Records one (h, w, 3) uint8 picture for TensorBoard."""
+        with self._writer.as_default():
+            tf.summary.image(name, image[np.newaxis], step=step)
+        self._writer.flush()
+
+
+def _round(value: float) -> float:
+    """Keeps seven digits, which is all that float32 has."""
+    return float(f"{value:.7g}")
+
+
+def view_grid(views: np.ndarray, *, max_images: int = 8) -> np.ndarray:
+    """Lays out views as a picture: a column per image, its views one above the other.
+
+    Args:
+        views: (b, v, s, s, 3) float in [0, 1].
+        max_images: how many columns at most.
+
+    Returns:
+        (v * (s + 2) - 2, n * (s + 2) - 2, 3) uint8.
+    """
+    views = views[:max_images]
+    padded = np.pad(views, [(0, 0), (0, 0), (0, 2), (0, 2), (0, 0)], constant_values=1.0)
+    n, v, height, width, _ = padded.shape
+    grid = padded.transpose(1, 2, 0, 3, 4).reshape(v * height, n * width, 3)[:-2, :-2]
+    return np.round(grid * 255).astype(np.uint8)
+
+
+def write_png(path: str, image: np.ndarray) -> None:
+    """Writes a (h, w, 3) uint8 picture."""
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(tf.io.encode_png(image).numpy())

@@ -1,0 +1,122 @@
+"""What a run leaves on disk, and where: the layout of --model_dir."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from simclr_tf import errors
+from simclr_tf.models import simclr
+
+_ARCHITECTURE = "architecture.json"
+FLAGS = "flags.txt"
+
+
+def prepare(model_dir: str) -> None:
+    """Makes the directory and proves that it can be written to.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    probe = os.path.join(model_dir, ".writable")
+    try:
+        tf.io.gfile.makedirs(model_dir)
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(probe)
+    except (OSError, tf.errors.OpError) as error:
+        raise errors.UserError(
+            f"--model_dir={model_dir} cannot be written to ({_first_line(error)}); name a folder "
+            "that you may write to."
+        ) from error
+
+
+def write_architecture(model_dir: str, architecture: simclr.Architecture) -> None:
+    """Stores the architecture beside the weights that will fit it."""
+    write_json(os.path.join(model_dir, _ARCHITECTURE), dataclasses.asdict(architecture))
+
+
+def read_architecture(model_dir: str) -> simclr.Architecture | None:
+    """Returns the stored architecture, or None if there is none."""
+    path = os.path.join(model_dir, _ARCHITECTURE)
+    if not tf.io.gfile.exists(path):
+        return None
+    stored = read_json(path)
+    names = stored["class_names"]
+    return simclr.Architecture(
+        **{**stored, "class_names": None if names is None else tuple(names)}
+    )
+
+
+def check_same(stored: simclr.Architecture, asked: simclr.Architecture, model_dir: str) -> None:
+    """Refuses to go on in a directory whose weights would not fit.
+
+    Raises:
+        UserError: naming every field that differs.
+    """
+    differing = [
+        f"{field.name} is {_brief(getattr(stored, field.name))} there and "
+        f"{_brief(getattr(asked, field.name))} here"
+        for field in dataclasses.fields(stored)
+        if getattr(stored, field.name) != getattr(asked, field.name)
+    ]
+    if differing:
+        raise errors.UserError(
+            f"--model_dir={model_dir} holds a run of another architecture "
+            f"({'; '.join(differing)}); use another --model_dir, or the settings of that run."
+        )
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def write_result(model_dir: str, result: dict[str, Any]) -> None:
+    """Writes result.json and result_STEP.json."""
+    for name in ("result.json", f"result_{result['global_step']}.json"):
+        write_json(os.path.join(model_dir, name), result)
+
+
+def write_flags(model_dir: str, flagfile: str) -> None:
+    """Stores the flags of a run, as a flagfile that makes it again."""
+    _replace(os.path.join(model_dir, FLAGS), flagfile)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    _replace(path, json.dumps(value, indent=2) + "\n")
+
+
+def _replace(path: str, text: str) -> None:
+    try:
+        with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
+            file.write(text)
+        tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        raise errors.UserError(
+            f"{path} could not be written ({_first_line(error)}); free some space and run the same "
+            "command again."
+        ) from error
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: if it is not JSON.
+    """
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,96 @@
+"""Writes the encoder as a SavedModel that needs TensorFlow and nothing of ours."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import tensorflow as tf
+
+from simclr_tf import errors
+from simclr_tf.data import decode, views
+from simclr_tf.models import simclr
+
+FOLDER = "saved_model"
+
+
+class Servable(tf.Module):
+    """The encoder with the preprocessing of evaluation, under two signatures."""
+
+    def __init__(self, model: simclr.SimCLR) -> None:
+        super().__init__(name="simclr_features")
+        self._encoder = model.encoder
+        self._size = model.architecture.image_size
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")]
+    )
+    def features_of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps images (b, h, w, 3) in [0, 1], of any size, to "features" (b, f)."""
+        images = views.evaluation_image(images, self._size)
+        return self._features(images)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def features_of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps encoded images (b,), JPEG or PNG, to "features" (b, f)."""
+
+        def prepare(encoded: tf.Tensor) -> tf.Tensor:
+            image = tf.image.convert_image_dtype(decode.decode_image(encoded), tf.float32)
+            return views.evaluation_image(image, self._size)
+
+        spec = tf.TensorSpec([self._size, self._size, 3], tf.float32)
+        return self._features(tf.map_fn(prepare, image_bytes, fn_output_signature=spec))
+
+    def _features(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.ensure_shape(images, [None, self._size, self._size, 3])
+        return {"features": self._encoder(images, training=False)["features"]}
+
+
+def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) -> str:
+    """Writes MODEL_DIR/saved_model/STEP and removes older ones.
+
+    The graph is float32 and free of any strategy, whatever the model was trained with: its
+    weights are copied into a network built for serving.
+
+    Args:
+        model: trained.
+        model_dir: the run directory.
+        step: names the export.
+        keep: how many exports to keep.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        plain = simclr.SimCLR(model.architecture, seed=0, global_bn=False)
+    plain.encoder.freeze(model.encoder.frozen_groups)  # Keras lists frozen variables last.
+    for target, trained in zip(plain.variables, model.variables):
+        target.assign(trained.numpy())
+    servable = Servable(plain)
+    folder = os.path.join(model_dir, FOLDER, str(step))
+    signatures = {
+        "serving_default": servable.features_of_images,
+        "serving_bytes": servable.features_of_bytes,
+    }
+    try:
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
+        tf.saved_model.save(servable, folder, signatures=signatures)
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise errors.UserError(
+            f"The SavedModel could not be written to {folder} ({reason}); free some space and run "
+            "the same command again."
+        ) from error
+    _remove_older(os.path.join(model_dir, FOLDER), keep)
+    return folder
+
+
+def _remove_older(parent: str, keep: int) -> None:
+    names = [name.rstrip("/") for name in tf.io.gfile.listdir(parent)]
+    steps = sorted(int(name) for name in names if re.fullmatch(r"\d+", name))
+    for step in steps[:-keep]:
+        tf.io.gfile.rmtree(os.path.join(parent, str(step)))

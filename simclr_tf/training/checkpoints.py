@@ -1,0 +1,300 @@
+"""Saving a run so that it can be killed at any moment, and the four ways to start one."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from absl import logging
+import tensorflow as tf
+
+from simclr_tf import errors
+from simclr_tf import run_directory
+from simclr_tf.models import simclr
+
+_NAME = "ckpt"
+# What TensorFlow raises on damaged files and on a full disk.
+_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
+_UNWRITABLE = (tf.errors.OpError, OSError)
+
+
+class Checkpoints:
+    """The checkpoints of one run: model, optimizer, step and seconds of training.
+
+    Attributes:
+        step: () int64 variable, steps trained so far.
+        seconds: () float64 variable, wall time spent in them.
+    """
+
+    def __init__(
+        self,
+        model_dir: str,
+        model: simclr.SimCLR,
+        optimizer: tf.keras.optimizers.Optimizer | None,
+        *,
+        keep: int = 5,
+    ) -> None:
+        """Prepares to save and restore; call it in the strategy's scope.
+
+        Args:
+            model_dir: where.
+            model: whose weights.
+            optimizer: whose slots; None to read a run without training on.
+            keep: how many checkpoints to keep.
+        """
+        self.model_dir = model_dir
+        self.keep = keep
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="train_seconds")
+        parts = {"model": model, "global_step": self.step, "train_seconds": self.seconds}
+        self._with_optimizer = optimizer is not None
+        if optimizer is not None:
+            parts["optimizer"] = optimizer
+        self._checkpoint = tf.train.Checkpoint(**parts)
+        self.latest: str | None = None
+
+    def save(self) -> str:
+        """Writes a checkpoint of the current step, then removes the oldest ones.
+
+        A file is complete before its index appears, and the old ones go last, so at every
+        moment one complete checkpoint is there.
+
+        Raises:
+            UserError: if the disk is full or refuses, naming the last complete checkpoint.
+        """
+        prefix = os.path.join(self.model_dir, f"{_NAME}-{int(self.step)}")
+        try:
+            self.latest = self._checkpoint.write(prefix)
+        except _UNWRITABLE as error:
+            _remove(prefix, only_partial=True)
+            before = latest(self.model_dir)
+            kept = f"the last complete one is {before}" if before else "there is no earlier one"
+            reason = str(error).splitlines()[0]
+            raise errors.UserError(
+                f"The checkpoint of step {int(self.step)} could not be written ({reason}); {kept}. "
+                "Free some space and run the same command again to go on."
+            ) from error
+        tf.compat.v1.train.update_checkpoint_state(
+            self.model_dir, prefix, all_model_checkpoint_paths=listing(self.model_dir)
+        )
+        for old in listing(self.model_dir)[: -self.keep]:
+            _remove(old)
+        return prefix
+
+    def restore(self, path: str) -> None:
+        """Reads one checkpoint, all of it.
+
+        Raises:
+            UserError: if it does not fit the model or the optimizer, or is damaged.
+        """
+        try:
+            status = self._checkpoint.read(path)
+            if self._with_optimizer:
+                status.assert_existing_objects_matched().assert_consumed()
+            else:
+                status.assert_existing_objects_matched().expect_partial()  # No optimizer here.
+        except _DAMAGED as error:
+            raise errors.UserError(f"{path} is damaged ({str(error).splitlines()[0]}).") from error
+        except (AssertionError, ValueError) as error:
+            raise errors.UserError(
+                f"{path} does not fit this run ({_misfit(error)}); resume with the settings it was "
+                "trained with, or use another --model_dir."
+            ) from error
+        self.latest = path
+
+    def restore_latest(self) -> str | None:
+        """Reads the newest checkpoint that is whole.
+
+        Returns:
+            Its path; None if there are no checkpoints at all.
+
+        Raises:
+            UserError: if there are checkpoints but none can be read.
+        """
+        paths = listing(self.model_dir)
+        for path in reversed(paths):
+            try:
+                _check_whole(path)
+            except _DAMAGED as error:
+                logging.warning(
+                    "%s is damaged (%s); using the one before.", path, str(error).splitlines()[0]
+                )
+                continue
+            self.restore(path)
+            return path
+        if paths:
+            raise errors.UserError(
+                f"None of the {len(paths)} checkpoints in {self.model_dir} can be read; train "
+                "afresh in another --model_dir."
+            )
+        return None
+
+
+def listing(model_dir: str) -> list[str]:
+    """Returns the checkpoint prefixes of a run that are complete, oldest first."""
+    found = []
+    for path in tf.io.gfile.glob(os.path.join(model_dir, f"{_NAME}-*.index")):
+        match = re.fullmatch(rf"{_NAME}-(\d+)\.index", os.path.basename(path))
+        if match:
+            found.append((int(match[1]), path[: -len(".index")]))
+    return [prefix for _, prefix in sorted(found)]
+
+
+def latest(model_dir: str) -> str | None:
+    """Returns the newest checkpoint of a run, or None."""
+    return (listing(model_dir) or [None])[-1]
+
+
+def step_of(path: str) -> int:
+    """Returns the step in a checkpoint's name."""
+    return int(path.rsplit("-", 1)[1])
+
+
+def _check_whole(path: str) -> None:
+    """Reads every tensor once, so that a truncated file shows before any weight is touched."""
+    reader = tf.train.load_checkpoint(path)
+    for name in reader.get_variable_to_shape_map():
+        reader.get_tensor(name)
+
+
+def _remove(prefix: str, *, only_partial: bool = False) -> None:
+    """Deletes the files of a checkpoint; the index first, so that no half is ever listed."""
+    if only_partial:
+        patterns = [f"{prefix}.data-*", f"{prefix}_temp*", f"{prefix}.index"]
+    else:
+        patterns = [f"{prefix}.index", f"{prefix}.data-*"]
+    for pattern in patterns:
+        for path in tf.io.gfile.glob(pattern):
+            if tf.io.gfile.isdir(path):
+                tf.io.gfile.rmtree(path)
+            else:
+                tf.io.gfile.remove(path)
+
+
+def _misfit(error: Exception) -> str:
+    """Returns what did not fit, briefly, from TensorFlow's long message."""
+    names = re.findall(r"tf\.Variable '([^']+)'", str(error))
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"nothing there for {', '.join(names[:3])}{more}"
+    return str(error).splitlines()[0]
+
+
+def locate(checkpoint: str) -> tuple[str, str]:
+    """Finds the checkpoint that --checkpoint means.
+
+    Args:
+        checkpoint: a run directory, or the prefix of one checkpoint (PATH/ckpt-123).
+
+    Returns:
+        The run directory and the checkpoint's prefix.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if tf.io.gfile.isdir(checkpoint):
+        newest = latest(checkpoint)
+        if newest is None:
+            raise errors.UserError(
+                f"--checkpoint={checkpoint} holds no checkpoint (no {_NAME}-STEP.index); name the "
+                "--model_dir of a finished or running training."
+            )
+        return checkpoint, newest
+    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
+    if not tf.io.gfile.exists(f"{prefix}.index"):
+        raise errors.UserError(
+            f"--checkpoint={checkpoint} does not exist; name a run directory or a checkpoint in it, "
+            f"such as runs/demo or runs/demo/{_NAME}-240."
+        )
+    return os.path.dirname(prefix), prefix
+
+
+def start_from(
+    checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer: bool
+) -> list[str]:
+    """Fills a model from the checkpoint of another run, as fine-tuning starts.
+
+    The encoder must be there whole. The projection head is taken if it fits; the linear head if
+    it tells the same classes apart and is not to start from zero.
+
+    Args:
+        checkpoint: a run directory or a checkpoint in one.
+        model: to fill.
+        zero_init_logits_layer: starts the linear head at zero, as linear evaluation does.
+
+    Returns:
+        One line per part: what was loaded, what was skipped and why.
+
+    Raises:
+        UserError: if there is no checkpoint, it is damaged, or an encoder weight is missing.
+    """
+    directory, prefix = locate(checkpoint)
+    try:
+        _check_whole(prefix)
+    except _DAMAGED as error:
+        reason = str(error).splitlines()[0]
+        raise errors.UserError(
+            f"--checkpoint={prefix} is damaged ({reason}); name an earlier one."
+        ) from error
+    source = run_directory.read_architecture(directory)
+    report = [_load_encoder(prefix, model)]
+    report.append(_load_projection(prefix, model))
+    if model.linear_head is not None:
+        same = source is not None and source.class_names == model.architecture.class_names
+        report.append(_load_linear(prefix, model, same, zero_init_logits_layer))
+    return report
+
+
+def _load_encoder(prefix: str, model: simclr.SimCLR) -> str:
+    problem = _load(prefix, encoder=model.encoder)
+    if problem:
+        raise errors.UserError(
+            f"The encoder in {prefix} does not fit this run's ResNet-"
+            f"{model.architecture.resnet_depth} ({problem}); set depth, width and stem as they "
+            "were in pretraining."
+        )
+    return _loaded("encoder", model.encoder)
+
+
+def _load_projection(prefix: str, model: simclr.SimCLR) -> str:
+    if not model.projection_head.variables:
+        return "projection head: there is none"
+    problem = _load(prefix, projection_head=model.projection_head)
+    if problem and model.architecture.ft_proj_selector:
+        raise errors.UserError(
+            f"--ft_proj_selector needs the projection head of {prefix}, which does not fit "
+            f"({problem}); set --num_proj_layers and --proj_out_dim as in pretraining."
+        )
+    if problem:
+        return f"projection head: skipped ({problem})"
+    return _loaded("projection head", model.projection_head)
+
+
+def _load_linear(prefix: str, model: simclr.SimCLR, same_classes: bool, zero: bool) -> str:
+    if zero:
+        for variable in model.linear_head.variables:
+            variable.assign(tf.zeros_like(variable))
+        return "linear head: set to zero (--zero_init_logits_layer)"
+    if not same_classes:
+        return "linear head: new (the checkpoint's tells other classes apart)"
+    problem = _load(prefix, linear_head=model.linear_head)
+    return f"linear head: new ({problem})" if problem else _loaded("linear head", model.linear_head)
+
+
+def _loaded(part: str, module: tf.keras.Model) -> str:
+    count = len(module.variables)
+    return f"{part}: loaded {count} of {count} variables"
+
+
+def _load(prefix: str, **part: tf.keras.Model) -> str | None:
+    """Reads one part of a model; returns what did not fit, or None.
+
+    A misfit may leave some of the part's variables changed; a caller who goes on must not
+    need their initial values.
+    """
+    try:
+        status = tf.train.Checkpoint(model=tf.train.Checkpoint(**part)).read(prefix)
+        status.assert_existing_objects_matched().expect_partial()  # The other parts.
+    except (AssertionError, ValueError) as error:
+        return _misfit(error)
+    return None

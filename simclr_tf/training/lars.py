@@ -1,0 +1,128 @@
+"""LARS (You et al. 2017), the optimizer of SimCLR: the rule, then the class that keeps state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Update(NamedTuple):
+    """A step of LARS: the new weight and the new momentum buffer."""
+
+    weight: tf.Tensor
+    buffer: tf.Tensor
+
+
+def lars_update(
+    weight: tf.Tensor,
+    gradient: tf.Tensor,
+    buffer: tf.Tensor,
+    *,
+    learning_rate: tf.Tensor,
+    momentum: float,
+    weight_decay: float,
+    plain: bool,
+    nesterov: bool = False,
+    eta: float = 0.001,
+) -> Update:
+    """One step of LARS as the published SimCLR models took it.
+
+    The decayed gradient g = gradient + weight_decay * w steps at rate
+    r = learning_rate * eta * |w| / |g|, and the rate is inside the momentum ("classic"):
+    buffer = momentum * buffer + r * g;  w = w - buffer.
+    The ratio is 1 where either norm is 0.
+
+    Args:
+        weight: w, of any shape.
+        gradient: of the same shape.
+        buffer: of the same shape, zero at first.
+        learning_rate: () of this step.
+        momentum: in [0, 1).
+        weight_decay: L2 decay that enters the gradient before its norm is taken.
+        plain: neither decays nor adapts: momentum SGD at the full rate, for batch norm,
+            biases and the linear head.
+        nesterov: looks ahead by one more momentum step.
+        eta: trust coefficient.
+
+    Returns:
+        The new weight and buffer.
+    """
+    rate = learning_rate
+    if not plain:
+        gradient += weight_decay * weight
+        weight_norm, gradient_norm = tf.norm(weight), tf.norm(gradient)
+        both = (weight_norm > 0) & (gradient_norm > 0)
+        rate *= tf.where(both, eta * weight_norm / tf.where(both, gradient_norm, 1.0), 1.0)
+    step = rate * gradient
+    buffer = momentum * buffer + step
+    return Update(weight - (momentum * buffer + step if nesterov else buffer), buffer)
+
+
+class LARS(tf.keras.optimizers.Optimizer):
+    """Keeps a momentum buffer per variable and applies `lars_update`."""
+
+    def __init__(
+        self,
+        learning_rate: float | Callable[[tf.Tensor], tf.Tensor],
+        *,
+        momentum: float = 0.9,
+        weight_decay_rate: float = 0.0,
+        nesterov: bool = False,
+        plain_variables: Iterable[tf.Variable] = (),
+    ) -> None:
+        """Makes the optimizer.
+
+        Args:
+            learning_rate: a number or a schedule.
+            momentum: in [0, 1).
+            weight_decay_rate: see `lars_update`.
+            nesterov: see `lars_update`.
+            plain_variables: those that are neither decayed nor adapted.
+        """
+        super().__init__(name="LARS", jit_compile=False)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.momentum = momentum
+        self.weight_decay_rate = weight_decay_rate
+        self.nesterov = nesterov
+        self._plain_refs = {variable.ref() for variable in plain_variables}
+        self._plain: list[bool] = []
+        self.buffers: list[tf.Variable] = []
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        """Makes the momentum buffers, once."""
+        super().build(var_list)
+        if self.buffers:
+            return
+        self._plain = [variable.ref() in self._plain_refs for variable in var_list]
+        self.buffers = [
+            self.add_variable_from_reference(variable, "momentum") for variable in var_list
+        ]
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Moves one variable."""
+        index = self._index_dict[self._var_key(variable)]
+        buffer = self.buffers[index]
+        new = lars_update(
+            tf.convert_to_tensor(variable),
+            gradient,
+            tf.convert_to_tensor(buffer),
+            learning_rate=tf.cast(self.learning_rate, variable.dtype),
+            momentum=self.momentum,
+            weight_decay=self.weight_decay_rate,
+            plain=self._plain[index],
+            nesterov=self.nesterov,
+        )
+        buffer.assign(new.buffer)
+        variable.assign(new.weight)
+
+    def get_config(self) -> dict[str, object]:
+        """Returns the settings, for a reader; the plain variables are not among them."""
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "momentum": self.momentum,
+            "weight_decay_rate": self.weight_decay_rate,
+            "nesterov": self.nesterov,
+        }

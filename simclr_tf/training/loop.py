@@ -1,0 +1,239 @@
+"""The one training loop: many steps per call, metrics, checkpoints, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import math
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from simclr_tf import errors
+from simclr_tf.losses import contrastive
+from simclr_tf.report import console, records
+from simclr_tf.training import checkpoints as checkpoints_lib
+from simclr_tf.training import schedules, steps
+
+# A call of the compiled loop should take about this long: long enough to hide the cost of
+# calling, short enough for a progress bar.
+_SECONDS_PER_CALL = 1.0
+_MAX_STEPS_PER_CALL = 100
+# Below these, projections or features say the same of every image.
+COLLAPSED_SPREAD = 0.02
+_CHANCE_MARGIN = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """What a call of the compiled loop returns, in numbers.
+
+    Attributes:
+        steps: steps done; fewer than asked for if the last one's loss was not finite.
+        waited: seconds spent waiting for input.
+        finite: whether every loss was finite.
+        totals: sum of each metric over the steps.
+    """
+
+    steps: int
+    waited: float
+    finite: bool
+    totals: dict[str, float]
+
+
+def compile_steps(
+    strategy: tf.distribute.Strategy, step: steps.Step, *, jit_compile: bool = False
+) -> Callable[[Iterator, int], Sums]:
+    """Returns a function of (iterator, count) that trains for `count` steps in one graph call.
+
+    Args:
+        strategy: runs the step on each replica.
+        step: trains once, from a replica's batch to its metrics.
+        jit_compile: compiles the step by XLA; one replica only.
+    """
+    if jit_compile:
+        step = tf.function(step, jit_compile=True)
+
+    def once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        asked = tf.timestamp()
+        with tf.control_dependencies([asked]):
+            batch = next(iterator)
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            waited = tf.timestamp() - asked
+        of_replicas = strategy.run(step, args=(batch,))
+        means = {
+            name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+            for name, value in of_replicas.items()
+        }
+        return waited, means
+
+    @tf.function
+    def many(iterator: Any, count: tf.Tensor) -> Any:
+        # The first step outside the loop tells it which metrics there are.
+        waited, totals = once(iterator)
+
+        def go_on(done: tf.Tensor, _: tf.Tensor, totals: dict[str, tf.Tensor]) -> tf.Tensor:
+            return (done < count) & tf.math.is_finite(totals["train/total_loss"])
+
+        def body(done: tf.Tensor, waited: tf.Tensor, totals: dict[str, tf.Tensor]) -> Any:
+            # A step waits for the one before, so that waiting for input is only that.
+            with tf.control_dependencies(list(totals.values())):
+                more, means = once(iterator)
+            return (
+                done + 1,
+                waited + more,
+                {name: totals[name] + value for name, value in means.items()},
+            )
+
+        return tf.while_loop(
+            go_on, body, (tf.constant(1), waited, totals), parallel_iterations=1
+        )
+
+    def call(iterator: Iterator, count: int) -> Sums:
+        done, waited, totals = many(iterator, tf.constant(count))
+        numbers = {name: float(value) for name, value in totals.items()}
+        finite = math.isfinite(numbers["train/total_loss"])
+        return Sums(int(done), float(waited), finite, numbers)
+
+    return call
+
+
+def fit(
+    train_steps: Callable[[Iterator, int], Sums],
+    iterator: Iterator,
+    plan: schedules.Plan,
+    schedule: schedules.WarmupCosine,
+    checkpoints: checkpoints_lib.Checkpoints,
+    log: records.Records,
+) -> None:
+    """Trains from the step of `checkpoints` to the end of the plan, saving on the way.
+
+    Args:
+        train_steps: from `compile_steps`.
+        iterator: batches, from the step that `checkpoints` stands at.
+        plan: how many steps there are, and how often to save and to record.
+        schedule: tells the learning rate of a step, for the record.
+        checkpoints: holds the step, and saves.
+        log: takes the metrics.
+
+    Raises:
+        UserError: if the loss is not finite, or a checkpoint cannot be written.
+    """
+    watch = _Watch(plan)
+    step, per_call = int(checkpoints.step), 1
+    with console.Progress("step", plan.total_steps, step) as progress:
+        while step < plan.total_steps:
+            count = min(
+                per_call,
+                plan.total_steps - step,
+                _until_next(step, plan.checkpoint_steps),
+                _until_next(step, plan.summary_steps),
+            )
+            start = time.monotonic()
+            sums = train_steps(iterator, count)
+            seconds = time.monotonic() - start
+            step += sums.steps
+            if not sums.finite:
+                raise errors.UserError(_not_finite(step, float(schedule(step - 1)), checkpoints))
+            checkpoints.step.assign(step)
+            checkpoints.seconds.assign_add(seconds)
+            watch.add(sums, seconds)
+            progress.update(step, watch.note())
+            if step % plan.summary_steps == 0 or step == plan.total_steps:
+                rate = float(schedule(step - 1))
+                log.write(step, {**watch.flush(), "learning_rate": rate})
+            if step % plan.checkpoint_steps == 0 or step == plan.total_steps:
+                checkpoints.save()
+            per_call = _steps_per_call(seconds / sums.steps, per_call)
+
+
+def _until_next(step: int, every: int) -> int:
+    return every - step % every
+
+
+def _steps_per_call(seconds_per_step: float, before: int) -> int:
+    """Grows gently: the first call is slow because it compiles."""
+    fitting = int(_SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
+    return max(1, min(fitting, 4 * before, _MAX_STEPS_PER_CALL))
+
+
+def _not_finite(step: int, rate: float, checkpoints: checkpoints_lib.Checkpoints) -> str:
+    kept = checkpoints.latest
+    go_on = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
+    return (
+        f"The loss of step {step} is not finite (learning rate {rate:.4g}); {go_on}. Lower "
+        "--learning_rate or lengthen --warmup_epochs, and start in a new --model_dir."
+    )
+
+
+class _Watch:
+    """Sums metrics between two records, and warns once if the representation collapses."""
+
+    def __init__(self, plan: schedules.Plan) -> None:
+        self._plan = plan
+        self._chance = contrastive.chance_level(plan.batch_size)
+        self._warned = False
+        self._steps_seen = 0
+        self._last: dict[str, float] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+        self._totals: dict[str, float] = {}
+
+    def add(self, sums: Sums, seconds: float) -> None:
+        """Adds the outcome of one call that took `seconds`."""
+        self._steps += sums.steps
+        self._steps_seen += sums.steps
+        self._seconds += seconds
+        self._waited += sums.waited
+        for name, value in sums.totals.items():
+            self._totals[name] = self._totals.get(name, 0.0) + value
+        self._last = self._means()
+
+    def _means(self) -> dict[str, float]:
+        means = {name: value / self._steps for name, value in self._totals.items()}
+        means["train/images_per_second"] = self._steps * self._plan.batch_size / self._seconds
+        means["train/input_wait"] = self._waited / self._seconds
+        return means
+
+    def note(self) -> str:
+        """Returns the latest metrics in one line."""
+        m, parts = self._last, []
+        if "train/contrast_loss" in m:
+            loss = m["train/contrast_loss"]
+            parts.append(f"loss {loss:.3f} (chance {self._chance:.3f})")
+            parts.append(f"contrastive acc. {m['train/contrast_acc']:.1%}")
+        else:
+            parts.append(f"loss {m['train/total_loss']:.3f}")
+        if "train/supervised_acc" in m:
+            parts.append(f"label acc. {m['train/supervised_acc']:.1%}")
+        parts.append(f"{m['train/images_per_second']:,.0f} images/s")
+        parts.append(f"input wait {m['train/input_wait']:.0%}")
+        return "  ".join(parts)
+
+    def flush(self) -> dict[str, float]:
+        """Returns the means since the last flush and begins anew."""
+        means = self._means()
+        if "train/contrast_loss" in means:
+            means["train/chance_loss"] = self._chance
+            self._warn_of_collapse(means)
+        self._clear()
+        return means
+
+    def _warn_of_collapse(self, means: dict[str, float]) -> None:
+        if self._warned or self._steps_seen <= min(self._plan.warmup_steps, 200):
+            return
+        spread, loss = means["train/feature_spread"], means["train/contrast_loss"]
+        if spread < COLLAPSED_SPREAD:
+            told = f"the features of different images are nearly equal (spread {spread:.3g} of 1)"
+        elif loss > (1 - _CHANCE_MARGIN) * self._chance:
+            told = f"the loss {loss:.3f} is no better than chance ({self._chance:.3f})"
+        else:
+            return
+        self._warned = True
+        console.warn(
+            f"The representation may have collapsed: {told}. A lower --learning_rate, a longer "
+            "--warmup_epochs or weaker augmentation often helps."
+        )

@@ -1,0 +1,110 @@
+"""The optimizer of a run: which rule, at which rate, and what is not decayed."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf import errors
+from simclr_tf.models import simclr
+from simclr_tf.training import lars
+
+
+def make_optimizer(
+    config: config_lib.Config,
+    model: simclr.SimCLR,
+    variables: list[tf.Variable],
+    schedule: tf.keras.optimizers.schedules.LearningRateSchedule,
+) -> tf.keras.optimizers.Optimizer:
+    """Returns the optimizer with its slots made. Call it in the strategy's scope.
+
+    Args:
+        config: names the rule and its settings.
+        model: tells which variables are batch norm, bias or linear head.
+        variables: those that will train.
+        schedule: the learning rate.
+
+    Raises:
+        UserError: for LAMB where tensorflow-addons is not installed.
+    """
+    make = {
+        "lars": _lars,
+        "momentum": _momentum,
+        "adam": _adam,
+        "adamw": _adamw,
+        "lamb": _lamb,
+    }[config.optimizer]
+    optimizer = make(config, model, schedule)
+    if config.mixed_precision == "float16":
+        # float16 gradients underflow unless the loss is scaled up; bfloat16 has float32's range.
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    _make_slots(optimizer, variables)
+    return optimizer
+
+
+def _make_slots(optimizer: tf.keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+    else:  # The older class of tensorflow-addons.
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner._create_all_weights(variables)
+
+
+def _lars(config, model, schedule):  # type: ignore[no-untyped-def]
+    return lars.LARS(
+        schedule,
+        momentum=config.momentum,
+        weight_decay_rate=config.weight_decay,
+        plain_variables=model.plain_variables(),
+    )
+
+
+def _momentum(config, model, schedule):  # type: ignore[no-untyped-def]
+    return tf.keras.optimizers.SGD(
+        schedule, momentum=config.momentum, nesterov=True, jit_compile=False
+    )
+
+
+def _adam(config, model, schedule):  # type: ignore[no-untyped-def]
+    return tf.keras.optimizers.Adam(schedule, jit_compile=False)
+
+
+def _adamw(config, model, schedule):  # type: ignore[no-untyped-def]
+    optimizer = tf.keras.optimizers.AdamW(
+        schedule, weight_decay=config.weight_decay, jit_compile=False
+    )
+    optimizer.exclude_from_weight_decay(
+        var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
+    )
+    return optimizer
+
+
+def _lamb(config, model, schedule):  # type: ignore[no-untyped-def]
+    try:
+        import tensorflow_addons as tfa  # Optional, and it warns of its end of life.
+    except ImportError as error:
+        raise errors.UserError(
+            "--optimizer=lamb comes from tensorflow-addons, which exists up to Python 3.11 and "
+            "TensorFlow 2.15 only; use --optimizer=lars or adamw here."
+        ) from error
+    small = ["gamma", "beta", "bias"]
+    return tfa.optimizers.LAMB(
+        schedule,
+        weight_decay=config.weight_decay,
+        exclude_from_weight_decay=small,
+        exclude_from_layer_adaptation=small,
+    )
+
+
+def decay_in_loss(config: config_lib.Config, model: simclr.SimCLR) -> list[tf.Variable]:
+    """Returns the trainable variables whose squared norm the objective itself decays.
+
+    As in google-research/simclr: with LARS only the kernel of the linear head, which LARS leaves
+    alone; with momentum and Adam everything but batch norm. AdamW and LAMB decay by themselves.
+    """
+    if config.optimizer == "lars":
+        return [] if model.linear_head is None else [model.linear_head.dense.kernel]
+    if config.optimizer in ("momentum", "adam"):
+        norms = {variable.ref() for variable in model.norm_variables()}
+        return [v for v in model.trainable_variables if v.ref() not in norms]
+    return []

@@ -1,0 +1,237 @@
+"""Tests of simclr_tf.data.folder: what becomes of every way to lay out a folder of images."""
+
+import collections
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from simclr_tf import errors
+from simclr_tf.data import folder, sources
+
+CLOTHING = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clothing"
+
+
+def _image(path, kind="PNG"):
+    """Returns the bytes of a small image that depends on its path."""
+    pixels = np.random.default_rng(list(path.encode())).integers(0, 256, (4, 5, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def _fill(root, paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(_image(path))
+    return str(root)
+
+
+def _open(root, seed=0):
+    return sources.open_source("image_folder", data_dir=str(root), seed=seed)
+
+
+def _listed(source, split, **options):
+    """Returns {path: label} of a pass, having checked that no path comes twice."""
+    examples = list(source.examples(split, **options).as_numpy_iterator())
+    found = {example["name"].decode(): int(example["label"]) for example in examples}
+    assert len(found) == len(examples) == source.num_examples(split)
+    return found
+
+
+def _classes(*folders, count=10):
+    return [f"{name}/{i}.png" for name in folders for i in range(count)]
+
+
+def test_splits_of_classes_are_taken_as_they_are(tmp_path):
+    source = _open(_fill(tmp_path, _classes("train/cat", "train/dog", "test/cat", "test/dog")))
+    assert source.class_names == ("cat", "dog")
+    assert dict(source.splits) == {"test": 20, "train": 20}
+    assert source.notes == ()
+    assert source.image_shape == (None, None)
+    want = {f"test/{c}/{i}.png": n for n, c in enumerate(("cat", "dog")) for i in range(10)}
+    assert _listed(source, "test") == want
+
+
+def test_examples_carry_the_bytes_of_the_files(tmp_path):
+    source = _open(_fill(tmp_path, _classes("train/cat", "train/dog", count=2)))
+    for example in source.examples("train").as_numpy_iterator():
+        assert example["image"] == (tmp_path / example["name"].decode()).read_bytes()
+
+
+def test_a_tenth_of_each_class_is_held_out_with_the_seed_and_said_so(tmp_path):
+    root = _fill(tmp_path, _classes("ant", count=40) + _classes("bee", count=10) + ["cow/0.png"])
+    source = _open(root, seed=3)
+    assert dict(source.splits) == {"train": 46, "validation": 5}
+    assert source.notes == (
+        "Held out 5 of 51 images, a tenth of each class drawn with seed 3, as the split "
+        "'validation'.",
+    )
+    train, held_out = _listed(source, "train"), _listed(source, "validation")
+    assert not set(train) & set(held_out)
+    assert collections.Counter(held_out.values()) == {0: 4, 1: 1}
+    labels = {path.split("/")[0]: label for path, label in train.items()}
+    assert labels == {"ant": 0, "bee": 1, "cow": 2}
+    assert _listed(_open(root, seed=3), "validation") == held_out
+    assert _listed(_open(root, seed=4), "validation") != held_out
+
+
+def test_folders_named_as_splits_are_unlabelled_splits(tmp_path):
+    source = _open(_fill(tmp_path, ["train/0.png", "Val/1.png", "unlabeled/2.png"]))
+    assert source.class_names is None
+    assert dict(source.splits) == {"train": 1, "Val": 1, "unlabeled": 1}
+    assert _listed(source, "Val") == {"Val/1.png": -1}
+
+
+def test_images_alone_are_an_unlabelled_split(tmp_path):
+    source = _open(_fill(tmp_path, [f"{i}.png" for i in range(5)]))
+    assert source.class_names is None
+    assert _listed(source, "train") == {f"{i}.png": -1 for i in range(5)}
+
+
+def test_an_unlabelled_split_may_lie_beside_labelled_ones(tmp_path):
+    paths = ["train/cat/0.png", "train/dog/0.png", "unlabeled/0.png"]
+    source = _open(_fill(tmp_path, paths))
+    assert source.class_names == ("cat", "dog")
+    assert _listed(source, "unlabeled") == {"unlabeled/0.png": -1}
+    assert "The split 'unlabeled' has no class folders, so no labels." in source.notes
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    source = _open(_fill(tmp_path, _classes("car", "train", "ship")))
+    assert source.class_names == ("car", "ship", "train")
+
+
+def test_a_single_class_is_no_label(tmp_path):
+    source = _open(_fill(tmp_path, _classes("holiday")))
+    assert source.class_names is None
+    assert dict(source.splits) == {"train": 10}
+    assert set(_listed(source, "train").values()) == {-1}
+    assert source.notes == ("All labels are 'holiday', so they are left out.",)
+
+
+def test_classes_are_the_union_over_splits_and_a_missing_one_is_noted(tmp_path):
+    paths = ["train/ant/0.png", "train/bee/0.png", "test/bee/0.png", "test/cow/0.png"]
+    source = _open(_fill(tmp_path, paths))
+    assert source.class_names == ("ant", "bee", "cow")
+    assert _listed(source, "test") == {"test/bee/0.png": 1, "test/cow/0.png": 2}
+    assert source.notes == (
+        "The split 'test' has no images of 1 of 3 classes: ant.",
+        "The split 'train' has no images of 1 of 3 classes: cow.",
+    )
+
+
+def test_any_case_of_extension_counts_hidden_files_do_not_and_others_are_noted(tmp_path):
+    for name, kind in [("a.JPG", "JPEG"), ("b.Jpeg", "JPEG"), ("c.PNG", "PNG"), ("d.bmp", "BMP")]:
+        (tmp_path / name).write_bytes(_image(name, kind))
+    (tmp_path / "e.GiF").write_bytes(_image("e", "GIF"))
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "f.png").write_bytes(b"")
+    for name in ("z.txt", "y.webp", "x.csv", "w.json"):
+        (tmp_path / name).write_bytes(b"")
+    source = _open(tmp_path)
+    assert set(_listed(source, "train")) == {"a.JPG", "b.Jpeg", "c.PNG", "d.bmp", "e.GiF"}
+    assert source.notes == (
+        "Skipped what is no JPEG, PNG, BMP or GIF: 4 files (w.json, x.csv, y.webp, ...).",
+    )
+    assert sources.first_undecodable(source, "train") is None
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["a/b/c/0.png"], r"nests images .* \(1 like a/b/c/0.png\); rearrange it"),
+        (["0.png", "cat/1.png"], r"nests images .* \(1 like 0.png; 1 like cat/1.png\)"),
+        (["train/cat/0.png", "train/1.png"], r"mixes images and folders \(train/ holds images"),
+        (["train/cat/0.png", "photos/1.png"], r"mixes images and folders \(photos/ holds images"),
+        (["train/0.png", "test/1.png", "cat/2.png"], r"both splits \(test, train\) .* \(cat\)"),
+    ],
+)
+def test_other_layouts_are_refused_with_examples_and_the_remedy(tmp_path, paths, message):
+    with pytest.raises(errors.UserError, match=message) as raised:
+        _open(_fill(tmp_path, paths))
+    assert folder.LAYOUTS in str(raised.value)
+
+
+def test_a_folder_that_is_missing_empty_or_without_images_is_refused(tmp_path):
+    with pytest.raises(errors.UserError, match="nothing' does not exist; set --data_dir to"):
+        _open(tmp_path / "nothing")
+    with pytest.raises(errors.UserError, match=r"holds no images .*, it is empty; set --data_dir"):
+        _open(tmp_path)
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(errors.UserError, match=r"holds no images .*, it holds 1 file \(a.txt\)"):
+        _open(tmp_path)
+    with pytest.raises(errors.UserError, match=r"a\.txt' is a file; set --data_dir"):
+        _open(tmp_path / "a.txt")
+    with pytest.raises(errors.UserError, match="'image_folder' needs --data_dir, a folder that"):
+        sources.open_source("image_folder", data_dir=None, seed=0)
+
+
+def test_slices_share_out_the_split(tmp_path):
+    source = _open(_fill(tmp_path, _classes("train/ant", "train/bee", "test/ant", "test/bee")))
+    assert source.num_examples("train[:75%]") == 15
+    first, rest = _listed(source, "train[:75%]"), _listed(source, "train[75%:]")
+    assert not set(first) & set(rest)
+    assert {**first, **rest} == _listed(source, "train")
+    # A slice is a sample of all classes, not the first class.
+    assert set(first.values()) == {0, 1}
+    assert len(_listed(source, "train[:3]+test")) == 23
+    assert len(_listed(source, "all")) == 40
+
+
+def test_adding_a_file_moves_no_other(tmp_path):
+    before = list(_listed(_open(_fill(tmp_path, _classes("train/ant", "train/bee"))), "train"))
+    _fill(tmp_path, ["train/ant/new.png"])
+    after = list(_listed(_open(tmp_path), "train"))
+    assert [path for path in after if path != "train/ant/new.png"] == before
+
+
+def test_a_pass_visits_all_in_an_order_that_is_the_seeds(tmp_path):
+    source = _open(_fill(tmp_path, _classes("train/ant", "train/bee")))
+    orders = {
+        seed: list(_listed(source, "train", order_seed=tf.constant(seed)))
+        for seed in [(0, 0), (0, 1), (1, 0)]
+    }
+    stored = list(_listed(source, "train"))
+    assert all(sorted(order) == sorted(stored) for order in orders.values())
+    assert len({tuple(order) for order in [stored, *orders.values()]}) == 4
+    tf.random.set_seed(17)
+    assert list(_listed(source, "train", order_seed=tf.constant((0, 1)))) == orders[(0, 1)]
+
+
+def test_the_name_of_a_corrupt_or_vanished_file_is_found(tmp_path):
+    root = _fill(tmp_path, _classes("train/ant", "train/bee"))
+    (tmp_path / "train/bee/7.png").write_bytes(_image("x")[:40])
+    source = _open(root)
+    assert sources.first_undecodable(source, "train") == "train/bee/7.png"
+    (tmp_path / "train/bee/7.png").unlink()
+    assert sources.first_undecodable(source, "train") == "train/bee/7.png"
+
+
+def test_it_is_a_builder_of_tensorflow_datasets(tmp_path):
+    root = _fill(tmp_path, _classes("train/ant", "train/bee"))
+    builder = folder.ImageFolder(root, seed=0)
+    assert builder.info.splits["train"].num_examples == 20
+    for image, label in tfds.as_numpy(builder.as_dataset("train[:4]", as_supervised=True)):
+        assert image.shape == (4, 5, 3)
+        assert label in (0, 1)
+    names = [e["name"] for e in tfds.as_numpy(builder.as_dataset("train", shuffle_files=True))]
+    assert len(set(names)) == 20
+    example = next(iter(tfds.as_numpy(builder.as_dataset("train"))))
+    want = Image.open(tmp_path / example["name"].decode())
+    np.testing.assert_array_equal(example["image"], np.asarray(want))
+
+
+@pytest.mark.skipif(not CLOTHING.exists(), reason="the shared photographs are not here")
+def test_real_photographs_open():
+    source = _open(CLOTHING)
+    assert set(source.splits) == {"train", "test"}
+    assert len(source.class_names) == 10
+    assert "t-shirt" in source.class_names
+    count = len(list((CLOTHING / "test").glob("*/*.jpg")))
+    assert source.num_examples("test") == count == len(_listed(source, "test"))

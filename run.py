@@ -10,8 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to its 
 # Faster convolutions on every x86 processor; TensorFlow alone picks them for some only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from flags import command_line  # noqa: E402
-from simclr_tf import errors  # noqa: E402
+from absl import logging
+
+from flags import command_line
+from simclr_tf import errors
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,9 +37,13 @@ def _run(argv: Sequence[str]) -> None:
     config = command.config
     config.check()
     # TensorFlow is imported here, so that a slip of the pen is told at once.
-    from simclr_tf import distribute, program, run_directory
+    import tensorflow as tf
+
+    from simclr_tf import distribute, evaluate, run_directory, runs, train
     from simclr_tf.report import console
 
+    logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
+    tf.get_logger().setLevel("ERROR")
     for note in command.notes:
         console.say(note)
     strategy = distribute.make_strategy(
@@ -47,14 +53,14 @@ def _run(argv: Sequence[str]) -> None:
         gcp_project=config.gcp_project,
         num_virtual_cpus=config.num_virtual_cpus,
     )
-    run = program.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
+    run = runs.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
     if config.mode == "eval":
-        program.evaluate(run)
+        evaluate.evaluate(run)
         return
     run_directory.write_flags(run.model_dir, command_line.flagfile_of(run.config))
-    model = program.train(run)
+    model = train.train(run)
     if config.mode == "train_then_eval":
-        program.evaluate(run, model, baselines=True)
+        evaluate.evaluate(run, model, baselines=True)
 
 
 if __name__ == "__main__":

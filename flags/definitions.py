@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -19,7 +20,9 @@ FLAGS = flags.FLAGS
 # Section title -> names of its flags, in the order of definition; `--help` prints it.
 SECTIONS: dict[str, list[str]] = {}
 
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(config.Config)}
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(config.Config)
+}
 # Short forms of --mode: what they mean for --mode and --train_mode.
 SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train", "finetune")}
 
@@ -152,16 +155,16 @@ _section(
     tpu_zone="Zone of a Cloud TPU.",
     gcp_project="Project of a Cloud TPU.",
     master="Address of the TPU, if --tpu_name is not given.",
-    num_virtual_cpus="Splits the CPU into this many replicas, to try the distributed path anywhere.",
+    num_virtual_cpus="Splits the CPU into this many replicas, to try that path anywhere.",
     mixed_precision=f"{_one_of(config.MIXED_PRECISIONS)}. Arithmetic of the layers; loss, "
     "normalisation and statistics stay float32. Only fast where the hardware has it.",
     jit_compile="Compiles the training step by XLA; one device only.",
 )
 
 
-def to_config(**changes: object) -> config.Config:
+def to_config(**changes: Any) -> config.Config:
     """Returns the run that the parsed flags describe, with some fields changed."""
-    values = {name: FLAGS[name].value for name in _DEFAULTS}
+    values: dict[str, Any] = {name: FLAGS[name].value for name in _DEFAULTS}
     if values["mode"] in SHORT_MODES:
         values["mode"], values["train_mode"] = SHORT_MODES[values["mode"]]
     return config.Config(**{**values, **changes})

@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 import sys
 
-
 _DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")
 
 

@@ -47,9 +47,7 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
         return None
     stored = read_json(path)
     names = stored["class_names"]
-    return simclr.Architecture(
-        **{**stored, "class_names": None if names is None else tuple(names)}
-    )
+    return simclr.Architecture(**{**stored, "class_names": None if names is None else tuple(names)})
 
 
 def check_same(stored: simclr.Architecture, asked: simclr.Architecture, model_dir: str) -> None:

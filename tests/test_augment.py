@@ -56,6 +56,7 @@ def _boxes_of_tensorflow(height, width, number, area):
         (32, 32, (0.08, 1.0)),
         (300, 400, (0.08, 1.0)),
         (90, 30, (0.08, 0.5)),
+        (28, 28, (0.2, 0.3)),
     ],
 )
 def test_crops_are_distributed_as_tensorflow_draws_them(height, width, area):
@@ -75,6 +76,8 @@ def test_crops_are_distributed_as_tensorflow_draws_them(height, width, area):
     }
     for name, (want, got) in looks.items():
         assert stats.ks_2samp(want, got).pvalue > 0.01, name
+    share = ours[:, 2] * ours[:, 3] / (height * width)
+    assert max(area[0], 0.1) <= share.min() and share.max() <= area[1]
 
 
 def _law_of_crop_shapes(side, min_share):

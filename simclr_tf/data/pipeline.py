@@ -10,7 +10,6 @@ killed one would have gone.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import tensorflow as tf
@@ -113,22 +112,16 @@ def evaluation_batches(
     )
 
 
-@functools.lru_cache(maxsize=8)
 def _tail_of_policy(policy: views.Policy):  # type: ignore[no-untyped-def]
     """Returns the function of (crops, seed) that does what is left of a policy in the batch."""
 
-    @tf.function(jit_compile=True)
     def distort(crops: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return views.distort_views(crops, seed, policy)
 
     return distort
 
 
-# Kept, because XLA compiles once per function and takes seconds for it.
-@functools.lru_cache(maxsize=8)
 def _views_of_batch(policy: views.Policy, num_views: int):  # type: ignore[no-untyped-def]
-    # XLA fuses the many small operations; measured several times faster than without.
-    @tf.function(jit_compile=True)
     def make(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         images = tf.image.convert_image_dtype(images, tf.float32)
         return views.make_views(images, seed, policy, num_views=num_views)

@@ -67,8 +67,8 @@ def supervised_policy(image_size: int, **settings: Any) -> Policy:
 def make_views(images: tf.Tensor, seed: tf.Tensor, policy: Policy, *, num_views: int) -> tf.Tensor:
     """Make random views of every image of a batch whose images have one size.
 
-    Batched, and free to be compiled: under `tf.function(jit_compile=True)` it is several times
-    faster on a CPU, inside tf.data too. For images of different sizes use `crop_views` on each,
+    Batched, and free to be compiled: under `tf.function(jit_compile=True)` it is more than half as
+    fast again on a CPU, inside tf.data too. For images of different sizes use `crop_views` on each,
     batch the results, and give them to `distort_views`.
 
     Args:

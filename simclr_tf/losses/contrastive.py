@@ -79,9 +79,7 @@ def nt_xent(
     hits = tf.equal(tf.argmax(across, 1, output_type=tf.int32), me)
     shares = tf.nn.softmax(across)  # (b, B)
     entropy = -tf.reduce_sum(shares * tf.math.log(shares + 1e-30), 1)  # (b,)
-    return Contrast(
-        loss, tf.reduce_mean(tf.cast(hits, tf.float32)), tf.reduce_mean(entropy)
-    )
+    return Contrast(loss, tf.reduce_mean(tf.cast(hits, tf.float32)), tf.reduce_mean(entropy))
 
 
 def chance_level(global_batch: int) -> float:

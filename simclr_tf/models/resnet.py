@@ -87,7 +87,9 @@ class LayerMaker:
         pad = tf.keras.layers.ZeroPadding2D((size - 1) // 2, dtype=self.policy)
         return tf.keras.Sequential([pad, conv])
 
-    def dense(self, units: int, *, use_bias: bool, dtype: str | None = None) -> tf.keras.layers.Layer:
+    def dense(
+        self, units: int, *, use_bias: bool, dtype: str | None = None
+    ) -> tf.keras.layers.Layer:
         """Returns a dense layer that starts from N(0, 0.01), as the published heads do."""
         kernel = tf.keras.initializers.RandomNormal(stddev=0.01, seed=self._next_seed())
         return tf.keras.layers.Dense(
@@ -139,7 +141,7 @@ class Block(tf.keras.layers.Layer):
         return tf.nn.relu(x + shortcut)
 
     def _shortcut(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        if self.projection is not None:
+        if self.projection is not None and self.projection_norm is not None:
             return self.projection_norm(self.projection(x), training=training)
         if self.strides == 1 and x.shape[-1] == self.filters:
             return x

@@ -37,9 +37,7 @@ ARCHITECTURE_FLAGS = tuple(
 )
 
 
-def architecture_of(
-    config: config_lib.Config, class_names: tuple[str, ...] | None
-) -> Architecture:
+def architecture_of(config: config_lib.Config, class_names: tuple[str, ...] | None) -> Architecture:
     """Returns the architecture that a run asks for, for data of these classes."""
     chosen = {name: getattr(config, name) for name in ARCHITECTURE_FLAGS}
     return Architecture(**{**chosen, "stem": config.resolved_stem}, class_names=class_names)
@@ -124,6 +122,7 @@ class SimCLR(tf.keras.Model):
 
     def classify(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns logits (n, c), running only the layers that they depend on."""
+        assert self.linear_head is not None, "classify needs a linear head"
         features = self.encoder(images, training=training)["features"]
         stage = self.projection_head.stage(self.architecture.ft_proj_selector)
         stages = self.projection_head(features, training=training, num_layers=stage)
@@ -131,20 +130,21 @@ class SimCLR(tf.keras.Model):
 
     def classifier_variables(self) -> list[tf.Variable]:
         """Returns the trainable variables on which `classify` depends."""
+        assert self.linear_head is not None, "classify needs a linear head"
         stage = self.projection_head.stage(self.architecture.ft_proj_selector)
         used = self.projection_head.denses[:stage] + self.projection_head.norms[:stage]
         head = [variable for layer in used for variable in layer.trainable_variables]
-        return (
-            self.encoder.trainable_variables + head + self.linear_head.trainable_variables
-        )
+        return self.encoder.trainable_variables + head + self.linear_head.trainable_variables
 
     def plain_variables(self) -> list[tf.Variable]:
         """Returns what LARS neither decays nor adapts: batch norm, biases, the linear head."""
         linear = [] if self.linear_head is None else self.linear_head.trainable_variables
         small = [v for v in self.trainable_variables if len(v.shape) <= 1]
         return list({v.ref(): v for v in (*small, *linear)}.values())
-        
+
     def norm_variables(self) -> list[tf.Variable]:
         """Returns the learned scales and offsets of the batch norms."""
-        biases = {v.ref() for v in (self.linear_head.trainable_variables if self.linear_head else [])}
+        biases = {
+            v.ref() for v in (self.linear_head.trainable_variables if self.linear_head else [])
+        }
         return [v for v in self.trainable_variables if len(v.shape) <= 1 and v.ref() not in biases]

@@ -57,7 +57,8 @@ class Progress:
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         """Starts at `done` of `total`; `what` names the work."""
         self.what, self.total, self.done = what, total, done
-        self._start, self._first, self._last_line = time.monotonic(), done, 0.0
+        self._start, self._first = time.monotonic(), done
+        self._last_line = self._start
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> Progress:

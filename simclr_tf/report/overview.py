@@ -10,13 +10,13 @@ from simclr_tf.losses import contrastive
 from simclr_tf.report import console
 
 if TYPE_CHECKING:
-    from simclr_tf import program
+    from simclr_tf import runs
     from simclr_tf.models import simclr
     from simclr_tf.training import schedules
 
 
 def before_training(
-    run: program.Run, plan: schedules.Plan, model: simclr.SimCLR, origin: list[str]
+    run: runs.Run, plan: schedules.Plan, model: simclr.SimCLR, origin: list[str]
 ) -> None:
     """Prints what will happen: data, network, batch, steps, rate, and where it starts."""
     config, source, replicas = run.config, run.source, run.strategy.num_replicas_in_sync
@@ -49,7 +49,7 @@ def before_training(
         console.say(note)
 
 
-def _splits(run: program.Run) -> str:
+def _splits(run: runs.Run) -> str:
     train, test = run.config.train_split, run.config.eval_split
     counts = [f"{run.source.num_examples(train):,} images in {train}"]
     if test.split("[")[0].split("+")[0] in run.source.splits:
@@ -65,7 +65,7 @@ def _classes(names: tuple[str, ...] | None) -> str:
     return f"{len(names)}: {shown}{more}"
 
 
-def _encoder(run: program.Run, model: simclr.SimCLR) -> str:
+def _encoder(run: runs.Run, model: simclr.SimCLR) -> str:
     stem = run.architecture.stem
     told = "3x3, no max-pool" if stem == "small" else "7x7 stride 2, max-pool"
     how = "chosen by image size" if run.config.stem == "auto" else "asked for"
@@ -75,7 +75,7 @@ def _encoder(run: program.Run, model: simclr.SimCLR) -> str:
     )
 
 
-def _arithmetic(run: program.Run) -> str:
+def _arithmetic(run: runs.Run) -> str:
     precision = run.config.mixed_precision
     told = "float32" if precision == "none" else f"mixed {precision}"
     strategy = type(run.strategy).__name__.replace("V1", "").replace("V2", "")
@@ -86,7 +86,7 @@ def _count(model: Any) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def after_evaluation(run: program.Run, result: dict[str, Any]) -> None:
+def after_evaluation(run: runs.Run, result: dict[str, Any]) -> None:
     """Prints how good the representation is, beside what it must beat."""
     if "eval/skipped" in result:
         console.say(f"Not evaluated: {result['eval/skipped']}.")

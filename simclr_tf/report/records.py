@@ -40,7 +40,9 @@ class Records:
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Records the metrics of a step in both places."""
-        line = json.dumps({"step": step, **{name: _round(value) for name, value in metrics.items()}})
+        line = json.dumps(
+            {"step": step, **{name: _round(value) for name, value in metrics.items()}}
+        )
         with tf.io.gfile.GFile(self.path, "a") as file:
             file.write(line + "\n")
         with self._writer.as_default():

@@ -22,9 +22,7 @@ class Servable(tf.Module):
         self._encoder = model.encoder
         self._size = model.architecture.image_size
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")]
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def features_of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps images (b, h, w, 3) in [0, 1], of any size, to "features" (b, f)."""
         images = views.evaluation_image(images, self._size)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 
-from absl import logging
 import tensorflow as tf
 
-from simclr_tf import errors
-from simclr_tf import run_directory
+from simclr_tf import errors, run_directory
 from simclr_tf.models import simclr
+from simclr_tf.report import console
 
 _NAME = "ckpt"
 # What TensorFlow raises on damaged files and on a full disk.
@@ -116,9 +115,8 @@ class Checkpoints:
             try:
                 _check_whole(path)
             except _DAMAGED as error:
-                logging.warning(
-                    "%s is damaged (%s); using the one before.", path, str(error).splitlines()[0]
-                )
+                reason = str(error).splitlines()[0]
+                console.warn(f"The checkpoint {path} is damaged ({reason}); using the one before.")
                 continue
             self.restore(path)
             return path
@@ -142,7 +140,8 @@ def listing(model_dir: str) -> list[str]:
 
 def latest(model_dir: str) -> str | None:
     """Returns the newest checkpoint of a run, or None."""
-    return (listing(model_dir) or [None])[-1]
+    found = listing(model_dir)
+    return found[-1] if found else None
 
 
 def step_of(path: str) -> int:
@@ -203,15 +202,13 @@ def locate(checkpoint: str) -> tuple[str, str]:
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
     if not tf.io.gfile.exists(f"{prefix}.index"):
         raise errors.UserError(
-            f"--checkpoint={checkpoint} does not exist; name a run directory or a checkpoint in it, "
-            f"such as runs/demo or runs/demo/{_NAME}-240."
+            f"--checkpoint={checkpoint} does not exist; name a run directory or a checkpoint in "
+            f"it, such as runs/demo or runs/demo/{_NAME}-240."
         )
     return os.path.dirname(prefix), prefix
 
 
-def start_from(
-    checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer: bool
-) -> list[str]:
+def start_from(checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer: bool) -> list[str]:
     """Fills a model from the checkpoint of another run, as fine-tuning starts.
 
     The encoder must be there whole. The projection head is taken if it fits; the linear head if
@@ -241,7 +238,7 @@ def start_from(
     report.append(_load_projection(prefix, model))
     if model.linear_head is not None:
         same = source is not None and source.class_names == model.architecture.class_names
-        report.append(_load_linear(prefix, model, same, zero_init_logits_layer))
+        report.append(_load_linear(prefix, model.linear_head, same, zero_init_logits_layer))
     return report
 
 
@@ -270,15 +267,15 @@ def _load_projection(prefix: str, model: simclr.SimCLR) -> str:
     return _loaded("projection head", model.projection_head)
 
 
-def _load_linear(prefix: str, model: simclr.SimCLR, same_classes: bool, zero: bool) -> str:
+def _load_linear(prefix: str, head: tf.keras.Model, same_classes: bool, zero: bool) -> str:
     if zero:
-        for variable in model.linear_head.variables:
+        for variable in head.variables:
             variable.assign(tf.zeros_like(variable))
         return "linear head: set to zero (--zero_init_logits_layer)"
     if not same_classes:
         return "linear head: new (the checkpoint's tells other classes apart)"
-    problem = _load(prefix, linear_head=model.linear_head)
-    return f"linear head: new ({problem})" if problem else _loaded("linear head", model.linear_head)
+    problem = _load(prefix, linear_head=head)
+    return f"linear head: new ({problem})" if problem else _loaded("linear head", head)
 
 
 def _loaded(part: str, module: tf.keras.Model) -> str:

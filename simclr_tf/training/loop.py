@@ -86,9 +86,7 @@ def compile_steps(
                 {name: totals[name] + value for name, value in means.items()},
             )
 
-        return tf.while_loop(
-            go_on, body, (tf.constant(1), waited, totals), parallel_iterations=1
-        )
+        return tf.while_loop(go_on, body, (tf.constant(1), waited, totals), parallel_iterations=1)
 
     def call(iterator: Iterator, count: int) -> Sums:
         done, waited, totals = many(iterator, tf.constant(count))

@@ -1,0 +1,136 @@
+"""Evaluation as a verb: from a checkpoint to result.json and a table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf import errors, run_directory, runs
+from simclr_tf.evaluation import features, linear
+from simclr_tf.models import simclr
+from simclr_tf.report import console, overview
+from simclr_tf.training import checkpoints as checkpoints_lib
+
+
+def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bool = False) -> dict:
+    """Evaluates the last checkpoint of a run and writes result.json.
+
+    Args:
+        run: of which.
+        model: its network, if it is at hand; otherwise it is read from the run directory.
+        baselines: probes raw pixels and the untrained encoder too.
+
+    Returns:
+        The result, as in result.json.
+
+    Raises:
+        UserError: if the run has no checkpoint.
+    """
+    config = run.config
+    if model is None:
+        model = run.new_model()
+    with run.strategy.scope():
+        checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
+        path = checkpoints.restore_latest()
+    if path is None:
+        raise errors.UserError(
+            f"--model_dir={run.model_dir} holds no checkpoint to evaluate; train first."
+        )
+    start = time.monotonic()
+    result: dict[str, Any] = {"global_step": int(checkpoints.step)}
+    if run.labelled:
+        try:
+            result.update(_scores(run, model, baselines=baselines))
+        except tf.errors.InvalidArgumentError as error:
+            raise runs.blame_image(run, error) from error
+    else:
+        result["eval/skipped"] = f"the data set {run.source.name!r} has no labels"
+    seconds = float(checkpoints.seconds)
+    result["train/seconds"] = round(seconds, 3)
+    trained = int(checkpoints.step) * config.train_batch_size
+    result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
+    result["eval/seconds"] = round(time.monotonic() - start, 3)
+    run_directory.write_result(run.model_dir, result)
+    overview.after_evaluation(run, result)
+    return result
+
+
+def _scores(run: runs.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
+    config = run.config
+    test = _extract(run, model, config.eval_split, with_pixels=baselines)
+    result: dict[str, Any] = {}
+    if test.logits is not None:
+        for k in (1, 5):
+            result[f"eval/label_top_{k}_accuracy"] = linear.top_k_accuracy(
+                test.logits, test.labels, k
+            )
+        result["eval/examples"] = len(test.labels)
+    if not config.linear_eval:
+        return result
+    train = _extract(run, model, config.train_split, with_pixels=baselines)
+    result.update(_probe(run, "linear_eval", train.features, test.features, train, test))
+    if train.pixels is not None and test.pixels is not None:
+        pixels = _probe(run, "baseline/raw_pixels", train.pixels, test.pixels, train, test)
+        result.update(pixels)
+        untrained = run.new_model()
+        label = "features of the untrained encoder"
+        train_u = _extract(run, untrained, config.train_split, what=label)
+        test_u = _extract(run, untrained, config.eval_split, what=label)
+        result.update(
+            _probe(run, "baseline/random_encoder", train_u.features, test_u.features, train, test)
+        )
+    return result
+
+
+def _extract(
+    run: runs.Run,
+    model: simclr.SimCLR,
+    split: str,
+    *,
+    with_pixels: bool = False,
+    what: str = "features",
+) -> features.Extracted:
+    config = run.config
+    limit = None
+    if split == config.train_split:
+        limit = config.linear_eval_examples
+        if run.source.num_examples(split) > limit:
+            console.say(
+                f"The linear evaluation learns from the first {limit:,} of "
+                f"{run.source.num_examples(split):,} images (--linear_eval_examples)."
+            )
+    elif config.eval_steps:
+        limit = config.eval_steps * config.eval_batch_size
+    return features.extract(
+        model,
+        run.source,
+        split,
+        batch_size=config.eval_batch_size,
+        limit=limit,
+        with_pixels=with_pixels,
+        what=what,
+    )
+
+
+def _probe(
+    run: runs.Run,
+    name: str,
+    train_x: np.ndarray,
+    test_x: np.ndarray,
+    train: features.Extracted,
+    test: features.Extracted,
+) -> dict[str, Any]:
+    with console.working(f"fitted the linear classifier of {name}"):
+        score = linear.linear_evaluation(
+            train_x, train.labels, test_x, test.labels, seed=run.config.seed
+        )
+    if not score.converged:
+        console.warn(f"The linear classifier of {name} reached its iteration limit.")
+    return {
+        f"{name}/top_1_accuracy": score.top_1_accuracy,
+        f"{name}/top_5_accuracy": score.top_5_accuracy,
+        f"{name}/l2_inverse_strength": score.strength,
+    }

@@ -1,0 +1,176 @@
+"""Training as a verb: from a run to trained weights, a checkpoint and a SavedModel."""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf import errors, run_directory, runs
+from simclr_tf.data import pipeline, views
+from simclr_tf.models import simclr
+from simclr_tf.report import console, overview, records
+from simclr_tf.serving import export
+from simclr_tf.training import checkpoints as checkpoints_lib
+from simclr_tf.training import loop, optimizers, schedules, steps
+
+
+def train(run: runs.Run) -> simclr.SimCLR:
+    """Trains, or goes on training, and exports the outcome.
+
+    Returns:
+        The trained network.
+    """
+    config = run.config
+    if config.train_mode == "finetune":
+        _check_start(run)
+    plan = schedules.make_plan(config, run.source.num_examples(config.train_split))
+    run_directory.write_architecture(run.model_dir, run.architecture)
+    schedule = schedules.WarmupCosine(plan.peak_rate, plan.warmup_steps, plan.total_steps)
+    model = run.new_model()
+    with run.strategy.scope():
+        learner, checkpoints = _make_learner(run, model, schedule)
+        origin = _start(run, model, checkpoints)
+    overview.before_training(run, plan, model, origin)
+    log = records.Records(run.model_dir, from_step=int(checkpoints.step))
+    if int(checkpoints.step) < plan.total_steps:
+        _fit(run, plan, schedule, learner, checkpoints, log)
+    with console.working("exported the SavedModel"):
+        export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
+    return model
+
+
+def _check_start(run: runs.Run) -> None:
+    """Refuses a fine-tuning that freezes what was never trained."""
+    config = run.config
+    if config.checkpoint is None and config.fine_tune_after_block >= 0:
+        raise errors.UserError(
+            f"--fine_tune_after_block={config.fine_tune_after_block} freezes layers that nothing "
+            "has trained; name a pretraining run with --checkpoint."
+        )
+
+
+def _make_learner(
+    run: runs.Run, model: simclr.SimCLR, schedule: schedules.WarmupCosine
+) -> tuple[steps.Learner, checkpoints_lib.Checkpoints]:
+    config = run.config
+    if config.pretraining:
+        variables = model.trainable_variables
+    else:
+        model.encoder.freeze(config.fine_tune_after_block)
+        variables = model.classifier_variables()
+    optimizer = optimizers.make_optimizer(config, model, variables, schedule)
+    trained = {variable.ref() for variable in variables}
+    decayed = [v for v in optimizers.decay_in_loss(config, model) if v.ref() in trained]
+    learner = steps.Learner(model, optimizer, variables, decayed, config.weight_decay)
+    checkpoints = checkpoints_lib.Checkpoints(
+        run.model_dir, model, optimizer, keep=config.keep_checkpoint_max
+    )
+    return learner, checkpoints
+
+
+def _start(
+    run: runs.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
+) -> list[str]:
+    """Starts where it should: own checkpoint, given checkpoint, or initial weights."""
+    own = checkpoints.restore_latest()
+    if own is not None:
+        return [f"resumed from {own}"]
+    if run.config.checkpoint is None:
+        return [f"initial weights of seed {run.config.seed}"]
+    report = checkpoints_lib.start_from(
+        run.config.checkpoint,
+        model,
+        zero_init_logits_layer=run.config.zero_init_logits_layer,
+    )
+    return [f"weights of {run.config.checkpoint}", *report]
+
+
+def _policy(config: config_lib.Config) -> views.Policy:
+    area = (config.crop_area_min, 1.0)
+    if not config.pretraining:
+        return views.supervised_policy(
+            config.image_size, crop=config.use_crop, crop_area=area, flip=config.use_flip
+        )
+    return views.Policy(
+        config.image_size,
+        crop=config.use_crop,
+        crop_area=area,
+        flip=config.use_flip,
+        color_jitter=config.use_color_jitter,
+        color_drop=config.use_color_drop,
+        color_jitter_strength=config.color_jitter_strength,
+        blur=config.use_blur,
+    )
+
+
+def _fit(
+    run: runs.Run,
+    plan: schedules.Plan,
+    schedule: schedules.WarmupCosine,
+    learner: steps.Learner,
+    checkpoints: checkpoints_lib.Checkpoints,
+    log: records.Records,
+) -> None:
+    config, start = run.config, int(checkpoints.step)
+    if config.pretraining:
+        step = steps.contrastive_step(
+            learner,
+            temperature=config.temperature,
+            hidden_norm=config.hidden_norm,
+            labelled=learner.model.linear_head is not None,
+        )
+    else:
+        step = steps.supervised_step(learner)
+    _show_views(run, start, log)
+    train_steps = loop.compile_steps(run.strategy, step, jit_compile=config.jit_compile)
+    try:
+        loop.fit(train_steps, iter(_distributed(run, start)), plan, schedule, checkpoints, log)
+    except tf.errors.InvalidArgumentError as error:
+        raise runs.blame_image(run, error) from error
+
+
+def _distributed(run: runs.Run, start_step: int) -> tf.distribute.DistributedDataset:
+    """Returns the endless stream of training batches, dealt out to the replicas."""
+    per_replica = run.config.train_batch_size // run.strategy.num_replicas_in_sync
+
+    def of_host(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = _batches(run, start_step, context.num_input_pipelines, context.input_pipeline_id)
+        if context.num_replicas_in_sync == context.num_input_pipelines:
+            return batches
+        # Views are made for the whole host and then dealt out, so that they are the same
+        # whatever the number of replicas.
+        return batches.rebatch(per_replica).prefetch(2 * run.strategy.num_replicas_in_sync)
+
+    return run.strategy.distribute_datasets_from_function(of_host)
+
+
+def _batches(
+    run: runs.Run, start_step: int, num_shards: int = 1, shard: int = 0
+) -> tf.data.Dataset:
+    config = run.config
+    return pipeline.train_batches(
+        run.source,
+        config.train_split,
+        _policy(config),
+        batch_size=config.train_batch_size,
+        num_views=2 if config.pretraining else 1,
+        seed=config.seed,
+        start_step=start_step,
+        num_shards=num_shards,
+        shard=shard,
+        cache=config.cache_dataset,
+    )
+
+
+def _show_views(run: runs.Run, step: int, log: records.Records) -> None:
+    """Puts the views of the first batch before the person's eyes: a picture and TensorBoard."""
+    try:
+        with console.working("made the first views"):
+            batch = next(iter(_batches(run, step)))
+    except tf.errors.InvalidArgumentError as error:
+        raise runs.blame_image(run, error) from error
+    grid = records.view_grid(batch["views"].numpy())
+    log.image("train/views", step, grid)
+    records.write_png(os.path.join(run.model_dir, records.VIEWS), grid)

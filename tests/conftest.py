@@ -1,0 +1,33 @@
+"""Gives every test four virtual CPUs, and keeps each worker of pytest-xdist to its own core."""
+
+# ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import pathlib
+
+import pytest
+
+import simclr_tf  # noqa: F401
+import tensorflow as tf
+
+NUM_VIRTUAL_CPUS = 4
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    NUM_VIRTUAL_CPUS * [tf.config.LogicalDeviceConfiguration()],
+)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder of reference values and real images, which a user's clone does not have."""
+    folder = pathlib.Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("no reference data beside this clone")
+    return folder

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _run(argv)
     except errors.UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -39,7 +39,7 @@ def _run(argv: Sequence[str]) -> None:
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
-    from simclr_tf import distribute, evaluate, run_directory, runs, train
+    from simclr_tf import distribute, evaluate, runs, train
     from simclr_tf.report import console
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
@@ -57,8 +57,7 @@ def _run(argv: Sequence[str]) -> None:
     if config.mode == "eval":
         evaluate.evaluate(run)
         return
-    run_directory.write_flags(run.model_dir, command_line.flagfile_of(run.config))
-    model = train.train(run)
+    model = train.train(run, flagfile=command_line.flagfile_of(run.config))
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=True)
 

@@ -47,6 +47,7 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
         UserError: for a flag that does not exist or a value that it cannot have.
     """
+    argv = _flagfiles_first(argv)
     _parse_over((), argv)
     typed = frozenset(name for name in _our_names() if FLAGS[name].present)
     notes: list[str] = []
@@ -69,6 +70,23 @@ def parse(argv: Sequence[str]) -> Command:
 
 def _our_names() -> list[str]:
     return [name for names in definitions.SECTIONS.values() for name in names]
+
+
+def _flagfiles_first(argv: Sequence[str]) -> list[str]:
+    """Moves every --flagfile to the front, because of two values the later one wins."""
+    program, *rest = argv
+    files: list[str] = []
+    others: list[str] = []
+    while rest:
+        argument = rest.pop(0)
+        name, assigned, _ = argument.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            others.append(argument)
+            continue
+        files.append(argument)
+        if not assigned and rest:  # Written as two words.
+            files.append(rest.pop(0))
+    return [program, *files, *others]
 
 
 def _parse_over(beneath: Sequence[str], argv: Sequence[str]) -> None:
@@ -102,7 +120,7 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
     from simclr_tf.training import checkpoints
 
     stored, origin = None, FLAGS.model_dir
-    if FLAGS.model_dir is not None:
+    if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
         stored = run_directory.read_architecture(FLAGS.model_dir)
     if stored is None and FLAGS.checkpoint is not None:
         origin = checkpoints.locate(FLAGS.checkpoint)[0]
@@ -115,11 +133,18 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
         # The stage that a classifier reads belongs to a run, not to the encoder it starts from.
         if name not in typed and not (name == "ft_proj_selector" and origin != FLAGS.model_dir)
     }
+    if values.get("stem") == _automatic_stem(values):
+        values["stem"] = "auto"
     changed = [name for name, value in values.items() if FLAGS[name].value != value]
     if changed:
         told = ", ".join(f"{name} {values[name]}" for name in changed)
         notes.append(f"From {origin}: {told}.")
     return [f"--{name}={value}" for name, value in values.items()]
+
+
+def _automatic_stem(values: dict[str, object]) -> str:
+    image_size = values.get("image_size", FLAGS.image_size)
+    return config_lib.Config(stem="auto", image_size=image_size).resolved_stem
 
 
 def flagfile_of(config: config_lib.Config) -> str:

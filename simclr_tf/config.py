@@ -134,7 +134,10 @@ def _check_choices(config: Config) -> None:
     ):
         value = getattr(config, name)
         if value not in choices:
-            raise errors.UserError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")
+            short = ", pretrain, finetune" if name == "mode" else ""
+            raise errors.UserError(
+                f"--{name} must be one of {', '.join(choices)}{short}, got {value!r}."
+            )
 
 
 def _check_bounds(config: Config) -> None:

@@ -87,7 +87,7 @@ def make_strategy(
         return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
     gpus = tf.config.list_physical_devices("GPU")
     if num_virtual_cpus > 1:
-        return _virtual_cpu_strategy(num_virtual_cpus)
+        return virtual_cpu_strategy(num_virtual_cpus)
     if not gpus:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     for gpu in gpus:  # Leave the rest of the card to others.
@@ -95,13 +95,21 @@ def make_strategy(
     return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
 
 
-def _virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
+def virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
+    """Returns a strategy over `count` replicas on this CPU.
+
+    It adds up on one device rather than by collective operations, because strategies of
+    different sizes in one process would wait for each other's collectives for ever.
+    """
     cpu = tf.config.list_physical_devices("CPU")[0]
-    if len(tf.config.get_logical_device_configuration(cpu) or ()) != count:
+    if len(tf.config.get_logical_device_configuration(cpu) or ()) < count:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
         )
-    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(count)])
+    return tf.distribute.MirroredStrategy(
+        [f"/cpu:{i}" for i in range(count)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
 
 
 def _tpu_strategy(

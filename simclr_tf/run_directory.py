@@ -46,8 +46,15 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
     if not tf.io.gfile.exists(path):
         return None
     stored = read_json(path)
-    names = stored["class_names"]
-    return simclr.Architecture(**{**stored, "class_names": None if names is None else tuple(names)})
+    try:
+        names = stored["class_names"]
+        stored["class_names"] = None if names is None else tuple(names)
+        return simclr.Architecture(**stored)
+    except (KeyError, TypeError) as error:
+        raise errors.UserError(
+            f"{path} does not describe a network ({_first_line(error)}); restore it, or use "
+            "another --model_dir."
+        ) from error
 
 
 def check_same(stored: simclr.Architecture, asked: simclr.Architecture, model_dir: str) -> None:
@@ -66,6 +73,34 @@ def check_same(stored: simclr.Architecture, asked: simclr.Architecture, model_di
         raise errors.UserError(
             f"--model_dir={model_dir} holds a run of another architecture "
             f"({'; '.join(differing)}); use another --model_dir, or the settings of that run."
+        )
+
+
+def check_same_training(model_dir: str, asked: dict[str, Any]) -> None:
+    """Refuses to go on with a training that its checkpoints would not fit.
+
+    Args:
+        model_dir: holds a run.
+        asked: settings by name, as this run has them.
+
+    Raises:
+        UserError: naming every setting that differs from the run's flags.
+    """
+    path = os.path.join(model_dir, FLAGS)
+    if not tf.io.gfile.exists(path):
+        return
+    with tf.io.gfile.GFile(path) as file:
+        pairs = [line[2:].split("=", 1) for line in file.read().splitlines() if "=" in line]
+    stored = dict(pairs)
+    differing = [
+        f"--{name}={stored[name]} there and --{name}={value} here"
+        for name, value in asked.items()
+        if name in stored and stored[name] != str(value)
+    ]
+    if differing:
+        raise errors.UserError(
+            f"--model_dir={model_dir} holds another training ({'; '.join(differing)}), which "
+            "cannot be resumed like that; use another --model_dir, or the settings of that run."
         )
 
 

@@ -11,6 +11,10 @@ from simclr_tf import errors, run_directory
 from simclr_tf.data import sources
 from simclr_tf.models import resnet, simclr
 from simclr_tf.report import console
+from simclr_tf.training import checkpoints
+
+# Settings that decide which variables a checkpoint of training holds.
+_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,19 +84,32 @@ def open_run(
         raise errors.UserError(
             f"--jit_compile works on one device, and there are {replicas} replicas; leave it out."
         )
+    _check_started(config, model_dir)
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
-    if not eval_split_given:
-        config = dataclasses.replace(config, eval_split=_usual_eval_split(source, config))
-    if config.mode != "train" or config.train_mode == "finetune":
-        _check_labels(config, source)
+    config = _with_splits(config, source, eval_split_given=eval_split_given)
     run_directory.prepare(model_dir)
     with_head = config.lineareval_while_pretraining or not config.pretraining
     names = source.class_names if with_head else None
     architecture = simclr.architecture_of(config, names)
-    stored = run_directory.read_architecture(model_dir)
-    if stored is not None:
-        run_directory.check_same(stored, architecture, model_dir)
+    if checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
+        stored = run_directory.read_architecture(model_dir)
+        if stored is not None:
+            run_directory.check_same(stored, architecture, model_dir)
     return Run(config, source, strategy, architecture)
+
+
+def _check_started(config: config_lib.Config, model_dir: str) -> None:
+    """Refuses to evaluate nothing, and to go on with another kind of training."""
+    if checkpoints.latest(model_dir) is None:
+        if config.mode == "eval":
+            raise errors.UserError(
+                f"--model_dir={model_dir} holds no checkpoint to evaluate; train first, or name "
+                "the --model_dir of a training."
+            )
+        return
+    if config.mode != "eval":
+        asked = {name: getattr(config, name) for name in _FIXED_BY_START}
+        run_directory.check_same_training(model_dir, asked)
 
 
 def _nearest_multiple(value: int, of: int) -> str:
@@ -100,11 +117,30 @@ def _nearest_multiple(value: int, of: int) -> str:
     return f"{low} or {low + of}" if low >= 2 else str(low + of)
 
 
-def _usual_eval_split(source: sources.Source, config: config_lib.Config) -> str:
-    for split in (config.eval_split, "validation", "test", "val", "valid"):
-        if split in source.splits:
-            return split
-    return config.eval_split
+def _with_splits(
+    config: config_lib.Config, source: sources.Source, *, eval_split_given: bool
+) -> config_lib.Config:
+    """Returns the settings with the evaluation split resolved, after a look at both splits."""
+    if not eval_split_given and config.eval_split == config_lib.Config.eval_split:
+        split = _usual_eval_split(source)
+        config = dataclasses.replace(config, eval_split=split or config.eval_split)
+        if split is None and config.mode != "train" and source.class_names is not None:
+            has = ", ".join(f"{name} ({count:,})" for name, count in source.splits.items())
+            raise errors.UserError(
+                f"The data set {source.name!r} has no split to evaluate on, only {has}; set for "
+                "example --train_split=train[:90%] and --eval_split=train[90%:], or --mode=train."
+            )
+    if config.mode != "train" or config.train_mode == "finetune":
+        _check_labels(config, source)
+    source.num_examples(config.train_split)  # Refuses a split that does not exist.
+    if config.mode != "train" and source.class_names is not None:
+        source.num_examples(config.eval_split)
+    return config
+
+
+def _usual_eval_split(source: sources.Source) -> str | None:
+    usual = (config_lib.Config.eval_split, "test", "val", "valid")
+    return next((split for split in usual if split in source.splits), None)
 
 
 def _check_labels(config: config_lib.Config, source: sources.Source) -> None:

@@ -16,8 +16,12 @@ from simclr_tf.training import checkpoints as checkpoints_lib
 from simclr_tf.training import loop, optimizers, schedules, steps
 
 
-def train(run: runs.Run) -> simclr.SimCLR:
+def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     """Trains, or goes on training, and exports the outcome.
+
+    Args:
+        run: what to train, on what.
+        flagfile: stored in the run directory, as the flags that make the run again.
 
     Returns:
         The trained network.
@@ -26,12 +30,15 @@ def train(run: runs.Run) -> simclr.SimCLR:
     if config.train_mode == "finetune":
         _check_start(run)
     plan = schedules.make_plan(config, run.source.num_examples(config.train_split))
-    run_directory.write_architecture(run.model_dir, run.architecture)
     schedule = schedules.WarmupCosine(plan.peak_rate, plan.warmup_steps, plan.total_steps)
     model = run.new_model()
     with run.strategy.scope():
         learner, checkpoints = _make_learner(run, model, schedule)
         origin = _start(run, model, checkpoints)
+    # Only now: a start that is refused leaves the run directory as it was.
+    run_directory.write_architecture(run.model_dir, run.architecture)
+    if flagfile is not None:
+        run_directory.write_flags(run.model_dir, flagfile)
     overview.before_training(run, plan, model, origin)
     log = records.Records(run.model_dir, from_step=int(checkpoints.step))
     if int(checkpoints.step) < plan.total_steps:
@@ -78,13 +85,13 @@ def _start(
     if own is not None:
         return [f"resumed from {own}"]
     if run.config.checkpoint is None:
-        return [f"initial weights of seed {run.config.seed}"]
-    report = checkpoints_lib.start_from(
+        told = f"from scratch: initial weights of seed {run.config.seed}"
+        return [told if run.config.pretraining else f"{told} (--checkpoint names a pretraining)"]
+    return checkpoints_lib.start_from(
         run.config.checkpoint,
         model,
         zero_init_logits_layer=run.config.zero_init_logits_layer,
     )
-    return [f"weights of {run.config.checkpoint}", *report]
 
 
 def _policy(config: config_lib.Config) -> views.Policy:

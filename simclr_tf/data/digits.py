@@ -24,8 +24,8 @@ MAX_TURN = np.deg2rad(15.0)
 # Part of the data set's definition, whatever the seed of a run.
 _SEED = 1998
 _TRAIN_SHARE = 0.8
-_DARK = (0, 110)
-_LIGHT = (140, 256)
+_DARK = (0, 60)
+_LIGHT = (170, 256)
 _NOISE = 6.0  # standard deviation, of 255
 _CHUNK = 100
 

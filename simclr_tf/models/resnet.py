@@ -3,6 +3,8 @@
 Both are post-activation residual networks (He et al. 2016). The ImageNet family follows the
 published SimCLR models: stride on the 3x3 convolution of a bottleneck, a projection shortcut at
 the start of each group, no bias in any convolution, the last gamma of a residual branch zero.
+He et al. pad shortcuts with zeros in the CIFAR family; here they project there too, because with
+zero gammas a padded network starts as three quarters of dead features and learns slowly.
 """
 
 from __future__ import annotations
@@ -143,11 +145,7 @@ class Block(tf.keras.layers.Layer):
     def _shortcut(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         if self.projection is not None and self.projection_norm is not None:
             return self.projection_norm(self.projection(x), training=training)
-        if self.strides == 1 and x.shape[-1] == self.filters:
-            return x
-        # Option A of He et al. 2016, sec. 4.2: no weights, zeros for the new channels.
-        more = self.filters - x.shape[-1]
-        return tf.pad(x[:, :: self.strides, :: self.strides], [[0, 0]] * 3 + [[0, more]])
+        return x
 
 
 class ResNet(tf.keras.Model):
@@ -190,7 +188,7 @@ class ResNet(tf.keras.Model):
                     kind=kind,
                     filters=base * 2**group,
                     strides=2 if group and not unit else 1,
-                    projection=not cifar and not unit,
+                    projection=not unit,
                     name=f"group{group + 1}_block{unit + 1}",
                 )
                 for unit in range(count)

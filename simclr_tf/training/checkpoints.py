@@ -12,8 +12,8 @@ from simclr_tf.models import simclr
 from simclr_tf.report import console
 
 _NAME = "ckpt"
-# What TensorFlow raises on damaged files and on a full disk.
-_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
+# What TensorFlow raises on damaged files (IndexError: a file cut short) and on a full disk.
+_DAMAGED = (tf.errors.OpError, IndexError)
 _UNWRITABLE = (tf.errors.OpError, OSError)
 
 
@@ -63,22 +63,28 @@ class Checkpoints:
         """
         prefix = os.path.join(self.model_dir, f"{_NAME}-{int(self.step)}")
         try:
-            self.latest = self._checkpoint.write(prefix)
+            self._checkpoint.write(prefix)
         except _UNWRITABLE as error:
             _remove(prefix, only_partial=True)
-            before = latest(self.model_dir)
-            kept = f"the last complete one is {before}" if before else "there is no earlier one"
-            reason = str(error).splitlines()[0]
-            raise errors.UserError(
-                f"The checkpoint of step {int(self.step)} could not be written ({reason}); {kept}. "
-                "Free some space and run the same command again to go on."
-            ) from error
-        tf.compat.v1.train.update_checkpoint_state(
-            self.model_dir, prefix, all_model_checkpoint_paths=listing(self.model_dir)
-        )
-        for old in listing(self.model_dir)[: -self.keep]:
-            _remove(old)
+            raise self._unwritten(error) from error
+        self.latest = prefix
+        try:
+            tf.compat.v1.train.update_checkpoint_state(
+                self.model_dir, prefix, all_model_checkpoint_paths=listing(self.model_dir)
+            )
+            for old in listing(self.model_dir)[: -self.keep]:
+                _remove(old)
+        except _UNWRITABLE as error:
+            raise self._unwritten(error) from error
         return prefix
+
+    def _unwritten(self, error: Exception) -> errors.UserError:
+        before = latest(self.model_dir)
+        kept = f"the last complete one is {before}" if before else "there is no earlier one"
+        return errors.UserError(
+            f"The checkpoint of step {int(self.step)} could not be written ({_reason(error)}); "
+            f"{kept}; free some space and run the same command again to go on."
+        )
 
     def restore(self, path: str) -> None:
         """Reads one checkpoint, all of it.
@@ -92,12 +98,15 @@ class Checkpoints:
                 status.assert_existing_objects_matched().assert_consumed()
             else:
                 status.assert_existing_objects_matched().expect_partial()  # No optimizer here.
-        except _DAMAGED as error:
-            raise errors.UserError(f"{path} is damaged ({str(error).splitlines()[0]}).") from error
         except (AssertionError, ValueError) as error:
             raise errors.UserError(
                 f"{path} does not fit this run ({_misfit(error)}); resume with the settings it was "
-                "trained with, or use another --model_dir."
+                f"trained with, which are in {run_directory.FLAGS} beside it, or use another "
+                "--model_dir."
+            ) from error
+        except _DAMAGED as error:
+            raise errors.UserError(
+                f"{path} is damaged ({_reason(error)}); delete it to go on from the one before."
             ) from error
         self.latest = path
 
@@ -111,21 +120,16 @@ class Checkpoints:
             UserError: if there are checkpoints but none can be read.
         """
         paths = listing(self.model_dir)
-        for path in reversed(paths):
-            try:
-                _check_whole(path)
-            except _DAMAGED as error:
-                reason = str(error).splitlines()[0]
-                console.warn(f"The checkpoint {path} is damaged ({reason}); using the one before.")
-                continue
-            self.restore(path)
-            return path
-        if paths:
+        if not paths:
+            return None
+        path = _newest_whole(paths)
+        if path is None:
             raise errors.UserError(
-                f"None of the {len(paths)} checkpoints in {self.model_dir} can be read; train "
-                "afresh in another --model_dir."
+                f"None of the checkpoints in {self.model_dir} can be read (damaged: "
+                f"{', '.join(map(os.path.basename, paths))}); train afresh in another --model_dir."
             )
-        return None
+        self.restore(path)
+        return path
 
 
 def listing(model_dir: str) -> list[str]:
@@ -149,11 +153,29 @@ def step_of(path: str) -> int:
     return int(path.rsplit("-", 1)[1])
 
 
-def _check_whole(path: str) -> None:
+def _newest_whole(paths: list[str]) -> str | None:
+    """Returns the last path whose checkpoint can be read, and warns of those after it."""
+    for path in reversed(paths):
+        damage = _damage(path)
+        if damage is None:
+            return path
+        console.warn(f"The checkpoint {path} is damaged ({damage}); looking at the one before.")
+    return None
+
+
+def _damage(path: str) -> str | None:
     """Reads every tensor once, so that a truncated file shows before any weight is touched."""
-    reader = tf.train.load_checkpoint(path)
-    for name in reader.get_variable_to_shape_map():
-        reader.get_tensor(name)
+    try:
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except _DAMAGED as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _remove(prefix: str, *, only_partial: bool = False) -> None:
@@ -176,36 +198,41 @@ def _misfit(error: Exception) -> str:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return f"nothing there for {', '.join(names[:3])}{more}"
-    return str(error).splitlines()[0]
+    shapes = re.search(
+        r"tensor with shape (\(.*?\)) .* shape (\(.*?\)) and name (\S+)\.", str(error)
+    )
+    if shapes:
+        return f"{shapes[3]} has the shape {shapes[1]} there and {shapes[2]} here"
+    return _reason(error)
 
 
-def locate(checkpoint: str) -> tuple[str, str]:
-    """Finds the checkpoint that --checkpoint means.
+def locate(checkpoint: str) -> tuple[str, list[str]]:
+    """Finds the checkpoints that --checkpoint may mean.
 
     Args:
         checkpoint: a run directory, or the prefix of one checkpoint (PATH/ckpt-123).
 
     Returns:
-        The run directory and the checkpoint's prefix.
+        The run directory, and the prefixes of its checkpoints, oldest first, or the one named.
 
     Raises:
         UserError: if there is none.
     """
     if tf.io.gfile.isdir(checkpoint):
-        newest = latest(checkpoint)
-        if newest is None:
+        found = listing(checkpoint)
+        if not found:
             raise errors.UserError(
                 f"--checkpoint={checkpoint} holds no checkpoint (no {_NAME}-STEP.index); name the "
                 "--model_dir of a finished or running training."
             )
-        return checkpoint, newest
+        return checkpoint, found
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
     if not tf.io.gfile.exists(f"{prefix}.index"):
         raise errors.UserError(
             f"--checkpoint={checkpoint} does not exist; name a run directory or a checkpoint in "
             f"it, such as runs/demo or runs/demo/{_NAME}-240."
         )
-    return os.path.dirname(prefix), prefix
+    return os.path.dirname(prefix), [prefix]
 
 
 def start_from(checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer: bool) -> list[str]:
@@ -225,20 +252,19 @@ def start_from(checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer:
     Raises:
         UserError: if there is no checkpoint, it is damaged, or an encoder weight is missing.
     """
-    directory, prefix = locate(checkpoint)
-    try:
-        _check_whole(prefix)
-    except _DAMAGED as error:
-        reason = str(error).splitlines()[0]
+    directory, found = locate(checkpoint)
+    prefix = _newest_whole(found)
+    if prefix is None:
         raise errors.UserError(
-            f"--checkpoint={prefix} is damaged ({reason}); name an earlier one."
-        ) from error
+            f"--checkpoint={checkpoint} is damaged ({_damage(found[-1])}); name another one."
+        )
     source = run_directory.read_architecture(directory)
-    report = [_load_encoder(prefix, model)]
+    report = [f"weights of {prefix}", _load_encoder(prefix, model)]
     report.append(_load_projection(prefix, model))
     if model.linear_head is not None:
-        same = source is not None and source.class_names == model.architecture.class_names
-        report.append(_load_linear(prefix, model.linear_head, same, zero_init_logits_layer))
+        theirs = None if source is None else source.class_names
+        other = _other_classes(theirs, model.architecture.class_names)
+        report.append(_load_linear(prefix, model.linear_head, other, zero_init_logits_layer))
     return report
 
 
@@ -267,15 +293,20 @@ def _load_projection(prefix: str, model: simclr.SimCLR) -> str:
     return _loaded("projection head", model.projection_head)
 
 
-def _load_linear(prefix: str, head: tf.keras.Model, same_classes: bool, zero: bool) -> str:
+def _other_classes(theirs: tuple[str, ...] | None, ours: tuple[str, ...] | None) -> str | None:
+    """Returns why a linear head cannot be taken over, or None."""
+    if theirs is None:
+        return "the checkpoint has none"
+    return None if theirs == ours else "the checkpoint's tells other classes apart"
+
+
+def _load_linear(prefix: str, head: tf.keras.Model, other: str | None, zero: bool) -> str:
     if zero:
         for variable in head.variables:
             variable.assign(tf.zeros_like(variable))
         return "linear head: set to zero (--zero_init_logits_layer)"
-    if not same_classes:
-        return "linear head: new (the checkpoint's tells other classes apart)"
-    problem = _load(prefix, linear_head=head)
-    return f"linear head: new ({problem})" if problem else _loaded("linear head", head)
+    problem = other or _load(prefix, linear_head=head)
+    return f"linear head: skipped ({problem})" if problem else _loaded("linear head", head)
 
 
 def _loaded(part: str, module: tf.keras.Model) -> str:

@@ -54,7 +54,7 @@ def lars_update(
         gradient += weight_decay * weight
         weight_norm, gradient_norm = tf.norm(weight), tf.norm(gradient)
         both = (weight_norm > 0) & (gradient_norm > 0)
-        rate *= tf.where(both, eta * weight_norm / tf.where(both, gradient_norm, 1.0), 1.0)
+        rate = rate * tf.where(both, eta * weight_norm / tf.where(both, gradient_norm, 1.0), 1.0)
     step = rate * gradient
     buffer = momentum * buffer + step
     return Update(weight - (momentum * buffer + step if nesterov else buffer), buffer)

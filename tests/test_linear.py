@@ -1,0 +1,68 @@
+"""Linear evaluation: what a line can tell, and how top-k counts."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from simclr_tf.evaluation import linear
+
+
+def _blobs(n, *, spread, classes=4, width=6, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=n).astype(np.int32)
+    features = np.eye(classes, width)[labels] + spread * rng.normal(size=(n, width))
+    return features.astype(np.float32), labels
+
+
+def test_tells_separable_classes_apart():
+    train, test = _blobs(200, spread=0.05), _blobs(100, spread=0.05, seed=1)
+    score = linear.linear_evaluation(*train, *test, seed=0)
+    assert score.top_1_accuracy == 1 and score.top_5_accuracy == 1 and score.converged
+
+
+def test_is_at_chance_on_noise():
+    train, test = _blobs(400, spread=100), _blobs(400, spread=100, seed=1)
+    score = linear.linear_evaluation(*train, *test, seed=0)
+    assert 0.15 < score.top_1_accuracy < 0.35
+
+
+def test_does_not_see_the_scale_or_offset_of_a_feature():
+    train, test = _blobs(200, spread=0.4), _blobs(200, spread=0.4, seed=1)
+    scale = np.float32([1e-3, 1, 1e3, 1, 1, 1])
+    plain = linear.linear_evaluation(*train, *test, seed=0)
+    scaled = linear.linear_evaluation(
+        train[0] * scale + 5, train[1], test[0] * scale + 5, test[1], seed=0
+    )
+    assert scaled.top_1_accuracy == pytest.approx(plain.top_1_accuracy, abs=0.011)
+
+
+def test_regularises_more_where_features_are_many_and_noisy():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=80)
+    noise = rng.normal(size=(80, 400))
+    noisy = linear._choose_strength(labels[:, None] * 0.3 + noise, labels, 0)
+    clean = linear._choose_strength(labels[:, None] * 50.0 + rng.normal(size=(80, 1)), labels, 0)
+    assert noisy <= clean and noisy <= 0.1
+
+
+def test_two_classes_and_classes_unseen_in_training_count():
+    train = _blobs(100, spread=0.05, classes=2)
+    score = linear.linear_evaluation(*train, *_blobs(50, spread=0.05, classes=2, seed=1), seed=0)
+    assert score.top_1_accuracy == 1
+    test = _blobs(60, spread=0.05, classes=3, seed=1)
+    score = linear.linear_evaluation(*train, *test, seed=0)
+    assert score.top_1_accuracy == pytest.approx(np.mean(test[1] < 2))
+
+
+def test_a_class_with_one_example_is_no_reason_to_stop():
+    features, labels = _blobs(50, spread=0.05)
+    labels[0] = 9
+    linear.linear_evaluation(features, labels, features, labels, seed=0)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k_counts_as_scikit_learn_does(k):
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(50, 6)), rng.integers(6, size=50)
+    want = metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(6))
+    assert linear.top_k_accuracy(scores, labels, k) == pytest.approx(want)

@@ -1,0 +1,351 @@
+"""The program as a program: each mode from its command line to the files that it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_runs
+
+from flags import command_line
+import run
+from simclr_tf import config
+from simclr_tf.data import pipeline
+from simclr_tf.serving import export
+from simclr_tf.training import loop
+
+SCORES = {
+    "eval/label_top_1_accuracy",
+    "eval/label_top_5_accuracy",
+    "linear_eval/top_1_accuracy",
+    "linear_eval/top_5_accuracy",
+    "baseline/raw_pixels/top_1_accuracy",
+    "baseline/random_encoder/top_1_accuracy",
+}
+KEYS = {"global_step", "train/seconds", "train/images_per_second", *SCORES}
+METRICS = {
+    "train/contrast_loss",
+    "train/contrast_acc",
+    "train/contrast_entropy",
+    "train/chance_loss",
+    "train/feature_spread",
+    "train/supervised_loss",
+    "train/supervised_acc",
+    "train/weight_decay",
+    "train/total_loss",
+    "train/images_per_second",
+    "train/input_wait",
+    "learning_rate",
+}
+
+
+@pytest.fixture
+def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tiny_runs.photos(tmp_path_factory)
+
+
+@pytest.fixture
+def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of a finished pretraining."""
+    made = tiny_runs.pretrained(tmp_path_factory)
+    return pathlib.Path(shutil.copytree(made, tmp_path / "pretrained"))
+
+
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the SavedModel, which takes seconds, where a test does not look at it."""
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[pathlib.Path, str]:
+    """A run directory of --mode=train_then_eval with every augmentation, and what was printed."""
+    model_dir = tmp_path_factory.mktemp("whole") / "run"
+    photos = tiny_runs.photos(tmp_path_factory)
+    capture = pytest.MonkeyPatch()
+    printed: list[str] = []
+    with capture.context() as patch:
+        patch.setattr("sys.stdout", _Tee(printed))
+        assert tiny_runs.main("train_then_eval", model_dir, photos) == 0
+    return model_dir, "".join(printed)
+
+
+class _Tee:
+    """Stands in for sys.stdout and keeps what is written."""
+
+    def __init__(self, kept: list[str]) -> None:
+        self.write = kept.append
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_train_then_eval_writes_its_result_under_the_promised_names(whole):
+    result = tiny_runs.json_of(whole[0] / "result.json")
+    assert result.keys() >= KEYS
+    assert result["global_step"] == 4
+    assert result["train/seconds"] > 0
+    rate = 4 * 8 / result["train/seconds"]
+    assert result["train/images_per_second"] == pytest.approx(rate, rel=1e-2)
+    for name in SCORES:
+        assert 0 <= result[name] <= 1
+    # With three classes the first five guesses are all of them; the images are told by colour.
+    assert result["eval/label_top_5_accuracy"] == result["linear_eval/top_5_accuracy"] == 1
+    assert result["baseline/raw_pixels/top_1_accuracy"] > 0.9
+    assert tiny_runs.json_of(whole[0] / "result_4.json") == result
+
+
+def test_the_table_at_the_end_says_what_the_result_says(whole):
+    model_dir, printed = whole
+    result = tiny_runs.json_of(model_dir / "result.json")
+    for label, name in (
+        ("linear evaluation of the encoder", "linear_eval/top_1_accuracy"),
+        ("online linear head", "eval/label_top_1_accuracy"),
+        ("linear evaluation, untrained encoder", "baseline/random_encoder/top_1_accuracy"),
+        ("linear evaluation, raw pixels", "baseline/raw_pixels/top_1_accuracy"),
+    ):
+        row = next(line for line in printed.splitlines() if label in line)
+        assert re.findall(r"([\d.]+)%", row)[0] == f"{100 * result[name]:.1f}"
+
+
+def test_the_table_at_the_start_says_what_will_happen(whole):
+    printed = whole[1]
+    for told in (
+        "36 images in train, 18 in test",
+        "3: blue, green, red",
+        "8 px",
+        "3x3, no max-pool; chosen by image size",
+        "8 images over 1 replica",
+        "14 negatives per anchor",
+        "chance loss 2.708",
+        "4 (0.889 epochs)",
+        "peak rate 0.01562",
+        "from scratch: initial weights of seed 0",
+    ):
+        assert told in printed, told
+
+
+def test_a_run_directory_holds_all_that_is_promised(whole):
+    model_dir = whole[0]
+    names = {path.name for path in model_dir.iterdir()}
+    assert names >= {"architecture.json", "flags.txt", "metrics.jsonl", "views.png", "checkpoint"}
+    assert names >= {"ckpt-2.index", "ckpt-4.index", "result.json", "result_4.json"}
+    assert (model_dir / "saved_model" / "4" / "saved_model.pb").exists()
+    assert not [name for name in names if "partial" in name or "temp" in name or "writable" in name]
+    architecture = tiny_runs.json_of(model_dir / "architecture.json")
+    assert architecture["class_names"] == list(tiny_runs.CLASSES)
+    assert architecture["resnet_depth"] == 8
+    grid = tf.io.decode_png((model_dir / "views.png").read_bytes()).numpy()
+    assert grid.shape == (2 * 8 + 2, 8 * 8 + 7 * 2, 3)  # Two views of eight images, 2 px apart.
+
+
+def test_the_flags_of_a_run_make_the_same_run_again(whole, photos, tmp_path):
+    again = command_line.parse(["run.py", f"--flagfile={whole[0]}/flags.txt"])
+    assert again.notes == ()
+    typed = tiny_runs.arguments("train_then_eval", whole[0], photos)
+    want = command_line.parse(typed).config
+    assert again.config == dataclasses.replace(want, eval_split="test")
+    assert set(config.Config.__dataclass_fields__) == set(dataclasses.asdict(again.config))
+
+
+def test_every_step_is_recorded_under_the_promised_names(whole):
+    lines = tiny_runs.lines_of(whole[0] / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    for line in lines:
+        assert line.keys() == {"step", *METRICS}
+        assert all(np.isfinite(value) for value in line.values())
+        assert line["train/chance_loss"] == pytest.approx(np.log(15), rel=1e-6)
+    rates = [line["learning_rate"] for line in lines]
+    want = [0.5 * 8 / 256 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(4)]
+    np.testing.assert_allclose(rates, want, rtol=1e-5)
+
+
+def test_tensorboard_gets_the_scalars_and_a_picture_of_the_views(whole):
+    scalars: dict[str, list[int]] = {}
+    images = []
+    for path in whole[0].glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "images":
+                    images.append((value.tag, event.step))
+                else:
+                    scalars.setdefault(value.tag, []).append(event.step)
+    assert images == [("train/views", 0)]
+    assert scalars == {name: [1, 2, 3, 4] for name in METRICS}
+
+
+def test_eval_alone_reads_everything_from_the_run_directory(whole, capsys):
+    model_dir = whole[0]
+    before = tiny_runs.json_of(model_dir / "result.json")
+    files = tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"])
+    (model_dir / "result.json").unlink()
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 0
+    after = tiny_runs.json_of(model_dir / "result.json")
+    for name in SCORES | {"global_step", "train/seconds", "train/images_per_second"}:
+        assert "baseline" in name or after[name] == before[name]
+    assert "digits" not in capsys.readouterr().out
+    assert tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"]) == files
+
+
+def test_eval_keeps_the_split_that_the_run_was_given(pretrained, photos, capsys):
+    text = (pretrained / "flags.txt").read_text()
+    (pretrained / "flags.txt").write_text(
+        text.replace("--eval_split=test\n", "--eval_split=test[:50%]\n")
+    )
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={pretrained}"]) == 0
+    assert "split test[:50%] (9 images)" in capsys.readouterr().out
+    assert tiny_runs.json_of(pretrained / "result.json")["eval/examples"] == 9
+
+
+def test_unlabelled_images_are_pretrained_on_and_it_is_said_why_not_evaluated(
+    tmp_path, tmp_path_factory, capsys
+):
+    unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
+    model_dir = tmp_path / "run"
+    changes = {**tiny_runs.NO_COLOR, "train_steps": 2}
+    assert tiny_runs.main("train_then_eval", model_dir, unlabelled, **changes) == 0
+    printed = capsys.readouterr().out
+    assert "unlabelled: the linear head is left out" in printed
+    assert "Not evaluated: the data set 'image_folder' has no labels" in printed
+    result = tiny_runs.json_of(model_dir / "result.json")
+    assert result["global_step"] == 2
+    assert "has no labels" in result["eval/skipped"]
+    assert not SCORES & result.keys()
+    assert (model_dir / "saved_model" / "2" / "saved_model.pb").exists()
+    assert not [name for name in tiny_runs.weights(model_dir) if "linear_head" in name]
+    assert not [k for k in tiny_runs.lines_of(model_dir / "metrics.jsonl")[0] if "supervised" in k]
+    # Asked to evaluate it and nothing else, the program has to refuse.
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("error: The data set 'image_folder' has no labels")
+    assert sentence.count("\n") == 1
+
+
+def test_pretraining_learns_nothing_from_labels(photos, tmp_path, pretrained, monkeypatch):
+    def with_other_labels(*args, **named):  # type: ignore[no-untyped-def]
+        dataset = train_batches(*args, **named)
+        return dataset.map(lambda batch: {**batch, "label": (batch["label"] + 1) % 3})
+
+    train_batches = pipeline.train_batches
+    monkeypatch.setattr(pipeline, "train_batches", with_other_labels)
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")
+    other = tmp_path / "other"
+    assert tiny_runs.main("pretrain", other, photos, **tiny_runs.NO_COLOR) == 0
+    a, b = tiny_runs.weights(pretrained), tiny_runs.weights(other)
+    for name in ("encoder", "projection_head"):
+        assert tiny_runs.equal(tiny_runs.part(a, name), tiny_runs.part(b, name))
+    assert not tiny_runs.equal(tiny_runs.part(a, "linear_head"), tiny_runs.part(b, "linear_head"))
+
+
+def test_a_frozen_encoder_keeps_every_bit_while_the_head_learns(
+    pretrained, photos, tmp_path, capsys, no_export
+):
+    tuned = tmp_path / "tuned"
+    # The architecture is not typed: it comes from the checkpoint.
+    typed = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
+    changes = {**typed, "checkpoint": pretrained, "fine_tune_after_block": 4}
+    assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
+    printed = capsys.readouterr().out
+    assert f"From {pretrained}: resnet_depth 8, image_size 8" in printed
+    assert f"weights of {pretrained}/ckpt-4" in printed
+    for loaded in ("encoder: loaded 35 of 35", "projection head: loaded 9 of 9"):
+        assert loaded in printed
+    assert "linear head: loaded 2 of 2" in printed
+    before, after = tiny_runs.weights(pretrained), tiny_runs.weights(tuned)
+    encoder = tiny_runs.part(before, "encoder")
+    assert any("moving_variance" in name for name in encoder)
+    # Names in a checkpoint follow the layers, frozen or not.
+    assert tiny_runs.equal(encoder, tiny_runs.part(after, "encoder"))
+    for name, value in tiny_runs.part(before, "linear_head").items():
+        assert not np.array_equal(value, after[name]), name
+
+
+def test_freezing_up_to_group_1_leaves_the_later_groups_to_learn(
+    pretrained, photos, tmp_path, no_export
+):
+    tuned = tmp_path / "tuned"
+    changes = {"checkpoint": pretrained, "fine_tune_after_block": 1}
+    assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
+    before = tiny_runs.part(tiny_runs.weights(pretrained), "encoder")
+    after = tiny_runs.part(tiny_runs.weights(tuned), "encoder")
+    frozen = {name for name in before if re.match(r"model/encoder/(stem|groups/0)", name)}
+    assert 0 < len(frozen) < len(before)
+    same = {name for name in before if np.array_equal(before[name], after[name])}
+    assert same == frozen
+
+
+def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
+    pretrained, photos, tmp_path, capsys, no_export, monkeypatch
+):
+    data = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
+    for split in ("train", "test"):
+        (data / split / "red").rename(data / split / "rose")
+    initial: list[np.ndarray] = []
+
+    def fit(train_steps, iterator, plan, schedule, checkpoints, log):  # type: ignore[no-untyped-def]
+        initial.extend(_head_of(checkpoints))
+        return really_fit(train_steps, iterator, plan, schedule, checkpoints, log)
+
+    really_fit = loop.fit
+    monkeypatch.setattr(loop, "fit", fit)
+    changes = {"checkpoint": f"{pretrained}/ckpt-2", "zero_init_logits_layer": True}
+    assert tiny_runs.main("finetune", tmp_path / "tuned", data, **changes) == 0
+    printed = capsys.readouterr().out
+    assert f"weights of {pretrained}/ckpt-2" in printed
+    assert "linear head: set to zero (--zero_init_logits_layer)" in printed
+    assert len(initial) == 2
+    assert not any(value.any() for value in initial)
+    # Without that flag the head starts anew, because it told other classes apart.
+    changes = {"checkpoint": pretrained, "train_steps": 1}
+    assert tiny_runs.main("finetune", tmp_path / "tuned_2", data, **changes) == 0
+    assert "linear head: skipped (the checkpoint's tells other classes apart)" in (
+        capsys.readouterr().out
+    )
+
+
+def _head_of(checkpoints):  # type: ignore[no-untyped-def]
+    return [v.numpy() for v in checkpoints._checkpoint.model.linear_head.variables]
+
+
+@pytest.mark.parametrize("selector, layers", [(1, 1), (-1, 2)])
+def test_fine_tuning_can_read_a_stage_of_the_projection_head(
+    pretrained, photos, tmp_path, no_export, selector, layers
+):
+    tuned = tmp_path / "tuned"
+    changes = {"checkpoint": pretrained, "ft_proj_selector": selector, "train_steps": 2}
+    assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
+    before = tiny_runs.part(tiny_runs.weights(pretrained), "projection_head")
+    after = tiny_runs.part(tiny_runs.weights(tuned), "projection_head")
+    kernels = [
+        f"model/projection_head/denses/{i}/kernel/.ATTRIBUTES/VARIABLE_VALUE" for i in (0, 1)
+    ]
+    moved = [not np.array_equal(before[name], after[name]) for name in kernels]
+    assert moved == [True, layers == 2]
+    head = tiny_runs.part(tiny_runs.weights(tuned), "linear_head")
+    assert {value.shape for value in head.values()} == {((64, 8)[layers - 1], 3), (3,)}
+
+
+def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_says_so(
+    photos, tmp_path, capsys, no_export
+):
+    assert tiny_runs.main("finetune", tmp_path / "run", photos, train_steps=1) == 0
+    printed = capsys.readouterr().out
+    assert "from scratch: initial weights of seed 0 (--checkpoint names a pretraining)" in printed
+
+
+def test_replicas_train_to_the_weights_of_one_device(pretrained, photos, tmp_path, no_export):
+    changes = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2}
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **changes) == 0
+    one, two = tiny_runs.weights(pretrained), tiny_runs.weights(tmp_path / "run")
+    for name in ("encoder", "projection_head", "linear_head"):
+        for key, value in tiny_runs.part(one, name).items():
+            np.testing.assert_allclose(two[key], value, rtol=1e-3, atol=1e-5, err_msg=key)

@@ -1,0 +1,72 @@
+"""Every recipe parses, describes a legal run, and says what to expect of it."""
+
+import dataclasses
+import pathlib
+
+from absl import flags
+import pytest
+
+from flags import command_line, definitions
+from simclr_tf import config
+
+ROOT = pathlib.Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "flags" / "recipes").glob("*.flags"))
+HEADER = ("What", "Run", "Where", "Takes", "Gives", "Departs")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_runnable_and_documented(path):
+    text = path.read_text()
+    assert [name for name in HEADER if f"# {name}: " not in text] == []
+    assert str(path.relative_to(ROOT)) in text, "its Run line must name its own file"
+    command = command_line.parse(["run.py", f"--flagfile={path}", "--model_dir=/nowhere"])
+    command.config.check()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_lists_only_what_differs_from_the_defaults(path):
+    command = command_line.parse(["run.py", f"--flagfile={path}"])
+    defaults = config.Config()
+    named = [
+        line.lstrip("-").split("=")[0]
+        for line in path.read_text().splitlines()
+        if line.startswith("--")
+    ]
+    names = [name if hasattr(defaults, name) else name.removeprefix("no") for name in named]
+    same = [n for n in names if getattr(command.config, n) == getattr(defaults, n)]
+    # Which of train and finetune, and on what, is worth saying even where it is the default.
+    assert set(same) <= {"mode", "train_mode", "dataset", "image_size", "optimizer"}
+
+
+def test_the_recipes_that_people_look_for_are_there():
+    assert {path.stem for path in RECIPES} >= {
+        "digits",
+        "cifar10_resnet18",
+        "cifar10_resnet50",
+        "imagenet_resnet50",
+        "imagenet_linear",
+        "imagenet_finetune_1pct",
+        "imagenet_finetune_10pct",
+    }
+
+
+def test_flags_and_config_fields_are_the_same_names():
+    defined = {f.name for f in flags.FLAGS.flags_by_module_dict()["flags.definitions"]}
+    assert defined == {field.name for field in dataclasses.fields(config.Config)}
+    listed = [name for names in definitions.SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(defined)
+
+
+# Every flag of google-research/simclr tf2/run.py, and its default where ours departs.
+REFERENCE = """learning_rate learning_rate_scaling warmup_epochs weight_decay batch_norm_decay
+train_batch_size train_split train_epochs train_steps eval_steps eval_batch_size checkpoint_epochs
+checkpoint_steps eval_split dataset cache_dataset mode train_mode lineareval_while_pretraining
+checkpoint zero_init_logits_layer fine_tune_after_block master model_dir data_dir use_tpu tpu_name
+tpu_zone gcp_project optimizer momentum eval_name keep_checkpoint_max keep_hub_module_max
+temperature hidden_norm proj_head_mode proj_out_dim num_proj_layers ft_proj_selector global_bn
+width_multiplier resnet_depth sk_ratio se_ratio image_size color_jitter_strength use_blur"""
+
+
+def test_every_flag_of_the_reference_exists():
+    ours = {field.name for field in dataclasses.fields(config.Config)}
+    assert set(REFERENCE.split()) <= ours and len(REFERENCE.split()) == 48

@@ -1,0 +1,102 @@
+"""What is written and shown: metrics, pictures of views, progress, durations."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclr_tf.report import console, records
+from simclr_tf.training import loop, schedules
+
+
+def test_metrics_are_json_lines_and_scalars(tmp_path):
+    log = records.Records(str(tmp_path))
+    log.write(3, {"train/total_loss": 1 / 3})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 3, "train/total_loss": 0.3333333}]
+    events = [
+        value
+        for path in tmp_path.glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    ]
+    assert [value.tag for value in events] == ["train/total_loss"]
+
+
+def test_lines_after_the_last_checkpoint_and_half_lines_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    records.Records(str(tmp_path), from_step=2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_a_grid_has_a_column_per_image_and_a_row_per_view():
+    views = np.zeros([3, 2, 4, 4, 3])
+    views[1, 0] = 0.5
+    grid = records.view_grid(views, max_images=2)
+    assert grid.shape == (2 * 6 - 2, 2 * 6 - 2, 3) and grid.dtype == np.uint8
+    assert (grid[:4, 6:10] == 128).all() and (grid[:4, 4:6] == 255).all()
+    assert (grid[6:, :4] == 0).all()
+
+
+def test_pictures_are_png(tmp_path):
+    image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    records.write_png(str(tmp_path / "x.png"), image)
+    np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "x.png").read_bytes()), image)
+
+
+def test_progress_off_a_terminal_is_plain_lines(capsys):
+    with console.Progress("step", 1200) as progress:
+        progress.update(600, "loss 1.0")
+        progress.update(1200, "loss 0.5")
+    assert capsys.readouterr().out == "step 1,200/1,200  loss 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations_are_told_as_people_tell_them(seconds, told):
+    assert console.duration(seconds) == told
+
+
+def _sums(**metrics):
+    totals = {"contrast_loss": 1.0, "contrast_acc": 0.5, "feature_spread": 0.5, "total_loss": 2.0}
+    totals = {f"train/{name}": value for name, value in {**totals, **metrics}.items()}
+    return loop.Sums(steps=1, waited=0.25, finite=True, totals=totals)
+
+
+def _watch():
+    return loop._Watch(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1))
+
+
+def test_a_line_tells_loss_beside_chance_speed_and_waiting():
+    watch = _watch()
+    watch.add(_sums(), seconds=0.5)
+    note = watch.note()
+    for part in ("loss 1.000 (chance 5.293)", "contrastive acc. 50.0%", "200 images/s", "wait 50%"):
+        assert part in note
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ({"feature_spread": 0.001}, "nearly equal"),
+        ({"contrast_loss": 5.29}, "no better than chance"),
+    ],
+)
+def test_collapse_is_warned_of_once(capsys, metrics, told):
+    watch = _watch()
+    for _ in range(2):
+        watch.add(_sums(**metrics), seconds=1)
+        watch.flush()
+    out = capsys.readouterr().out
+    assert out.count("may have collapsed") == 1 and told in out
+
+
+def test_a_healthy_run_is_not_warned_of(capsys):
+    watch = _watch()
+    watch.add(_sums(), seconds=1)
+    watch.flush()
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,207 @@
+"""Training steps: equal on 1, 2 and 4 replicas, at the scale of the published runs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclr_tf import config, distribute
+from simclr_tf.models import simclr
+from simclr_tf.training import loop, optimizers, schedules, steps
+
+_ARCHITECTURE = simclr.Architecture(
+    resnet_depth=8,
+    width_multiplier=1,
+    stem="small",
+    image_size=8,
+    proj_head_mode="nonlinear",
+    num_proj_layers=2,
+    proj_out_dim=16,
+    ft_proj_selector=0,
+    batch_norm_decay=0.9,
+    class_names=("a", "b", "c"),
+)
+_BATCH = 16
+
+
+def _strategy(replicas):
+    if replicas == 1:
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    return distribute.virtual_cpu_strategy(replicas)
+
+
+def _learner(strategy, kind, **settings):
+    settings = {"optimizer": "momentum", "weight_decay": 1e-2, **settings}
+    run = config.Config(**settings)
+    with strategy.scope():
+        model = simclr.SimCLR(_ARCHITECTURE, seed=0, mixed_precision=run.mixed_precision)
+        # The last gammas start at zero and would hide the gradients behind them.
+        for variable in model.norm_variables():
+            variable.assign(tf.ones_like(variable) * 0.8)
+        variables = model.trainable_variables if kind != "supervised" else None
+        variables = variables or model.classifier_variables()
+        schedule = schedules.WarmupCosine(0.05, 0, 100)
+        optimizer = optimizers.make_optimizer(run, model, variables, schedule)
+        trained = {v.ref() for v in variables}
+        decayed = [v for v in optimizers.decay_in_loss(run, model) if v.ref() in trained]
+    return steps.Learner(model, optimizer, variables, decayed, run.weight_decay)
+
+
+def _step(learner, kind):
+    if kind == "supervised":
+        return steps.supervised_step(learner)
+    return steps.contrastive_step(learner, temperature=0.5, hidden_norm=True, labelled=True)
+
+
+def _data(num_views, count=4 * _BATCH):
+    rng = np.random.default_rng(0)
+    return {
+        "views": rng.uniform(size=(count, num_views, 8, 8, 3)).astype(np.float32),
+        "label": rng.integers(3, size=count).astype(np.int32),
+    }
+
+
+def _train(replicas, kind, count, **settings):
+    """Returns metrics and variables after `count` steps on the same global batches."""
+    strategy = _strategy(replicas)
+    learner = _learner(strategy, kind, **settings)
+    data = _data(1 if kind == "supervised" else 2)
+
+    def of_host(context):
+        del context
+        return tf.data.Dataset.from_tensor_slices(data).batch(
+            _BATCH // replicas, drop_remainder=True
+        )
+
+    dealt = strategy.distribute_datasets_from_function(of_host)
+    train_steps = loop.compile_steps(strategy, _step(learner, kind))
+    sums = train_steps(iter(dealt), count)
+    assert sums.steps == count and sums.finite
+    return sums.totals, [variable.numpy() for variable in learner.model.variables]
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "supervised"])
+@pytest.mark.parametrize("optimizer", ["lars", "momentum"])
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_reach_the_loss_and_weights_of_one(kind, optimizer, replicas):
+    metrics, weights = _train(1, kind, 2, optimizer=optimizer)
+    more_metrics, more_weights = _train(replicas, kind, 2, optimizer=optimizer)
+    for name, value in metrics.items():
+        if name != "train/feature_spread":  # It is of a replica's own images.
+            assert more_metrics[name] == pytest.approx(value, rel=1e-4), name
+    for one, other in zip(weights, more_weights):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=5e-5)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_have_the_gradients_of_one(replicas):
+    # With plain SGD and no decay, what a weight lost is its gradient.
+    settings = {"momentum": 0.0, "weight_decay": 0.0}
+    before = [v.numpy() for v in _learner(_strategy(1), "contrastive").model.trainable_variables]
+    count = len(before)
+
+    def gradients(replicas):
+        return [
+            new - old for new, old in zip(_train(replicas, "contrastive", 1, **settings)[1], before)
+        ]
+
+    for one, other in zip(gradients(1)[:count], gradients(replicas)[:count]):
+        assert np.abs(one).max() > 0
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+
+
+def test_the_objective_is_twice_the_papers_loss_plus_cross_entropy_and_decay():
+    metrics, _ = _train(1, "contrastive", 1)
+    want = 2 * metrics["train/contrast_loss"] + metrics["train/supervised_loss"]
+    want += metrics["train/weight_decay"]
+    assert metrics["train/total_loss"] == pytest.approx(want, rel=1e-6)
+
+
+def test_decay_in_the_loss_is_half_the_squared_norm():
+    learner = _learner(_strategy(1), "contrastive", optimizer="lars", weight_decay=0.1)
+    kernel = learner.model.linear_head.dense.kernel.numpy().astype(np.float64)
+    assert float(learner.decay()) == pytest.approx(0.05 * np.sum(kernel**2), rel=1e-5)
+    assert _learner(_strategy(1), "contrastive", optimizer="adamw").decayed == []
+    momentum = _learner(_strategy(1), "contrastive", optimizer="momentum")
+    norms = {v.ref() for v in momentum.model.norm_variables()}
+    decayed = {v.ref() for v in momentum.decayed}
+    assert decayed | norms == {v.ref() for v in momentum.variables} and not decayed & norms
+
+
+@pytest.mark.parametrize("optimizer", config.OPTIMIZERS)
+def test_every_optimizer_moves_every_variable(optimizer):
+    if optimizer == "lamb":
+        pytest.importorskip("tensorflow_addons")
+    before = [v.numpy() for v in _learner(_strategy(1), "contrastive").model.trainable_variables]
+    _, weights = _train(1, "contrastive", 2, optimizer=optimizer)
+    assert all(np.any(new != old) for new, old in zip(weights, before))
+
+
+@pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
+def test_half_precision_trains_near_float32(mixed_precision):
+    metrics, _ = _train(1, "contrastive", 3)
+    half, weights = _train(1, "contrastive", 3, mixed_precision=mixed_precision)
+    assert half["train/contrast_loss"] == pytest.approx(metrics["train/contrast_loss"], rel=0.03)
+    assert all(np.isfinite(weight).all() for weight in weights)
+
+
+def test_the_step_compiles_under_xla_and_agrees():
+    results = []
+    for jit_compile in (False, True):
+        strategy = _strategy(1)
+        learner = _learner(strategy, "contrastive", optimizer="lars")
+        data = tf.data.Dataset.from_tensor_slices(_data(2)).batch(_BATCH, drop_remainder=True)
+        train_steps = loop.compile_steps(
+            strategy, _step(learner, "contrastive"), jit_compile=jit_compile
+        )
+        dealt = strategy.distribute_datasets_from_function(lambda _, data=data: data)
+        train_steps(iter(dealt), 2)
+        results.append([variable.numpy() for variable in learner.model.variables])
+    for plain, compiled in zip(*results):
+        np.testing.assert_allclose(compiled, plain, rtol=2e-3, atol=2e-5)
+
+
+def test_stops_at_the_first_loss_that_is_not_finite():
+    strategy = _strategy(1)
+    learner = _learner(strategy, "contrastive")
+    data = _data(2)
+    data["views"][_BATCH] = np.nan  # In the second of four batches.
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(_BATCH, drop_remainder=True)
+    dealt = strategy.distribute_datasets_from_function(lambda _: batches)
+    sums = loop.compile_steps(strategy, _step(learner, "contrastive"))(iter(dealt), 4)
+    assert sums.steps == 2 and not sums.finite
+
+
+def test_time_spent_waiting_for_input_is_told():
+    strategy = _strategy(1)
+    learner = _learner(strategy, "contrastive")
+    batches = tf.data.Dataset.from_tensor_slices(_data(2)).batch(_BATCH, drop_remainder=True)
+
+    def slow(batch):
+        with tf.control_dependencies([tf.py_function(_sleep, [], [])]):
+            return {name: tf.identity(value) for name, value in batch.items()}
+
+    dealt = strategy.distribute_datasets_from_function(lambda _: batches.map(slow))
+    sums = loop.compile_steps(strategy, _step(learner, "contrastive"))(iter(dealt), 3)
+    assert sums.waited > 0.3
+
+
+def _sleep():
+    import time
+
+    time.sleep(0.2)
+
+
+def test_spread_is_zero_for_equal_features_and_one_for_isotropic_ones():
+    rng = np.random.default_rng(0)
+    equal = tf.ones([8, 4])
+    isotropic = tf.constant(rng.normal(size=(20000, 16)), tf.float32)
+    assert float(steps.spread(equal)) == pytest.approx(0, abs=1e-6)
+    assert float(steps.spread(isotropic)) == pytest.approx(1, abs=0.01)
+
+
+def test_learners_are_values():
+    learner = _learner(_strategy(1), "contrastive")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        learner.weight_decay = 0.0

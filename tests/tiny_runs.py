@@ -1,0 +1,143 @@
+"""The whole program on a handful of small images: what several test files start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import run
+
+CLASSES = ("blue", "green", "red")
+# A network and a training that take seconds, most of them spent on tracing graphs.
+SMALL = {
+    "image_size": 8,
+    "resnet_depth": 8,
+    "proj_out_dim": 8,
+    "num_proj_layers": 2,
+    "train_batch_size": 8,
+    "train_steps": 4,
+    "checkpoint_steps": 2,
+    "train_summary_steps": 1,
+    "warmup_epochs": 0,
+    "learning_rate": 0.5,
+    "optimizer": "momentum",
+    "eval_batch_size": 16,
+}
+# Without these, half of the graph need not be traced.
+NO_COLOR = {"use_color_jitter": False, "use_color_drop": False, "use_blur": False}
+
+
+def once(
+    make: Callable[[pytest.TempPathFactory], pathlib.Path],
+) -> Callable[[pytest.TempPathFactory], pathlib.Path]:
+    """Keeps what a function made at its first call, for all test files of the session."""
+    made: list[pathlib.Path] = []
+
+    def get(factory: pytest.TempPathFactory) -> pathlib.Path:
+        if not made:
+            made.append(make(factory))
+        return made[0]
+
+    return get
+
+
+def write_image(path: pathlib.Path, *, channel: int, rng: np.random.Generator) -> None:
+    """Writes a noisy PNG that is brighter in one channel."""
+    image = rng.integers(0, 120, (20, 24, 3))
+    image[..., channel] += 100
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tf.io.encode_png(image.astype(np.uint8)).numpy())
+
+
+@once
+def photos(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns a folder of train/ and test/, 12 and 6 images of each of three classes."""
+    root, rng = factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for channel, name in enumerate(reversed(CLASSES)):
+            for index in range(count):
+                write_image(root / split / name / f"{index}.png", channel=channel, rng=rng)
+    return root
+
+
+@once
+def unlabelled_photos(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns a folder of the same images without class folders."""
+    root = factory.mktemp("unlabelled")
+    for index, path in enumerate(sorted(photos(factory).glob("train/*/*.png"))):
+        shutil.copy(path, root / f"{index}.png")
+    return root
+
+
+@once
+def pretrained(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns the run directory of a pretraining of four steps; copy it before changing it."""
+    model_dir = factory.mktemp("runs") / "pretrained"
+    assert main("pretrain", model_dir, photos(factory), **NO_COLOR) == 0
+    return model_dir
+
+
+def arguments(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> list[str]:
+    """Returns a command line for a folder of images; a change to None leaves the flag out."""
+    given: dict[str, Any] = {
+        "mode": mode,
+        "model_dir": model_dir,
+        "dataset": "image_folder",
+        "data_dir": data_dir,
+        **SMALL,
+        **changes,
+    }
+    return ["run.py", *(f"--{name}={value}" for name, value in given.items() if value is not None)]
+
+
+def main(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> int:
+    """Runs the program in this process and returns its exit code."""
+    return run.main(arguments(mode, model_dir, data_dir, **changes))
+
+
+def weights(model_dir: Any, step: int | None = None) -> dict[str, np.ndarray]:
+    """Returns everything numeric in a checkpoint: weights, optimizer, step, but not the clock."""
+    path = (
+        tf.train.latest_checkpoint(str(model_dir)) if step is None else f"{model_dir}/ckpt-{step}"
+    )
+    reader = tf.train.load_checkpoint(path)
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if not name.startswith(("_CHECKPOINTABLE", "train_seconds", "save_counter"))
+    }
+
+
+def part(values: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Returns the weights of one part of the model, such as "encoder"; slots are left out."""
+    found = {key: value for key, value in values.items() if key.startswith(f"model/{name}/")}
+    assert found, f"no {name} in {sorted(values)}"
+    return found
+
+
+def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Tells whether two sets of weights are the same bit for bit."""
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def json_of(path: pathlib.Path) -> Any:
+    """Returns what a JSON file holds."""
+    return json.loads(path.read_text())
+
+
+def lines_of(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what a file of JSON lines holds."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def snapshot(folder: pathlib.Path, patterns: Iterable[str] = ("*",)) -> dict[str, bytes]:
+    """Returns the content of the files of a folder, to show later that nothing touched them."""
+    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}

@@ -70,7 +70,7 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
         config.weight_decay,
     )
     step = steps.contrastive_step(learner, temperature=0.1, hidden_norm=True, labelled=True)
-    compiled = tf.function(step, jit_compile=jit_compile)
+    compiled = tf.function(step.run, jit_compile=jit_compile)
     batch = {
         "views": tf.random.stateless_uniform([setting.batch, 2, _SIDE, _SIDE, 3], [0, 1]),
         "label": tf.zeros([setting.batch], tf.int32),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 import textwrap
+from typing import Any
 
 from absl import flags
 
@@ -142,7 +143,7 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items()]
 
 
-def _automatic_stem(values: dict[str, object]) -> str:
+def _automatic_stem(values: dict[str, Any]) -> str:
     image_size = values.get("image_size", FLAGS.image_size)
     return config_lib.Config(stem="auto", image_size=image_size).resolved_stem
 

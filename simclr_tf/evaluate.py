@@ -32,9 +32,8 @@ def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bo
     config = run.config
     if model is None:
         model = run.new_model()
-    with run.strategy.scope():
-        checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
-        path = checkpoints.restore_latest()
+    checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
+    path = checkpoints.restore_latest()
     if path is None:
         raise errors.UserError(
             f"--model_dir={run.model_dir} holds no checkpoint to evaluate; train first."

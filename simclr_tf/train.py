@@ -13,7 +13,7 @@ from simclr_tf.models import simclr
 from simclr_tf.report import console, overview, records
 from simclr_tf.serving import export
 from simclr_tf.training import checkpoints as checkpoints_lib
-from simclr_tf.training import loop, optimizers, schedules, steps
+from simclr_tf.training import loop, optimizers, schedules, steps, warm_start
 
 
 def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
@@ -33,8 +33,11 @@ def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     schedule = schedules.WarmupCosine(plan.peak_rate, plan.warmup_steps, plan.total_steps)
     model = run.new_model()
     with run.strategy.scope():
-        learner, checkpoints = _make_learner(run, model, schedule)
-        origin = _start(run, model, checkpoints)
+        learner = _make_learner(run, model, schedule)
+    checkpoints = checkpoints_lib.Checkpoints(
+        run.model_dir, model, learner.optimizer, keep=config.keep_checkpoint_max
+    )
+    origin = _start(run, model, checkpoints)
     # Only now: a start that is refused leaves the run directory as it was.
     run_directory.write_architecture(run.model_dir, run.architecture)
     if flagfile is not None:
@@ -60,7 +63,7 @@ def _check_start(run: runs.Run) -> None:
 
 def _make_learner(
     run: runs.Run, model: simclr.SimCLR, schedule: schedules.WarmupCosine
-) -> tuple[steps.Learner, checkpoints_lib.Checkpoints]:
+) -> steps.Learner:
     config = run.config
     if config.pretraining:
         variables = model.trainable_variables
@@ -70,11 +73,7 @@ def _make_learner(
     optimizer = optimizers.make_optimizer(config, model, variables, schedule)
     trained = {variable.ref() for variable in variables}
     decayed = [v for v in optimizers.decay_in_loss(config, model) if v.ref() in trained]
-    learner = steps.Learner(model, optimizer, variables, decayed, config.weight_decay)
-    checkpoints = checkpoints_lib.Checkpoints(
-        run.model_dir, model, optimizer, keep=config.keep_checkpoint_max
-    )
-    return learner, checkpoints
+    return steps.Learner(model, optimizer, variables, decayed, config.weight_decay)
 
 
 def _start(
@@ -87,7 +86,7 @@ def _start(
     if run.config.checkpoint is None:
         told = f"from scratch: initial weights of seed {run.config.seed}"
         return [told if run.config.pretraining else f"{told} (--checkpoint names a pretraining)"]
-    return checkpoints_lib.start_from(
+    return warm_start.start_from(
         run.config.checkpoint,
         model,
         zero_init_logits_layer=run.config.zero_init_logits_layer,

@@ -20,6 +20,8 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     NUM_VIRTUAL_CPUS * [tf.config.LogicalDeviceConfiguration()],
 )
+# Rewriting graphs pays for itself after hundreds of steps; these tests take two or three.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 

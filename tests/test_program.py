@@ -43,6 +43,8 @@ METRICS = {
     "learning_rate",
 }
 
+NO_TRAINING = {"train_steps": 0, "train_epochs": 0}
+
 
 @pytest.fixture
 def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
@@ -57,8 +59,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path)
 
 
 @pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leaves out the SavedModel, which takes seconds, where a test does not look at it."""
+    tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has one.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
 
 
@@ -257,9 +260,8 @@ def test_a_frozen_encoder_keeps_every_bit_while_the_head_learns(
     printed = capsys.readouterr().out
     assert f"From {pretrained}: resnet_depth 8, image_size 8" in printed
     assert f"weights of {pretrained}/ckpt-4" in printed
-    for loaded in ("encoder: loaded 35 of 35", "projection head: loaded 9 of 9"):
-        assert loaded in printed
-    assert "linear head: loaded 2 of 2" in printed
+    for part in ("encoder", "projection head", "linear head"):
+        assert re.search(rf"{part}: loaded (\d+) of \1 variables", printed), part
     before, after = tiny_runs.weights(pretrained), tiny_runs.weights(tuned)
     encoder = tiny_runs.part(before, "encoder")
     assert any("moving_variance" in name for name in encoder)
@@ -305,7 +307,7 @@ def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
     assert len(initial) == 2
     assert not any(value.any() for value in initial)
     # Without that flag the head starts anew, because it told other classes apart.
-    changes = {"checkpoint": pretrained, "train_steps": 1}
+    changes = {"checkpoint": pretrained, **NO_TRAINING}
     assert tiny_runs.main("finetune", tmp_path / "tuned_2", data, **changes) == 0
     assert "linear head: skipped (the checkpoint's tells other classes apart)" in (
         capsys.readouterr().out
@@ -321,7 +323,7 @@ def test_fine_tuning_can_read_a_stage_of_the_projection_head(
     pretrained, photos, tmp_path, no_export, selector, layers
 ):
     tuned = tmp_path / "tuned"
-    changes = {"checkpoint": pretrained, "ft_proj_selector": selector, "train_steps": 2}
+    changes = {"checkpoint": pretrained, "ft_proj_selector": selector, "fine_tune_after_block": 4}
     assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
     before = tiny_runs.part(tiny_runs.weights(pretrained), "projection_head")
     after = tiny_runs.part(tiny_runs.weights(tuned), "projection_head")
@@ -337,15 +339,6 @@ def test_fine_tuning_can_read_a_stage_of_the_projection_head(
 def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_says_so(
     photos, tmp_path, capsys, no_export
 ):
-    assert tiny_runs.main("finetune", tmp_path / "run", photos, train_steps=1) == 0
+    assert tiny_runs.main("finetune", tmp_path / "run", photos, **NO_TRAINING) == 0
     printed = capsys.readouterr().out
     assert "from scratch: initial weights of seed 0 (--checkpoint names a pretraining)" in printed
-
-
-def test_replicas_train_to_the_weights_of_one_device(pretrained, photos, tmp_path, no_export):
-    changes = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2}
-    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **changes) == 0
-    one, two = tiny_runs.weights(pretrained), tiny_runs.weights(tmp_path / "run")
-    for name in ("encoder", "projection_head", "linear_head"):
-        for key, value in tiny_runs.part(one, name).items():
-            np.testing.assert_allclose(two[key], value, rtol=1e-3, atol=1e-5, err_msg=key)

@@ -33,8 +33,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path)
 
 
 @pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leaves out the SavedModel, which takes seconds, where a test does not look at it."""
+    tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has one.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
 
 
@@ -179,15 +180,27 @@ def test_a_run_directory_that_cannot_be_written_is_refused(capsys, photos, tmp_p
     assert "name a folder that you may write to" in sentence
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_an_image_that_does_not_decode_is_named(capsys, own_photos, tmp_path, split, no_export):
-    damaged = own_photos / split / "green" / "3.png"
+def test_an_image_to_train_on_that_does_not_decode_is_named(
+    capsys, own_photos, tmp_path, no_export
+):
+    damaged = own_photos / "train" / "green" / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:200])
-    changes = {**tiny_runs.NO_COLOR, "train_epochs": 1, "train_steps": 5}
-    sentence = told(capsys, own_photos, tmp_path, mode="train_then_eval", **changes)
-    assert f"{split}/green/3.png" in sentence
+    sentence = told(capsys, own_photos, tmp_path, train_steps=5, **tiny_runs.NO_COLOR)
+    assert "train/green/3.png" in sentence
     assert "repair it or take it out" in sentence
-    assert bool(list(tmp_path.glob("run/ckpt-5.index"))) == (split == "test")
+
+
+def test_an_image_to_evaluate_on_that_does_not_decode_is_named(
+    capsys, own_photos, tmp_path, pretrained, no_export
+):
+    damaged = own_photos / "test" / "green" / "3.png"
+    damaged.write_bytes(b"no picture at all")
+    files = tiny_runs.snapshot(pretrained, ["ckpt*"])
+    for mode in ("train_then_eval", "eval"):
+        sentence = told(capsys, own_photos, tmp_path, mode, model_dir=pretrained)
+        assert "test/green/3.png" in sentence
+        assert "repair it or take it out" in sentence
+    assert tiny_runs.snapshot(pretrained, ["ckpt*"]) == files
 
 
 def test_a_split_without_labels_cannot_be_learned_or_evaluated(
@@ -313,7 +326,7 @@ def test_a_directory_without_weights_does_not_bind_the_next_run(
 ):
     for path in pretrained.glob("ckpt*"):
         path.unlink()
-    changes = {**tiny_runs.NO_COLOR, "proj_out_dim": 16, "train_steps": 1}
+    changes = {"proj_out_dim": 16, "train_steps": 0, "train_epochs": 0}
     assert tiny_runs.main("pretrain", pretrained, photos, **changes) == 0
     assert tiny_runs.json_of(pretrained / "architecture.json")["proj_out_dim"] == 16
 

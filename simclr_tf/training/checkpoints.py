@@ -1,4 +1,4 @@
-"""Saving a run so that it can be killed at any moment, and the four ways to start one."""
+"""Saving a run so that it can be killed at any moment, and finding what was saved."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class Checkpoints:
         *,
         keep: int = 5,
     ) -> None:
-        """Prepares to save and restore; call it in the strategy's scope.
+        """Prepares to save and restore; call it outside the strategy's scope.
+
+        There the step and the seconds are plain variables, one on the host and not one per replica.
 
         Args:
             model_dir: where.
@@ -100,7 +102,7 @@ class Checkpoints:
                 status.assert_existing_objects_matched().expect_partial()  # No optimizer here.
         except (AssertionError, ValueError) as error:
             raise errors.UserError(
-                f"{path} does not fit this run ({_misfit(error)}); resume with the settings it was "
+                f"{path} does not fit this run ({misfit(error)}); resume with the settings it was "
                 f"trained with, which are in {run_directory.FLAGS} beside it, or use another "
                 "--model_dir."
             ) from error
@@ -122,7 +124,7 @@ class Checkpoints:
         paths = listing(self.model_dir)
         if not paths:
             return None
-        path = _newest_whole(paths)
+        path = newest_whole(paths)
         if path is None:
             raise errors.UserError(
                 f"None of the checkpoints in {self.model_dir} can be read (damaged: "
@@ -153,17 +155,17 @@ def step_of(path: str) -> int:
     return int(path.rsplit("-", 1)[1])
 
 
-def _newest_whole(paths: list[str]) -> str | None:
+def newest_whole(paths: list[str]) -> str | None:
     """Returns the last path whose checkpoint can be read, and warns of those after it."""
     for path in reversed(paths):
-        damage = _damage(path)
+        damage = damage_of(path)
         if damage is None:
             return path
         console.warn(f"The checkpoint {path} is damaged ({damage}); looking at the one before.")
     return None
 
 
-def _damage(path: str) -> str | None:
+def damage_of(path: str) -> str | None:
     """Reads every tensor once, so that a truncated file shows before any weight is touched."""
     try:
         reader = tf.train.load_checkpoint(path)
@@ -192,7 +194,7 @@ def _remove(prefix: str, *, only_partial: bool = False) -> None:
                 tf.io.gfile.remove(path)
 
 
-def _misfit(error: Exception) -> str:
+def misfit(error: Exception) -> str:
     """Returns what did not fit, briefly, from TensorFlow's long message."""
     names = re.findall(r"tf\.Variable '([^']+)'", str(error))
     if names:
@@ -233,96 +235,3 @@ def locate(checkpoint: str) -> tuple[str, list[str]]:
             f"it, such as runs/demo or runs/demo/{_NAME}-240."
         )
     return os.path.dirname(prefix), [prefix]
-
-
-def start_from(checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer: bool) -> list[str]:
-    """Fills a model from the checkpoint of another run, as fine-tuning starts.
-
-    The encoder must be there whole. The projection head is taken if it fits; the linear head if
-    it tells the same classes apart and is not to start from zero.
-
-    Args:
-        checkpoint: a run directory or a checkpoint in one.
-        model: to fill.
-        zero_init_logits_layer: starts the linear head at zero, as linear evaluation does.
-
-    Returns:
-        One line per part: what was loaded, what was skipped and why.
-
-    Raises:
-        UserError: if there is no checkpoint, it is damaged, or an encoder weight is missing.
-    """
-    directory, found = locate(checkpoint)
-    prefix = _newest_whole(found)
-    if prefix is None:
-        raise errors.UserError(
-            f"--checkpoint={checkpoint} is damaged ({_damage(found[-1])}); name another one."
-        )
-    source = run_directory.read_architecture(directory)
-    report = [f"weights of {prefix}", _load_encoder(prefix, model)]
-    report.append(_load_projection(prefix, model))
-    if model.linear_head is not None:
-        theirs = None if source is None else source.class_names
-        other = _other_classes(theirs, model.architecture.class_names)
-        report.append(_load_linear(prefix, model.linear_head, other, zero_init_logits_layer))
-    return report
-
-
-def _load_encoder(prefix: str, model: simclr.SimCLR) -> str:
-    problem = _load(prefix, encoder=model.encoder)
-    if problem:
-        raise errors.UserError(
-            f"The encoder in {prefix} does not fit this run's ResNet-"
-            f"{model.architecture.resnet_depth} ({problem}); set depth, width and stem as they "
-            "were in pretraining."
-        )
-    return _loaded("encoder", model.encoder)
-
-
-def _load_projection(prefix: str, model: simclr.SimCLR) -> str:
-    if not model.projection_head.variables:
-        return "projection head: there is none"
-    problem = _load(prefix, projection_head=model.projection_head)
-    if problem and model.architecture.ft_proj_selector:
-        raise errors.UserError(
-            f"--ft_proj_selector needs the projection head of {prefix}, which does not fit "
-            f"({problem}); set --num_proj_layers and --proj_out_dim as in pretraining."
-        )
-    if problem:
-        return f"projection head: skipped ({problem})"
-    return _loaded("projection head", model.projection_head)
-
-
-def _other_classes(theirs: tuple[str, ...] | None, ours: tuple[str, ...] | None) -> str | None:
-    """Returns why a linear head cannot be taken over, or None."""
-    if theirs is None:
-        return "the checkpoint has none"
-    return None if theirs == ours else "the checkpoint's tells other classes apart"
-
-
-def _load_linear(prefix: str, head: tf.keras.Model, other: str | None, zero: bool) -> str:
-    if zero:
-        for variable in head.variables:
-            variable.assign(tf.zeros_like(variable))
-        return "linear head: set to zero (--zero_init_logits_layer)"
-    problem = other or _load(prefix, linear_head=head)
-    return f"linear head: skipped ({problem})" if problem else _loaded("linear head", head)
-
-
-def _loaded(part: str, module: tf.keras.Model) -> str:
-    count = len(module.variables)
-    return f"{part}: loaded {count} of {count} variables"
-
-
-def _load(prefix: str, **part: tf.keras.Model) -> str | None:
-    """Reads one part of a model; returns what did not fit, or None.
-
-    A misfit may leave some of the part's variables changed; a caller who goes on must not
-    need their initial values.
-    """
-    try:
-        status = tf.train.Checkpoint(model=tf.train.Checkpoint(**part)).read(prefix)
-        status.assert_existing_objects_matched().expect_partial()  # The other parts.
-    except (AssertionError, ValueError) as error:
-        return _misfit(error)
-    return None

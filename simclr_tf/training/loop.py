@@ -49,11 +49,10 @@ def compile_steps(
 
     Args:
         strategy: runs the step on each replica.
-        step: trains once, from a replica's batch to its metrics.
+        step: what to repeat.
         jit_compile: compiles the step by XLA; one replica only.
     """
-    if jit_compile:
-        step = tf.function(step, jit_compile=True)
+    run = tf.function(step.run, jit_compile=True) if jit_compile else step.run
 
     def once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         asked = tf.timestamp()
@@ -61,7 +60,7 @@ def compile_steps(
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             waited = tf.timestamp() - asked
-        of_replicas = strategy.run(step, args=(batch,))
+        of_replicas = strategy.run(run, args=(batch,))
         means = {
             name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
             for name, value in of_replicas.items()
@@ -70,9 +69,6 @@ def compile_steps(
 
     @tf.function
     def many(iterator: Any, count: tf.Tensor) -> Any:
-        # The first step outside the loop tells it which metrics there are.
-        waited, totals = once(iterator)
-
         def go_on(done: tf.Tensor, _: tf.Tensor, totals: dict[str, tf.Tensor]) -> tf.Tensor:
             return (done < count) & tf.math.is_finite(totals["train/total_loss"])
 
@@ -86,7 +82,12 @@ def compile_steps(
                 {name: totals[name] + value for name, value in means.items()},
             )
 
-        return tf.while_loop(go_on, body, (tf.constant(1), waited, totals), parallel_iterations=1)
+        start = (
+            tf.constant(0),
+            tf.constant(0.0, tf.float64),
+            {name: tf.constant(0.0) for name in step.metrics},
+        )
+        return tf.while_loop(go_on, body, start, parallel_iterations=1)
 
     def call(iterator: Iterator, count: int) -> Sums:
         done, waited, totals = many(iterator, tf.constant(count))

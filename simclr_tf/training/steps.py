@@ -13,7 +13,19 @@ from simclr_tf.models import simclr
 
 Batch = dict[str, tf.Tensor]
 Metrics = dict[str, tf.Tensor]
-Step = Callable[[Batch], Metrics]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One training step on one replica.
+
+    Attributes:
+        run: trains once, from this replica's batch to its metrics, all ().
+        metrics: their names.
+    """
+
+    run: Callable[[Batch], Metrics]
+    metrics: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +66,17 @@ class Learner:
         self.optimizer.apply_gradients(zip(gradients, self.variables))
 
 
+_SUPERVISED = ("train/supervised_loss", "train/supervised_acc")
+_CONTRASTIVE = (
+    "train/contrast_loss",
+    "train/contrast_acc",
+    "train/contrast_entropy",
+    "train/feature_spread",
+    "train/weight_decay",
+    "train/total_loss",
+)
+
+
 def contrastive_step(
     learner: Learner, *, temperature: float, hidden_norm: bool, labelled: bool
 ) -> Step:
@@ -71,7 +94,7 @@ def contrastive_step(
         labelled: whether the linear head learns along; batches then hold "label".
 
     Returns:
-        A function of {"views": (b, 2, h, w, 3), "label": (b,)} that trains once.
+        The step, for batches of {"views": (b, 2, h, w, 3), "label": (b,)}.
     """
 
     def step(batch: Batch) -> Metrics:
@@ -104,14 +127,14 @@ def contrastive_step(
             metrics["train/supervised_acc"] = accuracy(outputs["logits"], labels)
         return metrics
 
-    return step
+    return Step(step, _CONTRASTIVE + (_SUPERVISED if labelled else ()))
 
 
 def supervised_step(learner: Learner) -> Step:
     """Returns the step of fine-tuning: cross-entropy on one view per image.
 
     Returns:
-        A function of {"views": (b, 1, h, w, 3), "label": (b,)} that trains once.
+        The step, for batches of {"views": (b, 1, h, w, 3), "label": (b,)}.
     """
 
     def step(batch: Batch) -> Metrics:
@@ -129,7 +152,7 @@ def supervised_step(learner: Learner) -> Step:
             "train/total_loss": total,
         }
 
-    return step
+    return Step(step, ("train/weight_decay", "train/total_loss", *_SUPERVISED))
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,211 @@
+"""A run can be killed at any moment, on a full disk too, and goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import tiny_runs
+
+import run
+from simclr_tf import train
+from simclr_tf.serving import export
+from simclr_tf.training import checkpoints
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_export(monkeypatch: pytest.MonkeyPatch, finished: pathlib.Path) -> None:
+    """Leaves out the SavedModel and the picture, which take seconds and are no matter here."""
+    del finished  # Made before this.
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")
+    monkeypatch.setattr(train, "_show_views", lambda *_: None)
+
+
+@pytest.fixture
+def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tiny_runs.photos(tmp_path_factory)
+
+
+@pytest.fixture
+def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The run that was never disturbed: four steps, a checkpoint every two."""
+    return tiny_runs.pretrained(tmp_path_factory)
+
+
+@pytest.fixture
+def copied(finished: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def resume(model_dir: pathlib.Path, photos: pathlib.Path, **changes: object) -> int:
+    return tiny_runs.main("pretrain", model_dir, photos, **{**tiny_runs.NO_COLOR, **changes})
+
+
+def check_same_outcome(model_dir: pathlib.Path, finished: pathlib.Path) -> None:
+    """Asserts that a disturbed run ended where the undisturbed one did."""
+    assert tiny_runs.equal(tiny_runs.weights(model_dir, 4), tiny_runs.weights(finished, 4))
+    lines = tiny_runs.lines_of(model_dir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    for line, want in zip(lines, tiny_runs.lines_of(finished / "metrics.jsonl")):
+        assert line["train/total_loss"] == want["train/total_loss"]
+
+
+def cut(path: pathlib.Path) -> None:
+    """Leaves the first half of a file."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def test_a_run_that_was_interrupted_by_hand_goes_on(
+    tmp_path, finished, photos, capsys, monkeypatch
+):
+    save = checkpoints.Checkpoints.save
+
+    def interrupted(self):  # type: ignore[no-untyped-def]
+        if int(self.step) == 3:  # Its metrics are written already.
+            raise KeyboardInterrupt
+        return save(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "save", interrupted)
+        assert resume(tmp_path / "run", photos, checkpoint_steps=1) == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    changes = {"checkpoint_steps": 1, "keep_checkpoint_max": 2}
+    assert resume(tmp_path / "run", photos, **changes) == 0
+    assert f"resumed from {tmp_path}/run/ckpt-2" in capsys.readouterr().out
+    check_same_outcome(tmp_path / "run", finished)
+    # Of the four checkpoints, the newest two are left.
+    left = {path.stem for path in (tmp_path / "run").glob("ckpt-*")}
+    assert left == {"ckpt-3", "ckpt-4"}
+
+
+# Kills the process between the data and the index of the checkpoint of step 4.
+KILLED = """
+import os, signal, sys
+import run
+import tensorflow as tf
+from simclr_tf.training import checkpoints
+
+save = checkpoints.Checkpoints.save
+
+def killed(self):
+    if int(self.step) == 4:
+        with open(os.path.join(self.model_dir, "ckpt-4.data-00000-of-00001"), "wb") as file:
+            file.write(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return save(self)
+
+checkpoints.Checkpoints.save = killed
+sys.exit(run.main(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_while_it_saved_goes_on(tmp_path, finished, photos, capsys):
+    changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 3}
+    arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments[1:]],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=300,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    lines = tiny_runs.lines_of(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert resume(tmp_path / "run", photos, checkpoint_steps=3) == 0
+    assert f"resumed from {tmp_path}/run/ckpt-3" in capsys.readouterr().out
+    check_same_outcome(tmp_path / "run", finished)
+
+
+@pytest.mark.parametrize("file", ["ckpt-4.data-00000-of-00001", "ckpt-4.index"])
+def test_a_truncated_checkpoint_is_passed_over_and_named(copied, capsys, file):
+    cut(copied / file)
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={copied}", "--nolinear_eval"]) == 0
+    printed = capsys.readouterr().out
+    assert f"warning: The checkpoint {copied}/ckpt-4 is damaged" in printed
+    assert tiny_runs.json_of(copied / "result.json")["global_step"] == 2
+
+
+def test_training_goes_on_from_before_a_truncated_checkpoint(copied, finished, photos, capsys):
+    cut(copied / "ckpt-4.data-00000-of-00001")
+    assert resume(copied, photos) == 0
+    printed = capsys.readouterr().out
+    assert f"The checkpoint {copied}/ckpt-4 is damaged" in printed
+    assert f"resumed from {copied}/ckpt-2" in printed
+    check_same_outcome(copied, finished)
+
+
+def test_fine_tuning_starts_from_before_a_truncated_checkpoint(copied, tmp_path, photos, capsys):
+    cut(copied / "ckpt-4.index")
+    changes = {"checkpoint": copied, "train_steps": 0, "train_epochs": 0}
+    assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **changes) == 0
+    printed = capsys.readouterr().out
+    assert f"The checkpoint {copied}/ckpt-4 is damaged" in printed
+    assert f"weights of {copied}/ckpt-2" in printed
+    # Asked for that very checkpoint, nothing else will do.
+    changes["checkpoint"] = f"{copied}/ckpt-4"
+    assert tiny_runs.main("finetune", tmp_path / "tuned_2", photos, **changes) == 2
+    assert f"--checkpoint={copied}/ckpt-4 is damaged" in capsys.readouterr().err
+
+
+def test_a_run_of_which_every_checkpoint_is_truncated_is_refused(copied, photos, capsys):
+    for path in copied.glob("ckpt-*.data*"):
+        cut(path)
+    before = tiny_runs.snapshot(copied)
+    assert resume(copied, photos) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith(f"error: None of the checkpoints in {copied} can be read")
+    assert "ckpt-2, ckpt-4" in sentence
+    assert "train afresh in another --model_dir" in sentence
+    assert sentence.count("\n") == 1
+    assert tiny_runs.snapshot(copied) == before
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int):  # type: ignore[no-untyped-def]
+    """Lets writing fail beyond a size, as it does on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
+    copied, photos, capsys, monkeypatch
+):
+    def on_a_full_disk(self):  # type: ignore[no-untyped-def]
+        with files_of_at_most(100_000):
+            return save(self)
+
+    save = checkpoints.Checkpoints.save
+    for path in copied.glob("ckpt-4.*"):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "save", on_a_full_disk)
+        assert resume(copied, photos) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("error: The checkpoint of step 4 could not be written")
+    assert f"the last complete one is {copied}/ckpt-2" in sentence
+    assert "free some space and run the same command again" in sentence
+    assert sentence.count("\n") == 1
+    left = {path.name for path in copied.iterdir() if "ckpt" in path.name}
+    assert left == {"ckpt-2.index", "ckpt-2.data-00000-of-00001"}
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={copied}", "--nolinear_eval"]) == 0
+    assert tiny_runs.json_of(copied / "result.json")["global_step"] == 2
+
+
+def test_a_finished_run_is_not_trained_further_by_the_same_command(copied, photos):
+    before = tiny_runs.snapshot(copied, ["ckpt*", "metrics.jsonl", "architecture.json"])
+    assert resume(copied, photos) == 0
+    assert tiny_runs.snapshot(copied, ["ckpt*", "metrics.jsonl", "architecture.json"]) == before

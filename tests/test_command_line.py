@@ -1,0 +1,172 @@
+"""What lies beneath the flags that a person types, and what the program says about itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import typing
+
+import pytest
+import tiny_runs
+
+from flags import command_line, definitions
+import run
+from simclr_tf import config, errors
+
+
+def parse(*arguments: object) -> command_line.Command:
+    return command_line.parse(["run.py", *map(str, arguments)])
+
+
+@pytest.fixture
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tiny_runs.pretrained(tmp_path_factory)
+
+
+@pytest.fixture
+def flagfile(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "own.flags"
+    path.write_text("# Mine.\n--temperature=0.7\n--learning_rate=0.7\n")
+    return path
+
+
+def test_without_a_data_set_the_recipe_of_the_digits_lies_beneath_and_the_first_line_says_so():
+    command = parse("--train_epochs=3")
+    assert command.config.dataset == "digits"
+    assert command.config.resnet_depth == 14  # The recipe's; the flag's own default is 50.
+    assert command.config.train_epochs == 3
+    assert command.typed == {"train_epochs"}
+    (first,) = command.notes
+    assert "No --dataset" in first
+    assert "flags/recipes/digits.flags" in first
+
+
+def test_with_a_data_set_there_is_no_recipe_beneath():
+    command = parse("--dataset=cifar10")
+    assert command.notes == ()
+    assert command.config == config.Config(dataset="cifar10")
+
+
+def test_a_typed_flag_wins_over_a_flagfile_and_that_over_the_recipe(flagfile):
+    command = parse(f"--flagfile={flagfile}", "--learning_rate=0.9")
+    assert command.config.learning_rate == 0.9  # 0.7 in the flagfile, 0.1 in the recipe.
+    assert command.config.temperature == 0.7  # 0.2 in the recipe.
+    assert command.config.crop_area_min == 0.4  # The recipe's alone.
+    assert command.typed == {"learning_rate", "temperature"}
+
+
+def test_a_typed_flag_wins_wherever_the_flagfile_stands(flagfile):
+    for arguments in (
+        ["--learning_rate=0.9", f"--flagfile={flagfile}"],
+        ["--learning_rate=0.9", "--flagfile", flagfile],
+        ["--flagfile", flagfile, "--learning_rate", "0.9"],
+    ):
+        assert parse(*arguments).config.learning_rate == 0.9
+        assert parse(*arguments).config.temperature == 0.7
+
+
+def test_a_flagfile_that_names_a_data_set_has_no_recipe_beneath(flagfile):
+    flagfile.write_text("--dataset=cifar10\n")
+    assert parse(f"--flagfile={flagfile}").config == config.Config(dataset="cifar10")
+
+
+def test_one_command_line_leaves_nothing_for_the_next():
+    parse("--temperature=0.9", "--nouse_crop", "--dataset=cifar10", "--model_dir=/tmp/x")
+    assert parse("--dataset=cifar10").config == config.Config(dataset="cifar10")
+
+
+def test_a_stored_architecture_lies_beneath_what_is_typed(pretrained):
+    command = parse("--mode=finetune", f"--checkpoint={pretrained}", "--dataset=cifar10")
+    assert command.config.resnet_depth == 8
+    assert command.config.image_size == 8
+    assert command.config.num_proj_layers == 2
+    assert command.notes == (
+        f"From {pretrained}: resnet_depth 8, image_size 8, num_proj_layers 2, proj_out_dim 8.",
+    )
+    command = parse(
+        "--mode=finetune",
+        f"--checkpoint={pretrained}/ckpt-2",
+        "--dataset=cifar10",
+        "--image_size=64",
+    )
+    assert command.config.image_size == 64
+    assert command.config.resnet_depth == 8
+    assert command.config.stem == "small"  # By its size this image would get the other one.
+
+
+def test_resuming_needs_no_architecture_typed(pretrained):
+    command = parse(f"--model_dir={pretrained}", "--dataset=cifar10")
+    assert (command.config.resnet_depth, command.config.image_size) == (8, 8)
+
+
+def test_the_flags_of_the_run_lie_beneath_an_evaluation(pretrained):
+    command = parse("--mode=eval", f"--model_dir={pretrained}", "--eval_batch_size=5")
+    assert command.notes == ()
+    assert command.config.mode == "eval"
+    assert command.config.dataset == "image_folder"
+    assert command.config.train_steps == 4
+    assert command.config.eval_batch_size == 5
+    assert command.typed == {"mode", "model_dir", "eval_batch_size"}
+
+
+@pytest.mark.parametrize("short", definitions.SHORT_MODES)
+def test_short_modes_mean_train_with_that_train_mode(short):
+    command = parse(f"--mode={short}", "--dataset=cifar10")
+    assert (command.config.mode, command.config.train_mode) == ("train", short)
+
+
+def _other_value(field: dataclasses.Field) -> object:
+    """Returns a value of the type of a field that is not its default."""
+    kind = typing.get_type_hints(config.Config)[field.name]
+    if kind is bool:
+        return not field.default
+    if kind is int:
+        return field.default + 3
+    if kind is float:
+        return field.default + 1e-7 / 3  # As many digits as a float has.
+    return {
+        "mode": "train_then_eval",
+        "train_mode": "finetune",
+        "data_dir": "/a folder/with = signs, commas and 'quotes'",
+    }.get(field.name, f"another {field.name}")
+
+
+def test_a_flagfile_gives_back_every_field_of_a_config(tmp_path):
+    changed = config.Config(
+        **{field.name: _other_value(field) for field in dataclasses.fields(config.Config)}
+    )
+    for want in (config.Config(), changed):
+        # A checkpoint is looked up when the command line is parsed.
+        want = dataclasses.replace(want, checkpoint=None)
+        path = tmp_path / "flags.txt"
+        path.write_text(command_line.flagfile_of(want))
+        assert parse(f"--flagfile={path}").config == want
+
+
+def test_every_flag_is_in_the_help(capsys):
+    for word in ("--help", "-h", "--helpfull"):
+        assert run.main(["run.py", word]) == 0
+        text = capsys.readouterr().out
+        for field in dataclasses.fields(config.Config):
+            lines = text.split(f"\n  --{field.name}\n")
+            assert len(lines) == 2, f"--{field.name} is explained {len(lines) - 1} times"
+            told = " ".join(lines[1].split("\n  --")[0].split())
+            assert "(default: " in told
+    assert "python run.py --mode=train_then_eval" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--flagfile=/nowhere/x.flags"], ["/nowhere/x.flags"]),
+        (["--use_crop=maybe"], ["use_crop", "maybe"]),
+        (["--image_size=large"], ["image_size", "large"]),
+        (["--temperature"], ["temperature"]),
+        (["pretrain"], ["'pretrain' is not a flag", "--name=value"]),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused(arguments, words):
+    with pytest.raises(errors.UserError) as refused:
+        parse(*arguments)
+    assert [word for word in words if word not in str(refused.value)] == [], refused.value

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import pathlib
+import re
 import textwrap
 from typing import Any
 
@@ -56,7 +57,7 @@ def parse(argv: Sequence[str]) -> Command:
     run_flags = _flags_of_run() if FLAGS.mode == "eval" else None
     if run_flags is not None:
         beneath = [f"--flagfile={run_flags}"]
-    elif "dataset" not in typed:
+    elif "dataset" not in typed and not (FLAGS.mode == "eval" and FLAGS.model_dir):
         beneath = [f"--flagfile={DEFAULT_RECIPE}"]
         notes.append(
             "No --dataset: using the embedded handwritten digits, with the recipe "
@@ -98,11 +99,17 @@ def _parse_over(beneath: Sequence[str], argv: Sequence[str]) -> None:
     try:
         rest = FLAGS([argv[0], *beneath, *argv[1:]])
     except flags.Error as error:
-        raise errors.UserError(f"{error} (--help lists the flags)") from error
+        raise errors.UserError(f"{_told(error)} (--help lists the flags).") from error
     if len(rest) > 1:
         raise errors.UserError(
             f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
         )
+
+
+def _told(error: flags.Error) -> str:
+    """Returns absl's message without its quirks."""
+    told = " ".join(str(error).split()).replace("ERROR:: ", "").replace(" ?", "?")
+    return re.sub(r"^flag (--\S+?): ", r"\1 is no value of that flag: ", told)
 
 
 def _flags_of_run() -> pathlib.Path | None:

@@ -40,13 +40,15 @@ def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bo
         )
     start = time.monotonic()
     result: dict[str, Any] = {"global_step": int(checkpoints.step)}
-    if run.labelled:
+    missing = runs.lack_of_labels(run.source, config.train_split)
+    missing = missing or runs.lack_of_labels(run.source, config.eval_split)
+    if missing is None:
         try:
             result.update(_scores(run, model, baselines=baselines))
         except tf.errors.InvalidArgumentError as error:
             raise runs.blame_image(run, error) from error
     else:
-        result["eval/skipped"] = f"the data set {run.source.name!r} has no labels"
+        result["eval/skipped"] = missing
     seconds = float(checkpoints.seconds)
     result["train/seconds"] = round(seconds, 3)
     trained = int(checkpoints.step) * config.train_batch_size

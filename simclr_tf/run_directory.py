@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +31,7 @@ def prepare(model_dir: str) -> None:
         tf.io.gfile.remove(probe)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--model_dir={model_dir} cannot be written to ({_first_line(error)}); name a folder "
+            f"--model_dir={model_dir} cannot be written to ({reason(error)}); name a folder "
             "that you may write to."
         ) from error
 
@@ -52,7 +53,7 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
         return simclr.Architecture(**stored)
     except (KeyError, TypeError) as error:
         raise errors.UserError(
-            f"{path} does not describe a network ({_first_line(error)}); restore it, or use "
+            f"{path} does not describe a network ({reason(error)}); restore it, or use "
             "another --model_dir."
         ) from error
 
@@ -132,7 +133,7 @@ def _replace(path: str, text: str) -> None:
         tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"{path} could not be written ({_first_line(error)}); free some space and run the same "
+            f"{path} could not be written ({reason(error)}); free some space and run the same "
             "command again."
         ) from error
 
@@ -151,5 +152,7 @@ def read_json(path: str) -> Any:
         raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def reason(error: Exception) -> str:
+    """Returns what an error of TensorFlow or the system says, fit for the middle of a sentence."""
+    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import tensorflow as tf
 
@@ -38,11 +39,6 @@ class Run:
         """The run directory."""
         assert self.config.model_dir is not None
         return self.config.model_dir
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the data has labels."""
-        return self.source.class_names is not None
 
     def new_model(self) -> simclr.SimCLR:
         """Returns the network at its initial weights, a function of the seed."""
@@ -87,15 +83,37 @@ def open_run(
     _check_started(config, model_dir)
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
     config = _with_splits(config, source, eval_split_given=eval_split_given)
+    if config.mode == "eval" or not config.pretraining:
+        _check_labels(config, source)
     run_directory.prepare(model_dir)
     with_head = config.lineareval_while_pretraining or not config.pretraining
-    names = source.class_names if with_head else None
-    architecture = simclr.architecture_of(config, names)
-    if checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
-        stored = run_directory.read_architecture(model_dir)
-        if stored is not None:
-            run_directory.check_same(stored, architecture, model_dir)
+    with_head = with_head and _is_labelled(source, config.train_split)
+    architecture = simclr.architecture_of(config, source.class_names if with_head else None)
+    architecture = _checked_against_stored(config, architecture, model_dir)
     return Run(config, source, strategy, architecture)
+
+
+def _is_labelled(source: sources.Source, split: str) -> bool:
+    """Tells whether a split has labels, which a labelled data set's may lack (as STL-10's)."""
+    if source.class_names is None:
+        return False
+    return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
+
+
+def _checked_against_stored(
+    config: config_lib.Config, architecture: simclr.Architecture, model_dir: str
+) -> simclr.Architecture:
+    """Refuses an architecture that the weights in the run directory would not fit."""
+    if not checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
+        return architecture
+    stored = run_directory.read_architecture(model_dir)
+    if stored is None:
+        return architecture
+    if config.mode == "eval" and stored.class_names is None:
+        # Pretrained without labels, evaluated with them: there is no linear head to look for.
+        architecture = dataclasses.replace(architecture, class_names=None)
+    run_directory.check_same(stored, architecture, model_dir)
+    return architecture
 
 
 def _check_started(config: config_lib.Config, model_dir: str) -> None:
@@ -130,8 +148,6 @@ def _with_splits(
                 f"The data set {source.name!r} has no split to evaluate on, only {has}; set for "
                 "example --train_split=train[:90%] and --eval_split=train[90%:], or --mode=train."
             )
-    if config.mode != "train" or config.train_mode == "finetune":
-        _check_labels(config, source)
     source.num_examples(config.train_split)  # Refuses a split that does not exist.
     if config.mode != "train" and source.class_names is not None:
         source.num_examples(config.eval_split)
@@ -144,14 +160,50 @@ def _usual_eval_split(source: sources.Source) -> str | None:
 
 
 def _check_labels(config: config_lib.Config, source: sources.Source) -> None:
-    if source.class_names is not None:
+    missing = lack_of_labels(source, config.train_split)
+    if config.mode != "train":
+        missing = missing or lack_of_labels(source, config.eval_split)
+    if missing is None:
         return
     what = "evaluation" if config.mode == "eval" else "fine-tuning"
-    if config.mode == "eval" or config.train_mode == "finetune":
-        raise errors.UserError(
-            f"The data set {source.name!r} has no labels, so {what} has nothing to compare with; "
-            "use --mode=train to pretrain on it, or data with one folder per class."
+    raise errors.UserError(
+        f"{missing}, so {what} has nothing to compare with; use "
+        "--mode=pretrain on it, or name data with one folder per class."
+    )
+
+
+def lack_of_labels(source: sources.Source, split: str) -> str | None:
+    """Says that a split has no labels, as the beginning of a sentence; None if it has."""
+    if source.class_names is None:
+        return f"The data set {source.name!r} has no labels"
+    if not _is_labelled(source, split):
+        return f"The split {split!r} of {source.name!r} has no labels"
+    return None
+
+
+def blame_resource(run: Run, error: Exception) -> Exception:
+    """Finds out what ran out: the disk or the memory.
+
+    Args:
+        run: of which.
+        error: what TensorFlow or the system raised.
+
+    Returns:
+        What to raise: a UserError that says so, or `error` if it is something else.
+    """
+    told, latest = run_directory.reason(error), checkpoints.latest(run.model_dir)
+    kept = f"the last complete checkpoint is {latest}" if latest else "there is no checkpoint yet"
+    if re.search("No space left|File too large|quota", str(error)):
+        return errors.UserError(
+            f"The disk of --model_dir={run.model_dir} is full ({told}); {kept}; free some space "
+            "and run the same command again to go on."
         )
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return errors.UserError(
+            f"Memory ran out with --train_batch_size={run.config.train_batch_size} ({told[:200]}); "
+            f"{kept}; set a smaller batch, image size or network."
+        )
+    return error
 
 
 def blame_image(run: Run, error: tf.errors.OpError) -> Exception:

@@ -43,9 +43,12 @@ def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     if flagfile is not None:
         run_directory.write_flags(run.model_dir, flagfile)
     overview.before_training(run, plan, model, origin)
-    log = records.Records(run.model_dir, from_step=int(checkpoints.step))
-    if int(checkpoints.step) < plan.total_steps:
-        _fit(run, plan, schedule, learner, checkpoints, log)
+    try:
+        log = records.Records(run.model_dir, from_step=int(checkpoints.step))
+        if int(checkpoints.step) < plan.total_steps:
+            _fit(run, plan, schedule, learner, checkpoints, log)
+    except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
+        raise runs.blame_resource(run, error) from error
     with console.working("exported the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
     return model

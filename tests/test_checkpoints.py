@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 import tiny_runs
 
 import run
@@ -114,7 +115,7 @@ def test_a_run_that_was_killed_while_it_saved_goes_on(tmp_path, finished, photos
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
     process = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments[1:]],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         timeout=300,
     )
@@ -196,6 +197,8 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
         assert resume(copied, photos) == 2
     sentence = capsys.readouterr().err
     assert sentence.startswith("error: The checkpoint of step 4 could not be written")
+    assert "{{" not in sentence
+    assert "[Op:" not in sentence
     assert f"the last complete one is {copied}/ckpt-2" in sentence
     assert "free some space and run the same command again" in sentence
     assert sentence.count("\n") == 1
@@ -203,6 +206,16 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
     assert left == {"ckpt-2.index", "ckpt-2.data-00000-of-00001"}
     assert run.main(["run.py", "--mode=eval", f"--model_dir={copied}", "--nolinear_eval"]) == 0
     assert tiny_runs.json_of(copied / "result.json")["global_step"] == 2
+
+
+def test_a_disk_that_is_full_already_is_told_before_the_first_step(tmp_path, photos, capsys):
+    tf.summary.create_file_writer(str(tmp_path)).close()  # Loads what it needs, on a free disk.
+    with files_of_at_most(2_000):
+        assert resume(tmp_path / "run", photos) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("error: The ")
+    assert "free some space and run the same command again" in sentence
+    assert sentence.count("\n") == 1
 
 
 def test_a_finished_run_is_not_trained_further_by_the_same_command(copied, photos):

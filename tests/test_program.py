@@ -218,7 +218,7 @@ def test_unlabelled_images_are_pretrained_on_and_it_is_said_why_not_evaluated(
     assert tiny_runs.main("train_then_eval", model_dir, unlabelled, **changes) == 0
     printed = capsys.readouterr().out
     assert "unlabelled: the linear head is left out" in printed
-    assert "Not evaluated: the data set 'image_folder' has no labels" in printed
+    assert "Not evaluated: The data set 'image_folder' has no labels" in printed
     result = tiny_runs.json_of(model_dir / "result.json")
     assert result["global_step"] == 2
     assert "has no labels" in result["eval/skipped"]
@@ -231,6 +231,26 @@ def test_unlabelled_images_are_pretrained_on_and_it_is_said_why_not_evaluated(
     sentence = capsys.readouterr().err
     assert sentence.startswith("error: The data set 'image_folder' has no labels")
     assert sentence.count("\n") == 1
+
+
+def test_pretraining_on_an_unlabelled_split_of_labelled_data(
+    photos, tmp_path, tmp_path_factory, capsys, no_export
+):
+    data = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
+    shutil.copytree(tiny_runs.unlabelled_photos(tmp_path_factory), data / "unlabeled")
+    changes = {**tiny_runs.NO_COLOR, "train_split": "unlabeled", "train_steps": 1}
+    assert tiny_runs.main("train_then_eval", tmp_path / "run", data, **changes) == 0
+    printed = capsys.readouterr().out
+    assert "Not evaluated: The split 'unlabeled' of 'image_folder' has no labels" in printed
+    assert tiny_runs.json_of(tmp_path / "run" / "architecture.json")["class_names"] is None
+    # With a split that has labels the encoder can be evaluated, though there is no online head.
+    arguments = ["run.py", "--mode=eval", f"--model_dir={tmp_path}/run"]
+    assert run.main(arguments) == 2
+    assert "The split 'unlabeled' of 'image_folder' has no labels" in capsys.readouterr().err
+    assert run.main([*arguments, "--train_split=train"]) == 0
+    result = tiny_runs.json_of(tmp_path / "run" / "result.json")
+    assert result["linear_eval/top_1_accuracy"] > 0.5
+    assert "eval/label_top_1_accuracy" not in result
 
 
 def test_pretraining_learns_nothing_from_labels(photos, tmp_path, pretrained, monkeypatch):

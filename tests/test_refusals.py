@@ -209,10 +209,12 @@ def test_a_split_without_labels_cannot_be_learned_or_evaluated(
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
     sentence = told(capsys, unlabelled, tmp_path, mode="finetune", checkpoint=pretrained)
     assert "has no labels, so fine-tuning" in sentence
-    assert "--mode=train" in sentence
+    assert "use --mode=pretrain" in sentence
 
 
 def test_an_evaluation_without_a_checkpoint_is_refused_and_makes_no_folder(capsys, tmp_path):
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"]) == 2
+    assert "digits" not in capsys.readouterr().out  # They are not what this is about.
     sentence = refusal(capsys, ["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"])
     assert f"--model_dir={tmp_path}/none holds no checkpoint" in sentence
     assert "train first" in sentence

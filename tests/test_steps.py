@@ -63,7 +63,7 @@ def _data(num_views, count=4 * _BATCH):
     }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _train(replicas, kind, count, **settings):
     """Returns metrics and variables after `count` steps on the same global batches."""
     strategy = _strategy(replicas)

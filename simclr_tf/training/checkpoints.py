@@ -83,9 +83,10 @@ class Checkpoints:
     def _unwritten(self, error: Exception) -> errors.UserError:
         before = latest(self.model_dir)
         kept = f"the last complete one is {before}" if before else "there is no earlier one"
+        why = run_directory.reason(error)
         return errors.UserError(
-            f"The checkpoint of step {int(self.step)} could not be written ({_reason(error)}); "
-            f"{kept}; free some space and run the same command again to go on."
+            f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; free "
+            "some space and run the same command again to go on."
         )
 
     def restore(self, path: str) -> None:
@@ -107,8 +108,9 @@ class Checkpoints:
                 "--model_dir."
             ) from error
         except _DAMAGED as error:
+            why = run_directory.reason(error)
             raise errors.UserError(
-                f"{path} is damaged ({_reason(error)}); delete it to go on from the one before."
+                f"{path} is damaged ({why}); delete it to go on from the one before."
             ) from error
         self.latest = path
 
@@ -172,12 +174,8 @@ def damage_of(path: str) -> str | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except _DAMAGED as error:
-        return _reason(error)
+        return run_directory.reason(error)
     return None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _remove(prefix: str, *, only_partial: bool = False) -> None:
@@ -205,7 +203,7 @@ def misfit(error: Exception) -> str:
     )
     if shapes:
         return f"{shapes[3]} has the shape {shapes[1]} there and {shapes[2]} here"
-    return _reason(error)
+    return run_directory.reason(error)
 
 
 def locate(checkpoint: str) -> tuple[str, list[str]]:

@@ -1,0 +1,46 @@
+"""The demo as a newcomer runs it, but for its length: another process, no data set named."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_default_run_learns_something_and_says_so(tmp_path):
+    told = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "run.py"),
+            "--mode=train_then_eval",
+            "--train_split=train[:512]",
+            "--eval_split=test[:300]",
+            "--train_batch_size=64",
+            "--learning_rate=0.4",
+            "--train_steps=40",
+            "--warmup_epochs=0.5",
+            f"--model_dir={tmp_path / 'run'}",
+            f"--data_dir={tmp_path / 'data'}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert lines[0].startswith("No --dataset: using the embedded handwritten digits")
+    assert "flags/recipes/digits.flags beneath your flags" in lines[0]
+    assert any("how good is it?" in line for line in lines)
+    assert "Traceback" not in told.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["global_step"] == 40
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["train/contrast_loss"] for line in metrics]
+    assert losses[-1] < losses[0]

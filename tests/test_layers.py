@@ -15,7 +15,14 @@ LAYERS = (
     ("data.pipeline", "models.simclr"),
     ("run_directory",),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
-    ("runs", "training.optimizers", "training.steps", "evaluation.features", "evaluation.linear"),
+    (
+        "runs",
+        "training.optimizers",
+        "training.steps",
+        "training.warm_start",
+        "evaluation.features",
+        "evaluation.linear",
+    ),
     ("report.overview", "training.loop"),
     ("train", "evaluate"),
 )

@@ -84,9 +84,12 @@ def test_no_two_kernels_start_alike():
 
 
 def test_residual_branches_start_as_nothing():
-    # With a zero last gamma a block is its shortcut, so group 1 only repeats the stem.
-    outputs = _encoder(20)(tf.random.stateless_uniform([2, 8, 8, 3], [0, 0]), training=True)
-    np.testing.assert_array_equal(outputs["block_group1"], outputs["initial_conv"])
+    # With a zero last gamma a block is its shortcut: a projection first, then nothing.
+    encoder = _encoder(20)
+    outputs = encoder(tf.random.stateless_uniform([2, 8, 8, 3], [0, 0]), training=True)
+    first = encoder.groups[0][0]
+    shortcut = first.projection_norm(first.projection(outputs["initial_conv"]), training=True)
+    np.testing.assert_allclose(outputs["block_group1"], tf.nn.relu(shortcut), rtol=1e-5, atol=1e-6)
 
 
 def test_strided_convolutions_pad_alike_on_both_sides():

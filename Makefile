@@ -15,10 +15,10 @@ demo: $(VENV)/installed ## Pretrains on the embedded digits and says how good it
 	$(BIN)/python run.py --mode=train_then_eval --model_dir=runs/demo --seed=$(SEED)
 
 test: $(VENV)/installed ## Runs every test.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 test-fast: $(VENV)/installed ## Runs the tests that take seconds.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not slow"
 
 check: lint types test ## Everything that must be green.
 

@@ -20,7 +20,8 @@ from simclr_tf import train
 from simclr_tf.serving import export
 from simclr_tf.training import checkpoints
 
-ROOT = pathlib.Path(__file__).parents[1]
+TESTS = pathlib.Path(__file__).parent
+PATHS = (str(TESTS.parent), str(TESTS))
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +92,7 @@ def test_a_run_that_was_interrupted_by_hand_goes_on(
 # Kills the process between the data and the index of the checkpoint of step 4.
 KILLED = """
 import os, signal, sys
+import conftest  # The same devices as here: sums over another number of threads round otherwise.
 import run
 import tensorflow as tf
 from simclr_tf.training import checkpoints
@@ -115,7 +117,7 @@ def test_a_run_that_was_killed_while_it_saved_goes_on(tmp_path, finished, photos
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
     process = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments[1:]],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path])},
         capture_output=True,
         timeout=300,
     )

@@ -13,6 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import logging
 
 from flags import command_line
+from simclr_tf import config as config_lib
 from simclr_tf import errors
 
 
@@ -53,6 +54,8 @@ def _run(argv: Sequence[str]) -> None:
         gcp_project=config.gcp_project,
         num_virtual_cpus=config.num_virtual_cpus,
     )
+    if command.asked_mode == "finetune":
+        _check_checkpoint(config)
     run = runs.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
     if config.mode == "eval":
         evaluate.evaluate(run)
@@ -60,6 +63,22 @@ def _run(argv: Sequence[str]) -> None:
     model = train.train(run, flagfile=command_line.flagfile_of(run.config))
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=True)
+
+
+def _check_checkpoint(config: config_lib.Config) -> None:
+    """Refuses to "fine-tune" what nothing has trained; --train_mode=finetune still may.
+
+    Raises:
+        UserError: if there is neither a checkpoint to start from nor one to resume.
+    """
+    from simclr_tf.training import checkpoints
+
+    resumes = config.model_dir is not None and checkpoints.listing(config.model_dir)
+    if config.checkpoint is None and config.fine_tune_after_block < 0 and not resumes:
+        raise errors.UserError(
+            "--mode=finetune has nothing to start from; name a pretraining run with --checkpoint, "
+            "or train on labels from scratch with --mode=train --train_mode=finetune."
+        )
 
 
 if __name__ == "__main__":

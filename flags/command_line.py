@@ -31,11 +31,13 @@ class Command:
 
     Attributes:
         config: the run.
+        asked_mode: --mode as it was typed, which may be a short form.
         typed: names of the flags that the person gave, on the line or in a flagfile.
         notes: sentences to print first, about what lies beneath.
     """
 
     config: config_lib.Config
+    asked_mode: str
     typed: frozenset[str]
     notes: tuple[str, ...]
 
@@ -67,7 +69,7 @@ def parse(argv: Sequence[str]) -> Command:
         _parse_over(beneath, argv)
     beneath += _stored_architecture(typed, notes)
     _parse_over(beneath, argv)
-    return Command(definitions.to_config(), typed, tuple(notes))
+    return Command(definitions.to_config(), FLAGS.mode, typed, tuple(notes))
 
 
 def _our_names() -> list[str]:

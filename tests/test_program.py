@@ -359,6 +359,7 @@ def test_fine_tuning_can_read_a_stage_of_the_projection_head(
 def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_says_so(
     photos, tmp_path, capsys, no_export
 ):
-    assert tiny_runs.main("finetune", tmp_path / "run", photos, **NO_TRAINING) == 0
+    changes = {**NO_TRAINING, "train_mode": "finetune"}
+    assert tiny_runs.main("train", tmp_path / "run", photos, **changes) == 0
     printed = capsys.readouterr().out
     assert "from scratch: initial weights of seed 0 (--checkpoint names a pretraining)" in printed

@@ -99,6 +99,10 @@ IMPOSSIBLE = {
         {"mode": "finetune", "fine_tune_after_block": 4},
         ["--fine_tune_after_block=4", "--checkpoint"],
     ),
+    "fine-tuning with no checkpoint": (
+        {"mode": "finetune"},
+        ["--mode=finetune has nothing to start from", "--checkpoint", "--train_mode=finetune"],
+    ),
     "data set that does not exist": (
         {"dataset": "cifar11", "data_dir": "/nowhere"},
         ["'cifar11'", "near names: cifar10", "--dataset"],

@@ -8,11 +8,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import pathlib
+import shutil
 
 import pytest
 
 import simclr_tf  # noqa: F401
 import tensorflow as tf
+
+import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
 
@@ -33,3 +36,16 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no reference data beside this clone")
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A labelled folder of images; copy it before changing it."""
+    return tiny_runs.photos(tmp_path_factory)
+
+
+@pytest.fixture
+def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of a finished pretraining on `photos`."""
+    made = tiny_runs.pretrained(tmp_path_factory)
+    return pathlib.Path(shutil.copytree(made, tmp_path / "pretrained"))

@@ -33,11 +33,6 @@ def no_export(monkeypatch: pytest.MonkeyPatch, finished: pathlib.Path) -> None:
 
 
 @pytest.fixture
-def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tiny_runs.photos(tmp_path_factory)
-
-
-@pytest.fixture
 def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The run that was never disturbed: four steps, a checkpoint every two."""
     return tiny_runs.pretrained(tmp_path_factory)

@@ -47,18 +47,6 @@ NO_TRAINING = {"train_steps": 0, "train_epochs": 0}
 
 
 @pytest.fixture
-def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tiny_runs.photos(tmp_path_factory)
-
-
-@pytest.fixture
-def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A copy of a finished pretraining."""
-    made = tiny_runs.pretrained(tmp_path_factory)
-    return pathlib.Path(shutil.copytree(made, tmp_path / "pretrained"))
-
-
-@pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leaves out the SavedModel, which takes seconds, where a test does not look at it."""
     tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has one.

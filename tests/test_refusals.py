@@ -15,21 +15,9 @@ from simclr_tf.serving import export
 
 
 @pytest.fixture
-def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tiny_runs.photos(tmp_path_factory)
-
-
-@pytest.fixture
 def own_photos(photos: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the photos that a test may damage."""
     return pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
-
-
-@pytest.fixture
-def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A copy of a finished pretraining."""
-    made = tiny_runs.pretrained(tmp_path_factory)
-    return pathlib.Path(shutil.copytree(made, tmp_path / "pretrained"))
 
 
 @pytest.fixture

@@ -5,25 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_runs
 
 from simclr_tf.models import simclr
 
-TINY = simclr.Architecture(
-    resnet_depth=8,
-    width_multiplier=1,
-    stem="small",
-    image_size=8,
-    proj_head_mode="nonlinear",
-    num_proj_layers=3,
-    proj_out_dim=16,
-    ft_proj_selector=0,
-    batch_norm_decay=0.9,
-    class_names=("a", "b", "c"),
-)
-
 
 def _model(**changes):
-    return simclr.SimCLR(dataclasses.replace(TINY, **changes), seed=0)
+    changes = {"num_proj_layers": 3, **changes}
+    return simclr.SimCLR(dataclasses.replace(tiny_runs.ARCHITECTURE, **changes), seed=0)
 
 
 def _images(n=4):

@@ -6,23 +6,12 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_runs
 
 from simclr_tf import config, distribute
 from simclr_tf.models import simclr
 from simclr_tf.training import loop, optimizers, schedules, steps
 
-_ARCHITECTURE = simclr.Architecture(
-    resnet_depth=8,
-    width_multiplier=1,
-    stem="small",
-    image_size=8,
-    proj_head_mode="nonlinear",
-    num_proj_layers=2,
-    proj_out_dim=16,
-    ft_proj_selector=0,
-    batch_norm_decay=0.9,
-    class_names=("a", "b", "c"),
-)
 _BATCH = 16
 
 
@@ -36,7 +25,7 @@ def _learner(strategy, kind, **settings):
     settings = {"optimizer": "momentum", "weight_decay": 1e-2, **settings}
     run = config.Config(**settings)
     with strategy.scope():
-        model = simclr.SimCLR(_ARCHITECTURE, seed=0, mixed_precision=run.mixed_precision)
+        model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0, mixed_precision=run.mixed_precision)
         # The last gammas start at zero and would hide the gradients behind them.
         for variable in model.norm_variables():
             variable.assign(tf.ones_like(variable) * 0.8)

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import run
+from simclr_tf.models import simclr
 
 CLASSES = ("blue", "green", "red")
 # A network and a training that take seconds, most of them spent on tracing graphs.
@@ -30,6 +31,19 @@ SMALL = {
     "optimizer": "momentum",
     "eval_batch_size": 16,
 }
+# The network alone, for tests of one step.
+ARCHITECTURE = simclr.Architecture(
+    resnet_depth=8,
+    width_multiplier=1,
+    stem="small",
+    image_size=8,
+    proj_head_mode="nonlinear",
+    num_proj_layers=2,
+    proj_out_dim=16,
+    ft_proj_selector=0,
+    batch_norm_decay=0.9,
+    class_names=("a", "b", "c"),
+)
 # Without these, half of the graph need not be traced.
 NO_COLOR = {"use_color_jitter": False, "use_color_drop": False, "use_blur": False}
 

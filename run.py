@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to its developers.
 # Faster convolutions on every x86 processor; TensorFlow alone picks them for some only.
@@ -40,13 +41,20 @@ def _run(argv: Sequence[str]) -> None:
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
-    from simclr_tf import distribute, evaluate, runs, train
+    from simclr_tf import distribute, evaluate, look, runs, train
     from simclr_tf.report import console
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
     tf.get_logger().setLevel("ERROR")
+    _compile_once_unheard(tf)
     for note in command.notes:
         console.say(note)
+    if config.mode == "check_data":
+        look.check_data(config)
+        return
+    if config.mode == "show_views":
+        look.show_views(config)
+        return
     strategy = distribute.make_strategy(
         use_tpu=config.use_tpu,
         tpu_name=config.tpu_name or config.master,
@@ -63,6 +71,20 @@ def _run(argv: Sequence[str]) -> None:
     model = train.train(run, flagfile=command_line.flagfile_of(run.config))
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=True)
+
+
+def _compile_once_unheard(tf: Any) -> None:
+    """Lets XLA say what it says at its first use only, to nobody."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            with tf.device("/cpu:0"):
+                tf.function(lambda: tf.zeros([2]) + 1.0, jit_compile=True)()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_checkpoint(config: config_lib.Config) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from simclr_tf import config
+from simclr_tf.data import compositions
 
 FLAGS = flags.FLAGS
 
@@ -50,7 +51,8 @@ _section(
     "What to do",
     mode=f"{_one_of((*config.MODES, *SHORT_MODES))}. train_then_eval ends in a number and a "
     "SavedModel. eval reads everything else from --model_dir. pretrain and finetune are short for "
-    "train with that --train_mode.",
+    "train with that --train_mode. check_data reads every image and lists what is wrong with it. "
+    "show_views writes a picture of every operation on your images.",
     train_mode=f"{_one_of(config.TRAIN_MODES)}. pretrain learns without labels (NT-Xent); "
     "finetune learns labels, from --checkpoint or from scratch.",
     model_dir="Folder of the run: checkpoints, metrics, result.json, saved_model/. Running the "
@@ -69,10 +71,24 @@ _section(
     eval_split="Split to evaluate on. Left out, it is validation or test, whichever there is.",
     image_size="Side in pixels of the images that the encoder sees. Up to 32 they get a stem that "
     "keeps their resolution, and no centre crop in evaluation.",
-    cache_dataset="Keeps the encoded images in memory after the first epoch.",
+    cache_dataset="Keeps the encoded images in memory after the first epoch. Refused if they would "
+    "not fit.",
+    max_bad_images="How many damaged images to leave out. Above 0 every image is read once before "
+    "training, and what is left out is told and listed in bad_images.json; 0 stops at the first.",
+    data_service="Address of a tf.data service, grpc://HOST:PORT, whose workers prepare the input: "
+    "for when this machine's CPUs cannot keep up. They must see the same files. The order of "
+    "images then depends on timing, and epochs overlap.",
 )
 _section(
     "Views",
+    augmentation="A policy: simclr (for pretraining), supervised (crop and flip, for fine-tuning), "
+    "autoaugment, autoaugment_cifar10, randaugment, simaugment, stacked_randaugment (the last two "
+    "are SupCon's). Or operations in their order, as in crop,color: "
+    f"crop, {', '.join(compositions.OPERATIONS)}, and color for color_jitter,color_drop.",
+    augmentation_branches=f"{_one_of(config.BRANCHES)}. one leaves the second view at its crop, as "
+    "in the paper's study of single operations.",
+    augment_on=f"{_one_of(config.AUGMENT_ON)}. Where views are made: by the CPU beside training or "
+    "by the accelerator inside the step. Equal pixels either way.",
     use_crop="Random crop and resize. Off, images are only resized.",
     crop_area_min="Smallest crop, as a share of the image's area. The paper: 0.08.",
     use_flip="Horizontal flip of every second view.",
@@ -81,7 +97,13 @@ _section(
     use_color_drop="Grey with probability 0.2.",
     use_blur="Gaussian blur with probability 0.5. The paper blurs ImageNet and not CIFAR-10.",
     color_jitter_strength="Strength of the colour jitter: 1.0 for ImageNet, 0.5 for CIFAR-10. 0 "
-    "switches jitter and grey off.",
+    "switches jitter and grey off. SupCon's policies take 0.5.",
+    brightness=f"{_one_of(config.BRIGHTNESSES)}. How the jitter changes brightness: by a factor, "
+    "as SimCLRv2's code, or by a sum, as SimCLR's.",
+    jitter_order=f"{_one_of(config.JITTER_ORDERS)}. Whether each view draws its own order of the "
+    "four ops of the jitter.",
+    randaugment_layers="Operations per view of RandAugment.",
+    randaugment_level="Their strength, from 0 to 10.",
 )
 _section(
     "Network",

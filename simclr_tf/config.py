@@ -6,14 +6,21 @@ import dataclasses
 import math
 
 from simclr_tf import errors
+from simclr_tf.data import compositions
 
-MODES = ("train", "eval", "train_then_eval")
+MODES = ("train", "eval", "train_then_eval", "check_data", "show_views")
 TRAIN_MODES = ("pretrain", "finetune")
 OPTIMIZERS = ("lars", "momentum", "adam", "adamw", "lamb")
 LEARNING_RATE_SCALINGS = ("linear", "sqrt")
 PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
 STEM_CHOICES = ("auto", "small", "imagenet")
+BRANCHES = ("both", "one")
+AUGMENT_ON = ("host", "device")
+BRIGHTNESSES = ("multiplicative", "additive")
+JITTER_ORDERS = ("random", "fixed")
+# Modes that look at the data and neither train nor evaluate.
+LOOKING_MODES = ("check_data", "show_views")
 
 # At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
 SMALL_IMAGE = 32
@@ -36,7 +43,12 @@ class Config:
     eval_split: str = "validation"
     image_size: int = 224
     cache_dataset: bool = False
+    max_bad_images: int = 0
+    data_service: str | None = None
     # Views.
+    augmentation: str = "auto"
+    augmentation_branches: str = "both"
+    augment_on: str = "host"
     use_crop: bool = True
     crop_area_min: float = 0.08
     use_flip: bool = True
@@ -44,6 +56,10 @@ class Config:
     use_color_drop: bool = True
     use_blur: bool = True
     color_jitter_strength: float = 1.0
+    brightness: str = "multiplicative"
+    jitter_order: str = "random"
+    randaugment_layers: int = 2
+    randaugment_level: float = 10.0
     # Model.
     resnet_depth: int = 50
     width_multiplier: int = 1
@@ -118,6 +134,13 @@ class Config:
             )
         if self.train_mode == "finetune" and self.ft_proj_selector:
             _check_selector(self)
+        if self.augmentation != "auto":
+            compositions.parse(self.augmentation)
+        if self.data_service is not None and not self.data_service.startswith("grpc://"):
+            raise errors.UserError(
+                f"--data_service={self.data_service} is no address; give that of the dispatcher, "
+                "as in grpc://HOST:PORT."
+            )
         if self.num_virtual_cpus > 1 and self.use_tpu:
             raise errors.UserError("--num_virtual_cpus splits a CPU; leave it out with --use_tpu.")
 
@@ -131,6 +154,10 @@ def _check_choices(config: Config) -> None:
         ("proj_head_mode", PROJ_HEAD_MODES),
         ("mixed_precision", MIXED_PRECISIONS),
         ("stem", STEM_CHOICES),
+        ("augmentation_branches", BRANCHES),
+        ("augment_on", AUGMENT_ON),
+        ("brightness", BRIGHTNESSES),
+        ("jitter_order", JITTER_ORDERS),
     ):
         value = getattr(config, name)
         if value not in choices:
@@ -153,6 +180,8 @@ def _check_bounds(config: Config) -> None:
         "eval_steps": (0, "0 means the whole split"),
         "warmup_epochs": (0, "0 means no warm-up"),
         "weight_decay": (0, "0 switches it off"),
+        "max_bad_images": (0, "0 stops at the first"),
+        "randaugment_layers": (1, "it counts operations per view"),
         "color_jitter_strength": (0, "0 switches colour distortion off"),
         "checkpoint_epochs": (1, "use --checkpoint_steps for less than an epoch"),
         "checkpoint_steps": (0, "0 means that --checkpoint_epochs decides"),
@@ -174,6 +203,7 @@ def _check_bounds(config: Config) -> None:
         ("momentum", 0, 1),
         ("batch_norm_decay", 0, 1),
         ("crop_area_min", 0.01, 1),
+        ("randaugment_level", 0, 10),
     ):
         value = getattr(config, name)
         if not low <= value <= high:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import psutil
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
-from simclr_tf.data import sources
+from simclr_tf import damaged, errors, run_directory
+from simclr_tf.data import inspection, pipeline, sources
 from simclr_tf.models import resnet, simclr
 from simclr_tf.report import console
 from simclr_tf.training import checkpoints
 
+# The rest of the memory is for the network, shuffling and everyone else.
+_CACHE_SHARE = 0.8
 # Settings that decide which variables a checkpoint of training holds.
 _FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block")
 
@@ -39,6 +42,11 @@ class Run:
         """The run directory."""
         assert self.config.model_dir is not None
         return self.config.model_dir
+
+    @property
+    def num_views(self) -> int:
+        """Views per image: two to contrast, one to learn a label from."""
+        return 2 if self.config.pretraining else 1
 
     def new_model(self) -> simclr.SimCLR:
         """Returns the network at its initial weights, a function of the seed."""
@@ -85,12 +93,29 @@ def open_run(
     config = _with_splits(config, source, eval_split_given=eval_split_given)
     if config.mode == "eval" or not config.pretraining:
         _check_labels(config, source)
+    if config.cache_dataset:
+        _check_memory(source, config.train_split)
     run_directory.prepare(model_dir)
+    if config.max_bad_images:
+        source = damaged.without_damaged(config, source, model_dir)
     with_head = config.lineareval_while_pretraining or not config.pretraining
     with_head = with_head and _is_labelled(source, config.train_split)
     architecture = simclr.architecture_of(config, source.class_names if with_head else None)
     architecture = _checked_against_stored(config, architecture, model_dir)
     return Run(config, source, strategy, architecture)
+
+
+def _check_memory(source: sources.Source, split: str) -> None:
+    """Tells what a cache would take, and refuses one that does not fit."""
+    needed = pipeline.cached_bytes(source, split)
+    free = psutil.virtual_memory().available
+    told = f"the images of {split!r} take about {needed / 2**30:.2f} GiB"
+    if needed > _CACHE_SHARE * free:
+        raise errors.UserError(
+            f"--cache_dataset does not fit: {told}, and {free / 2**30:.2f} GiB of memory are free, "
+            f"of which a cache may take {_CACHE_SHARE:.0%}; leave it out."
+        )
+    console.say(f"Caching: {told} of {free / 2**30:.2f} GiB free.")
 
 
 def _is_labelled(source: sources.Source, split: str) -> bool:
@@ -219,12 +244,13 @@ def blame_image(run: Run, error: tf.errors.OpError) -> Exception:
     for split in {run.config.train_split, run.config.eval_split}:
         try:
             with console.working(f"looked for the damaged image in {split}"):
-                name = sources.first_undecodable(run.source, split)
+                found = inspection.first_damaged(run.source, split)
         except errors.UserError:
             continue  # No such split.
-        if name is not None:
+        if found is not None:
             return errors.UserError(
-                f"The image {name} of {split!r} cannot be decoded; repair it or take it out. "
+                f"The image {found.name} of {split!r} {found.damage}; repair it or take it out, or "
+                "leave it out by --max_bad_images (--mode=check_data lists all such images). "
                 "Training goes on from the last checkpoint when you run the same command again."
             )
     return error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import tensorflow as tf
 
-from simclr_tf import config as config_lib
 from simclr_tf import errors, run_directory, runs
-from simclr_tf.data import pipeline, views
+from simclr_tf.data import pipeline, policies
 from simclr_tf.models import simclr
 from simclr_tf.report import console, overview, records
 from simclr_tf.serving import export
@@ -96,24 +96,6 @@ def _start(
     )
 
 
-def _policy(config: config_lib.Config) -> views.Policy:
-    area = (config.crop_area_min, 1.0)
-    if not config.pretraining:
-        return views.supervised_policy(
-            config.image_size, crop=config.use_crop, crop_area=area, flip=config.use_flip
-        )
-    return views.Policy(
-        config.image_size,
-        crop=config.use_crop,
-        crop_area=area,
-        flip=config.use_flip,
-        color_jitter=config.use_color_jitter,
-        color_drop=config.use_color_drop,
-        color_jitter_strength=config.color_jitter_strength,
-        blur=config.use_blur,
-    )
-
-
 def _fit(
     run: runs.Run,
     plan: schedules.Plan,
@@ -133,11 +115,32 @@ def _fit(
     else:
         step = steps.supervised_step(learner)
     _show_views(run, start, log)
+    if config.augment_on == "device":
+        step = _with_views(run, step)
     train_steps = loop.compile_steps(run.strategy, step, jit_compile=config.jit_compile)
     try:
         loop.fit(train_steps, iter(_distributed(run, start)), plan, schedule, checkpoints, log)
     except tf.errors.InvalidArgumentError as error:
         raise runs.blame_image(run, error) from error
+
+
+def _with_views(run: runs.Run, step: steps.Step) -> steps.Step:
+    """Returns a step that makes the views of its batch first."""
+
+    def train_step(batch: steps.Batch) -> steps.Metrics:
+        return step.run(_views_of(run, batch))
+
+    return dataclasses.replace(step, run=train_step)
+
+
+def _views_of(run: runs.Run, batch: steps.Batch) -> steps.Batch:
+    hosts = getattr(run.strategy.extended, "num_hosts", 1)  # More than one on a TPU pod only.
+    return pipeline.views_of_batch(
+        batch,
+        policies.from_config(run.config),
+        num_views=run.num_views,
+        total=run.config.train_batch_size // hosts,
+    )
 
 
 def _distributed(run: runs.Run, start_step: int) -> tf.distribute.DistributedDataset:
@@ -162,14 +165,16 @@ def _batches(
     return pipeline.train_batches(
         run.source,
         config.train_split,
-        _policy(config),
+        policies.from_config(config),
         batch_size=config.train_batch_size,
-        num_views=2 if config.pretraining else 1,
+        num_views=run.num_views,
         seed=config.seed,
         start_step=start_step,
         num_shards=num_shards,
         shard=shard,
         cache=config.cache_dataset,
+        augment_on=config.augment_on,
+        data_service=config.data_service,
     )
 
 
@@ -178,6 +183,8 @@ def _show_views(run: runs.Run, step: int, log: records.Records) -> None:
     try:
         with console.working("made the first views"):
             batch = next(iter(_batches(run, step)))
+            if run.config.augment_on == "device":
+                batch = _views_of(run, batch)
     except tf.errors.InvalidArgumentError as error:
         raise runs.blame_image(run, error) from error
     grid = records.view_grid(batch["views"].numpy())

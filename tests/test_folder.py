@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import folder, sources
+from simclr_tf.data import folder, inspection, sources
 
 CLOTHING = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clothing"
 
@@ -139,7 +139,7 @@ def test_any_case_of_extension_counts_hidden_files_do_not_and_others_are_noted(t
     assert source.notes == (
         "Skipped what is no JPEG, PNG, BMP or GIF: 4 files (w.json, x.csv, y.webp, ...).",
     )
-    assert sources.first_undecodable(source, "train") is None
+    assert inspection.first_damaged(source, "train") is None
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_the_name_of_a_corrupt_or_vanished_file_is_found(tmp_path):
     root = _fill(tmp_path, _classes("train/ant", "train/bee"))
     (tmp_path / "train/bee/7.png").write_bytes(_image("x")[:40])
     source = _open(root)
-    assert sources.first_undecodable(source, "train") == "train/bee/7.png"
+    assert inspection.first_damaged(source, "train").name == "train/bee/7.png"
     (tmp_path / "train/bee/7.png").unlink()
-    assert sources.first_undecodable(source, "train") == "train/bee/7.png"
+    assert inspection.first_damaged(source, "train").name == "train/bee/7.png"
 
 
 def test_it_is_a_builder_of_tensorflow_datasets(tmp_path):

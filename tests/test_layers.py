@@ -8,12 +8,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import modules of its own layer's sub-package listed before it, and lower layers.
 LAYERS = (
     ("errors",),
-    ("config", "distribute", "data.augment", "data.decode", "report.console", "report.records"),
-    ("data.jitter", "data.folder", "data.digits", "losses.contrastive", "models.batch_norm"),
-    ("data.records", "data.views", "models.resnet"),
-    ("data.sources", "models.heads"),
-    ("data.pipeline", "models.simclr"),
+    ("data.compositions", "distribute", "data.augment", "data.decode", "report.console"),
+    ("config", "data.jitter", "data.geometry", "report.records", "report.contact_sheet"),
+    ("data.tones", "data.folder", "data.digits", "losses.contrastive", "models.batch_norm"),
+    ("data.records", "data.autoaugment", "models.resnet"),
+    ("data.sources", "data.policies", "models.heads"),
+    ("data.views", "data.inspection"),
+    ("data.pipeline", "models.simclr", "look"),
     ("run_directory",),
+    ("damaged",),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
     (
         "runs",

@@ -1,13 +1,15 @@
 """Batches: a function of the seed, the same after a resume and on any number of hosts."""
 
+import dataclasses
 import io
 
 import numpy as np
 from PIL import Image
+import psutil
 import pytest
 import tensorflow as tf
 
-from simclr_tf.data import pipeline, sources, views
+from simclr_tf.data import compositions, inspection, pipeline, policies, sources
 
 _COUNTS = {"red": 7, "blue": 6}
 
@@ -32,7 +34,7 @@ def source(tmp_path_factory):
 
 def _train(source, policy=None, **settings):
     defaults = {"batch_size": 4, "num_views": 2, "seed": 5}
-    policy = policy or views.Policy(8, color_jitter_strength=0.5, blur=False)
+    policy = policy or policies.Policy(8, color_jitter_strength=0.5).without("blur")
     return pipeline.train_batches(source, "train", policy, **{**defaults, **settings})
 
 
@@ -72,9 +74,7 @@ def test_a_resume_goes_on_where_the_first_run_would_have_gone(source, cache):
 
 
 def test_every_epoch_shows_every_image_once_in_another_order(source):
-    plain = views.Policy(
-        8, crop=False, flip=False, color_jitter=False, color_drop=False, blur=False
-    )
+    plain = policies.Policy(8, ops=())
     stream = np.concatenate(
         [batch["views"][:, 0, 4, 4, 0] for batch in _take(_train(source, plain, batch_size=13), 3)]
     )
@@ -127,4 +127,100 @@ def test_a_damaged_image_stops_the_stream(tmp_path):
     (tmp_path / "train" / "red" / "3.png").write_bytes(buffer.getvalue()[:40])
     with pytest.raises(tf.errors.InvalidArgumentError):
         _take(_train(source), 4)
-    assert sources.first_undecodable(source, "train") == "train/red/3.png"
+    found = inspection.first_damaged(source, "train")
+    assert (found.name, found.damage) == ("train/red/3.png", "is damaged or cut short")
+
+
+# --- on host and device
+
+
+def _on_device(batch, policy, total):
+    return pipeline.views_of_batch(batch, policy, num_views=2, total=total)
+
+
+@pytest.mark.parametrize("sides", [[10, 12], [10]])
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_views_made_on_the_device_are_those_made_on_the_host(tmp_path, sides, replicas):
+    source = _folder(tmp_path, sides)
+    if len(sides) == 1:  # As a data set whose images are known to have one size.
+        source = dataclasses.replace(source, image_shape=(12, 10))
+    policy = policies.Policy(8, (*compositions.POLICIES["simclr"], "noise"))
+    whole = _take(_train(source, policy), 3)
+    stream = _train(source, policy, augment_on="device").rebatch(4 // replicas)
+    made = [
+        {name: value.numpy() for name, value in _on_device(batch, policy, 4).items()}
+        for batch in stream.take(3 * replicas)
+    ]
+    for name in ("views", "label"):
+        got = np.concatenate([batch[name] for batch in made])
+        np.testing.assert_allclose(got, np.concatenate([b[name] for b in whole]), atol=1e-6)
+
+
+def test_batches_for_the_device_hold_pixels_not_views(tmp_path):
+    source = dataclasses.replace(_folder(tmp_path, [10]), image_shape=(12, 10))
+    batch = next(iter(_train(source, augment_on="device")))
+    assert {name: (x.dtype, tuple(x.shape)) for name, x in batch.items()} == {
+        "image": (tf.uint8, (4, 12, 10, 3)),
+        "label": (tf.int32, (4,)),
+        "seed": (tf.int32, (4, 2)),
+        "place": (tf.int32, (4,)),
+    }
+
+
+def test_order_and_pixels_do_not_depend_on_threads(source):
+    once = _take(_train(source), 6)
+    for threads in (1, 7):
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = threads
+        options.autotune.enabled = False
+        assert _equal(once, _take(_train(source).with_options(options), 6))
+
+
+# --- caches
+
+
+def test_a_cache_keeps_decoded_pixels_of_one_size_and_files_otherwise(tmp_path):
+    source = _folder(tmp_path, [10])
+    files = sum(path.stat().st_size for path in tmp_path.rglob("*.png"))
+    assert pipeline.cached_bytes(source, "train") == files
+    fixed = dataclasses.replace(source, image_shape=(12, 10))
+    assert pipeline.cached_bytes(fixed, "train") == 13 * 12 * 10 * 3
+    plain, cached = _take(_train(fixed), 1), _take(_train(fixed, cache=True), 1)
+    assert plain[0]["views"].shape == cached[0]["views"].shape
+
+
+def test_a_cached_epoch_shows_every_image_once(tmp_path):
+    source = dataclasses.replace(_folder(tmp_path, [10]), image_shape=(12, 10))
+    plain = policies.Policy(8, ops=())
+    for _, batch in zip(range(3), _train(source, plain, batch_size=13, cache=True)):
+        levels = np.round(batch["views"].numpy()[:, 0, 4, 4, 0] * 255).astype(int)
+        assert sorted(levels) == [15 * (i + 1) for i in range(13)]
+
+
+# --- bad images
+
+
+def test_images_left_out_are_in_no_epoch(source):
+    out = ("train/red/0.png", "train/blue/5.png")
+    less = dataclasses.replace(source, left_out={"train": out})
+    assert less.num_examples("train") == 11
+    names = [example["name"].numpy().decode() for example in less.examples("train")]
+    assert len(names) == 11 and not set(names) & set(out)
+    plain = policies.Policy(8, ops=())
+    for batch in _take(_train(less, plain, batch_size=11), 2):
+        assert len(np.unique(batch["views"][:, 0, 4, 4, 0])) == 11
+    assert _equal(_take(_train(less), 6)[4:], _take(_train(less, start_step=4), 2))
+
+
+# --- memory
+
+
+def test_memory_stays_flat_over_200_batches(tmp_path):
+    source = _folder(tmp_path, [96, 120])
+    process, seen = psutil.Process(), []
+    policy = policies.Policy(64)
+    for number, _ in enumerate(_train(source, policy, batch_size=8).take(200)):
+        if number >= 50:
+            seen.append(process.memory_info().rss / 2**20)
+    # A leak of the views alone would be 0.8 MiB a batch, 117 in all.
+    assert max(seen) - seen[0] < 40

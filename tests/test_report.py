@@ -31,6 +31,14 @@ def test_lines_after_the_last_checkpoint_and_half_lines_are_dropped(tmp_path):
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
+def test_a_damaged_line_in_the_middle_is_told_of_and_dropped(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st\n[2]\n{"step": 2}\n')
+    records.Records(str(tmp_path), from_step=2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert "metrics.jsonl had 2 damaged lines" in capsys.readouterr().out
+
+
 def test_a_grid_has_a_column_per_image_and_a_row_per_view():
     views = np.zeros([3, 2, 4, 4, 3])
     views[1, 0] = 0.5

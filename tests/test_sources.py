@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import decode, records, sources
+from simclr_tf.data import decode, inspection, records, sources
 
 TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 TRAIN, TEST, FILES = 120, 30, 5
@@ -344,16 +344,16 @@ def test_the_name_of_a_corrupt_record_is_found(tmp_path):
     builder = Toy(data_dir=str(tmp_path))
     _prepare(builder)
     source = sources.open_source("toy", data_dir=str(tmp_path), seed=0)
-    assert sources.first_undecodable(source, "train") is None
+    assert inspection.first_damaged(source, "train") is None
     path = str(builder.data_path / "toy-train.tfrecord-00000-of-00001")
     stored = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     with tf.io.TFRecordWriter(path) as writer:
         for i, record in enumerate(stored):
             writer.write(record.replace(b"IDAT", b"XXXX") if i in (41, 60) else record)
     want = "toy-train.tfrecord-00000-of-00001[41]"
-    assert sources.first_undecodable(source, "train") == want
-    assert sources.first_undecodable(source, "train[40:]") == want
-    assert sources.first_undecodable(source, "train[:41]") is None
+    assert inspection.first_damaged(source, "train").name == want
+    assert inspection.first_damaged(source, "train[40:]").name == want
+    assert inspection.first_damaged(source, "train[:41]") is None
 
 
 @pytest.mark.skipif(not TFDS.exists(), reason="the shared data sets are not here")

@@ -48,6 +48,13 @@ def uniform(seed: tf.Tensor, shape: tuple, low: float = 0.0, high: float = 1.0) 
     return low + (high - low) * fraction
 
 
+def normal(seed: tf.Tensor, shape: tuple) -> tf.Tensor:
+    """Draw float32 of `shape` from the standard normal; equal on every device, to rounding."""
+    for_length, for_angle = split_seed(seed, 2)
+    length = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform(for_length, shape)))  # Box and Muller
+    return length * tf.cos(2.0 * np.pi * uniform(for_angle, shape))
+
+
 def sample_flags(seed: tf.Tensor, batch: Size, *, probability: float) -> tf.Tensor:
     """Draw (b,) bool, each True with `probability`."""
     return uniform(seed, (batch,)) < probability
@@ -155,6 +162,7 @@ def crop_and_resize(images: tf.Tensor, crops: tf.Tensor, size: int) -> tf.Tensor
     return _resample(images, rows, columns)
 
 
+@tf.function(jit_compile=True, autograph=False)
 def _bicubic_weights(start: tf.Tensor, length: tf.Tensor, side: Size, size: int) -> tf.Tensor:
     """Return (b, size, side): what each pixel gives to each pixel of the resized crop.
 
@@ -224,7 +232,7 @@ def gaussian_blur(
     The border is mirrored. (The reference code pads with zeros, which darkens it.)
 
     Args:
-        images: (b, 3, h, w), with h and w known and at least half of `kernel_size`.
+        images: (b, 3, h, w), with h and w known and more than half of `kernel_size`.
         sigmas: (b,) in pixels.
         apply: (b,) bool; other images come back unchanged.
         kernel_size: odd; see `blur_kernel_size`.
@@ -237,21 +245,45 @@ def gaussian_blur(
     taps = tf.exp(-0.5 * tf.square(offsets / sigmas[:, tf.newaxis]))  # (b, radius + 1)
     taps = tf.where(apply[:, tf.newaxis], taps, np.float32(offsets == 0))
     taps /= 2.0 * tf.reduce_sum(taps, axis=-1, keepdims=True) - taps[:, :1]
-    rows, columns = (
-        tf.einsum("bk,kij->bij", taps, _mirrored_bands(side, radius)) for side in images.shape[2:]
-    )
-    return _resample(images, rows, columns)
+    for axis in (3, 2):
+        images = _weigh_neighbours(_mirror_borders(images, radius, axis), taps, axis=axis)
+    return images
 
 
-def _mirrored_bands(side: int, radius: int) -> np.ndarray:
-    """Return (radius + 1, side, side): how often pixel j lies at distance k from pixel i.
+def _mirror_borders(images: tf.Tensor, width: int, axis: int) -> tf.Tensor:
+    """Continue images beyond their borders in reverse order, the border pixel itself once."""
+    if width == 0:
+        return images
+    side = images.shape[axis]
+    near, far = [slice(None)] * 4, [slice(None)] * 4
+    near[axis], far[axis] = slice(1, width + 1), slice(side - width - 1, side - 1)
+    before, after = tf.reverse(images[near], [axis]), tf.reverse(images[far], [axis])
+    return tf.concat([before, images, after], axis=axis)
 
-    Beyond the border, pixels repeat in reverse order, the border pixel itself once.
+
+# Compiled, this is one pass; as TensorFlow's ops it would be one for each neighbour.
+@tf.function(jit_compile=True, autograph=False)
+def _weigh_neighbours(padded: tf.Tensor, taps: tf.Tensor, *, axis: int) -> tf.Tensor:
+    """Sum along an axis of images with borders: each pixel by tap 0, the k-th neighbours by tap k.
+
+    Args:
+        padded: (b, 3, h, w), with borders as wide as there are neighbours.
+        taps: (b, radius + 1).
+        axis: of the sum.
+
+    Returns:
+        The images without their borders along that axis.
     """
-    bands = np.zeros((radius + 1, side, side), np.float32)
-    here = np.arange(side)
-    for offset in range(-radius, radius + 1):
-        there = np.abs(here + offset)
-        there = np.where(there < side, there, 2 * (side - 1) - there)
-        bands[abs(offset), here, there] += 1.0
-    return bands
+    radius = taps.shape[1] - 1
+    side = padded.shape[axis] - 2 * radius
+
+    def moved(by: int) -> tf.Tensor:
+        window = [slice(None)] * 4
+        window[axis] = slice(radius + by, radius + by + side)
+        return padded[window]
+
+    weights = tf.unstack(taps[:, :, tf.newaxis, tf.newaxis, tf.newaxis], axis=1)
+    blurred = weights[0] * moved(0)
+    for k in range(1, radius + 1):
+        blurred += weights[k] * (moved(-k) + moved(k))
+    return tf.clip_by_value(blurred, 0.0, 1.0)  # Against rounding: weights sum to 1.

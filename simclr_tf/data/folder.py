@@ -124,6 +124,11 @@ class ImageFolder(
         dataset = tf.data.Dataset.from_tensor_slices(order)
         return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
+    def num_bytes(self, slices: Sequence[Slice]) -> int:
+        """Adds up the sizes of the files of some slices, which takes a while on a network."""
+        paths = [path for split, a, b in slices for path in self._paths[split][a:b]]
+        return sum(tf.io.gfile.stat(f"{self._data_dir}/{path}").length for path in paths)
+
     def example_name(self, slices: Sequence[Slice], index: int) -> str:
         """Returns the path of one example, counted in the stored order of `slices`."""
         return np.concatenate([self._paths[split][a:b] for split, a, b in slices])[index]

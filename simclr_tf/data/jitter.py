@@ -25,7 +25,7 @@ class JitterParams(NamedTuple):
     Attributes:
         apply: (b,) bool; images with False stay as they are.
         order: (b, 4) int32, a permutation of BRIGHTNESS, CONTRAST, SATURATION, HUE: first to last.
-        brightness: (b,) factor of the pixels.
+        brightness: (b,) factor of the pixels, or what is added to them.
         contrast: (b,) factor of the distance from the channel's mean.
         saturation: (b,) factor of the saturation.
         hue: (b,) shift of the hue, in turns.
@@ -40,7 +40,13 @@ class JitterParams(NamedTuple):
 
 
 def sample_jitter(
-    seed: tf.Tensor, batch: augment.Size, *, strength: float, probability: float = 0.8
+    seed: tf.Tensor,
+    batch: augment.Size,
+    *,
+    strength: float,
+    probability: float = 0.8,
+    additive_brightness: bool = False,
+    random_order: bool = True,
 ) -> JitterParams:
     """Draw the colour jitter of each image.
 
@@ -52,31 +58,44 @@ def sample_jitter(
         batch: number of images.
         strength: s, at least 0; 1 for ImageNet, 0.5 for CIFAR-10 in the paper.
         probability: of an image being jittered at all.
+        additive_brightness: whether brightness is added, from [-0.8s, 0.8s), as in the paper and
+            in SimCLR's first code; otherwise it is a factor, as in that of SimCLRv2.
+        random_order: whether each image has its own order of the four ops; otherwise it is
+            brightness, contrast, saturation, hue, as in the paper's pseudo-code.
     """
     seeds = augment.split_seed(seed, 3)
     low, high = max(1.0 - 0.8 * strength, 0.0), 1.0 + 0.8 * strength
     turn = min(0.2 * strength, 0.5)
     drawn = augment.uniform(seeds[2], (batch, 4))
     factors = low + (high - low) * drawn
+    order = tf.argsort(augment.uniform(seeds[1], (batch, 4)), axis=-1)
+    if not random_order:
+        order = tf.zeros_like(order) + tf.range(4)
+    brightness = factors[:, BRIGHTNESS]
+    if additive_brightness:
+        brightness = 0.8 * strength * (2.0 * drawn[:, BRIGHTNESS] - 1.0)
     return JitterParams(
         apply=augment.sample_flags(seeds[0], batch, probability=probability),
-        order=tf.argsort(augment.uniform(seeds[1], (batch, 4)), axis=-1),
-        brightness=factors[:, BRIGHTNESS],
+        order=order,
+        brightness=brightness,
         contrast=factors[:, CONTRAST],
         saturation=factors[:, SATURATION],
         hue=turn * (2.0 * drawn[:, HUE] - 1.0),
     )
 
 
-def jitter(images: tf.Tensor, params: JitterParams) -> tf.Tensor:
+def jitter(
+    images: tf.Tensor, params: JitterParams, *, additive_brightness: bool = False
+) -> tf.Tensor:
     """Distort the colours of each image by its own parameters, in its own order.
 
-    Equal to `tf.image.adjust_contrast`, `adjust_saturation`, `adjust_hue` and the product with the
-    brightness, one after another with a clip to [0, 1] after each.
+    Equal to `tf.image.adjust_contrast`, `adjust_saturation`, `adjust_hue` and the product (or sum)
+    with the brightness, one after another with a clip to [0, 1] after each.
 
     Args:
         images: (b, 3, h, w) in [0, 1].
         params: one row per image.
+        additive_brightness: as it was for `sample_jitter`.
 
     Returns:
         (b, 3, h, w) in [0, 1], to rounding.
@@ -98,11 +117,15 @@ def jitter(images: tf.Tensor, params: JitterParams) -> tf.Tensor:
         )
         if i < 2:
             is_brightness = brightness_first if i == 0 else ~brightness_first
-            factor = tf.where(is_brightness, params.brightness, params.contrast)
+            factor = 1.0 if additive_brightness else params.brightness
+            offset = params.brightness if additive_brightness else 0.0
+            factor = tf.where(is_brightness, factor, params.contrast)
+            offset = tf.where(is_brightness & params.apply, offset, 0.0)
             planes = _brightness_or_contrast(
                 planes,
                 factor=tf.where(params.apply, factor, 1.0)[:, tf.newaxis],
                 about_mean=tf.where(is_brightness, 0.0, 1.0)[:, tf.newaxis],
+                offset=offset[:, tf.newaxis],
             )
     return tf.reshape(tf.stack(planes, axis=1), shape)  # (b, 3, h, w)
 
@@ -114,13 +137,13 @@ def _affine_ops_before(place: tf.Tensor, op: int) -> tf.Tensor:
 
 
 def _brightness_or_contrast(
-    planes: _Planes, *, factor: tf.Tensor, about_mean: tf.Tensor
+    planes: _Planes, *, factor: tf.Tensor, about_mean: tf.Tensor, offset: tf.Tensor
 ) -> _Planes:
-    """Multiply by `factor`, about the channel's mean where `about_mean` is 1, and clips."""
+    """Multiply by `factor`, about the channel's mean where `about_mean` is 1, add, and clip."""
     keep = (1.0 - factor) * about_mean
     means = [tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes]
     return tuple(
-        tf.clip_by_value(plane * factor + keep * mean, 0.0, 1.0)
+        tf.clip_by_value(plane * factor + (keep * mean + offset), 0.0, 1.0)
         for plane, mean in zip(planes, means)
     )
 
@@ -148,5 +171,10 @@ def _hue_and_saturation(planes: _Planes, *, turn: tf.Tensor, saturation: tf.Tens
 
 def color_drop(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
     """Make grey, in three equal channels, the images (b, 3, h, w) whose flag (b,) is True."""
-    grey = sum(plane * weight for plane, weight in zip(tf.unstack(images, axis=1), _GREY))
-    return augment.choose(flags, tf.stack([grey, grey, grey], axis=1), images)
+    return augment.choose(flags, tf.tile(grey(images), [1, 3, 1, 1]), images)
+
+
+def grey(images: tf.Tensor) -> tf.Tensor:
+    """Return the luminance (b, 1, h, w) of (b, 3, h, w), as `tf.image.rgb_to_grayscale`."""
+    planes = zip(tf.unstack(images, num=3, axis=1), _GREY)
+    return sum(plane * weight for plane, weight in planes)[:, tf.newaxis]

@@ -6,6 +6,9 @@ The training stream is endless and a function of (seed, position): epoch e shuff
 (seed, e), the example at position i of the stream draws its crop from (seed, i), and the batch of
 step k draws the rest from (seed, k). So a run that resumes at step k goes on exactly where the
 killed one would have gone.
+
+What follows the decoding can be done here, on the host, or inside the training step, on the
+device: then batches hold what `views_of_batch` makes views of.
 """
 
 from __future__ import annotations
@@ -14,18 +17,19 @@ import math
 
 import tensorflow as tf
 
-from simclr_tf.data import decode, sources, views
+from simclr_tf.data import decode, policies, sources, views
 
 # Images are decoded and prepared by as many threads as tf.data finds useful.
 _AUTOTUNE = tf.data.AUTOTUNE
 # Keeps the seeds of order, crops and distortions apart.
-_ORDER, _CROPS, _DISTORTIONS = 0, 1, 2
+_ORDER, _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 0, 1, 2, 3
+AUGMENT_ON = ("host", "device")
 
 
 def train_batches(
     source: sources.Source,
     split: str,
-    policy: views.Policy,
+    policy: policies.Policy,
     *,
     batch_size: int,
     num_views: int,
@@ -34,6 +38,8 @@ def train_batches(
     num_shards: int = 1,
     shard: int = 0,
     cache: bool = False,
+    augment_on: str = "host",
+    data_service: str | None = None,
 ) -> tf.data.Dataset:
     """Streams batches of random views without end.
 
@@ -47,30 +53,79 @@ def train_batches(
         start_step: the first step to make, as after a resume.
         num_shards: hosts that share the work; each makes B / num_shards images of every batch.
         shard: which of them this is.
-        cache: keeps the encoded images in memory after the first pass.
+        cache: keeps the images in memory after the first pass: decoded where all have one size,
+            encoded otherwise; see `cached_bytes`.
+        augment_on: "host", or "device" to leave the views to `views_of_batch`.
+        data_service: address of a tf.data service, grpc://HOST:PORT, whose workers do the work.
+            Each worker takes whole epochs, so that epochs overlap, in an order set by timing.
 
     Returns:
-        A data set of {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}.
+        A data set of {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}; for the
+        device, in place of "views", what `views_of_batch` reads.
     """
     stream = _stream(source, split, seed=seed, skip=start_step * batch_size, cache=cache)
-    stream = stream.enumerate(start_step * batch_size).shard(num_shards, shard)
+    if num_shards > 1:
+        stream = stream.shard(num_shards, shard)
     local = batch_size // num_shards
-    if None in source.image_shape:
-        make, distort = _views_one_by_one(policy, num_views, seed), _tail_of_policy(policy)
-        stream = stream.map(make, num_parallel_calls=_AUTOTUNE).batch(local, drop_remainder=True)
-    else:
-        stream = stream.map(_decode_one, num_parallel_calls=_AUTOTUNE)
-        stream = stream.map(_with_shape(source.image_shape)).batch(local, drop_remainder=True)
-        distort = _views_of_batch(policy, num_views)
+    height, width = source.image_shape
+    if height is None or width is None:
+        crops = _decode_crops(policy, num_views, seed)
+        stream = stream.map(crops, num_parallel_calls=_AUTOTUNE)
+    stream = stream.batch(local, drop_remainder=True)
+    purpose = _SERVED_DISTORTIONS if data_service else _DISTORTIONS
 
-    def finish(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        made = distort(batch["image"], _fold(seed, _DISTORTIONS, step * num_shards + shard))
-        return {"views": made, "label": batch["label"]}
+    def add_seed(position: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        number = position[0]
+        if (
+            not data_service
+        ):  # There, batches begin anywhere; here, each begins where its step does.
+            number //= batch_size
+        number = number * num_shards + shard
+        # One row per image, so that the batch can be dealt out to replicas.
+        seeds = tf.tile(_fold(seed, purpose, number)[tf.newaxis], [local, 1])
+        return {**batch, "seed": seeds, "place": tf.range(local)}
 
-    stream = stream.enumerate(start_step).map(
-        finish, num_parallel_calls=_AUTOTUNE, deterministic=True
-    )
+    def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = add_seed(positions, _kept(batch))
+        if height is not None and width is not None and not cache:
+            shape = (height, width)
+            batch["image"] = decode.decode_batch(batch["image"], shape, source.kind)
+        if augment_on == "device":
+            return batch
+        return views_of_batch(batch, policy, num_views=num_views, total=local)
+
+    stream = stream.map(finish, num_parallel_calls=_AUTOTUNE, deterministic=True)
+    if data_service:
+        stream = stream.apply(
+            tf.data.experimental.service.distribute(
+                tf.data.experimental.service.ShardingPolicy.DYNAMIC, data_service
+            )
+        )
     return stream.prefetch(_AUTOTUNE)
+
+
+def views_of_batch(
+    batch: dict[str, tf.Tensor], policy: policies.Policy, *, num_views: int, total: int
+) -> dict[str, tf.Tensor]:
+    """Makes the views of a batch, or of a replica's part of it; the same on host and device.
+
+    Args:
+        batch: {"image": (b, h, w, 3) uint8 or "crops": (b, v, s, s, 3) float32, "seed": (b, 2)
+            int32, all rows equal, "place": (b,) int32 of each image in the host's batch, "label"}.
+        policy: how views are made.
+        num_views: v.
+        total: images in the host's batch.
+
+    Returns:
+        {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}.
+    """
+    seed = batch["seed"][0]
+    part = None if batch["place"].shape[0] == total else views.Part(batch["place"], total)
+    if "crops" in batch:
+        made = views.distort_views(batch["crops"], seed, policy, part=part)
+    else:
+        made = views.make_views(batch["image"], seed, policy, num_views=num_views, part=part)
+    return {"views": made, "label": batch["label"]}
 
 
 def evaluation_batches(
@@ -90,7 +145,7 @@ def evaluation_batches(
     """
 
     def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = tf.image.convert_image_dtype(decode.decode_image(example["image"]), tf.float32)
+        image = decode.decode_image(example["image"])
         image = views.evaluation_image(image, image_size)  # (s, s, 3)
         image = tf.ensure_shape(image, [image_size, image_size, 3])
         return {"image": image, "label": tf.cast(example["label"], tf.int32), "mask": True}
@@ -112,64 +167,68 @@ def evaluation_batches(
     )
 
 
-def _tail_of_policy(policy: views.Policy):  # type: ignore[no-untyped-def]
-    """Returns the function of (crops, seed) that does what is left of a policy in the batch."""
+def _decode_crops(policy: policies.Policy, num_views: int, seed: int):  # type: ignore[no-untyped-def]
+    """Returns the function that decodes the crops of an image of any size."""
 
-    def distort(crops: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return views.distort_views(crops, seed, policy)
+    def prepare(
+        position: tf.Tensor, example: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        for_crops = _fold(seed, _CROPS, position)
+        crops = views.crop_encoded(example["image"], for_crops, policy, num_views=num_views)
+        return position, {"crops": crops, "label": example["label"]}
 
-    return distort
-
-
-def _views_of_batch(policy: views.Policy, num_views: int):  # type: ignore[no-untyped-def]
-    def make(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        images = tf.image.convert_image_dtype(images, tf.float32)
-        return views.make_views(images, seed, policy, num_views=num_views)
-
-    return make
+    return prepare
 
 
-def _views_one_by_one(policy: views.Policy, num_views: int, seed: int):  # type: ignore[no-untyped-def]
-    def make(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = tf.image.convert_image_dtype(decode.decode_image(example["image"]), tf.float32)
-        crops = views.crop_views(image, _fold(seed, _CROPS, position), policy, num_views=num_views)
-        crops = tf.ensure_shape(crops, [num_views, policy.image_size, policy.image_size, 3])
-        return {"image": crops, "label": tf.cast(example["label"], tf.int32)}
-
-    return make
-
-
-def _decode_one(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    del position  # Images of equal size draw their crops by the batch.
-    image = decode.decode_image(example["image"])
-    return {"image": image, "label": tf.cast(example["label"], tf.int32)}
-
-
-def _with_shape(shape: tuple[int | None, int | None]):  # type: ignore[no-untyped-def]
-    def pin(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {**example, "image": tf.ensure_shape(example["image"], [*shape, 3])}
-
-    return pin
+def _kept(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Leaves out names, and makes labels small."""
+    kept = {name: value for name, value in batch.items() if name != "name"}
+    return {**kept, "label": tf.cast(batch["label"], tf.int32)}
 
 
 def _stream(
     source: sources.Source, split: str, *, seed: int, skip: int, cache: bool
 ) -> tf.data.Dataset:
-    """Streams epoch after epoch, each in its own order, from a position on."""
+    """Streams (position, example), epoch after epoch, each in its own order, from a position on.
+
+    Its only source is the range of epochs, which a tf.data service deals out to its workers.
+    """
     count = source.num_examples(split)
     first_epoch, within = divmod(skip, count)
     if cache:
-        kept = source.examples(split).cache()
+        kept = _decoded(source, source.examples(split)).cache()
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = _fold(seed, _ORDER, epoch)
         if cache:
             seed_of_epoch = tf.cast(order[0], tf.int64)
-            return kept.shuffle(count, seed=seed_of_epoch, reshuffle_each_iteration=False)
-        return source.examples(split, order_seed=order)
+            examples = kept.shuffle(count, seed=seed_of_epoch, reshuffle_each_iteration=False)
+        else:
+            examples = source.examples(split, order_seed=order)
+        skipped = tf.where(epoch == first_epoch, tf.constant(within, tf.int64), 0)
+        return examples.enumerate(epoch * count).skip(skipped)
 
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    return epochs.flat_map(one_epoch).skip(within)
+    return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
+
+
+def cached_bytes(source: sources.Source, split: str) -> int:
+    """Estimates what `cache` keeps of a split in memory."""
+    height, width = source.image_shape
+    if height is None or width is None:
+        return source.num_bytes(split)
+    return source.num_examples(split) * height * width * 3
+
+
+def _decoded(source: sources.Source, examples: tf.data.Dataset) -> tf.data.Dataset:
+    """Decodes examples whose images have one size; leaves others as they are."""
+    if None in source.image_shape:
+        return examples
+
+    def decode_one(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        pixels = decode.decode_image(example["image"])
+        return {**example, "image": tf.ensure_shape(pixels, [*source.image_shape, 3])}
+
+    return examples.map(decode_one, num_parallel_calls=_AUTOTUNE, deterministic=True)
 
 
 def _fold(seed: int, purpose: int, number: tf.Tensor) -> tf.Tensor:

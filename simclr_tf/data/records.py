@@ -59,6 +59,14 @@ class Records:
 
         return _map(tf.data.Dataset.from_tensors(order_seed).flat_map(shuffled), finish)
 
+    def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
+        """Estimates the bytes of some slices from those of the whole splits."""
+        infos = self._info.splits
+        shares = [(infos[name], (stop - start)) for name, start, stop in slices]
+        return sum(
+            round(_stored_bytes(info) * count / max(info.num_examples, 1)) for info, count in shares
+        )
+
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
         """Returns "FILE[RECORD]" of one example, counted in the stored order of `slices`."""
         for file in self._files(slices):
@@ -72,7 +80,7 @@ class Records:
         wanted = sum(stop - start for _, start, stop in slices)
         infos = [self._info.splits[name] for name in {name for name, _, _ in slices}]
         stored = sum(info.num_examples for info in infos)
-        size = int(sum(info.num_bytes for info in infos)) or _UNKNOWN_EXAMPLE_BYTES * stored
+        size = sum(_stored_bytes(info) for info in infos)
         return min(max(_SHUFFLE_BYTES * stored // size, _SHUFFLE_EXAMPLES), wanted)
 
     def _files(self, slices: Sequence[folder.Slice]) -> list[Any]:
@@ -130,6 +138,11 @@ class Records:
     def _example(self, example: dict[str, tf.Tensor], name: tf.Tensor) -> dict[str, tf.Tensor]:
         label = example[self._label] if self._label else tf.constant(-1, tf.int64)
         return {"image": example[self._image], "label": tf.cast(label, tf.int64), "name": name}
+
+
+def _stored_bytes(info: Any) -> int:
+    """Returns the bytes of a split, or a guess if the data set does not say."""
+    return int(info.num_bytes) or _UNKNOWN_EXAMPLE_BYTES * info.num_examples
 
 
 def _is_tfrecord(info: Any) -> bool:

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import decode, digits, folder, records
+from simclr_tf.data import digits, folder, records
 
 IMAGE_FOLDER = "image_folder"
 
@@ -30,6 +30,9 @@ class Reader(Protocol):
         self, slices: Sequence[folder.Slice], *, order_seed: tf.Tensor | None = None
     ) -> tf.data.Dataset:
         """Streams the examples of the slices once."""
+
+    def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
+        """Estimates the bytes of the encoded images of the slices."""
 
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
         """Names an example, counted in the stored order of the slices."""
@@ -46,6 +49,8 @@ class Source:
         image_shape: (height, width), each None unless all images are known to have it.
         notes: sentences to tell the user at the start.
         reader: streams the examples.
+        left_out: split, as it is asked for -> names of examples that are treated as not there.
+        kind: "png" or "jpeg" if all images are encoded so, None if not known.
     """
 
     name: str
@@ -54,6 +59,8 @@ class Source:
     image_shape: tuple[int | None, int | None]
     notes: tuple[str, ...]
     reader: Reader = dataclasses.field(repr=False, compare=False)
+    left_out: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    kind: str | None = None
 
     def num_examples(self, split: str) -> int:
         """Counts the examples of a split.
@@ -64,7 +71,12 @@ class Source:
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
         """
-        return sum(stop - start for _, start, stop in self._slices(split))
+        stored = sum(stop - start for _, start, stop in self._slices(split))
+        return stored - len(self.left_out.get(split, ()))
+
+    def num_bytes(self, split: str) -> int:
+        """Estimates the bytes of the encoded images of a split; looks at each file of a folder."""
+        return self.reader.num_bytes(self._slices(split))
 
     def examples(self, split: str, *, order_seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Streams the examples of a split once, each exactly once.
@@ -83,7 +95,17 @@ class Source:
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
         """
-        return self.reader.examples(self._slices(split), order_seed=order_seed)
+        examples = self.reader.examples(self._slices(split), order_seed=order_seed)
+        names = self.left_out.get(split)
+        if names:
+            examples = examples.filter(
+                lambda example: tf.reduce_all(example["name"] != tf.constant(names))
+            )
+        return examples
+
+    def example_name(self, split: str, index: int) -> str:
+        """Names an example of a split, counted in the stored order."""
+        return self.reader.example_name(self._slices(split), index)
 
     def _slices(self, split: str) -> list[folder.Slice]:
         names = {part.split("[")[0].strip() for part in split.split("+")} - {"all"}
@@ -113,28 +135,6 @@ class Source:
                 f"{has}; choose a larger part."
             )
         return slices
-
-
-def first_undecodable(source: Source, split: str) -> str | None:
-    """Finds the first image that cannot be read or decoded, in the stored order.
-
-    Reads the whole split if there is none, so ask only after an error.
-
-    Returns:
-        Its name, or None if all is well.
-    """
-
-    def decodes(example: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.size(decode.decode_image(example["image"]))
-
-    good = 0
-    dataset = source.examples(split).map(decodes, tf.data.AUTOTUNE, deterministic=True)
-    try:
-        for _ in dataset:
-            good += 1
-    except tf.errors.OpError:
-        return source.reader.example_name(source._slices(split), good)
-    return None
 
 
 def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
@@ -177,6 +177,7 @@ def _source(dataset: str, builder: Any, *, reader: Reader | None, notes: list[st
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),
         reader=reader or records.Records(builder, image=image, label=label),
+        kind=None if reader else getattr(features[image], "_encoding_format", None),
     )
 
 

@@ -1,133 +1,159 @@
-"""Views of images: which augmentations make them, in which order, from which seeds."""
+"""Views of images: a policy's operations, from which seeds, on a batch or a part of one."""
 
-import dataclasses
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+import itertools
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf import errors
-from simclr_tf.data import augment, jitter
+from simclr_tf import config
+from simclr_tf.data import augment, compositions, decode, policies
 
-# Evaluation keeps this share of the shorter side, for images above this size.
+_COMPILE_FROM, _FUSE_UP_TO = 16, 64  # pixels
+# Evaluation keeps this share of the shorter side of images that are not small.
 _EVALUATION_CROP = 0.875
-_SMALL_IMAGE = 32
-_COLOR_DROP_PROBABILITY = 0.2
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
-    """Which augmentations make a view, with the paper's settings (Chen et al. 2020, App. A).
+class Part(NamedTuple):
+    """Which images of a larger batch are at hand, where replicas share it.
+
+    Parameters are drawn for the whole batch and picked by place, so that views do not depend on
+    how many share the work.
 
     Attributes:
-        image_size: side of a view in pixels, at least 1.
-        crop: whether to crop at random; otherwise images are only resized, where they differ.
-        crop_area: smallest and largest share of the image's area, in (0, 1]; never below 0.1.
-        flip: whether to mirror half of the views.
-        color_jitter: whether to distort the colours of 0.8 of the views.
-        color_drop: whether to make 0.2 of the views grey.
-        color_jitter_strength: at least 0; 0 removes jitter and grey, as in the reference code.
-        blur: whether to blur half of the views.
+        places: (b,) int32, where in the batch each image is.
+        total: number of images in the batch.
     """
 
-    image_size: int
-    crop: bool = True
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    flip: bool = True
-    color_jitter: bool = True
-    color_drop: bool = True
-    color_jitter_strength: float = 1.0
-    blur: bool = True
-
-    def __post_init__(self) -> None:
-        low, high = self.crop_area
-        if self.image_size < 1:
-            raise errors.UserError(f"image_size is {self.image_size}; give 1 pixel or more.")
-        if not 0 < low <= high <= 1 or high < augment.MIN_CROP_AREA:
-            raise errors.UserError(
-                f"crop_area is {low} to {high}; give two shares of the image with 0 < smallest <= "
-                f"largest <= 1 and the largest at least {augment.MIN_CROP_AREA}."
-            )
-        if not self.color_jitter_strength >= 0:
-            raise errors.UserError(
-                f"color_jitter_strength is {self.color_jitter_strength}; give 0 (none) or more."
-            )
+    places: tf.Tensor
+    total: int
 
 
-def supervised_policy(image_size: int, **settings: Any) -> Policy:
-    """Return the policy for training on labels: crop and flip, no colour and no blur.
-
-    Args:
-        image_size: side of a view, in pixels.
-        **settings: fields of `Policy` that differ, such as `crop=False`.
-    """
-    plain = {"color_jitter": False, "color_drop": False, "blur": False}
-    return Policy(image_size, **{**plain, **settings})
-
-
-def make_views(images: tf.Tensor, seed: tf.Tensor, policy: Policy, *, num_views: int) -> tf.Tensor:
+def make_views(
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    policy: policies.Policy,
+    *,
+    num_views: int,
+    part: Part | None = None,
+) -> tf.Tensor:
     """Make random views of every image of a batch whose images have one size.
 
-    Batched, and free to be compiled: under `tf.function(jit_compile=True)` it is more than half as
-    fast again on a CPU, inside tf.data too. For images of different sizes use `crop_views` on each,
-    batch the results, and give them to `distort_views`.
+    Batched, and free to be compiled by XLA. For images of different sizes use `crop_encoded`
+    on each, batch the results, and give them to `distort_views`.
 
     Args:
-        images: (b, h, w, 3) float32 in [0, 1].
+        images: (b, h, w, 3), uint8 or float32 in [0, 1].
         seed: (2,) int32; equal seeds make equal views, on every device.
         policy: what to do.
         num_views: v, at least 1.
+        part: which images of the seed's batch these are; None for all.
 
     Returns:
         (b, v, s, s, 3) float32 in [0, 1], s being the policy's image size.
     """
     for_crop, for_rest = augment.split_seed(seed, 2)
     batch, height, width, _ = _shape(images)
-    images = tf.repeat(_channels_first(images), num_views, axis=0)  # (b * v, 3, h, w)
-    boxes = _boxes(for_crop, batch * num_views, height, width, policy)
-    images = _clip(augment.crop_and_resize(images, boxes, policy.image_size))
-    return _by_image(_distort(images, for_rest, policy), num_views)
+    planes = _to_planes(policy, num_views)(images)  # (b * v, 3, h, w)
+    total = part.total if part else batch
+    boxes = crop_boxes(for_crop, total * num_views, height, width, policy)
+    boxes = _pick(boxes, part, num_views)
+    planes = augment.crop_and_resize(planes, boxes, policy.image_size)  # clipped in `_distort`
+    return _by_image(_distort(planes, for_rest, policy, num_views, part), num_views)
 
 
-def crop_views(image: tf.Tensor, seed: tf.Tensor, policy: Policy, *, num_views: int) -> tf.Tensor:
-    """Make the random crops of one image: what must happen before images can be batched.
+def crop_boxes(
+    seed: tf.Tensor,
+    number: augment.Size,
+    height: augment.Size,
+    width: augment.Size,
+    policy: policies.Policy,
+) -> tf.Tensor:
+    """Draw what a policy crops out of images of one size.
 
-    For tf.data on the host: TensorFlow's bicubic kernel, which large images want, has no XLA form.
+    Returns:
+        (number, 4) int32: y, x, height, width; the whole image if the policy does not crop.
+    """
+    heights, widths = tf.fill([number], height), tf.fill([number], width)
+    if compositions.CROP in policy.ops:
+        return augment.sample_crops(seed, heights, widths, area=policy.crop_area)
+    return augment.whole_boxes(heights, widths)
+
+
+def crop_encoded(
+    encoded: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, num_views: int
+) -> tf.Tensor:
+    """Decode the random crops of one image: what must happen before images can be batched.
+
+    For tf.data on the host, which resizes by TensorFlow's bicubic kernel.
 
     Args:
-        image: (h, w, 3) float32 in [0, 1], of any size, known or not.
+        encoded: () string, the content of an image file.
         seed: (2,) int32, another for every image.
         policy: of which only the crop and the size are used.
         num_views: v, at least 1.
 
     Returns:
-        (v, s, s, 3) float32 in [0, 1].
+        (v, s, s, 3) float32, as from `crop_views`.
     """
-    height, width, _ = _shape(image)
-    boxes = _boxes(seed, num_views, height, width, policy)
-    side = [policy.image_size, policy.image_size]
-    crops = [
-        tf.image.resize(tf.image.crop_to_bounding_box(image, *tf.unstack(box)), side, "bicubic")
-        for box in tf.unstack(boxes, num_views)
-    ]
-    return _clip(tf.stack(crops))  # (v, s, s, 3)
+    height, width = tf.unstack(decode.image_size(encoded))
+    boxes = crop_boxes(seed, num_views, height, width, policy)
+    window = _around(boxes)
+    pixels = decode.decode_window(encoded, window)  # (h, w, 3) uint8
+    boxes -= tf.concat([window[:2], [0, 0]], axis=0)
+    return crop_views(pixels, boxes, policy.image_size)
 
 
-def distort_views(views: tf.Tensor, seed: tf.Tensor, policy: Policy) -> tf.Tensor:
-    """Do to cropped views what is left of the policy: flip, jitter, grey, blur.
-
-    Every op has a seed of its own: switching one off does not change what the others draw.
+def crop_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize crops of one image.
 
     Args:
-        views: (b, v, s, s, 3) float32 in [0, 1].
+        image: (h, w, 3) uint8, of any size.
+        boxes: (v, 4) int32: y, x, height, width; v must be known.
+        size: side of the results, s.
+
+    Returns:
+        (v, s, s, 3) float32 from 0 to 255, or a little beyond where bicubic weights overshoot:
+        `distort_views` scales and clips them, together with what else it does.
+    """
+    crops = []
+    for box in tf.unstack(boxes):
+        y, x, height, width = tf.unstack(box)
+        crop = image[y : y + height, x : x + width]
+        crops.append(tf.image.resize(crop, [size, size], "bicubic"))
+    return tf.stack(crops)
+
+
+def _around(boxes: tf.Tensor) -> tf.Tensor:
+    """Return the smallest box, (4,) int32, that holds all of (v, 4)."""
+    low = tf.reduce_min(boxes[:, :2], axis=0)
+    high = tf.reduce_max(boxes[:, :2] + boxes[:, 2:], axis=0)
+    return tf.concat([low, high - low], axis=0)
+
+
+def distort_views(
+    crops: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, part: Part | None = None
+) -> tf.Tensor:
+    """Do to crops what is left of the policy.
+
+    Every operation has a seed of its own: leaving one out does not change what the others draw.
+
+    Args:
+        crops: (b, v, s, s, 3) float32 from 0 to 255, or a little beyond, as from `crop_views`.
         seed: (2,) int32.
         policy: what to do.
+        part: which images of the seed's batch these are; None for all.
 
     Returns:
         (b, v, s, s, 3) float32 in [0, 1].
     """
-    batch, num_views, *rest = _shape(views)
-    images = _channels_first(tf.reshape(views, [batch * num_views, *rest]))  # (b * v, 3, s, s)
-    return _by_image(_distort(images, seed, policy), num_views)
+    batch, num_views, *rest = _shape(crops)
+    images = tf.reshape(crops, [batch * num_views, *rest])  # (b * v, s, s, 3)
+    planes = _to_planes(policy, 1, scale=1 / 255)(images)
+    return _by_image(_distort(planes, seed, policy, num_views, part), num_views)
 
 
 def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -137,7 +163,7 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
     and an image of the right size comes back unchanged; the reference code fails on any other.
 
     Args:
-        image: (h, w, 3) or (b, h, w, 3) float32 in [0, 1]; sizes may be unknown.
+        image: (h, w, 3) or (b, h, w, 3), uint8 or float32 in [0, 1]; sizes may be unknown.
         size: side of the result, in pixels.
 
     Returns:
@@ -145,35 +171,125 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
     """
     height, width = tf.unstack(tf.shape(image)[-3:-1])
     side = tf.minimum(height, width)
-    if size > _SMALL_IMAGE:
+    if size > config.SMALL_IMAGE:
         side = tf.cast(tf.round(_EVALUATION_CROP * tf.cast(side, tf.float32)), tf.int32)
     y, x = (height - side + 1) // 2, (width - side + 1) // 2
     image = image[..., y : y + side, x : x + side, :]
-    return _clip(tf.image.resize(image, [size, size], "bicubic"))
+    return _resize(image, size)
 
 
-def _distort(images: tf.Tensor, seed: tf.Tensor, policy: Policy) -> tf.Tensor:
-    """Do what `distort_views` promises to (n, 3, s, s)."""
-    for_flip, for_jitter, for_drop, for_blur = augment.split_seed(seed, 4)
-    number, strength = _shape(images)[0], policy.color_jitter_strength
-    if policy.flip:
-        flags = augment.sample_flags(for_flip, number, probability=0.5)
-        images = augment.flip(images, flags)
-    if policy.color_jitter and strength > 0:
-        params = jitter.sample_jitter(for_jitter, number, strength=strength)
-        images = jitter.jitter(images, params)
-    if policy.color_drop and strength > 0:
-        flags = augment.sample_flags(for_drop, number, probability=_COLOR_DROP_PROBABILITY)
-        images = jitter.color_drop(images, flags)
-    kernel_size = augment.blur_kernel_size(policy.image_size)
-    if policy.blur and kernel_size > 1:
-        sigma, apply = augment.sample_blur(for_blur, number)
-        images = augment.gaussian_blur(images, sigma, apply, kernel_size=kernel_size)
-    return _clip(images)
+def _resize(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize (..., h, w, 3), uint8 or float32 in [0, 1], to a square of float32 in [0, 1]."""
+    resized = tf.image.resize(images, [size, size], "bicubic")  # float32, on the scale it came on
+    if images.dtype == tf.uint8:
+        resized /= 255.0
+    return _clip(resized)
 
 
-def _channels_first(images: tf.Tensor) -> tf.Tensor:
-    return tf.transpose(images, [0, 3, 1, 2])  # (n, 3, h, w)
+def _distort(
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    policy: policies.Policy,
+    num_views: int,
+    part: Part | None,
+) -> tf.Tensor:
+    """Do what `distort_views` promises to (b * v, 3, s, s), the views of an image side by side.
+
+    Resized images may lie a little outside [0, 1] when they come here.
+    """
+    if policy.branches == "one" and num_views > 1:
+        images = tf.reshape(images, [-1, num_views, *images.shape[1:]])
+        first = _distort(images[:, 0], seed, policy, 1, part)
+        images = tf.concat([first[:, tf.newaxis], _clip(images[:, 1:])], axis=1)
+        return tf.reshape(images, [-1, *images.shape[2:]])
+    number = part.total * num_views if part else _shape(images)[0]
+    draw = _draws(policy, number) if isinstance(number, int) else _draws.__wrapped__(policy, number)
+    params = tf.nest.map_structure(lambda x: _pick(x, part, num_views), draw(seed))
+    passes = _passes(policy)
+    if not passes or not policies.OPERATIONS[passes[0][0]].fused:
+        images = _clip(images)
+    for names in passes:
+        images = _applies(policy, names)(images, params)
+    return images
+
+
+def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
+    """Group a policy's operations by what is compiled into one pass over the pixels.
+
+    Together for small images. Large ones leave the cache within a pass, and XLA would then work
+    out twice what it does not keep.
+    """
+    names = [name for name in policy.ops if name != compositions.CROP]
+    if policy.image_size > _FUSE_UP_TO:
+        return [(name,) for name in names]
+    groups = itertools.groupby(names, lambda name: policies.OPERATIONS[name].fused)
+    passes: list[tuple[str, ...]] = []
+    for fused, group in groups:
+        passes += [tuple(group)] if fused else [(name,) for name in group]
+    return passes
+
+
+@functools.lru_cache(maxsize=64)
+def _draws(policy: policies.Policy, number: augment.Size) -> Callable[[tf.Tensor], dict[str, Any]]:
+    """Returns the function of a seed that draws the parameters of each operation but the crop."""
+
+    def draw(seed: tf.Tensor) -> dict[str, Any]:
+        seeds = dict(zip(policies.OPERATIONS, augment.split_seed(seed, len(policies.OPERATIONS))))
+        return {
+            name: policies.OPERATIONS[name].sample(seeds[name], number, policy)
+            for name in policy.ops
+            if name != compositions.CROP
+        }
+
+    return _compiled(draw, policy)
+
+
+@functools.lru_cache(maxsize=64)
+def _applies(
+    policy: policies.Policy, names: tuple[str, ...]
+) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
+    """Returns the function of images and parameters that applies some operations in turn."""
+
+    def apply(images: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+        if policies.OPERATIONS[names[0]].fused:
+            images = _clip(images)  # After a crop; costs nothing within a pass.
+        for name in names:
+            images = policies.OPERATIONS[name].apply(images, params[name], policy)
+        return images
+
+    return _compiled(apply, policy) if policies.OPERATIONS[names[0]].fused else apply
+
+
+def _compiled(function: Callable, policy: policies.Policy) -> Callable:
+    """Compiles by XLA, which turns dozens of passes over the pixels into a few.
+
+    Not for the smallest images, where compiling takes longer than it saves.
+    """
+    if policy.image_size < _COMPILE_FROM:
+        return function
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def _pick(params: tf.Tensor, part: Part | None, num_views: int) -> tf.Tensor:
+    """Pick the rows of the views at hand from parameters (total * v, ...) of a whole batch."""
+    if part is None:
+        return params
+    rows = part.places[:, tf.newaxis] * num_views + tf.range(num_views)  # (b, v)
+    return tf.gather(params, tf.reshape(rows, [-1]))
+
+
+@functools.lru_cache(maxsize=64)
+def _to_planes(
+    policy: policies.Policy, copies: int, scale: float = 1.0
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the function from (n, h, w, 3) to float32 (n * copies, 3, h, w)."""
+
+    def planes(images: tf.Tensor) -> tf.Tensor:
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        images = tf.transpose(images * scale, [0, 3, 1, 2])
+        return tf.repeat(images, copies, axis=0) if copies > 1 else images
+
+    return _compiled(planes, policy)
 
 
 def _by_image(images: tf.Tensor, num_views: int) -> tf.Tensor:
@@ -181,15 +297,6 @@ def _by_image(images: tf.Tensor, num_views: int) -> tf.Tensor:
     images = tf.transpose(images, [0, 2, 3, 1])  # (b * v, s, s, 3)
     number, *rest = _shape(images)
     return tf.reshape(images, [number // num_views, num_views, *rest])
-
-
-def _boxes(
-    seed: tf.Tensor, number: augment.Size, height: augment.Size, width: augment.Size, policy: Policy
-) -> tf.Tensor:
-    heights, widths = tf.fill([number], height), tf.fill([number], width)
-    if policy.crop:
-        return augment.sample_crops(seed, heights, widths, area=policy.crop_area)
-    return augment.whole_boxes(heights, widths)  # (number, 4)
 
 
 def _shape(x: tf.Tensor) -> list[augment.Size]:

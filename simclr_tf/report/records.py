@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 
 import numpy as np
 import tensorflow as tf
+
+from simclr_tf.report import console
 
 METRICS = "metrics.jsonl"
 VIEWS = "views.png"
@@ -22,6 +25,7 @@ class Records:
             model_dir: the run directory.
             from_step: the step that training goes on from. Lines of later steps, which a killed
                 run wrote after its last checkpoint, are dropped: those steps will be made again.
+                So are lines that are no record, as a crash or a full disk leaves them.
         """
         self.path = os.path.join(model_dir, METRICS)
         self._drop_after(from_step)
@@ -32,7 +36,11 @@ class Records:
             return
         with tf.io.gfile.GFile(self.path) as file:
             lines = file.read().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        steps = [_step_of(line) for line in lines]
+        damaged = sum(math.isinf(found) for found in steps[:-1])  # A half last line is usual.
+        if damaged:
+            console.warn(f"{self.path} had {damaged} damaged lines, which are dropped.")
+        kept = [line for line, found in zip(lines, steps) if found <= step]
         if len(kept) < len(lines):
             with tf.io.gfile.GFile(f"{self.path}.partial", "w") as file:
                 file.write("".join(kept))
@@ -55,6 +63,14 @@ class Records:
         with self._writer.as_default():
             tf.summary.image(name, image[np.newaxis], step=step)
         self._writer.flush()
+
+
+def _step_of(line: str) -> float:
+    """Returns the step of a line of metrics, infinity if the line is not whole."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+    except (ValueError, LookupError, TypeError):
+        return math.inf
 
 
 def _round(value: float) -> float:

@@ -1,0 +1,81 @@
+"""The names of operations on images and of the policies that they make; knows no TensorFlow."""
+
+from __future__ import annotations
+
+import difflib
+
+from simclr_tf import errors
+
+CROP = "crop"
+# What each operation does, for --help and under pictures. Their order decides their seeds: add new
+# ones at the end. A crop comes before them all.
+OPERATIONS = {
+    "flip": "mirrors half of the views",
+    "color_jitter": "brightness, contrast, saturation and hue, 0.8 of the views",
+    "color_drop": "grey, 0.2 of the views",
+    "blur": "Gaussian blur, half of the views",
+    "rotate": "by 0, 90, 180 or 270 degrees",
+    "cutout": "covers a square of half the side",
+    "noise": "Gaussian noise of deviation up to 0.2",
+    "sobel": "edges only",
+    "solarize": "inverts what is lighter than half, 0.2 of the views",
+    "equalize": "equalizes the histogram, 0.2 of the views",
+    "posterize": "keeps four bits, 0.2 of the views",
+    "warp": "bends half of the views",
+    "autoaugment": "AutoAugment's policy for ImageNet",
+    "autoaugment_cifar10": "AutoAugment's policy for CIFAR-10",
+    "randaugment": "RandAugment",
+}
+POLICIES = {
+    "simclr": (CROP, "flip", "color_jitter", "color_drop", "blur"),
+    "supervised": (CROP, "flip"),
+    "autoaugment": (CROP, "flip", "autoaugment"),
+    "autoaugment_cifar10": (CROP, "flip", "autoaugment_cifar10"),
+    "randaugment": (CROP, "flip", "randaugment"),
+    "simaugment": (CROP, "flip", "color_jitter", "color_drop", "warp", "blur"),
+    "stacked_randaugment": (
+        *(CROP, "flip", "color_jitter", "randaugment", "color_drop", "warp", "blur"),
+    ),
+}
+# What figure 5 of SimCLR calls by one name.
+_GROUPS = {"color": ("color_jitter", "color_drop")}
+
+
+def parse(augmentation: str) -> tuple[str, ...]:
+    """Returns the operations that --augmentation names: a policy's, or those of a list.
+
+    Args:
+        augmentation: one of POLICIES, or names with commas: "crop", those of OPERATIONS, or
+            "color" for color_jitter and color_drop.
+
+    Raises:
+        errors.UserError: for a name that is none of them, or an operation named twice.
+    """
+    if augmentation in POLICIES:
+        return POLICIES[augmentation]
+    ops: list[str] = []
+    for name in (name.strip() for name in augmentation.split(",")):
+        if name != CROP and name not in OPERATIONS and name not in _GROUPS:
+            raise errors.UserError(_unknown(augmentation, name))
+        ops += _GROUPS.get(name, (name,))
+    for name in ops:
+        if ops.count(name) > 1:
+            raise errors.UserError(
+                f"--augmentation={augmentation} names {name} twice; name each operation once."
+            )
+    if CROP in ops[1:]:
+        raise errors.UserError(
+            f"--augmentation={augmentation} crops after other operations; put crop first, because "
+            "it makes images of one size."
+        )
+    return tuple(ops)
+
+
+def _unknown(augmentation: str, name: str) -> str:
+    near = difflib.get_close_matches(name, (CROP, *OPERATIONS, *_GROUPS, *POLICIES), n=1)
+    did_you_mean = f" (did you mean {near[0]}?)" if near else ""
+    return (
+        f"--augmentation={augmentation} names {name!r}, which is no operation{did_you_mean}; give "
+        f"a policy ({', '.join(POLICIES)}) or operations in their order, with commas "
+        f"({', '.join((CROP, *OPERATIONS, *_GROUPS))})."
+    )

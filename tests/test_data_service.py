@@ -1,0 +1,74 @@
+"""A tf.data service, a dispatcher and two workers, prepares the input."""
+
+import gc
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+import tiny_runs
+
+from simclr_tf.data import pipeline, policies, sources
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def service():
+    data = tf.data.experimental.service
+    dispatcher = data.DispatchServer(data.DispatcherConfig(port=0))
+    address = dispatcher.target.split("://")[1]
+    workers = [data.WorkerServer(data.WorkerConfig(dispatcher_address=address)) for _ in range(2)]
+    yield dispatcher.target
+    gc.collect()  # Ends streams that are still open, for which a worker would wait.
+    for server in (*workers, dispatcher):
+        server._stop()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("levels")
+    for number in range(COUNT):
+        level = 10 * (number + 1)
+        Image.new("RGB", (9 + number % 3, 10), (level, level, level)).save(root / f"{number}.png")
+    return sources.open_source("image_folder", data_dir=str(root), seed=0)
+
+
+def _batches(source, service, **settings):
+    policy = policies.Policy(8, ops=())
+    return pipeline.train_batches(
+        source, "train", policy, num_views=2, seed=5, data_service=service, **settings
+    )
+
+
+def test_two_workers_show_every_image_once_in_each_epoch(source, service):
+    epochs = []
+    for _, batch in zip(range(6), _batches(source, service, batch_size=COUNT)):
+        assert batch["views"].shape == (COUNT, 2, 8, 8, 3)
+        epochs.append(np.round(batch["views"][:, 0, 4, 4, 0].numpy() * 255).astype(int))
+    for epoch in epochs:  # A batch is an epoch here, and a worker takes whole epochs.
+        assert sorted(epoch) == [10 * (i + 1) for i in range(COUNT)]
+    assert len({tuple(epoch) for epoch in epochs}) == 6  # No epoch came twice.
+
+
+def test_views_from_the_service_are_augmented_each_in_its_own_way(source, service):
+    policy = policies.Policy(8)
+    batches = pipeline.train_batches(
+        source, "train", policy, batch_size=8, num_views=2, seed=5, data_service=service
+    )
+    views = np.concatenate([batch["views"] for _, batch in zip(range(6), batches)])
+    assert len(np.unique(views.reshape(96, -1), axis=0)) > 85  # Grey squares may coincide.
+
+
+def test_training_runs_on_a_service(service, photos, tmp_path):
+    model_dir = tmp_path / "run"
+    settings = {**tiny_runs.NO_COLOR, "data_service": service}
+    assert tiny_runs.main("pretrain", model_dir, photos, **settings) == 0
+    assert tiny_runs.lines_of(model_dir / "metrics.jsonl")[-1]["step"] == 4
+
+
+def test_an_address_that_is_none_is_refused(photos, tmp_path, capsys):
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, data_service="localhost:1") == 2
+    assert "grpc://HOST:PORT" in capsys.readouterr().err
+    assert not pathlib.Path(tmp_path / "run").exists()

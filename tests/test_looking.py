@@ -1,0 +1,220 @@
+"""check_data, show_views and --max_bad_images: what a person learns of their data."""
+
+import io
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+import tiny_runs
+
+from simclr_tf import look
+from simclr_tf.data import decode, inspection, policies, sources, views
+
+
+def _noise(height, width, bands=3):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (height, width, bands), np.uint8)
+
+
+def _png16():
+    levels = np.linspace(0, 65535, 20 * 16).reshape(20, 16).astype(np.uint16)
+    return tf.io.encode_png(levels[..., np.newaxis]).numpy()
+
+
+def _gif():
+    frames = [Image.fromarray(_noise(20, 16)).convert("P") for _ in range(3)]
+    frames[1].putpixel((0, 0), 3)
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def _saved(image, kind, **settings):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def _odd_files():
+    cmyk = Image.fromarray(_noise(20, 16)).convert("CMYK")
+    return {
+        "fine.jpg": _saved(Image.fromarray(_noise(20, 16)), "JPEG"),
+        "pixel.png": _saved(Image.fromarray(_noise(1, 1)), "PNG"),
+        "deep.png": _png16(),
+        "moving.gif": _gif(),
+        "print.jpg": _saved(cmyk, "JPEG"),
+        "clear.png": _saved(Image.fromarray(_noise(20, 16, 4)), "PNG"),
+        "wide.jpg": _saved(Image.fromarray(_noise(40, 20_000)), "JPEG"),
+    }
+
+
+@pytest.fixture
+def odd(tmp_path):
+    root = tmp_path / "odd"
+    root.mkdir()
+    for name, content in _odd_files().items():
+        (root / name).write_bytes(content)
+    return root
+
+
+@pytest.fixture
+def damaged(photos, tmp_path):
+    """A copy of the photos with two of 36 training images damaged."""
+    root = tmp_path / "damaged"
+    for path in photos.rglob("*.png"):
+        copy = root / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (root / "train/red/3.png").write_bytes((root / "train/red/3.png").read_bytes()[:60])
+    (root / "train/blue/0.png").write_bytes(b"not an image at all")
+    return root
+
+
+def _look(mode, model_dir, data_dir, **changes):
+    return tiny_runs.main(mode, model_dir, data_dir, **changes)
+
+
+# --- odd images
+
+
+def test_odd_images_are_all_used(odd):
+    source = sources.open_source("image_folder", data_dir=str(odd), seed=0)
+    for example in source.examples("train"):
+        crops = views.crop_encoded(
+            example["image"], tf.constant([1, 2]), policies.Policy(8), num_views=2
+        )
+        assert crops.shape == (2, 8, 8, 3) and np.isfinite(crops).all()
+        name = example["name"].numpy().decode()
+        size = decode.image_size(example["image"]).numpy()
+        np.testing.assert_array_equal(size, decode.decode_image(example["image"]).shape[:2], name)
+
+
+def test_check_data_tells_what_is_odd(odd, tmp_path, capsys):
+    assert _look("check_data", tmp_path / "run", odd) == 0
+    out = capsys.readouterr().out
+    assert "All 7 images of image_folder can be used." in out
+    for told in ("less than 8 pixels", "an animation", "16 bits", "CMYK", "transparency"):
+        assert told in out
+    for name in ("pixel.png", "moving.gif", "deep.png", "print.jpg", "clear.png"):
+        assert name in out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "JPEG"])
+def test_an_image_too_large_to_decode_is_refused_by_its_head(kind, monkeypatch):
+    monkeypatch.setattr(decode, "MAX_PIXELS", 399)
+    content = _saved(Image.fromarray(_noise(20, 20)), kind)
+    for function in (decode.decode_image, decode.image_size):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="more than 399 pixels"):
+            function(tf.constant(content))
+    monkeypatch.setattr(decode, "MAX_PIXELS", 400)
+    assert decode.decode_image(tf.constant(content)).shape == (20, 20, 3)
+
+
+def test_a_window_of_a_jpeg_is_that_of_the_whole_image(shared):
+    folder = str(shared / "data" / "clothing")
+    source = sources.open_source("image_folder", data_dir=folder, seed=0)
+    rng = np.random.default_rng(0)
+    for example in source.examples("train").take(12):
+        whole = decode.decode_image(example["image"]).numpy()
+        height, width, _ = whole.shape
+        y, x = rng.integers(0, height - 1), rng.integers(0, width - 1)
+        h, w = rng.integers(1, height - y + 1), rng.integers(1, width - x + 1)
+        got = decode.decode_window(example["image"], tf.constant([y, x, h, w], tf.int32))
+        np.testing.assert_array_equal(got, whole[y : y + h, x : x + w])
+
+
+# --- damaged images
+
+
+def test_check_data_lists_what_is_damaged_and_tells_the_remedy(damaged, tmp_path, capsys):
+    assert _look("check_data", tmp_path / "run", damaged) == 2
+    out, err = capsys.readouterr()
+    assert "train/red/3.png" in out and "is damaged or cut short" in out
+    assert "train/blue/0.png" in out and "is no JPEG, PNG, BMP or GIF" in out
+    assert "2 of 54 images of image_folder cannot be used" in err
+    assert "--max_bad_images=2" in err
+
+
+def test_a_damaged_image_stops_training_unless_allowed(damaged, tmp_path, capsys):
+    model_dir = tmp_path / "run"
+    assert tiny_runs.main("pretrain", model_dir, damaged, **tiny_runs.NO_COLOR) == 2
+    err = capsys.readouterr().err
+    assert "train/red/3.png" in err or "train/blue/0.png" in err
+    assert "--max_bad_images" in err
+
+
+def test_more_damaged_images_than_allowed_are_refused(damaged, tmp_path, capsys):
+    assert tiny_runs.main("pretrain", tmp_path / "run", damaged, max_bad_images=1) == 2
+    err = capsys.readouterr().err
+    assert "2 images cannot be used, more than --max_bad_images=1" in err
+    assert "train/red/3.png is damaged" in err
+
+
+def test_allowed_damaged_images_are_left_out_counted_and_remembered(damaged, tmp_path, capsys):
+    model_dir, settings = tmp_path / "run", {**tiny_runs.NO_COLOR, "max_bad_images": 2}
+    assert tiny_runs.main("train_then_eval", model_dir, damaged, **settings) == 0
+    out = capsys.readouterr().out
+    assert "Left out 2 images that cannot be used" in out and "34" in out
+    splits = tiny_runs.json_of(model_dir / "bad_images.json")["splits"]
+    assert set(splits["train"]["left_out"]) == {"train/red/3.png", "train/blue/0.png"}
+    assert splits["test"] == {"images": 18, "left_out": {}}
+    assert tiny_runs.json_of(model_dir / "result.json")["eval/examples"] == 18
+    # The list is not made again: an image damaged later stops the run.
+    (damaged / "train/red/5.png").write_bytes(b"gone")
+    assert tiny_runs.main("eval", model_dir, damaged, **settings) == 2
+    out, err = capsys.readouterr()
+    assert "train/red/5.png" in err and "checked images" not in out
+
+
+# --- pictures
+
+
+def test_show_views_draws_every_operation(photos, tmp_path, capsys):
+    assert _look("show_views", tmp_path / "sheet", photos, image_size=16) == 0
+    assert "operations.png" in capsys.readouterr().out
+    with Image.open(tmp_path / "sheet" / look.SHEET) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    rows = 2 + len(policies.OPERATIONS) + 3
+    assert pixels.shape[0] == 6 + rows * (18 + 96 + 6) and pixels.shape[1] == 6 + 6 * 102
+    for row in range(rows):  # Under each caption, text and then pictures: nothing is blank.
+        top = 6 + row * 120
+        assert pixels[top : top + 18].min() < 100
+        assert np.std(pixels[top + 18 : top + 114, 6:102]) > 5
+
+
+def test_rows_show_views_that_the_operation_changed(photos):
+    source = sources.open_source("image_folder", data_dir=str(photos), seed=0)
+    image = decode.decode_image(next(iter(source.examples("train")))["image"]).numpy()
+    rows = dict(look.contact_rows([image], policies.Policy(16), seed=0))
+    plain = next(iter(rows.values()))[0]
+    for caption, made in rows.items():
+        if caption.startswith(("solarize", "posterize", "equalize", "color_drop")):
+            assert np.abs(made[0] - plain).max() > 1 / 255, caption
+
+
+def test_show_views_names_an_image_that_cannot_be_drawn(tmp_path, capsys):
+    root = tmp_path / "bad"
+    root.mkdir()
+    (root / "a.png").write_bytes(b"nothing")
+    assert _look("show_views", tmp_path / "sheet", root) == 2
+    assert "The image a.png is no JPEG, PNG, BMP or GIF" in capsys.readouterr().err
+
+
+def test_findings_come_in_the_stored_order(damaged):
+    source = sources.open_source("image_folder", data_dir=str(damaged), seed=0)
+    findings = list(inspection.inspect(source, "train"))
+    names = [example["name"].numpy().decode() for example in source.examples("train")]
+    assert [finding.name for finding in findings] == names
+    assert sum(finding.damage is not None for finding in findings) == 2
+
+
+def test_a_cache_that_does_not_fit_is_refused(photos, tmp_path, capsys, monkeypatch):
+    class Memory:
+        available = 1000
+
+    monkeypatch.setattr("psutil.virtual_memory", Memory)
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, cache_dataset=True) == 2
+    err = capsys.readouterr().err
+    assert "--cache_dataset does not fit" in err and "GiB of memory are free" in err

@@ -1,0 +1,149 @@
+"""Policies by name, and their views: the same on host and device, whole or in parts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclr_tf import config, errors
+from simclr_tf.data import compositions, policies, views
+
+SEED = tf.constant([3, 5])
+
+
+def _images(b=6, h=28, w=34):
+    return np.random.default_rng(0).uniform(size=(b, h, w, 3)).astype(np.float32)
+
+
+def test_every_operation_has_its_name_and_a_description():
+    assert list(policies.OPERATIONS) == list(compositions.OPERATIONS)
+    assert all(compositions.OPERATIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "ops"),
+    [
+        ("supervised", ("crop", "flip")),
+        ("crop,color", ("crop", "color_jitter", "color_drop")),
+        ("sobel , rotate", ("sobel", "rotate")),
+        ("crop,autoaugment", ("crop", "autoaugment")),
+        ("stacked_randaugment", compositions.POLICIES["stacked_randaugment"]),
+    ],
+)
+def test_a_policy_is_a_name_or_a_list(augmentation, ops):
+    assert compositions.parse(augmentation) == ops
+    config.Config(augmentation=augmentation).check()
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "says"),
+    [
+        ("randaugmnt", "did you mean randaugment"),
+        ("crop,blurr", "'blurr', which is no operation .did you mean blur.*; give a policy"),
+        ("", "'', which is no operation; give a policy .simclr, supervised, autoaugment"),
+        ("crop,blur,blur", "names blur twice"),
+        ("crop,color,color_drop", "names color_drop twice"),
+        ("blur,crop", "put crop first"),
+    ],
+)
+def test_what_is_no_policy_is_refused(augmentation, says):
+    with pytest.raises(errors.UserError, match=says):
+        config.Config(augmentation=augmentation).check()
+
+
+def test_settings_of_a_run_become_its_policy():
+    made = policies.from_config(
+        config.Config(
+            image_size=32,
+            augmentation="stacked_randaugment",
+            use_blur=False,
+            crop_area_min=0.3,
+            color_jitter_strength=0.5,
+            brightness="additive",
+            jitter_order="fixed",
+            randaugment_layers=3,
+            randaugment_level=4.0,
+            augmentation_branches="one",
+        )
+    )
+    ops = ("crop", "flip", "color_jitter", "randaugment", "color_drop", "warp")
+    assert made == policies.Policy(32, ops, (0.3, 1.0), 0.5, True, False, 3, 4.0, "one")
+
+
+def test_pretraining_and_fine_tuning_have_their_own_policies():
+    pretraining, fine_tuning = config.Config(), config.Config(train_mode="finetune")
+    assert policies.from_config(pretraining).ops == compositions.POLICIES["simclr"]
+    assert policies.from_config(fine_tuning).ops == compositions.POLICIES["supervised"]
+
+
+@pytest.mark.parametrize("name", ["simclr", *compositions.OPERATIONS])
+def test_views_of_a_part_and_under_xla_are_those_of_the_whole_batch(name):
+    policy = policies.Policy(20, compositions.parse(name))
+    images = _images()
+
+    def make(images, places):
+        part = None if places is None else views.Part(places, 6)
+        return views.make_views(images, SEED, policy, num_views=2, part=part)
+
+    whole = make(images, None).numpy()
+    assert whole.shape == (6, 2, 20, 20, 3) and whole.min() >= 0 and whole.max() <= 1
+    part = make(images[3:5], tf.range(3, 5))
+    np.testing.assert_allclose(part, whole[3:5], atol=1e-5)
+    compiled = tf.function(make, jit_compile=True)(tf.constant(images[:2]), tf.range(2))
+    np.testing.assert_allclose(compiled, whole[:2], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["noise", "sobel", "cutout", "rotate"])
+def test_operations_without_chance_change_every_view(name):
+    images = _images(20, 28, 28)
+    made = views.make_views(images, SEED, policies.Policy(28, (name,)), num_views=2).numpy()
+    changed = np.abs(made - images[:, None]).max((2, 3, 4)) > 1e-3
+    share = 0.75 if name == "rotate" else 1.0
+    assert changed.mean() == pytest.approx(share, abs=0.2 if name == "rotate" else 0.03)
+
+
+@pytest.mark.parametrize("name", ["solarize", "equalize", "posterize"])
+def test_the_broader_operations_happen_to_a_fifth(name):
+    images = _images(300, 20, 20)
+    made = views.make_views(images, SEED, policies.Policy(20, (name,)), num_views=2).numpy()
+    changed = np.abs(made - images[:, None]).max((2, 3, 4)) > 1e-3
+    assert changed.mean() == pytest.approx(0.2, abs=0.05)
+
+
+def test_on_one_branch_the_second_view_is_only_cropped():
+    policy = policies.Policy(20, ("crop", "color_jitter", "sobel"))
+    one = dataclasses.replace(policy, branches="one")
+    made = views.make_views(_images(), SEED, one, num_views=2).numpy()
+    crops = views.make_views(_images(), SEED, policies.Policy(20, ("crop",)), num_views=2).numpy()
+    np.testing.assert_allclose(made[:, 1], crops[:, 1], atol=1e-6)
+    assert np.abs(made[:, 0] - crops[:, 0]).max((1, 2, 3)).min() > 0.05
+    part = views.make_views(
+        _images()[2:4], SEED, one, num_views=2, part=views.Part(tf.range(2, 4), 6)
+    )
+    np.testing.assert_allclose(part, made[2:4], atol=1e-5)
+
+
+def test_ops_follow_the_order_of_the_list():
+    images = _images(8, 20, 20)
+    one = views.make_views(images, SEED, policies.Policy(20, ("noise", "sobel")), num_views=1)
+    other = views.make_views(images, SEED, policies.Policy(20, ("sobel", "noise")), num_views=1)
+    assert np.abs(one - other).max() > 0.1
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_brightness_in_a_fixed_order_is_what_the_paper_or_its_second_code_does(additive):
+    grey = np.full([400, 20, 20, 3], 0.5, np.float32)  # Only brightness changes grey.
+    policy = policies.Policy(
+        20, ("color_jitter",), additive_brightness=additive, random_jitter_order=False
+    )
+    made = views.make_views(grey, SEED, policy, num_views=1).numpy()[:, 0, 0, 0, 0]
+    changed = made[np.abs(made - 0.5) > 1e-4]
+    assert len(changed) / 400 == pytest.approx(0.8, abs=0.07)
+    # A sum of up to 0.8 leaves [0, 1] at 0.3 of the draws; a factor up to 1.8 hardly ever.
+    assert np.mean((changed == 0) | (changed == 1)) == pytest.approx(
+        0.375 if additive else 0, abs=0.08
+    )
+    low, high = (0.0, 1.0) if additive else (0.1, 0.9)
+    assert changed.min() == pytest.approx(low, abs=0.02)
+    assert changed.max() == pytest.approx(high, abs=0.02)

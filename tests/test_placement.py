@@ -1,0 +1,40 @@
+"""--augment_on as a program: the same training, wherever its views are made."""
+
+import numpy as np
+import pytest
+import tiny_runs
+
+# At a high rate, rounding decides which ReLUs open, and weights part within two steps.
+VIEWS = {"use_blur": False, "image_size": 8, "train_steps": 3, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def on_host(tmp_path_factory):
+    """Weights of a run whose views the host made."""
+    model_dir = tmp_path_factory.mktemp("host") / "run"
+    photos = tiny_runs.photos(tmp_path_factory)
+    assert tiny_runs.main("pretrain", model_dir, photos, **VIEWS) == 0
+    return tiny_runs.weights(model_dir)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_virtual_cpus": 2}, {"jit_compile": True}], ids=["one", "two", "xla"]
+)
+def test_views_made_in_the_step_train_to_the_same_weights(on_host, photos, tmp_path, changes):
+    model_dir = tmp_path / "device"
+    settings = {**VIEWS, "augment_on": "device", **changes}
+    assert tiny_runs.main("pretrain", model_dir, photos, **settings) == 0
+    assert (model_dir / "views.png").exists()
+    weights = tiny_runs.part(tiny_runs.weights(model_dir), "encoder")
+    for name, want in tiny_runs.part(on_host, "encoder").items():
+        np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+def test_other_views_train_to_other_weights(on_host, photos, tmp_path):
+    model_dir = tmp_path / "other"
+    settings = {**VIEWS, "augmentation": "crop,sobel", "augmentation_branches": "one"}
+    assert tiny_runs.main("pretrain", model_dir, photos, **settings) == 0
+    assert not tiny_runs.equal(
+        tiny_runs.part(tiny_runs.weights(model_dir), "encoder"),
+        tiny_runs.part(on_host, "encoder"),
+    )

@@ -46,7 +46,6 @@ def _run(argv: Sequence[str]) -> None:
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
     tf.get_logger().setLevel("ERROR")
-    _compile_once_unheard(tf)
     for note in command.notes:
         console.say(note)
     if config.mode == "check_data":
@@ -62,6 +61,7 @@ def _run(argv: Sequence[str]) -> None:
         gcp_project=config.gcp_project,
         num_virtual_cpus=config.num_virtual_cpus,
     )
+    _compile_once_unheard(tf)  # Not before: devices are set up at their first use.
     if command.asked_mode == "finetune":
         _check_checkpoint(config)
     run = runs.open_run(config, strategy, eval_split_given="eval_split" in command.typed)

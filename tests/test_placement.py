@@ -1,5 +1,9 @@
 """--augment_on as a program: the same training, wherever its views are made."""
 
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tiny_runs
@@ -38,3 +42,16 @@ def test_other_views_train_to_other_weights(on_host, photos, tmp_path):
         tiny_runs.part(tiny_runs.weights(model_dir), "encoder"),
         tiny_runs.part(on_host, "encoder"),
     )
+
+
+def test_a_process_of_its_own_can_split_its_cpu(photos, tmp_path):
+    """Here devices are split beforehand; a person's process must not use them before it splits."""
+    settings = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2, "train_steps": 1}
+    arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **settings)
+    program = pathlib.Path(__file__).parents[1] / "run.py"
+    done = subprocess.run(
+        [sys.executable, str(program), *arguments[1:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 replicas" in done.stdout
+    assert "XLA" not in done.stderr  # Of which a person need not hear.

@@ -65,7 +65,7 @@ def _look(source: sources.Source, split: str, count: int) -> dict[str, str]:
     """Returns the name of each image that cannot be used, and why."""
     found: dict[str, str] = {}
     with console.Progress(f"checked images of {split}", count) as progress:
-        for number, finding in enumerate(inspection.inspect(source, split), 1):
+        for number, finding in enumerate(inspection.findings(source, split), 1):
             if finding.damage:
                 found[finding.name] = finding.damage
             progress.update(number, f"{len(found)} cannot be used")

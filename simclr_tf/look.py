@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, run_directory
 from simclr_tf.data import compositions, decode, inspection, policies, sources, views
 from simclr_tf.report import console, contact_sheet
 
@@ -35,7 +35,7 @@ def check_data(config: config_lib.Config) -> None:
     examples: dict[str, str] = {}
     for split, count in source.splits.items():
         with console.Progress(f"images of {split}", count) as progress:
-            for number, finding in enumerate(_findings(source, split), 1):
+            for number, finding in enumerate(inspection.findings(source, split), 1):
                 if finding.damage:
                     damaged.append((split, finding.name, finding.damage))
                 for oddity in finding.oddities:
@@ -67,16 +67,6 @@ def _open(config: config_lib.Config) -> sources.Source:
     return source
 
 
-def _findings(source: sources.Source, split: str):  # type: ignore[no-untyped-def]
-    try:
-        yield from inspection.inspect(source, split)
-    except tf.errors.OpError as error:
-        raise errors.UserError(
-            f"A file of the split {split!r} of {source.name!r} cannot be read ("
-            f"{str(error.message).splitlines()[0]}); mend that and check again."
-        ) from error
-
-
 def show_views(config: config_lib.Config) -> str:
     """Draws a sheet: an image under each operation alone, and under the whole policy.
 
@@ -86,6 +76,8 @@ def show_views(config: config_lib.Config) -> str:
     Returns:
         The path of the picture.
     """
+    folder = config.model_dir or "."
+    run_directory.prepare(folder)
     source = _open(config)
     split = config.train_split
     number = source.num_examples(split)
@@ -94,8 +86,6 @@ def show_views(config: config_lib.Config) -> str:
         images = [_decoded(example) for example in source.examples(split).take(3)]
         rows = contact_rows(images, policy, seed=config.seed)
         sheet = contact_sheet.draw(rows, side=max(_MIN_DRAWN, config.image_size))
-    folder = config.model_dir or "."
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, SHEET)
     contact_sheet.save(path, sheet)
     console.say(f"{path}: {len(rows)} rows of {config.dataset}, {config.image_size} px")

@@ -14,9 +14,9 @@ LAYERS = (
     ("data.records", "data.autoaugment", "models.resnet"),
     ("data.sources", "data.policies", "models.heads"),
     ("data.views", "data.inspection"),
-    ("data.pipeline", "models.simclr", "look"),
+    ("data.pipeline", "models.simclr"),
     ("run_directory",),
-    ("damaged",),
+    ("damaged", "look"),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
     (
         "runs",

@@ -1,6 +1,7 @@
 """check_data, show_views and --max_bad_images: what a person learns of their data."""
 
 import io
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -218,3 +219,22 @@ def test_a_cache_that_does_not_fit_is_refused(photos, tmp_path, capsys, monkeypa
     assert tiny_runs.main("pretrain", tmp_path / "run", photos, cache_dataset=True) == 2
     err = capsys.readouterr().err
     assert "--cache_dataset does not fit" in err and "GiB of memory are free" in err
+
+
+def test_a_file_that_cannot_be_read_is_named(photos, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    opened = sources.open_source("image_folder", data_dir=str(root), seed=0)
+    gone = opened.example_name("train", 9)
+    (root / gone).unlink()
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: opened)
+    for mode, changes in (("check_data", {}), ("pretrain", {"max_bad_images": 3})):
+        assert tiny_runs.main(mode, tmp_path / "run", root, **changes) == 2
+        err = capsys.readouterr().err
+        assert gone in err and "cannot be read" in err and "Traceback" not in err
+
+
+def test_show_views_refuses_a_folder_that_cannot_be_written(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert _look("show_views", tmp_path / "file" / "sheet", photos) == 2
+    assert "cannot be written to" in capsys.readouterr().err

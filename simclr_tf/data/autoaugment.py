@@ -174,7 +174,7 @@ def sample_autoaugment(seed: tf.Tensor, batch: augment.Size, *, policy: str) -> 
 
 def _finish(seed: tf.Tensor, op: tf.Tensor, magnitude: tf.Tensor) -> PolicyParams:
     """Draws signs and centres."""
-    drawn = augment.uniform(seed, (*op.shape[:0], tf.shape(op)[0], op.shape[1], 3))
+    drawn = augment.uniform(seed, (op.shape[0] or tf.shape(op)[0], op.shape[1], 3))
     signed = tf.gather(tf.constant([name in _SIGNED for name in OPS]), op)
     negative = signed & (drawn[..., 0] < 0.5)
     return PolicyParams(op, tf.where(negative, -magnitude, magnitude), drawn[..., 1:])

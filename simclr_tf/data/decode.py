@@ -83,7 +83,8 @@ def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
         (height, width, 3) uint8, the pixels that `decode_image` has there.
 
     Raises:
-        tf.errors.InvalidArgumentError: as `decode_image`.
+        tf.errors.InvalidArgumentError: if the bytes are no such image or damaged. Of a JPEG only
+            the window must not be too large: ask `image_size` first, which looks at the whole.
     """
     y, x, height, width = tf.unstack(box)
     image = tf.cond(
@@ -98,7 +99,8 @@ def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
 def _decode_jpeg_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     """Decodes a window of a JPEG, and a margin, for colours are smoothed across a window's edge."""
     low = tf.maximum(box[:2] - _JPEG_MARGIN, 0)
-    high = tf.minimum(box[:2] + box[2:] + _JPEG_MARGIN, image_size(encoded))
+    size = tf.io.extract_jpeg_shape(encoded)[:2]
+    high = tf.minimum(box[:2] + box[2:] + _JPEG_MARGIN, size)
     image = tf.io.decode_and_crop_jpeg(
         encoded, tf.concat([low, high - low], 0), channels=3, dct_method="INTEGER_ACCURATE"
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 import tensorflow as tf
 
+from simclr_tf import errors
 from simclr_tf.data import decode, sources
 
 # Images in hand at a time: enough for every core, few enough for memory.
@@ -48,6 +49,24 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
     with futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         for chunk in _chunks(source.examples(split).as_numpy_iterator()):
             yield from threads.map(_inspect_one, chunk)
+
+
+def findings(source: sources.Source, split: str) -> Iterator[Finding]:
+    """Does the same as `inspect`, for a person.
+
+    Raises:
+        errors.UserError: if a file of the data set cannot be read at all.
+    """
+    read = 0
+    try:
+        for finding in inspect(source, split):
+            yield finding
+            read += 1
+    except tf.errors.OpError as error:
+        raise errors.UserError(
+            f"{source.example_name(split, read)} of the split {split!r} of {source.name!r} cannot "
+            f"be read ({str(error.message).splitlines()[0]}); mend that, or take it out."
+        ) from error
 
 
 def _chunks(examples: Iterator[dict]) -> Iterator[list[dict]]:

@@ -23,7 +23,6 @@ from simclr_tf.data import decode, policies, sources, views
 _AUTOTUNE = tf.data.AUTOTUNE
 # Keeps the seeds of order, crops and distortions apart.
 _ORDER, _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 0, 1, 2, 3
-AUGMENT_ON = ("host", "device")
 
 
 def train_batches(
@@ -72,21 +71,17 @@ def train_batches(
         crops = _decode_crops(policy, num_views, seed)
         stream = stream.map(crops, num_parallel_calls=_AUTOTUNE)
     stream = stream.batch(local, drop_remainder=True)
-    purpose = _SERVED_DISTORTIONS if data_service else _DISTORTIONS
 
-    def add_seed(position: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        number = position[0]
-        if (
-            not data_service
-        ):  # There, batches begin anywhere; here, each begins where its step does.
-            number //= batch_size
-        number = number * num_shards + shard
-        # One row per image, so that the batch can be dealt out to replicas.
-        seeds = tf.tile(_fold(seed, purpose, number)[tf.newaxis], [local, 1])
-        return {**batch, "seed": seeds, "place": tf.range(local)}
+    def seed_of(first: tf.Tensor) -> tf.Tensor:
+        """Returns the (2,) seed of the batch whose first example has this position."""
+        if data_service:  # Batches begin anywhere.
+            return _fold(seed, _SERVED_DISTORTIONS, first * num_shards + shard)
+        return _fold(seed, _DISTORTIONS, first // batch_size * num_shards + shard)
 
     def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        batch = add_seed(positions, _kept(batch))
+        # A seed for every image, all equal, so that the batch can be dealt out to replicas.
+        seeds = tf.tile(seed_of(positions[0])[tf.newaxis], [local, 1])
+        batch = {**_kept(batch), "seed": seeds, "place": tf.range(local)}
         if height is not None and width is not None and not cache:
             shape = (height, width)
             batch["image"] = decode.decode_batch(batch["image"], shape, source.kind)

@@ -12,7 +12,8 @@ import tensorflow as tf
 from simclr_tf import config
 from simclr_tf.data import augment, compositions, decode, policies
 
-_COMPILE_FROM, _FUSE_UP_TO = 16, 64  # pixels
+# Sides in pixels; see `_compiled` and `_passes`.
+_COMPILE_FROM, _FUSE_UP_TO = 16, 64
 # Evaluation keeps this share of the shorter side of images that are not small.
 _EVALUATION_CROP = 0.875
 
@@ -203,8 +204,10 @@ def _distort(
         images = tf.concat([first[:, tf.newaxis], _clip(images[:, 1:])], axis=1)
         return tf.reshape(images, [-1, *images.shape[2:]])
     number = part.total * num_views if part else _shape(images)[0]
-    draw = _draws(policy, number) if isinstance(number, int) else _draws.__wrapped__(policy, number)
-    params = tf.nest.map_structure(lambda x: _pick(x, part, num_views), draw(seed))
+    # XLA wants the number while the graph is built.
+    known = isinstance(number, int)
+    drawn = _draws(policy, number)(seed) if known else _draw(policy, number, seed)
+    params = tf.nest.map_structure(lambda x: _pick(x, part, num_views), drawn)
     passes = _passes(policy)
     if not passes or not policies.OPERATIONS[passes[0][0]].fused:
         images = _clip(images)
@@ -229,26 +232,27 @@ def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
     return passes
 
 
+def _draw(policy: policies.Policy, number: augment.Size, seed: tf.Tensor) -> dict[str, Any]:
+    """Draw the parameters of each operation but the crop, for a number of views."""
+    seeds = dict(zip(policies.OPERATIONS, augment.split_seed(seed, len(policies.OPERATIONS))))
+    return {
+        name: policies.OPERATIONS[name].sample(seeds[name], number, policy)
+        for name in policy.ops
+        if name != compositions.CROP
+    }
+
+
 @functools.lru_cache(maxsize=64)
-def _draws(policy: policies.Policy, number: augment.Size) -> Callable[[tf.Tensor], dict[str, Any]]:
-    """Returns the function of a seed that draws the parameters of each operation but the crop."""
-
-    def draw(seed: tf.Tensor) -> dict[str, Any]:
-        seeds = dict(zip(policies.OPERATIONS, augment.split_seed(seed, len(policies.OPERATIONS))))
-        return {
-            name: policies.OPERATIONS[name].sample(seeds[name], number, policy)
-            for name in policy.ops
-            if name != compositions.CROP
-        }
-
-    return _compiled(draw, policy)
+def _draws(policy: policies.Policy, number: int) -> Callable[[tf.Tensor], dict[str, Any]]:
+    """Return `_draw` as a function of the seed, compiled."""
+    return _compiled(functools.partial(_draw, policy, number), policy)
 
 
 @functools.lru_cache(maxsize=64)
 def _applies(
     policy: policies.Policy, names: tuple[str, ...]
 ) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
-    """Returns the function of images and parameters that applies some operations in turn."""
+    """Return the function of images and parameters that applies some operations in turn."""
 
     def apply(images: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
         if policies.OPERATIONS[names[0]].fused:
@@ -261,7 +265,7 @@ def _applies(
 
 
 def _compiled(function: Callable, policy: policies.Policy) -> Callable:
-    """Compiles by XLA, which turns dozens of passes over the pixels into a few.
+    """Compile by XLA, which turns dozens of passes over the pixels into a few.
 
     Not for the smallest images, where compiling takes longer than it saves.
     """
@@ -282,7 +286,7 @@ def _pick(params: tf.Tensor, part: Part | None, num_views: int) -> tf.Tensor:
 def _to_planes(
     policy: policies.Policy, copies: int, scale: float = 1.0
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the function from (n, h, w, 3) to float32 (n * copies, 3, h, w)."""
+    """Return the function from (n, h, w, 3) to float32 (n * copies, 3, h, w)."""
 
     def planes(images: tf.Tensor) -> tf.Tensor:
         images = tf.image.convert_image_dtype(images, tf.float32)

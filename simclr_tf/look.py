@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, run_directory
-from simclr_tf.data import compositions, decode, inspection, policies, sources, views
+from simclr_tf.data import compositions, crops, decode, inspection, policies, sources, views
 from simclr_tf.report import console, contact_sheet
 
 SHEET = "operations.png"
@@ -115,7 +115,7 @@ def contact_rows(
     Returns:
         A caption and (n, s, s, 3) float32 in [0, 1] for each row.
     """
-    plain = views.evaluation_image(images[0], policy.image_size).numpy()
+    plain = crops.evaluation_image(images[0], policy.image_size).numpy()
     rows = [("as evaluation sees it; below, views that an operation changed", plain[np.newaxis])]
     rows.append(("crop: random, then resized", _row(images[0], policy, (compositions.CROP,), seed)))
     for name, about in compositions.OPERATIONS.items():
@@ -128,14 +128,14 @@ def contact_rows(
 def _row(image: np.ndarray, policy: policies.Policy, ops: tuple[str, ...], seed: int) -> np.ndarray:
     """Makes views of one image by some operations, (n, s, s, 3), those that changed it first."""
     policy = dataclasses.replace(policy, ops=ops)
-    plain = views.evaluation_image(image, policy.image_size).numpy()
+    plain = crops.evaluation_image(image, policy.image_size).numpy()
     seeds = tf.constant([[seed, 0], [seed, 1]])
     if compositions.CROP in ops:
         height, width, _ = image.shape
-        boxes = views.crop_boxes(seeds[0], _DRAWN, height, width, policy)
-        crops = views.crop_views(tf.constant(image), boxes, policy.image_size)
+        boxes = crops.crop_boxes(seeds[0], _DRAWN, height, width, policy)
+        cropped = crops.crop_views(tf.constant(image), boxes, policy.image_size)
     else:  # As evaluation crops it, so that no view is squeezed.
-        crops = 255.0 * tf.repeat(plain[np.newaxis], _DRAWN, axis=0)
-    made = views.distort_views(crops[tf.newaxis], seeds[1], policy)[0].numpy()
+        cropped = 255.0 * tf.repeat(plain[np.newaxis], _DRAWN, axis=0)
+    made = views.distort_views(cropped[tf.newaxis], seeds[1], policy)[0].numpy()
     unchanged = np.abs(made - plain).max(axis=(1, 2, 3)) < 1 / 255
     return made[np.argsort(unchanged, kind="stable")[:_COLUMNS]]

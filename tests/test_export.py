@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import tiny_runs
 
 from simclr_tf import run_directory
-from simclr_tf.data import decode, views
+from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 from simclr_tf.serving import export
 from simclr_tf.training import checkpoints
@@ -59,7 +59,7 @@ def encoder_of(model_dir: pathlib.Path) -> tf.keras.Model:
 
 def features_of(encoder: tf.keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns what evaluation would: features (b, f) of images (b, h, w, 3) in [0, 1]."""
-    prepared = tf.stack([views.evaluation_image(tf.constant(image), 8) for image in images])
+    prepared = tf.stack([crops.evaluation_image(tf.constant(image), 8) for image in images])
     return encoder(prepared, training=False)["features"].numpy()
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf import look
-from simclr_tf.data import decode, inspection, policies, sources, views
+from simclr_tf.data import crops, decode, inspection, policies, sources
 
 
 def _noise(height, width, bands=3):
@@ -82,10 +82,10 @@ def _look(mode, model_dir, data_dir, **changes):
 def test_odd_images_are_all_used(odd):
     source = sources.open_source("image_folder", data_dir=str(odd), seed=0)
     for example in source.examples("train"):
-        crops = views.crop_encoded(
+        cut = crops.crop_encoded(
             example["image"], tf.constant([1, 2]), policies.Policy(8), num_views=2
         )
-        assert crops.shape == (2, 8, 8, 3) and np.isfinite(crops).all()
+        assert cut.shape == (2, 8, 8, 3) and np.isfinite(cut).all()
         name = example["name"].numpy().decode()
         size = decode.image_size(example["image"]).numpy()
         np.testing.assert_array_equal(size, decode.decode_image(example["image"]).shape[:2], name)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf import errors
-from simclr_tf.data import augment, policies, views
+from simclr_tf.data import augment, crops, policies, views
 
 SEED = tf.constant([3, 5])
 PLAIN = policies.Policy(28, ops=())
@@ -88,8 +88,8 @@ def test_without_crop_images_of_another_size_are_resized():
 def test_crops_in_the_batch_equal_crops_of_each_image_alone():
     image, policy = _images(1, 60, 45)[0], _only("crop")
     together = views.make_views(image[np.newaxis], SEED, policy, num_views=6)[0]
-    boxes = views.crop_boxes(augment.split_seed(SEED, 2)[0], 6, 60, 45, policy)
-    alone = np.clip(views.crop_views(255.0 * image, boxes, 28) / 255, 0, 1)
+    boxes = crops.crop_boxes(augment.split_seed(SEED, 2)[0], 6, 60, 45, policy)
+    alone = np.clip(crops.crop_views(255.0 * image, boxes, 28) / 255, 0, 1)
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert np.abs(np.diff(together, axis=0)).max(axis=(1, 2, 3)).min() > 0.05
 
@@ -171,14 +171,14 @@ def test_images_of_different_sizes_are_cropped_one_by_one_and_distorted_together
         output_signature=tf.TensorSpec([], tf.string),
     )
     data = data.enumerate().map(
-        lambda i, encoded: views.crop_encoded(encoded, tf.stack([i, 7]), policy, num_views=2)
+        lambda i, encoded: crops.crop_encoded(encoded, tf.stack([i, 7]), policy, num_views=2)
     )
     data = data.batch(3, drop_remainder=True)
-    data = data.map(lambda crops: (crops, views.distort_views(crops, SEED, policy)))
-    crops, made = next(iter(data))
-    assert made.shape == crops.shape == (3, 2, 28, 28, 3)
+    data = data.map(lambda cut: (cut, views.distort_views(cut, SEED, policy)))
+    cut, made = next(iter(data))
+    assert made.shape == cut.shape == (3, 2, 28, 28, 3)
     assert np.min(made) >= 0 and np.max(made) <= 1
-    assert np.abs(made - crops / 255).max(axis=(2, 3, 4)).min() > 1e-3
+    assert np.abs(made - cut / 255).max(axis=(2, 3, 4)).min() > 1e-3
 
 
 def _evaluation_by_the_reference(image, size):
@@ -196,28 +196,28 @@ def _evaluation_by_the_reference(image, size):
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 81), (81, 50), (33, 500), (4, 3)])
 def test_evaluation_above_32_pixels_follows_the_reference(height, width):
     images = _images(2, height, width)
-    got = views.evaluation_image(images, 48)
+    got = crops.evaluation_image(images, 48)
     for image, result in zip(images, got):
         np.testing.assert_allclose(result, _evaluation_by_the_reference(image, 48), atol=1e-6)
-        np.testing.assert_array_equal(views.evaluation_image(image, 48), result)
+        np.testing.assert_array_equal(crops.evaluation_image(image, 48), result)
 
 
 def test_evaluation_of_small_images_changes_nothing_at_the_right_size():
     images = _images(2, 32, 32)
-    np.testing.assert_array_equal(views.evaluation_image(images, 32), images)
+    np.testing.assert_array_equal(crops.evaluation_image(images, 32), images)
 
 
 def test_evaluation_of_small_images_resizes_the_centre_square():
     image = _images(1, 40, 21)[0]
     want = tf.clip_by_value(tf.image.resize(image[10:31], [32, 32], "bicubic"), 0, 1)
-    np.testing.assert_array_equal(views.evaluation_image(image, 32), want)
+    np.testing.assert_array_equal(crops.evaluation_image(image, 32), want)
 
 
 @pytest.mark.parametrize("size", [28, 48])
 def test_evaluation_can_be_exported_for_any_batch_and_size(tmp_path, size):
     module = tf.Module()
     module.prepare = tf.function(
-        lambda images: views.evaluation_image(images, size),
+        lambda images: crops.evaluation_image(images, size),
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
     )
     assert module.prepare.get_concrete_function().output_shapes[1:] == (size, size, 3)
@@ -225,7 +225,7 @@ def test_evaluation_can_be_exported_for_any_batch_and_size(tmp_path, size):
     loaded = tf.saved_model.load(str(tmp_path))
     for shape in [(2, 70, 33), (1, 28, 28)]:
         images = _images(*shape)
-        want = views.evaluation_image(images, size)
+        want = crops.evaluation_image(images, size)
         np.testing.assert_allclose(loaded.prepare(tf.constant(images)), want, atol=1e-6)
 
 

@@ -17,7 +17,7 @@ import math
 
 import tensorflow as tf
 
-from simclr_tf.data import decode, policies, sources, views
+from simclr_tf.data import crops, decode, policies, sources, views
 
 # Images are decoded and prepared by as many threads as tf.data finds useful.
 _AUTOTUNE = tf.data.AUTOTUNE
@@ -68,8 +68,8 @@ def train_batches(
     local = batch_size // num_shards
     height, width = source.image_shape
     if height is None or width is None:
-        crops = _decode_crops(policy, num_views, seed)
-        stream = stream.map(crops, num_parallel_calls=_AUTOTUNE)
+        decode_crops = _decode_crops(policy, num_views, seed)
+        stream = stream.map(decode_crops, num_parallel_calls=_AUTOTUNE)
     stream = stream.batch(local, drop_remainder=True)
 
     def seed_of(first: tf.Tensor) -> tf.Tensor:
@@ -141,7 +141,7 @@ def evaluation_batches(
 
     def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = decode.decode_image(example["image"])
-        image = views.evaluation_image(image, image_size)  # (s, s, 3)
+        image = crops.evaluation_image(image, image_size)  # (s, s, 3)
         image = tf.ensure_shape(image, [image_size, image_size, 3])
         return {"image": image, "label": tf.cast(example["label"], tf.int32), "mask": True}
 
@@ -169,8 +169,8 @@ def _decode_crops(policy: policies.Policy, num_views: int, seed: int):  # type: 
         position: tf.Tensor, example: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         for_crops = _fold(seed, _CROPS, position)
-        crops = views.crop_encoded(example["image"], for_crops, policy, num_views=num_views)
-        return position, {"crops": crops, "label": example["label"]}
+        cropped = crops.crop_encoded(example["image"], for_crops, policy, num_views=num_views)
+        return position, {"crops": cropped, "label": example["label"]}
 
     return prepare
 

@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf import config
-from simclr_tf.data import augment, compositions, decode, policies
+from simclr_tf.data import augment, compositions, crops, policies
 
 # Sides in pixels; see `_compiled` and `_passes`.
 _COMPILE_FROM, _FUSE_UP_TO = 16, 64
-# Evaluation keeps this share of the shorter side of images that are not small.
-_EVALUATION_CROP = 0.875
 
 
 class Part(NamedTuple):
@@ -43,8 +40,8 @@ def make_views(
 ) -> tf.Tensor:
     """Make random views of every image of a batch whose images have one size.
 
-    Batched, and free to be compiled by XLA. For images of different sizes use `crop_encoded`
-    on each, batch the results, and give them to `distort_views`.
+    Batched, and free to be compiled by XLA. For images of different sizes use
+    `crops.crop_encoded` on each, batch the results, and give them to `distort_views`.
 
     Args:
         images: (b, h, w, 3), uint8 or float32 in [0, 1].
@@ -60,90 +57,21 @@ def make_views(
     batch, height, width, _ = _shape(images)
     planes = _to_planes(policy, num_views)(images)  # (b * v, 3, h, w)
     total = part.total if part else batch
-    boxes = crop_boxes(for_crop, total * num_views, height, width, policy)
+    boxes = crops.crop_boxes(for_crop, total * num_views, height, width, policy)
     boxes = _pick(boxes, part, num_views)
     planes = augment.crop_and_resize(planes, boxes, policy.image_size)  # clipped in `_distort`
     return _by_image(_distort(planes, for_rest, policy, num_views, part), num_views)
 
 
-def crop_boxes(
-    seed: tf.Tensor,
-    number: augment.Size,
-    height: augment.Size,
-    width: augment.Size,
-    policy: policies.Policy,
-) -> tf.Tensor:
-    """Draw what a policy crops out of images of one size.
-
-    Returns:
-        (number, 4) int32: y, x, height, width; the whole image if the policy does not crop.
-    """
-    heights, widths = tf.fill([number], height), tf.fill([number], width)
-    if compositions.CROP in policy.ops:
-        return augment.sample_crops(seed, heights, widths, area=policy.crop_area)
-    return augment.whole_boxes(heights, widths)
-
-
-def crop_encoded(
-    encoded: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, num_views: int
-) -> tf.Tensor:
-    """Decode the random crops of one image: what must happen before images can be batched.
-
-    For tf.data on the host, which resizes by TensorFlow's bicubic kernel.
-
-    Args:
-        encoded: () string, the content of an image file.
-        seed: (2,) int32, another for every image.
-        policy: of which only the crop and the size are used.
-        num_views: v, at least 1.
-
-    Returns:
-        (v, s, s, 3) float32, as from `crop_views`.
-    """
-    height, width = tf.unstack(decode.image_size(encoded))
-    boxes = crop_boxes(seed, num_views, height, width, policy)
-    window = _around(boxes)
-    pixels = decode.decode_window(encoded, window)  # (h, w, 3) uint8
-    boxes -= tf.concat([window[:2], [0, 0]], axis=0)
-    return crop_views(pixels, boxes, policy.image_size)
-
-
-def crop_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize crops of one image.
-
-    Args:
-        image: (h, w, 3) uint8, of any size.
-        boxes: (v, 4) int32: y, x, height, width; v must be known.
-        size: side of the results, s.
-
-    Returns:
-        (v, s, s, 3) float32 from 0 to 255, or a little beyond where bicubic weights overshoot:
-        `distort_views` scales and clips them, together with what else it does.
-    """
-    crops = []
-    for box in tf.unstack(boxes):
-        y, x, height, width = tf.unstack(box)
-        crop = image[y : y + height, x : x + width]
-        crops.append(tf.image.resize(crop, [size, size], "bicubic"))
-    return tf.stack(crops)
-
-
-def _around(boxes: tf.Tensor) -> tf.Tensor:
-    """Return the smallest box, (4,) int32, that holds all of (v, 4)."""
-    low = tf.reduce_min(boxes[:, :2], axis=0)
-    high = tf.reduce_max(boxes[:, :2] + boxes[:, 2:], axis=0)
-    return tf.concat([low, high - low], axis=0)
-
-
 def distort_views(
-    crops: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, part: Part | None = None
+    cropped: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, part: Part | None = None
 ) -> tf.Tensor:
     """Do to crops what is left of the policy.
 
     Every operation has a seed of its own: leaving one out does not change what the others draw.
 
     Args:
-        crops: (b, v, s, s, 3) float32 from 0 to 255, or a little beyond, as from `crop_views`.
+        cropped: (b, v, s, s, 3) float32 from 0 to 255, or a little beyond: from `crops.crop_views`.
         seed: (2,) int32.
         policy: what to do.
         part: which images of the seed's batch these are; None for all.
@@ -151,40 +79,10 @@ def distort_views(
     Returns:
         (b, v, s, s, 3) float32 in [0, 1].
     """
-    batch, num_views, *rest = _shape(crops)
-    images = tf.reshape(crops, [batch * num_views, *rest])  # (b * v, s, s, 3)
+    batch, num_views, *rest = _shape(cropped)
+    images = tf.reshape(cropped, [batch * num_views, *rest])  # (b * v, s, s, 3)
     planes = _to_planes(policy, 1, scale=1 / 255)(images)
     return _by_image(_distort(planes, seed, policy, num_views, part), num_views)
-
-
-def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Cut out the centre of an image, or of each of a batch, and resizes it to a square.
-
-    Above 32 px it keeps 0.875 of the shorter side. At or below, it crops only what is not square,
-    and an image of the right size comes back unchanged; the reference code fails on any other.
-
-    Args:
-        image: (h, w, 3) or (b, h, w, 3), uint8 or float32 in [0, 1]; sizes may be unknown.
-        size: side of the result, in pixels.
-
-    Returns:
-        (size, size, 3) or (b, size, size, 3) float32 in [0, 1].
-    """
-    height, width = tf.unstack(tf.shape(image)[-3:-1])
-    side = tf.minimum(height, width)
-    if size > config.SMALL_IMAGE:
-        side = tf.cast(tf.round(_EVALUATION_CROP * tf.cast(side, tf.float32)), tf.int32)
-    y, x = (height - side + 1) // 2, (width - side + 1) // 2
-    image = image[..., y : y + side, x : x + side, :]
-    return _resize(image, size)
-
-
-def _resize(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize (..., h, w, 3), uint8 or float32 in [0, 1], to a square of float32 in [0, 1]."""
-    resized = tf.image.resize(images, [size, size], "bicubic")  # float32, on the scale it came on
-    if images.dtype == tf.uint8:
-        resized /= 255.0
-    return _clip(resized)
 
 
 def _distort(

@@ -8,7 +8,7 @@ import re
 import tensorflow as tf
 
 from simclr_tf import errors
-from simclr_tf.data import decode, views
+from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 
 FOLDER = "saved_model"
@@ -25,7 +25,7 @@ class Servable(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def features_of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps images (b, h, w, 3) in [0, 1], of any size, to "features" (b, f)."""
-        images = views.evaluation_image(images, self._size)
+        images = crops.evaluation_image(images, self._size)
         return self._features(images)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
@@ -34,7 +34,7 @@ class Servable(tf.Module):
 
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
             image = tf.image.convert_image_dtype(decode.decode_image(encoded), tf.float32)
-            return views.evaluation_image(image, self._size)
+            return crops.evaluation_image(image, self._size)
 
         spec = tf.TensorSpec([self._size, self._size, 3], tf.float32)
         return self._features(tf.map_fn(prepare, image_bytes, fn_output_signature=spec))

@@ -48,11 +48,10 @@ def _run(argv: Sequence[str]) -> None:
     tf.get_logger().setLevel("ERROR")
     for note in command.notes:
         console.say(note)
-    if config.mode == "check_data":
-        look.check_data(config)
-        return
-    if config.mode == "show_views":
-        look.show_views(config)
+    if config.mode in config_lib.LOOKING_MODES:
+        _compile_once_unheard(tf)
+        verbs = {"check_data": look.check_data, "show_views": look.show_views}
+        verbs[config.mode](config)
         return
     strategy = distribute.make_strategy(
         use_tpu=config.use_tpu,

@@ -81,10 +81,10 @@ _section(
 )
 _section(
     "Views",
-    augmentation="A policy: simclr (for pretraining), supervised (crop and flip, for fine-tuning), "
-    "autoaugment, autoaugment_cifar10, randaugment, simaugment, stacked_randaugment (the last two "
-    "are SupCon's). Or operations in their order, as in crop,color: "
-    f"crop, {', '.join(compositions.OPERATIONS)}, and color for color_jitter,color_drop.",
+    augmentation="auto: simclr for pretraining, supervised (crop and flip) for fine-tuning. Or a "
+    "policy by name: those two, autoaugment, autoaugment_cifar10, randaugment, and SupCon's "
+    "simaugment and stacked_randaugment. Or operations in their order, as in crop,color: crop, "
+    f"{', '.join(compositions.OPERATIONS)}, and color for color_jitter,color_drop.",
     augmentation_branches=f"{_one_of(config.BRANCHES)}. one leaves the second view at its crop, as "
     "in the paper's study of single operations.",
     augment_on=f"{_one_of(config.AUGMENT_ON)}. Where views are made: by the CPU beside training or "

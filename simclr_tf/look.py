@@ -67,14 +67,14 @@ def _open(config: config_lib.Config) -> sources.Source:
     return source
 
 
-def show_views(config: config_lib.Config) -> str:
+def show_views(config: config_lib.Config) -> None:
     """Draws a sheet: an image under each operation alone, and under the whole policy.
 
     Args:
         config: data, seed and views of a run; the sheet goes to its model_dir, or here.
 
-    Returns:
-        The path of the picture.
+    Raises:
+        UserError: if an image cannot be decoded, or the picture not written.
     """
     folder = config.model_dir or "."
     run_directory.prepare(folder)
@@ -89,7 +89,6 @@ def show_views(config: config_lib.Config) -> str:
     path = os.path.join(folder, SHEET)
     contact_sheet.save(path, sheet)
     console.say(f"{path}: {len(rows)} rows of {config.dataset}, {config.image_size} px")
-    return path
 
 
 def _decoded(example: dict[str, tf.Tensor]) -> np.ndarray:

@@ -26,8 +26,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
+from simclr_tf import distribute
 from simclr_tf.models import resnet, simclr
-from simclr_tf.training import optimizers, schedules, steps
+from simclr_tf.training import objectives, optimizers, schedules, steps
 
 _SIDE = 32
 
@@ -69,8 +70,16 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
         optimizers.decay_in_loss(config, model),
         config.weight_decay,
     )
-    step = steps.contrastive_step(learner, temperature=0.1, hidden_norm=True, labelled=True)
-    compiled = tf.function(step.run, jit_compile=jit_compile)
+    task = steps.contrastive_task(
+        model,
+        objectives.make_objective(config),
+        temperature=config.temperature,
+        hidden_norm=True,
+        labelled=True,
+    )
+    step = steps.whole_step(learner, task)
+    replicas = distribute.Replicas(tf.distribute.get_strategy(), jit_compile)
+    compiled = tf.function(lambda batch: step.run(replicas, batch))
     batch = {
         "views": tf.random.stateless_uniform([setting.batch, 2, _SIDE, _SIDE, 3], [0, 1]),
         "label": tf.zeros([setting.batch], tf.int32),

@@ -126,11 +126,37 @@ _section(
 )
 _section(
     "Objective",
-    temperature="Divides the similarities. The papers' best: 0.1 on ImageNet, 0.5 on CIFAR-10 in "
-    "long training.",
+    objective=f"{_one_of(config.OBJECTIVES)}. auto: nt_xent (SimCLR) for pretraining, supervised "
+    "(cross-entropy) for fine-tuning. nt_logistic and margin_triplet are SimCLR's table 2. supcon "
+    "learns from labels which views belong together (L_out), supcon_in is its L_in, n_pairs takes "
+    "one other image of the class (its paper: --temperature=1). distill learns from --teacher.",
+    temperature="Divides the similarities. The papers' best: 0.1 on ImageNet and for SupCon, 0.5 "
+    "on CIFAR-10 in long training.",
     hidden_norm="Takes cosine similarities, by l2-normalising the projections.",
+    negatives=f"{_one_of(config.NEGATIVES)}. Where the negatives of a view come from: all views of "
+    "other images, or only those of the other side, as in SimCLR's comparison of losses (B.10).",
+    semi_hard="nt_logistic and margin_triplet take the hardest negative that is still less similar "
+    "than the positive, in place of all: 6 points better in the paper.",
+    margin="Of margin_triplet, in cosine similarity. The paper tried 0, 0.4, 0.8 and 1.6.",
+    supcon_positives="At most so many positives for each view, its own image first; the surplus "
+    "leaves the denominator too. 0 keeps all. The paper: 69.3% with 1, 78.0 with 5, 78.5 with all.",
+    scale_by_temperature="Multiplies SupCon's losses by the temperature, as its paper does, which "
+    "makes the learning rate independent of it.",
     lineareval_while_pretraining="Trains a linear head along, on labels if there are any, behind a "
     "stop_gradient: the encoder learns nothing from it.",
+)
+_section(
+    "Classification",
+    label_smoothing="Of the cross-entropy, from 0 to 1. SupCon's baselines on ImageNet: 0.05.",
+    mixup="Mixes each image with another of its replica's batch, by a share from Beta(a, a): this "
+    "is a. 0: off; ImageNet's usual value is 0.2.",
+    cutmix="Pastes a box of another image instead; a as for --mixup. Its paper: 1.",
+    teacher="Whose classes --objective=distill learns: a run directory, or a SavedModel with "
+    "logits.",
+    distillation_temperature="Of the teacher's and the student's softmax. SimCLRv2: 0.1 for a "
+    "student like its teacher, 1 for a smaller one.",
+    distillation_weight="Share of the teacher in the loss; the labels have the rest. At 1 no label "
+    "is read.",
 )
 _section(
     "Fine-tuning",
@@ -144,6 +170,9 @@ _section(
     "each. A multiple of the number of replicas.",
     train_epochs="Passes over the training split. The papers: 100 to 1000.",
     train_steps="Steps of training; above 0 it overrides --train_epochs.",
+    accum_chunks="Takes each replica's batch in so many chunks, one after another, and descends "
+    "the gradient of the whole batch, negatives and all: memory of a chunk, about 4/3 of the time. "
+    "Batch norm sees a chunk at a time.",
     optimizer=f"{_one_of(config.OPTIMIZERS)}. The papers pretrain with lars and evaluate with "
     "momentum (Nesterov). lamb needs tensorflow-addons (Python up to 3.11).",
     learning_rate="Base rate, scaled by the batch size as --learning_rate_scaling says.",

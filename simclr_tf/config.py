@@ -10,6 +10,12 @@ from simclr_tf.data import compositions
 
 MODES = ("train", "eval", "train_then_eval", "check_data", "show_views")
 TRAIN_MODES = ("pretrain", "finetune")
+# What contrastive objectives there are; of these, the second group reads labels.
+UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
+SUPERVISED_CONTRAST = ("supcon", "supcon_in", "n_pairs")
+CONTRASTIVE_OBJECTIVES = (*UNSUPERVISED_OBJECTIVES, *SUPERVISED_CONTRAST)
+OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
+NEGATIVES = ("both", "one")
 OPTIMIZERS = ("lars", "momentum", "adam", "adamw", "lamb")
 LEARNING_RATE_SCALINGS = ("linear", "sqrt")
 PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
@@ -73,9 +79,22 @@ class Config:
     global_bn: bool = True
     batch_norm_decay: float = 0.9
     # Objective.
+    objective: str = "auto"
     temperature: float = 0.1
     hidden_norm: bool = True
+    negatives: str = "both"
+    semi_hard: bool = False
+    margin: float = 0.8
+    supcon_positives: int = 0
+    scale_by_temperature: bool = False
     lineareval_while_pretraining: bool = True
+    # Classification.
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    teacher: str | None = None
+    distillation_temperature: float = 1.0
+    distillation_weight: float = 1.0
     # Fine-tuning.
     fine_tune_after_block: int = -1
     zero_init_logits_layer: bool = False
@@ -83,6 +102,7 @@ class Config:
     train_batch_size: int = 512
     train_epochs: int = 100
     train_steps: int = 0
+    accum_chunks: int = 1
     optimizer: str = "lars"
     learning_rate: float = 0.3
     learning_rate_scaling: str = "linear"
@@ -112,9 +132,24 @@ class Config:
     jit_compile: bool = False
 
     @property
+    def resolved_objective(self) -> str:
+        """The objective by name, which --train_mode chooses if it is left to us."""
+        if self.objective != "auto":
+            return self.objective
+        return "nt_xent" if self.train_mode == "pretrain" else "supervised"
+
+    @property
     def pretraining(self) -> bool:
-        """Whether training is contrastive, rather than on labels."""
-        return self.train_mode == "pretrain"
+        """Whether training is contrastive, rather than of a classifier."""
+        return self.resolved_objective in CONTRASTIVE_OBJECTIVES
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the encoder learns from labels."""
+        objective = self.resolved_objective
+        if objective == "distill":
+            return self.distillation_weight < 1
+        return objective not in UNSUPERVISED_OBJECTIVES
 
     @property
     def resolved_stem(self) -> str:
@@ -132,8 +167,9 @@ class Config:
                 f"Selective kernels and squeeze-excitation are not built yet "
                 f"(--sk_ratio={self.sk_ratio}, --se_ratio={self.se_ratio}); set both to 0."
             )
-        if self.train_mode == "finetune" and self.ft_proj_selector:
+        if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
+        _check_objective(self)
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
         if self.data_service is not None and not self.data_service.startswith("grpc://"):
@@ -149,6 +185,8 @@ def _check_choices(config: Config) -> None:
     for name, choices in (
         ("mode", MODES),
         ("train_mode", TRAIN_MODES),
+        ("objective", OBJECTIVES),
+        ("negatives", NEGATIVES),
         ("optimizer", OPTIMIZERS),
         ("learning_rate_scaling", LEARNING_RATE_SCALINGS),
         ("proj_head_mode", PROJ_HEAD_MODES),
@@ -174,6 +212,11 @@ def _check_bounds(config: Config) -> None:
         "width_multiplier": (1, "it multiplies the channels"),
         "num_proj_layers": (1, "use --proj_head_mode=none for no head"),
         "proj_out_dim": (1, "it is the width of the projection"),
+        "margin": (0, "it is a difference of similarities"),
+        "supcon_positives": (0, "0 keeps all positives"),
+        "mixup": (0, "0 switches it off"),
+        "cutmix": (0, "0 switches it off"),
+        "accum_chunks": (1, "1 takes the batch at once"),
         "eval_batch_size": (1, "it counts images"),
         "train_epochs": (0, "it counts passes over the data"),
         "train_steps": (0, "0 means that --train_epochs decides"),
@@ -195,7 +238,7 @@ def _check_bounds(config: Config) -> None:
         value = getattr(config, name)
         if not value >= bound:  # Written so that NaN fails too.
             raise errors.UserError(f"--{name} must be at least {bound} ({why}), got {value}.")
-    for name in ("temperature", "learning_rate"):
+    for name in ("temperature", "learning_rate", "distillation_temperature"):
         value = getattr(config, name)
         if not (value > 0 and math.isfinite(value)):
             raise errors.UserError(f"--{name} must be greater than 0, got {value}.")
@@ -204,6 +247,8 @@ def _check_bounds(config: Config) -> None:
         ("batch_norm_decay", 0, 1),
         ("crop_area_min", 0.01, 1),
         ("randaugment_level", 0, 10),
+        ("label_smoothing", 0, 0.99),
+        ("distillation_weight", 0, 1),
     ):
         value = getattr(config, name)
         if not low <= value <= high:
@@ -212,6 +257,46 @@ def _check_bounds(config: Config) -> None:
         raise errors.UserError(
             "--fine_tune_after_block must be -1 (train all), 0 (freeze the stem), 1 to 3 (freeze "
             f"up to that group) or 4 (only the head), got {config.fine_tune_after_block}."
+        )
+
+
+# What only some objectives read: a setting that would do nothing is refused.
+_READ_BY = {
+    "negatives": UNSUPERVISED_OBJECTIVES,
+    "semi_hard": ("nt_logistic", "margin_triplet"),
+    "margin": ("margin_triplet",),
+    "supcon_positives": ("supcon", "supcon_in"),
+    "scale_by_temperature": SUPERVISED_CONTRAST,
+    "label_smoothing": ("supervised",),
+    "mixup": ("supervised",),
+    "cutmix": ("supervised",),
+    "teacher": ("distill",),
+    "distillation_temperature": ("distill",),
+    "distillation_weight": ("distill",),
+}
+
+
+def _check_objective(config: Config) -> None:
+    objective = config.resolved_objective
+    for name, objectives in _READ_BY.items():
+        value = getattr(config, name)
+        if value != getattr(Config, name) and objective not in objectives:
+            raise errors.UserError(
+                f"--{name}={value} belongs to --objective={'|'.join(objectives)} and does nothing "
+                f"with {objective}; leave it out."
+            )
+    if config.train_mode == "finetune" and config.pretraining:
+        raise errors.UserError(
+            f"--objective={objective} pretrains; leave out --train_mode=finetune, or fine-tune "
+            "with --objective=supervised."
+        )
+    if config.mixup and config.cutmix:
+        raise errors.UserError(
+            f"--mixup={config.mixup:g} and --cutmix={config.cutmix:g} both mix images; use one."
+        )
+    if objective == "distill" and config.teacher is None:
+        raise errors.UserError(
+            "--objective=distill has no teacher; name a trained run or a SavedModel by --teacher."
         )
 
 

@@ -8,6 +8,10 @@ Letters for shapes, here and in the whole package:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
 import tensorflow as tf
 
 from simclr_tf import errors
@@ -50,6 +54,37 @@ def gather(x: tf.Tensor) -> tf.Tensor:
     mine = tf.reshape(mine, [replicas] + [1] * len(x.shape))  # (R, 1, ...)
     blocks = context.all_reduce(tf.distribute.ReduceOp.SUM, mine * x[tf.newaxis])  # (R, b, ...)
     return tf.reshape(blocks, [replicas * x.shape[0], *x.shape[1:]])  # (R * b, ...)
+
+
+def add_up(x: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of `x`, of one shape, over the replicas.
+
+    Raises:
+        RuntimeError: outside `strategy.run`.
+    """
+    context = _replica_context()
+    if context.num_replicas_in_sync == 1:
+        return x
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicas:
+    """All replicas, as one that runs functions on each of them.
+
+    Attributes:
+        strategy: over them.
+        jit_compile: compiles every function by XLA.
+    """
+
+    strategy: tf.distribute.Strategy
+    jit_compile: bool = False
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a function on each replica, on its own values of the arguments."""
+        if self.jit_compile:
+            function = tf.function(function, jit_compile=True)
+        return self.strategy.run(function, args=args)
 
 
 def _replica_context() -> tf.distribute.ReplicaContext:

@@ -13,12 +13,12 @@ from simclr_tf import damaged, errors, run_directory
 from simclr_tf.data import inspection, pipeline, sources
 from simclr_tf.models import resnet, simclr
 from simclr_tf.report import console
-from simclr_tf.training import checkpoints
+from simclr_tf.training import checkpoints, teachers
 
 # The rest of the memory is for the network, shuffling and everyone else.
 _CACHE_SHARE = 0.8
 # Settings that decide which variables a checkpoint of training holds.
-_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block")
+_FIXED_BY_START = ("train_mode", "objective", "optimizer", "fine_tune_after_block")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Run:
         source: the data set.
         strategy: over the replicas.
         architecture: of the network.
+        teacher: that it learns from, or None.
     """
 
     config: config_lib.Config
     source: sources.Source
     strategy: tf.distribute.Strategy
     architecture: simclr.Architecture
+    teacher: teachers.Teacher | None = None
 
     @property
     def model_dir(self) -> str:
@@ -84,6 +86,12 @@ def open_run(
             f"--train_batch_size={config.train_batch_size} does not divide by the {replicas} "
             f"replicas; use {_nearest_multiple(config.train_batch_size, replicas)}."
         )
+    per_replica = config.train_batch_size // replicas
+    if per_replica % config.accum_chunks:
+        raise errors.UserError(
+            f"--accum_chunks={config.accum_chunks} does not divide the {per_replica} images of a "
+            f"replica's batch; use {_nearest_divisor(per_replica, config.accum_chunks)}."
+        )
     if config.jit_compile and replicas > 1 and not config.use_tpu:
         raise errors.UserError(
             f"--jit_compile works on one device, and there are {replicas} replicas; leave it out."
@@ -91,18 +99,47 @@ def open_run(
     _check_started(config, model_dir)
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
     config = _with_splits(config, source, eval_split_given=eval_split_given)
-    if config.mode == "eval" or not config.pretraining:
+    if config.mode == "eval" or config.reads_labels:
         _check_labels(config, source)
     if config.cache_dataset:
         _check_memory(source, config.train_split)
     run_directory.prepare(model_dir)
     if config.max_bad_images:
         source = damaged.without_damaged(config, source, model_dir)
-    with_head = config.lineareval_while_pretraining or not config.pretraining
-    with_head = with_head and _is_labelled(source, config.train_split)
-    architecture = simclr.architecture_of(config, source.class_names if with_head else None)
+    teacher = None
+    if config.teacher is not None and config.mode != "eval":
+        with strategy.scope():
+            teacher = teachers.load(config.teacher, image_size=config.image_size)
+    class_names = _class_names(config, source, teacher)
+    architecture = simclr.architecture_of(config, class_names)
     architecture = _checked_against_stored(config, architecture, model_dir)
-    return Run(config, source, strategy, architecture)
+    return Run(config, source, strategy, architecture, teacher)
+
+
+def _class_names(
+    config: config_lib.Config, source: sources.Source, teacher: teachers.Teacher | None
+) -> tuple[str, ...] | None:
+    """Returns the classes that the linear head tells apart: the data's, or the teacher's."""
+    with_head = config.lineareval_while_pretraining or not config.pretraining
+    names = source.class_names if with_head and _is_labelled(source, config.train_split) else None
+    if teacher is None:
+        return names
+    if names is None:
+        return teacher.class_names or tuple(map(str, range(teacher.num_classes)))
+    if teacher.num_classes != len(names) or teacher.class_names not in (None, names):
+        raise errors.UserError(
+            f"--teacher={config.teacher} tells {teacher.num_classes} classes apart "
+            f"({_first(teacher.class_names)}), and the data has {len(names)} ({_first(names)}); "
+            "take a teacher of the same classes, or images without labels."
+        )
+    return names
+
+
+def _first(names: tuple[str, ...] | None) -> str:
+    """Returns the first names, as part of a sentence."""
+    if names is None:
+        return "unnamed"
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _check_memory(source: sources.Source, split: str) -> None:
@@ -155,6 +192,11 @@ def _check_started(config: config_lib.Config, model_dir: str) -> None:
         run_directory.check_same_training(model_dir, asked)
 
 
+def _nearest_divisor(value: int, near: int) -> int:
+    divisors = [k for k in range(1, value + 1) if value % k == 0]
+    return min(divisors, key=lambda k: (abs(k - near), k))
+
+
 def _nearest_multiple(value: int, of: int) -> str:
     low = value // of * of
     return f"{low} or {low + of}" if low >= 2 else str(low + of)
@@ -190,6 +232,11 @@ def _check_labels(config: config_lib.Config, source: sources.Source) -> None:
         missing = missing or lack_of_labels(source, config.eval_split)
     if missing is None:
         return
+    if config.mode != "eval" and config.pretraining:
+        raise errors.UserError(
+            f"{missing}, from which --objective={config.objective} learns; use "
+            "--objective=nt_xent on it, or name data with one folder per class."
+        )
     what = "evaluation" if config.mode == "eval" else "fine-tuning"
     raise errors.UserError(
         f"{missing}, so {what} has nothing to compare with; use "

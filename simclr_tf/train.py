@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 
 import tensorflow as tf
 
-from simclr_tf import errors, run_directory, runs
+from simclr_tf import config as config_lib
+from simclr_tf import distribute, errors, run_directory, runs
 from simclr_tf.data import pipeline, policies
+from simclr_tf.losses import mixing
 from simclr_tf.models import simclr
 from simclr_tf.report import console, overview, records
 from simclr_tf.serving import export
+from simclr_tf.training import (
+    accumulation,
+    loop,
+    objectives,
+    optimizers,
+    schedules,
+    steps,
+    warm_start,
+)
 from simclr_tf.training import checkpoints as checkpoints_lib
-from simclr_tf.training import loop, optimizers, schedules, steps, warm_start
 
 
 def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
@@ -105,32 +116,76 @@ def _fit(
     log: records.Records,
 ) -> None:
     config, start = run.config, int(checkpoints.step)
-    if config.pretraining:
-        step = steps.contrastive_step(
-            learner,
-            temperature=config.temperature,
-            hidden_norm=config.hidden_norm,
-            labelled=learner.model.linear_head is not None,
-        )
-    else:
-        step = steps.supervised_step(learner)
+    step = _make_step(run, learner)
     _show_views(run, start, log)
     if config.augment_on == "device":
         step = _with_views(run, step)
     train_steps = loop.compile_steps(run.strategy, step, jit_compile=config.jit_compile)
     try:
-        loop.fit(train_steps, iter(_distributed(run, start)), plan, schedule, checkpoints, log)
+        loop.fit(
+            train_steps,
+            iter(_distributed(run, start)),
+            plan,
+            schedule,
+            checkpoints,
+            log,
+            chance=objectives.chance_loss(config),
+        )
     except tf.errors.InvalidArgumentError as error:
         raise runs.blame_image(run, error) from error
+
+
+def _make_step(run: runs.Run, learner: steps.Learner) -> steps.Step:
+    task = _make_task(run, learner)
+    if run.config.accum_chunks == 1:
+        return steps.whole_step(learner, task)
+    return accumulation.accumulated_step(learner, task, run.config.accum_chunks)
+
+
+def _make_task(run: runs.Run, learner: steps.Learner) -> steps.Task:
+    """Returns what the run learns."""
+    config, model = run.config, learner.model
+    if config.pretraining:
+        return steps.contrastive_task(
+            model,
+            objectives.make_objective(config),
+            temperature=config.temperature,
+            hidden_norm=config.hidden_norm,
+            labelled=model.linear_head is not None,
+        )
+    if config.resolved_objective == "distill":
+        assert run.teacher is not None
+        return steps.distillation_task(
+            model,
+            run.teacher.logits,
+            temperature=config.distillation_temperature,
+            weight=config.distillation_weight,
+        )
+    return steps.supervised_task(
+        model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
+    )
+
+
+def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixer | None:
+    """Returns what mixes the images of a step, a function of the seed and the step's number."""
+    if not (config.mixup or config.cutmix):
+        return None
+    mix, alpha = (mixing.mixup, config.mixup) if config.mixup else (mixing.cutmix, config.cutmix)
+
+    def mixer(images: tf.Tensor, labels: tf.Tensor) -> mixing.Mixed:
+        step = tf.cast(learner.optimizer.iterations, tf.int32)
+        return mix(images, labels, tf.stack([config.seed, step]), alpha=alpha)
+
+    return mixer
 
 
 def _with_views(run: runs.Run, step: steps.Step) -> steps.Step:
     """Returns a step that makes the views of its batch first."""
 
-    def train_step(batch: steps.Batch) -> steps.Metrics:
-        return step.run(_views_of(run, batch))
+    def views_then_step(replicas: distribute.Replicas, batch: steps.Batch) -> steps.Metrics:
+        return step.run(replicas, replicas.run(functools.partial(_views_of, run), batch))
 
-    return dataclasses.replace(step, run=train_step)
+    return dataclasses.replace(step, run=views_then_step)
 
 
 def _views_of(run: runs.Run, batch: steps.Batch) -> steps.Batch:

@@ -1,49 +1,154 @@
-"""NT-Xent: against the paper's loops, published values, finite differences, and over replicas."""
+"""Losses of two views: against the papers' formulas in loops, finite differences, over replicas."""
 
 import numpy as np
 import pytest
+import replicas as over
 import tensorflow as tf
 
-from simclr_tf import distribute
 from simclr_tf.losses import contrastive
 
 
-def _views(b=4, d=8, dtype=tf.float32, seed=0):
-    za, zb = np.random.default_rng(seed).normal(size=(2, b, d))
-    return tf.constant(za, dtype), tf.constant(zb, dtype)
+def _views(b=4, d=8, seed=0, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=(2, b, d)).astype(dtype)
 
 
-def _by_loops(za, zb, temperature):
-    """Algorithm 1 of the paper, one pair at a time, in float64."""
-    z = np.concatenate([za, zb]).astype(np.float64)
-    z /= np.linalg.norm(z, axis=1, keepdims=True)
-    total, n = 0.0, len(z)
-    for i in range(n):
-        score = {k: np.exp(z[i] @ z[k] / temperature) for k in range(n) if k != i}
-        total -= np.log(score[(i + n // 2) % n] / sum(score.values()))
-    return total / n
+# Oracles, one pair at a time, in float64.
 
 
-@pytest.mark.parametrize("b", [1, 2, 5])
-@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
-def test_equals_the_loops_of_the_paper(b, temperature):
-    za, zb = _views(b)
-    np.testing.assert_allclose(
-        contrastive.nt_xent(za, zb, temperature=temperature).loss,
-        _by_loops(za, zb, temperature),
-        rtol=1e-5,
-        atol=1e-6,
+def _similarities(views, temperature=1.0, l2_normalize=True):
+    """Yields for each view: similarity to its positive, and to the negatives by their side."""
+    z = np.asarray(views, np.float64)
+    if l2_normalize:
+        z = z / np.linalg.norm(z, axis=2, keepdims=True)
+    for side in (0, 1):
+        for i in range(z.shape[1]):
+            to = [[z[side, i] @ z[s, k] / temperature for k in range(z.shape[1])] for s in (0, 1)]
+            positive = to[1 - side][i]
+            negatives = [[x for k, x in enumerate(to[s]) if k != i] for s in (side, 1 - side)]
+            yield positive, negatives
+
+
+def _oracle(views, term, negatives="both", temperature=1.0, l2_normalize=True):
+    terms = [
+        term(positive, other if negatives == "one" else same + other)
+        for positive, (same, other) in _similarities(views, temperature, l2_normalize)
+    ]
+    return sum(terms) / len(terms)
+
+
+def _nt_xent_term(positive, negatives):
+    return -np.log(np.exp(positive) / (np.exp(positive) + sum(np.exp(x) for x in negatives)))
+
+
+def _log_sigmoid(x):
+    return -np.log1p(np.exp(-x))
+
+
+def _nt_logistic_term(positive, negatives):
+    return -_log_sigmoid(positive) - np.mean([_log_sigmoid(-x) for x in negatives])
+
+
+def _semi_hard(positive, negatives):
+    farther = [x for x in negatives if x < positive]
+    return max(farther) if farther else min(negatives)
+
+
+def _triplet_term(margin):
+    return lambda positive, negatives: np.mean([max(x - positive + margin, 0) for x in negatives])
+
+
+def _hard(term):
+    return lambda positive, negatives: term(positive, [_semi_hard(positive, negatives)])
+
+
+def _cases():
+    """Returns name -> (loss of views, its oracle), for every loss and its variants."""
+    cases = {}
+    for negatives in ("both", "one"):
+
+        def nt_xent(v, negatives=negatives):
+            return contrastive.nt_xent(*tf.unstack(v), temperature=0.5, negatives=negatives)
+
+        cases[f"nt_xent-{negatives}"] = (
+            nt_xent,
+            lambda v, n=negatives: _oracle(v, _nt_xent_term, n, 0.5),
+        )
+        for hard in (False, True):
+
+            def nt_logistic(v, negatives=negatives, hard=hard):
+                return contrastive.nt_logistic(
+                    *tf.unstack(v), temperature=0.5, negatives=negatives, semi_hard=hard
+                )
+
+            def triplet(v, negatives=negatives, hard=hard):
+                return contrastive.margin_triplet(
+                    *tf.unstack(v), margin=0.8, negatives=negatives, semi_hard=hard
+                )
+
+            logistic_term, triplet_term = _nt_logistic_term, _triplet_term(0.8)
+            if hard:
+                logistic_term, triplet_term = _hard(logistic_term), _hard(triplet_term)
+            cases[f"nt_logistic-{negatives}-{hard}"] = (
+                nt_logistic,
+                lambda v, t=logistic_term, n=negatives: _oracle(v, t, n, 0.5),
+            )
+            cases[f"triplet-{negatives}-{hard}"] = (
+                triplet,
+                lambda v, t=triplet_term, n=negatives: _oracle(v, t, n),
+            )
+    return cases
+
+
+CASES = _cases()
+NO_LABELS = np.zeros(4, np.int32)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradient_are_those_of_the_formula(case):
+    loss, oracle = CASES[case]
+    for b in (2, 5):
+        views = _views(b, d=3, seed=b, dtype=np.float64)
+        value, gradient = over.value_and_gradient(
+            lambda v, _: loss(v), views, np.zeros(b, np.int32)
+        )
+        assert value == pytest.approx(oracle(views), rel=1e-10)
+        np.testing.assert_allclose(gradient, over.slopes(oracle, views), atol=1e-7)
+        assert float(loss(tf.constant(views, tf.float32))) == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_replicas_have_the_value_and_gradient_of_one(case, replicas):
+    loss = CASES[case][0]
+    views, labels = _views(b=8), np.zeros(8, np.int32)
+    want, want_gradient = over.value_and_gradient(lambda v, _: loss(v), views, labels)
+    value, gradient = over.value_and_gradient(
+        lambda v, _: loss(v), views, labels, replicas=replicas
     )
+    assert value == pytest.approx(want, rel=1e-5)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["nt_xent-both", "nt_logistic-both-True", "triplet-one-False"])
+def test_gradient_through_the_gather_is_the_slope_of_the_global_loss(case):
+    # Equal replicas would not show a stop_gradient on what was gathered: both sides would have it.
+    loss, oracle = CASES[case]
+    views = _views(b=4, d=3, dtype=np.float64)
+    _, gradient = over.value_and_gradient(lambda v, _: loss(v), views, NO_LABELS, replicas=2)
+    np.testing.assert_allclose(gradient, over.slopes(oracle, views), atol=1e-7)
 
 
 @pytest.mark.parametrize("case", range(5))
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
-def test_equals_the_golden_value_and_gradient(shared, case, dtype):
+@pytest.mark.parametrize("tile", [None, 7, 1024])
+def test_nt_xent_equals_the_golden_value_and_gradient(shared, case, dtype, tile):
     golden = np.load(shared / "golden" / "nt_xent.npz")
     want = {
         name: golden[f"{case}/{name}"]
         for name in ("z", "temperature", "l2_normalize", "loss", "grad")
     }
+    if tile == 7 and len(want["z"]) > 200:
+        tile = 100
     z = tf.constant(want["z"], dtype)
     with tf.GradientTape() as tape:
         tape.watch(z)
@@ -51,7 +156,8 @@ def test_equals_the_golden_value_and_gradient(shared, case, dtype):
             *tf.split(z, 2),
             temperature=float(want["temperature"]),
             l2_normalize=bool(want["l2_normalize"]),
-        ).loss
+            tile=tile,
+        )
     tolerance = 1e-5 if dtype == tf.float32 else 1e-12
     np.testing.assert_allclose(loss, want["loss"], rtol=tolerance)
     scale = np.abs(want["grad"]).max()
@@ -60,92 +166,59 @@ def test_equals_the_golden_value_and_gradient(shared, case, dtype):
     )
 
 
+def test_semi_hard_triplets_are_those_of_tensorflow_addons():
+    addons = pytest.importorskip("tensorflow_addons")
+    views = _views(b=16)
+    z = tf.math.l2_normalize(tf.reshape(views, [32, 8]), -1)
+    for margin in (0.0, 0.4, 1.6):
+        want = addons.losses.triplet_semihard_loss(
+            tf.tile(tf.range(16), [2]), z, margin=margin, distance_metric="angular"
+        )
+        got = contrastive.margin_triplet(*views, margin=margin, semi_hard=True)
+        assert float(got) == pytest.approx(float(want), rel=1e-5)
+
+
 def test_half_precision_projections_are_compared_in_float32():
-    za, zb = _views(b=16, d=8)
-    za, zb = tf.cast(za, tf.float16), tf.cast(zb, tf.float16)
-    loss = contrastive.nt_xent(za, zb, temperature=0.05).loss
+    views = _views(b=16).astype(np.float16)
+    loss = contrastive.nt_xent(*views, temperature=0.05)
     assert loss.dtype == tf.float32
-    np.testing.assert_allclose(loss, _by_loops(za.numpy(), zb.numpy(), 0.05), rtol=1e-5)
+    assert float(loss) == pytest.approx(_oracle(views, _nt_xent_term, "both", 0.05), rel=1e-5)
 
 
-def test_gradient_is_the_slope_of_the_value():
-    # Catches a stop_gradient on the gathered views, which no value test can see.
-    za, zb = _views(b=3, d=4, dtype=tf.float64)
-    by_tape, by_differences = tf.test.compute_gradient(
-        lambda za, zb: contrastive.nt_xent(za, zb, temperature=0.5).loss, [za, zb]
-    )
-    for tape, differences in zip(by_tape, by_differences):
-        np.testing.assert_allclose(tape, differences, atol=1e-6)
-
-
-def _on_replicas(strategy, views, temperature=0.5):
-    """Returns the mean loss and the gradient for (2, B, d) views dealt out to the replicas."""
-    replicas = strategy.num_replicas_in_sync
-    parts = tf.split(views, replicas, axis=1)
-    dealt = strategy.experimental_distribute_values_from_function(
-        lambda context: parts[context.replica_id_in_sync_group]
-    )
-
-    def of_replica(views):
-        with tf.GradientTape() as tape:
-            tape.watch(views)
-            loss = contrastive.nt_xent(*tf.unstack(views), temperature=temperature).loss / replicas
-        return loss, tape.gradient(loss, views)
-
-    loss, gradient = tf.function(lambda: strategy.run(of_replica, (dealt,)))()
-    local = strategy.experimental_local_results
-    return sum(local(loss)).numpy(), np.concatenate(local(gradient), axis=1)
-
-
-@pytest.mark.parametrize("replicas", [2, 4])
-def test_replicas_have_the_value_and_gradient_of_one(replicas):
-    views = tf.stack(_views(b=8))
-    want, want_gradient = _on_replicas(tf.distribute.OneDeviceStrategy("/cpu:0"), views)
-    strategy = distribute.virtual_cpu_strategy(replicas)
-    loss, gradient = _on_replicas(strategy, views)
-    np.testing.assert_allclose(loss, want, rtol=1e-5)
-    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
-
-
-def test_gradient_through_the_gather_is_the_slope_of_the_global_loss():
-    views = tf.stack(_views(b=4, d=3, dtype=tf.float64))
-    strategy = distribute.virtual_cpu_strategy(2)
-    _, gradient = _on_replicas(strategy, views)
-    step, slopes = 1e-5, np.zeros_like(gradient)
-    for index in np.ndindex(*views.shape):
-        nudge = np.zeros(views.shape)
-        nudge[index] = step
-        ahead = _by_loops(*(views + nudge).numpy(), 0.5)
-        behind = _by_loops(*(views - nudge).numpy(), 0.5)
-        slopes[index] = (ahead - behind) / (2 * step)
-    np.testing.assert_allclose(gradient, slopes, atol=1e-7)
-
-
-def test_ignores_the_length_of_projections():
+def test_ignores_the_length_of_projections_unless_asked_not_to():
     za, zb = _views()
-    np.testing.assert_allclose(
-        contrastive.nt_xent(3 * za, zb, temperature=0.5).loss,
-        contrastive.nt_xent(za, zb, temperature=0.5).loss,
-        rtol=1e-5,
-    )
+    plain = contrastive.nt_xent(za, zb, temperature=0.5)
+    assert float(contrastive.nt_xent(3 * za, zb, temperature=0.5)) == pytest.approx(float(plain))
+    products = contrastive.nt_xent(za, zb, temperature=10.0, l2_normalize=False)
+    want = _oracle(_views(), _nt_xent_term, "both", 10.0, l2_normalize=False)
+    assert float(products) == pytest.approx(want, rel=1e-5)
 
 
-def test_collapsed_projections_are_at_chance():
+@pytest.mark.parametrize("negatives", ["both", "one"])
+def test_collapsed_projections_are_at_chance(negatives):
     z = tf.ones([8, 4])
-    np.testing.assert_allclose(
-        contrastive.nt_xent(z, z, temperature=0.1).loss, contrastive.chance_level(8), rtol=1e-5
-    )
+    loss = contrastive.nt_xent(z, z, temperature=0.1, negatives=negatives)
+    assert float(loss) == pytest.approx(contrastive.chance_level(8, negatives), rel=1e-5)
     assert contrastive.chance_level(256) == pytest.approx(6.236, abs=1e-3)
 
 
-def test_accuracy_and_entropy_are_of_the_other_view():
+@pytest.mark.parametrize("tile", [None, 3])
+def test_accuracy_and_entropy_are_of_the_other_view(tile):
+    def agreement(za, zb, temperature):
+        found = contrastive.agreement(za, zb, temperature=temperature, l2_normalize=True, tile=tile)
+        return float(found.accuracy), float(found.entropy)
+
     z = tf.eye(4)
-    right = contrastive.nt_xent(z, z, temperature=0.01)
-    wrong = contrastive.nt_xent(z, tf.roll(z, 1, 0), temperature=0.01)
-    assert float(right.accuracy) == 1 and float(wrong.accuracy) == 0
-    assert float(right.entropy) == pytest.approx(0, abs=1e-5)
-    even = contrastive.nt_xent(tf.ones([4, 2]), tf.ones([4, 2]), temperature=0.1)
-    assert float(even.entropy) == pytest.approx(np.log(4), rel=1e-5)
+    right, wrong = agreement(z, z, 0.01), agreement(z, tf.roll(z, 1, 0), 0.01)
+    assert right[0] == 1 and wrong[0] == 0
+    assert right[1] == pytest.approx(0, abs=1e-5)
+    assert agreement(tf.ones([4, 2]), tf.ones([4, 2]), 0.1)[1] == pytest.approx(np.log(4), rel=1e-5)
+    za, zb = _views(b=7)
+    s = za @ zb.T / np.outer(np.linalg.norm(za, axis=1), np.linalg.norm(zb, axis=1)) / 0.3
+    shares = np.exp(s) / np.exp(s).sum(1, keepdims=True)
+    accuracy, entropy = agreement(za, zb, 0.3)
+    assert accuracy == pytest.approx(np.mean(s.argmax(1) == np.arange(7)))
+    assert entropy == pytest.approx(-np.sum(shares * np.log(shares)) / 7, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0, -1])
@@ -154,6 +227,12 @@ def test_refuses_a_temperature_that_is_not_positive(temperature):
         contrastive.nt_xent(*_views(), temperature=temperature)
 
 
-def test_refuses_views_of_different_shapes():
+def test_refuses_what_it_cannot_compare():
     with pytest.raises(ValueError, match=r"one static \(b, d\), got \(4, 8\) and \(3, 8\)"):
         contrastive.nt_xent(_views(4)[0], _views(3)[0], temperature=0.1)
+    with pytest.raises(ValueError, match="margin must be >= 0, got -1"):
+        contrastive.margin_triplet(*_views(), margin=-1)
+    with pytest.raises(ValueError, match="one of both, one, got 'none'"):
+        contrastive.nt_xent(*_views(), temperature=0.1, negatives="none")
+    with pytest.raises(ValueError, match="both sides, not from 'one'"):
+        contrastive.nt_xent(*_views(), temperature=0.1, negatives="one", tile=4)

@@ -7,11 +7,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A module may import modules of its own layer's sub-package listed before it, and lower layers.
 LAYERS = (
-    ("errors",),
+    ("errors", "losses.classification", "losses.mixing"),
     ("data.compositions", "distribute", "data.augment", "data.decode", "report.console"),
     ("config", "data.jitter", "data.geometry", "report.records", "report.contact_sheet"),
-    ("data.tones", "data.folder", "data.digits", "losses.contrastive", "models.batch_norm"),
-    ("data.records", "data.autoaugment", "models.resnet"),
+    ("data.tones", "data.folder", "data.digits", "losses.blocked", "losses.projections"),
+    ("losses.relations", "losses.contrastive", "models.batch_norm"),
+    ("losses.supcon", "data.records", "data.autoaugment", "models.resnet"),
     ("data.sources", "data.policies", "models.heads"),
     ("data.crops", "data.inspection"),
     ("data.views",),
@@ -19,6 +20,7 @@ LAYERS = (
     ("run_directory",),
     ("damaged", "look"),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
+    ("training.teachers", "training.objectives"),
     (
         "runs",
         "training.optimizers",
@@ -27,7 +29,7 @@ LAYERS = (
         "evaluation.features",
         "evaluation.linear",
     ),
-    ("report.overview", "training.loop"),
+    ("report.overview", "training.loop", "training.accumulation"),
     ("train", "evaluate"),
 )
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf import config
+from simclr_tf import config, distribute
 from simclr_tf.models import simclr
-from simclr_tf.training import optimizers, steps
+from simclr_tf.training import objectives, optimizers, steps
 
 _BLOCK = re.compile(
     r"residual_block(?:_(\d+))?/(?:conv2d_fixed_padding|batch_norm_relu)(?:_(\d+))?/"
@@ -106,11 +106,14 @@ def test_the_network_is_the_references_and_so_is_one_step(reference):
         model, optimizer, variables, optimizers.decay_in_loss(run, model), run.weight_decay
     )
     temperature = float(step["temperature"])
-    train = steps.contrastive_step(
-        learner, temperature=temperature, hidden_norm=True, labelled=True
+    objective = objectives.make_objective(config.Config(temperature=temperature))
+    task = steps.contrastive_task(
+        model, objective, temperature=temperature, hidden_norm=True, labelled=True
     )
+    here = distribute.Replicas(tf.distribute.get_strategy())
     views = tf.stack([step["view1"], step["view2"]], 1)  # (b, v, h, w, 3)
-    metrics = train.run({"views": views, "label": tf.constant(step["labels"], tf.int32)})
+    batch = {"views": views, "label": tf.constant(step["labels"], tf.int32)}
+    metrics = steps.whole_step(learner, task).run(here, batch)
 
     for name, theirs in {
         "train/contrast_loss": step["contrast_loss"] / 2,  # Theirs is a sum of two sides.

@@ -10,7 +10,7 @@ import tiny_runs
 
 from simclr_tf import config, distribute
 from simclr_tf.models import simclr
-from simclr_tf.training import loop, optimizers, schedules, steps
+from simclr_tf.training import loop, objectives, optimizers, schedules, steps
 
 _BATCH = 16
 
@@ -38,10 +38,17 @@ def _learner(strategy, kind, **settings):
     return steps.Learner(model, optimizer, variables, decayed, run.weight_decay)
 
 
-def _step(learner, kind):
+def _task(model, kind):
     if kind == "supervised":
-        return steps.supervised_step(learner)
-    return steps.contrastive_step(learner, temperature=0.5, hidden_norm=True, labelled=True)
+        return steps.supervised_task(model)
+    objective = objectives.make_objective(config.Config(objective=kind, temperature=0.5))
+    return steps.contrastive_task(
+        model, objective, temperature=0.5, hidden_norm=True, labelled=True
+    )
+
+
+def _step(learner, kind):
+    return steps.whole_step(learner, _task(learner.model, kind))
 
 
 def _data(num_views, count=4 * _BATCH):
@@ -77,9 +84,9 @@ def _train(replicas, kind, count, **settings):
 @pytest.mark.parametrize(
     ("kind", "optimizer", "replicas"),
     [
-        ("contrastive", "lars", 2),
-        ("contrastive", "lars", 4),
-        ("contrastive", "momentum", 2),
+        ("nt_xent", "lars", 2),
+        ("nt_xent", "lars", 4),
+        ("nt_xent", "momentum", 2),
         ("supervised", "momentum", 4),
     ],
 )
@@ -97,12 +104,12 @@ def test_replicas_reach_the_loss_and_weights_of_one(kind, optimizer, replicas):
 def test_replicas_have_the_gradients_of_one(replicas):
     # With plain SGD and no decay, what a weight lost is its gradient.
     settings = {"momentum": 0.0, "weight_decay": 0.0}
-    before = [v.numpy() for v in _learner(_strategy(1), "contrastive").model.trainable_variables]
+    before = [v.numpy() for v in _learner(_strategy(1), "nt_xent").model.trainable_variables]
     count = len(before)
 
     def gradients(replicas):
         return [
-            new - old for new, old in zip(_train(replicas, "contrastive", 1, **settings)[1], before)
+            new - old for new, old in zip(_train(replicas, "nt_xent", 1, **settings)[1], before)
         ]
 
     for one, other in zip(gradients(1)[:count], gradients(replicas)[:count]):
@@ -111,18 +118,18 @@ def test_replicas_have_the_gradients_of_one(replicas):
 
 
 def test_the_objective_is_twice_the_papers_loss_plus_cross_entropy_and_decay():
-    metrics, _ = _train(1, "contrastive", 1)
+    metrics, _ = _train(1, "nt_xent", 1)
     want = 2 * metrics["train/contrast_loss"] + metrics["train/supervised_loss"]
     want += metrics["train/weight_decay"]
     assert metrics["train/total_loss"] == pytest.approx(want, rel=1e-6)
 
 
 def test_decay_in_the_loss_is_half_the_squared_norm():
-    learner = _learner(_strategy(1), "contrastive", optimizer="lars", weight_decay=0.1)
+    learner = _learner(_strategy(1), "nt_xent", optimizer="lars", weight_decay=0.1)
     kernel = learner.model.linear_head.dense.kernel.numpy().astype(np.float64)
     assert float(learner.decay()) == pytest.approx(0.05 * np.sum(kernel**2), rel=1e-5)
-    assert _learner(_strategy(1), "contrastive", optimizer="adamw").decayed == []
-    momentum = _learner(_strategy(1), "contrastive", optimizer="momentum")
+    assert _learner(_strategy(1), "nt_xent", optimizer="adamw").decayed == []
+    momentum = _learner(_strategy(1), "nt_xent", optimizer="momentum")
     norms = {v.ref() for v in momentum.model.norm_variables()}
     decayed = {v.ref() for v in momentum.decayed}
     assert decayed | norms == {v.ref() for v in momentum.variables} and not decayed & norms
@@ -132,15 +139,15 @@ def test_decay_in_the_loss_is_half_the_squared_norm():
 def test_every_optimizer_moves_every_variable(optimizer):
     if optimizer == "lamb":
         pytest.importorskip("tensorflow_addons")
-    before = [v.numpy() for v in _learner(_strategy(1), "contrastive").model.trainable_variables]
-    _, weights = _train(1, "contrastive", 2, optimizer=optimizer)
+    before = [v.numpy() for v in _learner(_strategy(1), "nt_xent").model.trainable_variables]
+    _, weights = _train(1, "nt_xent", 2, optimizer=optimizer)
     assert all(np.any(new != old) for new, old in zip(weights, before))
 
 
 @pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
 def test_half_precision_trains_near_float32(mixed_precision):
-    metrics, _ = _train(1, "contrastive", 3)
-    half, weights = _train(1, "contrastive", 3, mixed_precision=mixed_precision)
+    metrics, _ = _train(1, "nt_xent", 3)
+    half, weights = _train(1, "nt_xent", 3, mixed_precision=mixed_precision)
     assert half["train/contrast_loss"] == pytest.approx(metrics["train/contrast_loss"], rel=0.03)
     assert all(np.isfinite(weight).all() for weight in weights)
 
@@ -149,10 +156,10 @@ def test_the_step_compiles_under_xla_and_agrees():
     results = []
     for jit_compile in (False, True):
         strategy = _strategy(1)
-        learner = _learner(strategy, "contrastive", optimizer="lars")
+        learner = _learner(strategy, "nt_xent", optimizer="lars")
         data = tf.data.Dataset.from_tensor_slices(_data(2)).batch(_BATCH, drop_remainder=True)
         train_steps = loop.compile_steps(
-            strategy, _step(learner, "contrastive"), jit_compile=jit_compile
+            strategy, _step(learner, "nt_xent"), jit_compile=jit_compile
         )
         dealt = strategy.distribute_datasets_from_function(lambda _, data=data: data)
         train_steps(iter(dealt), 2)
@@ -163,18 +170,18 @@ def test_the_step_compiles_under_xla_and_agrees():
 
 def test_stops_at_the_first_loss_that_is_not_finite():
     strategy = _strategy(1)
-    learner = _learner(strategy, "contrastive")
+    learner = _learner(strategy, "nt_xent")
     data = _data(2)
     data["views"][_BATCH] = np.nan  # In the second of four batches.
     batches = tf.data.Dataset.from_tensor_slices(data).batch(_BATCH, drop_remainder=True)
     dealt = strategy.distribute_datasets_from_function(lambda _: batches)
-    sums = loop.compile_steps(strategy, _step(learner, "contrastive"))(iter(dealt), 4)
+    sums = loop.compile_steps(strategy, _step(learner, "nt_xent"))(iter(dealt), 4)
     assert sums.steps == 2 and not sums.finite
 
 
 def test_time_spent_waiting_for_input_is_told():
     strategy = _strategy(1)
-    learner = _learner(strategy, "contrastive")
+    learner = _learner(strategy, "nt_xent")
     batches = tf.data.Dataset.from_tensor_slices(_data(2)).batch(_BATCH, drop_remainder=True)
 
     def slow(batch):
@@ -182,7 +189,7 @@ def test_time_spent_waiting_for_input_is_told():
             return {name: tf.identity(value) for name, value in batch.items()}
 
     dealt = strategy.distribute_datasets_from_function(lambda _: batches.map(slow))
-    sums = loop.compile_steps(strategy, _step(learner, "contrastive"))(iter(dealt), 3)
+    sums = loop.compile_steps(strategy, _step(learner, "nt_xent"))(iter(dealt), 3)
     assert sums.waited > 0.3
 
 
@@ -201,6 +208,6 @@ def test_spread_is_zero_for_equal_features_and_one_for_isotropic_ones():
 
 
 def test_learners_are_values():
-    learner = _learner(_strategy(1), "contrastive")
+    learner = _learner(_strategy(1), "nt_xent")
     with pytest.raises(dataclasses.FrozenInstanceError):
         learner.weight_decay = 0.0

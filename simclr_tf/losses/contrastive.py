@@ -1,33 +1,26 @@
-"""Contrastive losses over the global batch."""
+"""Losses that tell two views of an image from those of other images (Chen et al. 2020, table 2)."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_tf import distribute
-
-
-class Contrast(NamedTuple):
-    """A contrastive loss and what it says of the batch.
-
-    Attributes:
-        loss: () mean over this replica's 2b views.
-        accuracy: () share of first views whose most similar second view is their own.
-        entropy: () mean entropy, in nats, of the similarities of a first view to all B second
-            views; at most ln B.
-    """
-
-    loss: tf.Tensor
-    accuracy: tf.Tensor
-    entropy: tf.Tensor
+from simclr_tf.losses import blocked, projections
 
 
 def nt_xent(
-    za: tf.Tensor, zb: tf.Tensor, *, temperature: float, l2_normalize: bool = True
-) -> Contrast:
+    za: tf.Tensor,
+    zb: tf.Tensor,
+    *,
+    temperature: float,
+    l2_normalize: bool = True,
+    negatives: str = "both",
+    tile: int | None = None,
+) -> tf.Tensor:
     """NT-Xent, the loss of SimCLR (Chen et al. 2020, Algorithm 1).
 
     Row i of `za` and of `zb` are the two views of image i. A view's positive is the other view
@@ -39,49 +32,187 @@ def nt_xent(
         zb: (b, d) projections of the second views, in the same order.
         temperature: divides the similarities; greater than 0.
         l2_normalize: takes cosine similarities, as the paper does; else plain products.
+        negatives: "both", or "one": only the B - 1 of the side that a view is not of (B.10).
+        tile: makes the similarities in tiles of this side, never all at once; None keeps them.
 
     Returns:
-        The loss, a mean over this replica's 2b views. Its mean over replicas is the paper's
-        loss. (google-research/simclr adds the two sides: twice this value.)
+        () mean over this replica's 2b views. Its mean over replicas is the paper's loss.
+        (google-research/simclr adds the two sides: twice this value.)
 
     Raises:
-        ValueError: if `temperature` is not positive or the shapes are not one static (b, d).
+        ValueError: if `temperature` is not positive, the shapes are not one static (b, d), or
+            negatives of one side are asked for in tiles.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be > 0, got {temperature}.")
-    if za.shape != zb.shape or not za.shape.is_fully_defined() or len(za.shape) != 2:
-        raise ValueError(f"views must both be of one static (b, d), got {za.shape} and {zb.shape}.")
-    if za.dtype != tf.float64:
-        za, zb = tf.cast(za, tf.float32), tf.cast(zb, tf.float32)
-    if l2_normalize:
-        za, zb = tf.math.l2_normalize(za, -1), tf.math.l2_normalize(zb, -1)
-    all_views = distribute.gather(tf.stack([za, zb], 1))  # (B, 2, d)
-    all_a, all_b = all_views[:, 0], all_views[:, 1]  # (B, d) each
-
-    local, total = za.shape[0], all_a.shape[0]  # b, B
-    me = distribute.replica_index() * local + tf.range(local)  # (b,) my rows in B
-    is_me = tf.one_hot(me, total, on_value=True, off_value=False)  # (b, B)
-
-    def one_side(
-        z: tf.Tensor, same_side: tf.Tensor, other_side: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        across = tf.matmul(z, other_side, transpose_b=True) / temperature  # (b, B) positive at me
-        within = tf.matmul(z, same_side, transpose_b=True) / temperature  # (b, B) itself at me
-        # -inf, not a large number: exact in every dtype.
-        within = tf.where(is_me, tf.constant(-np.inf, within.dtype), within)
-        positive = tf.reduce_sum(tf.where(is_me, across, 0), 1)  # (b,)
-        return tf.reduce_logsumexp(tf.concat([across, within], 1), 1) - positive, across
-
-    side_a, across = one_side(za, all_a, all_b)
-    side_b, _ = one_side(zb, all_b, all_a)
-    loss = tf.reduce_mean((side_a + side_b) / 2)
-    across = tf.stop_gradient(across)
-    hits = tf.equal(tf.argmax(across, 1, output_type=tf.int32), me)
-    shares = tf.nn.softmax(across)  # (b, B)
-    entropy = -tf.reduce_sum(shares * tf.math.log(shares + 1e-30), 1)  # (b,)
-    return Contrast(loss, tf.reduce_mean(tf.cast(hits, tf.float32)), tf.reduce_mean(entropy))
+    if tile is None:
+        compared = projections.pairs(
+            za, zb, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
+        )
+        candidates = compared.negatives | compared.partners
+        denominators = projections.log_sum_exp(compared.similarities, candidates)
+        return tf.reduce_mean(denominators - compared.positives)
+    if negatives != "both":
+        raise ValueError(f"tiles hold negatives from both sides, not from {negatives!r}.")
+    z = projections.stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
+    first, second = tf.split(z, 2)
+    positives = tf.reduce_sum(first * second, 1) / temperature  # (b,)
+    denominators = blocked.log_sum_exp(z, temperature=temperature, unit=l2_normalize, tile=tile)
+    return tf.reduce_mean(denominators) - tf.reduce_mean(positives)
 
 
-def chance_level(global_batch: int) -> float:
-    """Returns ln(2B - 1), the NT-Xent of projections that tell nothing apart."""
-    return float(np.log(2 * global_batch - 1))
+def nt_logistic(
+    za: tf.Tensor,
+    zb: tf.Tensor,
+    *,
+    temperature: float,
+    l2_normalize: bool = True,
+    negatives: str = "both",
+    semi_hard: bool = False,
+) -> tf.Tensor:
+    """NT-Logistic: each pair is judged by itself, same image or not (table 2).
+
+        -log sigmoid(u.v+ / tau) - mean over negatives of log sigmoid(-u.v- / tau)
+
+    The paper does not say how the negatives of a view are weighed; their mean keeps them from
+    outweighing the one positive.
+
+    Args:
+        za: (b, d) projections of the first views.
+        zb: (b, d) projections of the second views, in the same order.
+        temperature: tau; greater than 0.
+        l2_normalize: takes cosine similarities.
+        negatives: "both" or "one", as for `nt_xent`.
+        semi_hard: takes one negative for each view, by `semi_hard_negatives`, in place of all.
+
+    Returns:
+        () mean over this replica's 2b views.
+
+    Raises:
+        ValueError: as `nt_xent`.
+    """
+    compared = projections.pairs(
+        za, zb, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
+    )
+    if semi_hard:
+        apart = tf.math.softplus(semi_hard_negatives(compared))
+    else:
+        apart = _mean_over(compared.negatives, tf.math.softplus(compared.similarities))
+    return tf.reduce_mean(tf.math.softplus(-compared.positives) + apart)
+
+
+def margin_triplet(
+    za: tf.Tensor,
+    zb: tf.Tensor,
+    *,
+    margin: float,
+    l2_normalize: bool = True,
+    negatives: str = "both",
+    semi_hard: bool = False,
+) -> tf.Tensor:
+    """Margin triplet loss: the mean over negatives of max(u.v- - u.v+ + margin, 0) (table 2).
+
+    Args:
+        za: (b, d) projections of the first views.
+        zb: (b, d) projections of the second views, in the same order.
+        margin: by how much a positive should be more similar than a negative; at least 0. The
+            paper tried 0, 0.4, 0.8 and 1.6 (B.10).
+        l2_normalize: takes cosine similarities.
+        negatives: "both" or "one", as for `nt_xent`.
+        semi_hard: takes one negative for each view, by `semi_hard_negatives`, in place of all.
+
+    Returns:
+        () mean over this replica's 2b views.
+
+    Raises:
+        ValueError: if the margin is negative, or as `nt_xent`.
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin must be >= 0, got {margin}.")
+    compared = projections.pairs(za, zb, l2_normalize=l2_normalize, negatives=negatives)
+    positives = compared.positives[:, tf.newaxis]  # (2b, 1)
+    if semi_hard:
+        chosen = semi_hard_negatives(compared)[:, tf.newaxis]
+        return tf.reduce_mean(tf.nn.relu(chosen - positives + margin))
+    violations = tf.nn.relu(compared.similarities - positives + margin)  # (2b, 2B)
+    return tf.reduce_mean(_mean_over(compared.negatives, violations))
+
+
+def semi_hard_negatives(compared: projections.Pairs) -> tf.Tensor:
+    """Returns (2b,) similarity of each view to its semi-hard negative (Schroff et al. 2015).
+
+    That is the most similar negative that is less similar than the positive. Where every negative
+    is more similar than the positive it is the least similar one, as in FaceNet's code and
+    tensorflow-addons: there the hardest negatives lead to collapse.
+    """
+    s, negatives = compared.similarities, compared.negatives
+    farther = negatives & (s < compared.positives[:, tf.newaxis])
+    infinite = tf.constant(np.inf, s.dtype)
+    nearest_of_them = tf.reduce_max(tf.where(farther, s, -infinite), 1)
+    farthest = tf.reduce_min(tf.where(negatives, s, infinite), 1)
+    return tf.where(tf.reduce_any(farther, 1), nearest_of_them, farthest)
+
+
+def _mean_over(chosen: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns (n,) the mean of the chosen values (n, m) of each row; 0 where none is chosen."""
+    count = tf.reduce_sum(tf.cast(chosen, values.dtype), 1)
+    return tf.reduce_sum(tf.where(chosen, values, 0), 1) / tf.maximum(count, 1)
+
+
+class Agreement(NamedTuple):
+    """How well the two views of an image find each other among those of the global batch.
+
+    Attributes:
+        accuracy: () share of first views whose most similar second view is their own.
+        entropy: () mean entropy, in nats, of the similarities of a first view to all B second
+            views; at most ln B.
+    """
+
+    accuracy: tf.Tensor
+    entropy: tf.Tensor
+
+
+def agreement(
+    za: tf.Tensor, zb: tf.Tensor, *, temperature: float, l2_normalize: bool, tile: int | None = None
+) -> Agreement:
+    """Measures the agreement of views; no gradient flows through it.
+
+    Args:
+        za: (b, d) projections of the first views.
+        zb: (b, d) projections of the second views, in the same order.
+        temperature: divides the similarities.
+        l2_normalize: takes cosine similarities.
+        tile: compares so many first views at a time; None compares all at once.
+    """
+    z = projections.stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
+    first, second = tf.split(tf.stop_gradient(z), 2)
+    everyone = distribute.gather(second)  # (B, d)
+    b = za.shape[0]
+    me = distribute.replica_index() * b + tf.range(b)  # (b,) my rows in B
+
+    def of_rows(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        anchors, own = rows
+        across = tf.matmul(anchors / temperature, everyone, transpose_b=True)  # (t, B)
+        hits = tf.equal(tf.argmax(across, 1, output_type=tf.int32), own)
+        shares = tf.nn.softmax(across)
+        # sum p (log sum exp s - s), whose terms need no guard against log 0.
+        spread = tf.reduce_logsumexp(across, 1) - tf.reduce_sum(shares * across, 1)
+        return tf.cast(hits, tf.float32), tf.cast(spread, tf.float32)
+
+    if tile is None or b <= tile:
+        hits, entropies = of_rows((first, me))
+    else:
+        count = math.ceil(b / tile)
+        side = math.ceil(b / count)
+        padded = tf.pad(first, [[0, count * side - b], [0, 0]]), tf.pad(me, [[0, count * side - b]])
+        parts = tuple(tf.reshape(x, [count, side, *x.shape[1:]]) for x in padded)
+        signature = (tf.TensorSpec([side]), tf.TensorSpec([side]))
+        found = tf.map_fn(of_rows, parts, fn_output_signature=signature, parallel_iterations=1)
+        hits, entropies = (tf.reshape(x, [-1])[:b] for x in found)
+    return Agreement(tf.reduce_mean(hits), tf.reduce_mean(entropies))
+
+
+def chance_level(global_batch: int, negatives: str = "both") -> float:
+    """Returns the NT-Xent of projections that tell nothing apart.
+
+    It is the logarithm of the number of candidates: 2B - 1, or B with negatives of one side.
+    """
+    return float(np.log(2 * global_batch - 1 if negatives == "both" else global_batch))

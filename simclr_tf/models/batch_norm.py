@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
+import contextvars
+
 import tensorflow as tf
 
 from simclr_tf import distribute
 
 EPSILON = 1e-5
+
+# How far moving averages follow what is traced now; see `averages_following`.
+_FOLLOWING: contextvars.ContextVar[float] = contextvars.ContextVar("following", default=1.0)
+
+
+@contextlib.contextmanager
+def averages_following(share: float) -> Iterator[None]:
+    """Lets moving averages go only a share of their way, in graphs traced within.
+
+    A step that runs the network several times moves them as one step should: k times a k-th,
+    which leaves momentum ** (k / k) of what they were. At 0 they stay.
+
+    Args:
+        share: of a step, from 0 to 1.
+    """
+    before = _FOLLOWING.set(share)
+    try:
+        yield
+    finally:
+        _FOLLOWING.reset(before)
 
 
 class BatchNorm(tf.keras.layers.Layer):
@@ -93,7 +117,9 @@ class BatchNorm(tf.keras.layers.Layer):
         return y
 
     def _follow(self, average: tf.Variable, value: tf.Tensor) -> None:
-        average.assign_sub((average - value) * (1 - self.momentum))
+        share = _FOLLOWING.get()
+        if share:
+            average.assign_sub((average - value) * (1 - self.momentum**share))
 
     def _offset(self) -> tf.Tensor:
         return tf.zeros_like(self.gamma) if self.beta is None else self.beta

@@ -94,6 +94,12 @@ class SimCLR(tf.keras.Model):
         side = architecture.image_size
         self(tf.zeros([1, side, side, 3]))  # Makes the variables.
 
+    @property
+    def projection_width(self) -> int:
+        """Returns d, the width of the projection."""
+        denses = self.projection_head.denses
+        return denses[-1].units if denses else self.encoder.num_features
+
     def call(
         self, images: tf.Tensor, training: bool = False, stop_gradient: bool = True
     ) -> dict[str, tf.Tensor]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simclr_tf.losses import contrastive
+from simclr_tf import config as config_lib
 from simclr_tf.report import console
+from simclr_tf.training import objectives
 
 if TYPE_CHECKING:
     from simclr_tf import runs
@@ -31,10 +32,7 @@ def before_training(
         f" ({batch // replicas} each)",
     }
     if config.pretraining:
-        rows["contrast"] = (
-            f"{2 * batch - 2} negatives per anchor, temperature {config.temperature:g}, "
-            f"chance loss {contrastive.chance_level(batch):.3f}"
-        )
+        rows["contrast"] = _contrast(config)
     rows["steps"] = (
         f"{plan.total_steps:,} ({plan.total_steps * batch / plan.num_examples:.3g} epochs), "
         f"{plan.warmup_steps:,} of them warm-up"
@@ -43,10 +41,27 @@ def before_training(
     rows["arithmetic"] = _arithmetic(run)
     rows["start"] = "\n".join(origin)
     rows["run directory"] = run.model_dir
+    if config.accum_chunks > 1:
+        rows["batch"] += f", in {config.accum_chunks} chunks one after another"
     title = "Pretraining" if config.pretraining else "Fine-tuning"
     console.facts(title, rows)
     for note in source.notes:
         console.say(note)
+
+
+def _contrast(config: config_lib.Config) -> str:
+    """Says what is told apart, and the loss of telling nothing apart."""
+    objective, batch = config.resolved_objective, config.train_batch_size
+    if objective in config_lib.SUPERVISED_CONTRAST:
+        told = f"{objective}, {2 * batch - 1} other views per anchor, positives by label"
+    else:
+        negatives = 2 * batch - 2 if config.negatives == "both" else batch - 1
+        told = f"{objective}, {negatives} negatives per anchor"
+    if objective == "margin_triplet":
+        return f"{told}, margin {config.margin:g}"
+    told += f", temperature {config.temperature:g}"
+    chance = objectives.chance_loss(config)
+    return told if chance is None else f"{told}, chance loss {chance:.3f}"
 
 
 def _splits(run: runs.Run) -> str:

@@ -206,11 +206,12 @@ def misfit(error: Exception) -> str:
     return run_directory.reason(error)
 
 
-def locate(checkpoint: str) -> tuple[str, list[str]]:
+def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]]:
     """Finds the checkpoints that --checkpoint may mean.
 
     Args:
         checkpoint: a run directory, or the prefix of one checkpoint (PATH/ckpt-123).
+        flag: that named it, for messages.
 
     Returns:
         The run directory, and the prefixes of its checkpoints, oldest first, or the one named.
@@ -222,14 +223,14 @@ def locate(checkpoint: str) -> tuple[str, list[str]]:
         found = listing(checkpoint)
         if not found:
             raise errors.UserError(
-                f"--checkpoint={checkpoint} holds no checkpoint (no {_NAME}-STEP.index); name the "
+                f"--{flag}={checkpoint} holds no checkpoint (no {_NAME}-STEP.index); name the "
                 "--model_dir of a finished or running training."
             )
         return checkpoint, found
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
     if not tf.io.gfile.exists(f"{prefix}.index"):
         raise errors.UserError(
-            f"--checkpoint={checkpoint} does not exist; name a run directory or a checkpoint in "
+            f"--{flag}={checkpoint} does not exist; name a run directory or a checkpoint in "
             f"it, such as runs/demo or runs/demo/{_NAME}-240."
         )
     return os.path.dirname(prefix), [prefix]

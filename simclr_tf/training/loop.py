@@ -10,8 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors
-from simclr_tf.losses import contrastive
+from simclr_tf import distribute, errors
 from simclr_tf.report import console, records
 from simclr_tf.training import checkpoints as checkpoints_lib
 from simclr_tf.training import schedules, steps
@@ -52,7 +51,7 @@ def compile_steps(
         step: what to repeat.
         jit_compile: compiles the step by XLA; one replica only.
     """
-    run = tf.function(step.run, jit_compile=True) if jit_compile else step.run
+    replicas = distribute.Replicas(strategy, jit_compile)
 
     def once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         asked = tf.timestamp()
@@ -60,7 +59,7 @@ def compile_steps(
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             waited = tf.timestamp() - asked
-        of_replicas = strategy.run(run, args=(batch,))
+        of_replicas = step.run(replicas, batch)
         means = {
             name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
             for name, value in of_replicas.items()
@@ -105,6 +104,8 @@ def fit(
     schedule: schedules.WarmupCosine,
     checkpoints: checkpoints_lib.Checkpoints,
     log: records.Records,
+    *,
+    chance: float | None = None,
 ) -> None:
     """Trains from the step of `checkpoints` to the end of the plan, saving on the way.
 
@@ -115,11 +116,12 @@ def fit(
         schedule: tells the learning rate of a step, for the record.
         checkpoints: holds the step, and saves.
         log: takes the metrics.
+        chance: contrastive loss of a network that tells nothing apart, where that is known.
 
     Raises:
         UserError: if the loss is not finite, or a checkpoint cannot be written.
     """
-    watch = _Watch(plan)
+    watch = _Watch(plan, chance)
     step, per_call = int(checkpoints.step), 1
     with console.Progress("step", plan.total_steps, step) as progress:
         while step < plan.total_steps:
@@ -169,9 +171,9 @@ def _not_finite(step: int, rate: float, checkpoints: checkpoints_lib.Checkpoints
 class _Watch:
     """Sums metrics between two records, and warns once if the representation collapses."""
 
-    def __init__(self, plan: schedules.Plan) -> None:
+    def __init__(self, plan: schedules.Plan, chance: float | None) -> None:
         self._plan = plan
-        self._chance = contrastive.chance_level(plan.batch_size)
+        self._chance = chance
         self._warned = False
         self._steps_seen = 0
         self._last: dict[str, float] = {}
@@ -201,8 +203,8 @@ class _Watch:
         """Returns the latest metrics in one line."""
         m, parts = self._last, []
         if "train/contrast_loss" in m:
-            loss = m["train/contrast_loss"]
-            parts.append(f"loss {loss:.3f} (chance {self._chance:.3f})")
+            chance = f" (chance {self._chance:.3f})" if self._chance is not None else ""
+            parts.append(f"loss {m['train/contrast_loss']:.3f}{chance}")
             parts.append(f"contrastive acc. {m['train/contrast_acc']:.1%}")
         else:
             parts.append(f"loss {m['train/total_loss']:.3f}")
@@ -216,7 +218,8 @@ class _Watch:
         """Returns the means since the last flush and begins anew."""
         means = self._means()
         if "train/contrast_loss" in means:
-            means["train/chance_loss"] = self._chance
+            if self._chance is not None:
+                means["train/chance_loss"] = self._chance
             self._warn_of_collapse(means)
         self._clear()
         return means
@@ -227,7 +230,7 @@ class _Watch:
         spread, loss = means["train/feature_spread"], means["train/contrast_loss"]
         if spread < COLLAPSED_SPREAD:
             told = f"the features of different images are nearly equal (spread {spread:.3g} of 1)"
-        elif loss > (1 - _CHANCE_MARGIN) * self._chance:
+        elif self._chance is not None and loss > (1 - _CHANCE_MARGIN) * self._chance:
             told = f"the loss {loss:.3f} is no better than chance ({self._chance:.3f})"
         else:
             return

@@ -1,0 +1,60 @@
+"""Losses of classifiers: cross-entropy and what SupCon is measured against, and distillation."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """Cross-entropy, with label smoothing (Szegedy et al. 2016, sec. 7).
+
+    Args:
+        logits: (n, c).
+        labels: (n,) int.
+        label_smoothing: e; the target is 1 - e + e / c for the label and e / c for the others.
+
+    Returns:
+        (n,) in nats.
+
+    Raises:
+        ValueError: if `label_smoothing` is not in [0, 1).
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}.")
+    of_label = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if not label_smoothing:
+        return of_label
+    of_all = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)  # (n,) mean over classes
+    return (1 - label_smoothing) * of_label + label_smoothing * of_all
+
+
+def distillation(student: tf.Tensor, teacher: tf.Tensor, *, temperature: float) -> tf.Tensor:
+    """SimCLRv2's distillation (Chen et al. 2020b, eq. 2): the teacher's classes as soft labels.
+
+        -sum_y P_teacher(y | x; tau) log P_student(y | x; tau),  P = softmax(logits / tau)
+
+    Args:
+        student: (n, c) logits, through which the gradient flows.
+        teacher: (n, c) logits of a trained network.
+        temperature: tau; greater than 0. The paper: 0.1 for a student like its teacher, 1 for a
+            smaller one. (The published notebook multiplies by tau^2, the paper does not.)
+
+    Returns:
+        () mean over the n examples, in nats.
+
+    Raises:
+        ValueError: if `temperature` is not positive or the shapes differ.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}.")
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student and teacher must tell the same classes apart, got logits of {student.shape} "
+            f"and {teacher.shape}."
+        )
+    targets = tf.stop_gradient(tf.nn.softmax(teacher / temperature))
+    return tf.reduce_mean(
+        tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=student / temperature)
+    )

@@ -1,0 +1,120 @@
+"""What every contrastive loss does first: check projections, cast, normalise, and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf import distribute
+
+# Where the negatives of a view come from.
+NEGATIVES = ("both", "one")
+
+
+def stacked(views: Sequence[tf.Tensor], *, temperature: float, l2_normalize: bool) -> tf.Tensor:
+    """Returns the views of a batch under one another, ready to be compared.
+
+    All arithmetic of the losses is float32, or float64 if given that.
+
+    Args:
+        views: v of (b, d), projections of the first views, of the second, ...
+        temperature: is checked.
+        l2_normalize: scales every projection to length 1.
+
+    Returns:
+        (v * b, d).
+
+    Raises:
+        ValueError: if `temperature` is not positive or the shapes are not one static (b, d).
+    """
+    check_temperature(temperature)
+    views = [tf.convert_to_tensor(view) for view in views]
+    shape = views[0].shape
+    if len(shape) != 2 or not shape.is_fully_defined() or any(v.shape != shape for v in views):
+        told = " and ".join(str(view.shape) for view in views)
+        raise ValueError(f"views must all be of one static (b, d), got {told}.")
+    z = tf.concat(views, 0)
+    if z.dtype != tf.float64:
+        z = tf.cast(z, tf.float32)
+    return tf.math.l2_normalize(z, -1) if l2_normalize else z
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError unless the temperature is positive."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}.")
+
+
+def log_sum_exp(similarities: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Returns (n,) the log of the sum of exp over the chosen of each row; 0 where none is.
+
+    Args:
+        similarities: (n, m).
+        chosen: (n, m) bool.
+    """
+    found = tf.reduce_any(chosen, 1)
+    # -inf, not a large number: exact in every dtype. A row of nothing else would give NaN
+    # gradients, so it is summed whole and then left out.
+    kept = chosen | ~found[:, tf.newaxis]
+    masked = tf.where(kept, similarities, tf.constant(-np.inf, similarities.dtype))
+    return tf.where(found, tf.reduce_logsumexp(masked, 1), 0)
+
+
+class Pairs(NamedTuple):
+    """The views of two sides, each compared with all views of the global batch.
+
+    Attributes:
+        similarities: (2b, 2B) of this replica's views, first sides first, to everyone's.
+        positives: (2b,) similarity to the other view of the same image.
+        negatives: (2b, 2B) bool: which are views of other images, to be told apart from.
+        partners: (2b, 2B) bool: which is the other view of the same image.
+    """
+
+    similarities: tf.Tensor
+    positives: tf.Tensor
+    negatives: tf.Tensor
+    partners: tf.Tensor
+
+
+def pairs(
+    za: tf.Tensor,
+    zb: tf.Tensor,
+    *,
+    temperature: float = 1.0,
+    l2_normalize: bool = True,
+    negatives: str = "both",
+) -> Pairs:
+    """Compares each view with every view.
+
+    Args:
+        za: (b, d) this replica's projections of the first views.
+        zb: (b, d) of the second views, in the same order.
+        temperature: divides the similarities.
+        l2_normalize: takes cosine similarities.
+        negatives: "both": views of other images from both sides; "one": only from the side that a
+            view is not of (Chen et al. 2020, appendix B.10).
+
+    Raises:
+        ValueError: as `stacked`, or for another word than those two.
+    """
+    if negatives not in NEGATIVES:
+        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {negatives!r}.")
+    z = stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
+    everyone = distribute.gather(z)  # (2B, d), replica by replica
+    b = za.shape[0]
+    columns = tf.range(everyone.shape[0])
+    images, sides = columns // (2 * b) * b + columns % b, columns // b % 2  # (2B,) each
+    mine = distribute.replica_index() * 2 * b + tf.range(2 * b)  # (2b,)
+    same_image = tf.gather(images, mine)[:, tf.newaxis] == images
+    other_side = tf.gather(sides, mine)[:, tf.newaxis] != sides
+    first, second = tf.split(z, 2)
+    positives = tf.tile(tf.reduce_sum(first * second, 1) / temperature, [2])
+    return Pairs(
+        tf.matmul(z / temperature, everyone, transpose_b=True),
+        positives,
+        ~same_image & other_side if negatives == "one" else ~same_image,
+        same_image & other_side,
+    )

@@ -1,0 +1,130 @@
+"""Which contrastive loss a run descends, and what it logs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf import distribute
+from simclr_tf.losses import blocked, contrastive, supcon
+
+# From so many views on, similarities are made in tiles: faster on two cores already, and the
+# memory that all of them would take, 16 MiB and growing with the square, is better used.
+TILES_FROM = 2048
+WITHOUT_POSITIVE = "train/views_without_positive"
+
+# (za (b, d), zb (b, d), labels (b,)) -> loss (), and metrics of its own.
+Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A contrastive loss over the global batch.
+
+    Attributes:
+        loss: of this replica's projections, at the scale of its paper; a mean over replicas.
+        weight: what the loss is multiplied by in training.
+        metrics: names of the metrics that it adds.
+    """
+
+    loss: Loss
+    weight: float
+    metrics: tuple[str, ...] = ()
+
+
+def make_objective(config: config_lib.Config) -> Objective:
+    """Returns the contrastive objective that a run's settings name.
+
+    SimCLR's losses are trained at twice the paper's mean, the sum of two sides, as the published
+    runs were: parameters outside LARS's trust ratio feel the factor. SupCon's are trained at their
+    mean, as theirs were.
+    """
+    name = config.resolved_objective
+    if name in ("supcon", "supcon_in", "n_pairs"):
+        return Objective(_supervised(config, name), 1.0, (WITHOUT_POSITIVE,))
+    make = {"nt_xent": _nt_xent, "nt_logistic": _nt_logistic, "margin_triplet": _margin_triplet}
+    return Objective(make[name](config), 2.0)
+
+
+def chance_loss(config: config_lib.Config) -> float | None:
+    """Returns the loss of a network that tells nothing apart; None if it depends on the batch."""
+    name = config.resolved_objective
+    if name == "nt_xent":
+        return contrastive.chance_level(config.train_batch_size, config.negatives)
+    if name in ("supcon", "supcon_in") and not config.supcon_positives:
+        chance = contrastive.chance_level(config.train_batch_size)
+        return chance * config.temperature if config.scale_by_temperature else chance
+    return None
+
+
+def tile_of(views: int) -> int | None:
+    """Returns the side of the tiles for so many views of one replica; None for no tiles."""
+    return blocked.TILE if views * distribute.num_replicas() >= TILES_FROM else None
+
+
+def _nt_xent(config: config_lib.Config) -> Loss:
+    def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        value = contrastive.nt_xent(
+            za,
+            zb,
+            temperature=config.temperature,
+            l2_normalize=config.hidden_norm,
+            negatives=config.negatives,
+            tile=tile_of(2 * za.shape[0]) if config.negatives == "both" else None,
+        )
+        return value, {}
+
+    return loss
+
+
+def _nt_logistic(config: config_lib.Config) -> Loss:
+    def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        value = contrastive.nt_logistic(
+            za,
+            zb,
+            temperature=config.temperature,
+            l2_normalize=config.hidden_norm,
+            negatives=config.negatives,
+            semi_hard=config.semi_hard,
+        )
+        return value, {}
+
+    return loss
+
+
+def _margin_triplet(config: config_lib.Config) -> Loss:
+    def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        value = contrastive.margin_triplet(
+            za,
+            zb,
+            margin=config.margin,
+            l2_normalize=config.hidden_norm,
+            negatives=config.negatives,
+            semi_hard=config.semi_hard,
+        )
+        return value, {}
+
+    return loss
+
+
+def _supervised(config: config_lib.Config, name: str) -> Loss:
+    function = supcon.supcon_in if name == "supcon_in" else supcon.supcon
+    most = 1 if name == "n_pairs" else config.supcon_positives
+
+    def loss(za: tf.Tensor, zb: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        found = function(
+            [za, zb],
+            labels,
+            temperature=config.temperature,
+            l2_normalize=config.hidden_norm,
+            most_positives=most,
+            own_image=name != "n_pairs",
+            scale_by_temperature=config.scale_by_temperature,
+            tile=tile_of(2 * za.shape[0]),
+        )
+        return found.loss, {WITHOUT_POSITIVE: found.without_positive}
+
+    return loss

@@ -1,0 +1,104 @@
+"""Similarities in tiles: the values and gradients of the sum written out, whatever the shape."""
+
+import numpy as np
+import pytest
+import replicas as over
+import tensorflow as tf
+
+from simclr_tf.losses import blocked, contrastive
+
+
+def _log_sums(z, temperature):
+    s = z @ z.T / temperature
+    np.fill_diagonal(s, -np.inf)
+    peak = s.max(1, keepdims=True)
+    return (np.log(np.exp(s - peak).sum(1, keepdims=True)) + peak)[:, 0]
+
+
+def _unit(n, d=3, seed=0):
+    z = np.random.default_rng(seed).normal(size=(n, d))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("tile", [1, 3, 4, 5, 64])
+@pytest.mark.parametrize(("temperature", "unit"), [(0.3, True), (0.005, True), (0.3, False)])
+def test_sums_over_all_others_in_tiles_of_any_size(tile, temperature, unit):
+    z = _unit(10) if unit else 4 * np.random.default_rng(0).normal(size=(10, 3))
+    weights = np.random.default_rng(1).uniform(size=10)
+    x = tf.constant(z)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        found = blocked.log_sum_exp(x, temperature=temperature, unit=unit, tile=tile)
+        total = tf.reduce_sum(found * weights)
+    np.testing.assert_allclose(found, _log_sums(z, temperature), rtol=1e-12)
+    want = over.slopes(lambda z: float(weights @ _log_sums(z, temperature)), z, 1e-7)
+    np.testing.assert_allclose(tape.gradient(total, x), want, rtol=1e-5, atol=1e-5)
+
+
+def test_similarities_that_would_underflow_are_kept():
+    # At temperature 0.001 all but the own similarity are below exp(-1000) of it.
+    z = np.eye(4, dtype=np.float32)
+    found = blocked.log_sum_exp(tf.constant(z), temperature=0.001, unit=True)
+    np.testing.assert_allclose(found, np.full(4, np.log(3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("tile", [2, 3, 64])
+@pytest.mark.parametrize("l2_normalize", [True, False])
+def test_nt_xent_in_tiles_is_nt_xent(replicas, tile, l2_normalize):
+    views = np.random.default_rng(0).normal(size=(2, 12, 5)).astype(np.float32)
+    labels = np.zeros(12, np.int32)
+
+    def loss(views, _, tile=None):
+        return contrastive.nt_xent(
+            *tf.unstack(views), temperature=0.2, l2_normalize=l2_normalize, tile=tile
+        )
+
+    want, want_gradient = over.value_and_gradient(loss, views, labels)
+    value, gradient = over.value_and_gradient(
+        lambda v, y: loss(v, y, tile), views, labels, replicas=replicas
+    )
+    assert value == pytest.approx(want, rel=1e-5)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=2e-6)
+
+
+def test_compiles_under_xla_and_agrees():
+    views = np.random.default_rng(0).normal(size=(2, 9, 5)).astype(np.float32)
+
+    @tf.function(jit_compile=True)
+    def compiled(views):
+        with tf.GradientTape() as tape:
+            tape.watch(views)
+            loss = contrastive.nt_xent(*tf.unstack(views), temperature=0.2, tile=4)
+        return loss, tape.gradient(loss, views)
+
+    want, want_gradient = over.value_and_gradient(
+        lambda v, _: contrastive.nt_xent(*tf.unstack(v), temperature=0.2),
+        views,
+        np.zeros(9, np.int32),
+    )
+    value, gradient = compiled(tf.constant(views))
+    assert float(value) == pytest.approx(want, rel=1e-5)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_no_tensor_of_the_graph_holds_all_similarities():
+    n, tile = 512, 64
+
+    @tf.function
+    def graph(views):
+        with tf.GradientTape() as tape:
+            tape.watch(views)
+            loss = contrastive.nt_xent(*tf.unstack(views), temperature=0.2, tile=tile)
+        return tape.gradient(loss, views)
+
+    concrete = graph.get_concrete_function(tf.TensorSpec([2, n // 2, 8]))
+    graphs = [concrete.graph, *concrete.graph._functions.values()]
+    sizes = [
+        np.prod(x.shape)
+        for part in graphs
+        for op in getattr(part, "graph", part).get_operations()
+        for x in op.outputs
+        if x.shape.is_fully_defined()
+    ]
+    assert max(sizes) < n * n / 8

@@ -1,0 +1,108 @@
+"""Losses of classifiers and mixtures of images: against NumPy in float64, and by distribution."""
+
+import numpy as np
+import pytest
+import replicas as over
+import tensorflow as tf
+
+from simclr_tf.losses import classification, mixing
+
+
+def _log_softmax(x):
+    x = np.asarray(x, np.float64)
+    return (
+        x
+        - x.max(1, keepdims=True)
+        - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True))
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_with_label_smoothing_is_that_of_the_smooth_targets(smoothing):
+    logits = 3 * np.random.default_rng(0).normal(size=(6, 5))
+    labels = np.array([0, 1, 2, 3, 4, 0])
+    targets = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+
+    def oracle(logits):
+        return -np.sum(targets * _log_softmax(logits), 1)
+
+    x = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        losses = classification.cross_entropy(x, labels, label_smoothing=smoothing)
+    np.testing.assert_allclose(losses, oracle(logits), rtol=1e-10)
+    want = over.slopes(lambda x: oracle(x).sum(), logits)
+    np.testing.assert_allclose(tape.gradient(losses, x), want, atol=1e-7)
+    with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got 1"):
+        classification.cross_entropy(x, labels, label_smoothing=1)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 2.0])
+def test_distillation_equals_the_golden_value(shared, temperature):
+    golden = np.load(shared / "golden" / "distillation.npz")
+    loss = classification.distillation(
+        tf.constant(golden["student_logits"]),
+        tf.constant(golden["teacher_logits"]),
+        temperature=temperature,
+    )
+    assert float(loss) == pytest.approx(float(golden[f"loss/{temperature}"]), rel=1e-10)
+
+
+def test_distillation_has_the_slope_of_its_formula_and_none_by_the_teacher():
+    student, teacher = np.random.default_rng(0).normal(size=(2, 4, 3))
+
+    def oracle(student):
+        return -np.mean(
+            np.sum(np.exp(_log_softmax(teacher / 0.5)) * _log_softmax(student / 0.5), 1)
+        )
+
+    x, y = tf.constant(student), tf.constant(teacher)
+    with tf.GradientTape() as tape:
+        tape.watch([x, y])
+        loss = classification.distillation(x, y, temperature=0.5)
+    by_student, by_teacher = tape.gradient(loss, [x, y])
+    assert float(loss) == pytest.approx(oracle(student), rel=1e-10)
+    np.testing.assert_allclose(by_student, over.slopes(oracle, student), atol=1e-8)
+    assert by_teacher is None
+    with pytest.raises(
+        ValueError, match=r"same classes apart, got logits of \(4, 3\) and \(4, 2\)"
+    ):
+        classification.distillation(x, y[:, :2], temperature=0.5)
+    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
+        classification.distillation(x, y, temperature=0)
+
+
+def _images(n=4, side=16):
+    """Image k is k everywhere, so that a mixture shows what it is made of."""
+    return tf.ones([n, side, side, 3]) * tf.range(n, dtype=tf.float32)[:, None, None, None]
+
+
+def test_mixup_averages_each_image_with_the_one_before():
+    mixed = mixing.mixup(_images(), tf.range(4), tf.constant([0, 1]), alpha=1.0)
+    share = float(mixed.share)
+    assert 0 <= share <= 1
+    np.testing.assert_array_equal(mixed.others, [3, 0, 1, 2])
+    want = share * np.arange(4) + (1 - share) * np.array([3, 0, 1, 2])
+    np.testing.assert_allclose(mixed.images[:, 5, 7, 1], want, rtol=1e-6)
+
+
+def test_cutmix_pastes_a_box_whose_area_is_what_the_share_says():
+    for k in range(20):
+        mixed = mixing.cutmix(_images(), tf.range(4), tf.constant([k, 1]), alpha=1.0)
+        pasted = mixed.images[1, :, :, 0].numpy() == 0
+        assert float(mixed.share) == pytest.approx(1 - pasted.mean(), abs=1e-6)
+        rows, columns = pasted.any(1), pasted.any(0)
+        np.testing.assert_array_equal(pasted, np.outer(rows, columns))
+        assert set(np.unique(mixed.images[1])) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_shares_are_drawn_from_a_beta_distribution(alpha):
+    shares = [
+        float(mixing.mixup(_images(2, 2), tf.range(2), tf.constant([0, k]), alpha=alpha).share)
+        for k in range(1000)
+    ]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
+    assert np.var(shares) == pytest.approx(0.25 / (2 * alpha + 1), rel=0.1)
+    with pytest.raises(ValueError, match="alpha must be > 0, got 0"):
+        mixing.mixup(_images(), tf.range(4), tf.constant([0, 1]), alpha=0)

@@ -1,0 +1,212 @@
+"""SupCon: against loops of equations 2 and 3, golden values, its limits, and over replicas."""
+
+import numpy as np
+import pytest
+import replicas as over
+import tensorflow as tf
+
+from simclr_tf.losses import contrastive, supcon
+
+LABELS = np.array([0, 1, 0, 2, 0, 1, -1, -1], np.int32)  # Two of them unlabelled.
+
+
+def _views(num_views=2, b=8, d=4, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).normal(size=(num_views, b, d)).astype(dtype)
+
+
+def _positives(labels, num_views, image, side, most, own):
+    """Returns the (image, side) of the positives in their order, by walking the batch."""
+    same = [k for k, label in enumerate(labels) if k == image or label == labels[image] >= 0]
+    at = same.index(image)
+    turned = same[at:] + same[:at]
+    sides = [(side + s) % num_views for s in range(num_views)]
+    found = [(k, s) for k in turned for s in sides if (k, s) != (image, side)]
+    found = [pair for pair in found if own or pair[0] != image]
+    kept = found[:most] if most else found
+    others = [
+        (k, s)
+        for k in range(len(labels))
+        for s in range(num_views)
+        if k not in same or (k, s) in kept
+    ]
+    return kept, others
+
+
+def _by_loops(views, labels, temperature, *, inside=False, most=0, own=True, l2_normalize=True):
+    """Equations 2 and 3, one view at a time, in float64."""
+    z = np.asarray(views, np.float64)
+    if l2_normalize:
+        z = z / np.linalg.norm(z, axis=2, keepdims=True)
+    losses = []
+    for image in range(z.shape[1]):
+        for side in range(z.shape[0]):
+            kept, others = _positives(labels, z.shape[0], image, side, most, own)
+            if not kept:
+                continue
+
+            def exp(pair, at=(side, image)):
+                return np.exp(z[at] @ z[pair[1], pair[0]] / temperature)
+
+            total = sum(exp(pair) for pair in others)
+            shares = [exp(pair) / total for pair in kept]
+            losses.append(-np.log(np.mean(shares)) if inside else -np.mean(np.log(shares)))
+    return np.mean(losses) if losses else 0.0
+
+
+VARIANTS = {
+    "out": {},
+    "in": {"inside": True},
+    "out-most-1": {"most": 1},
+    "out-most-3": {"most": 3},
+    "in-most-3": {"inside": True, "most": 3},
+    "n-pairs": {"most": 1, "own": False},
+    "others-only": {"own": False},
+}
+
+
+def _loss(variant, *, temperature=0.3, tile=None, l2_normalize=True):
+    settings = VARIANTS[variant]
+    function = supcon.supcon_in if settings.get("inside") else supcon.supcon
+    return lambda views, labels: (
+        function(
+            tf.unstack(views),
+            labels,
+            temperature=temperature,
+            l2_normalize=l2_normalize,
+            most_positives=settings.get("most", 0),
+            own_image=settings.get("own", True),
+            tile=tile,
+        ).loss
+    )
+
+
+@pytest.mark.parametrize("tile", [None, 5])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_value_and_gradient_are_those_of_the_formula(variant, tile):
+    views = _views()
+    value, gradient = over.value_and_gradient(_loss(variant, tile=tile), views, LABELS)
+
+    def oracle(views):
+        return _by_loops(views, LABELS, 0.3, **VARIANTS[variant])
+
+    assert value == pytest.approx(oracle(views), rel=1e-10)
+    np.testing.assert_allclose(gradient, over.slopes(oracle, views), atol=1e-7)
+
+
+@pytest.mark.parametrize("tile", [None, 3])
+@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_replicas_have_the_value_and_gradient_of_one(variant, replicas, tile):
+    views = _views(dtype=np.float32)
+    want, want_gradient = over.value_and_gradient(_loss(variant), views, LABELS)
+    value, gradient = over.value_and_gradient(
+        _loss(variant, tile=tile), views, LABELS, replicas=replicas
+    )
+    assert value == pytest.approx(want, rel=1e-5)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["out", "in", "n-pairs"])
+def test_gradient_through_the_gather_is_the_slope_of_the_global_loss(variant):
+    views = _views()
+    _, gradient = over.value_and_gradient(_loss(variant), views, LABELS, replicas=2)
+    want = over.slopes(lambda v: _by_loops(v, LABELS, 0.3, **VARIANTS[variant]), views)
+    np.testing.assert_allclose(gradient, want, atol=1e-7)
+
+
+@pytest.mark.parametrize("tile", [None, 50])
+@pytest.mark.parametrize("kind", ["out", "in"])
+@pytest.mark.parametrize("case", range(3))
+def test_equals_the_golden_value_and_gradient(shared, case, kind, tile):
+    golden = np.load(shared / "golden" / "supcon.npz")
+    z, labels = golden[f"{case}/z"], golden[f"{case}/labels"].astype(np.int32)
+    labels = labels[: len(z) // 2] if len(labels) == len(z) else labels
+    views = np.stack(np.split(z, 2))
+    value, gradient = over.value_and_gradient(
+        _loss(kind, temperature=float(golden[f"{case}/temperature"]), tile=tile), views, labels
+    )
+    assert value == pytest.approx(float(golden[f"{case}/{kind}/loss"]), rel=1e-10)
+    np.testing.assert_allclose(np.concatenate(gradient), golden[f"{case}/{kind}/grad"], atol=1e-10)
+
+
+def test_three_views_and_one_view_are_as_good_as_two():
+    for num_views in (1, 3):
+        views = _views(num_views)
+        for variant in ("out", "in", "out-most-3"):
+            value = float(_loss(variant)(tf.constant(views), tf.constant(LABELS)))
+            want = _by_loops(views, LABELS, 0.3, **VARIANTS[variant])
+            assert value == pytest.approx(want, rel=1e-10)
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+@pytest.mark.parametrize("function", [supcon.supcon, supcon.supcon_in])
+def test_with_a_class_for_each_image_it_is_nt_xent(function, tile):
+    za, zb = _views()
+    for labels in (np.arange(8), np.full(8, -1)):
+        found = function([za, zb], tf.constant(labels, tf.int32), temperature=0.2, tile=tile)
+        assert float(found.loss) == pytest.approx(
+            float(contrastive.nt_xent(za, zb, temperature=0.2)), rel=1e-10
+        )
+        assert float(found.without_positive) == 0
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+@pytest.mark.parametrize("function", [supcon.supcon, supcon.supcon_in])
+def test_views_without_a_positive_are_left_out_and_counted(function, tile):
+    # With one view an image, the classes 2, -1 and -1 have nobody else.
+    views, labels = tf.constant(_views(1)), tf.constant(LABELS)
+    with tf.GradientTape() as tape:
+        tape.watch(views)
+        found = function(tf.unstack(views), labels, temperature=0.2, tile=tile)
+    assert float(found.without_positive) == pytest.approx(3 / 8)
+    assert np.isfinite(tape.gradient(found.loss, views)).all()
+    inside = function is supcon.supcon_in
+    assert float(found.loss) == pytest.approx(_by_loops(views, LABELS, 0.2, inside=inside))
+    with tf.GradientTape() as tape:
+        tape.watch(views)
+        alone = function(tf.unstack(views), tf.range(8), temperature=0.2, tile=tile)
+    assert float(alone.loss) == 0 and float(alone.without_positive) == 1
+    np.testing.assert_array_equal(tape.gradient(alone.loss, views), np.zeros((1, 8, 4)))
+
+
+def test_the_loss_outside_the_logarithm_is_never_below_that_inside():
+    for seed in range(5):
+        views = tf.constant(_views(seed=seed))
+        outside, inside = (_loss(v)(views, tf.constant(LABELS)) for v in ("out", "in"))
+        assert float(outside) > float(inside)
+
+
+def test_one_positive_and_one_negative_make_a_triplet_of_margin_two_tau():
+    # exp(loss) - 1 is exp(x), whose first order 1 + x is the triplet loss over 2 tau (sec. 8). Both
+    # anchors are equally far from the negative, which has no positive itself.
+    tau = 0.5
+    z = np.array([[1, 0.02, 0], [1, -0.02, 0], [1, 0, 0.03]])
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    found = supcon.supcon([z], tf.constant([0, 0, 1]), temperature=tau)
+    to_positive, to_negative = (np.sum((z[0] - z[k]) ** 2) for k in (1, 2))
+    triplet = max(to_positive - to_negative + 2 * tau, 0)
+    assert to_positive != to_negative
+    assert np.expm1(float(found.loss)) == pytest.approx(triplet / (2 * tau), rel=1e-6)
+
+
+def test_collapsed_classes_reach_the_value_of_a_simplex():
+    # Ten classes, each at one corner: the loss does not go to 0.
+    corners = np.eye(10) - 0.1
+    labels = np.arange(250) % 10
+    z = corners[labels]
+    loss = supcon.supcon([z, z], tf.constant(labels, tf.int32), temperature=0.1).loss
+    per_class = 50
+    want = np.log(per_class - 1 + 450 * np.exp(-(1 + 1 / 9) / 0.1))
+    assert float(loss) == pytest.approx(want, rel=1e-6)
+
+
+def test_scaling_by_temperature_scales_the_loss():
+    views, labels = tf.unstack(tf.constant(_views())), tf.constant(LABELS)
+    plain = supcon.supcon(views, labels, temperature=0.2).loss
+    scaled = supcon.supcon(views, labels, temperature=0.2, scale_by_temperature=True).loss
+    assert float(scaled) == pytest.approx(0.2 * float(plain))
+
+
+def test_refuses_labels_of_another_number():
+    with pytest.raises(ValueError, match=r"labels must be \(8,\), one for each image, got \(4,\)"):
+        supcon.supcon(list(_views()), tf.range(4), temperature=0.1)

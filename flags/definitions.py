@@ -78,6 +78,9 @@ _section(
     data_service="Address of a tf.data service, grpc://HOST:PORT, whose workers prepare the input: "
     "for when this machine's CPUs cannot keep up. They must see the same files. The order of "
     "images then depends on timing, and epochs overlap.",
+    samples_per_class="m: batches hold m different images of each of B / m classes, drawn from "
+    "(seed, step); 0 draws images whatever their class. For objectives that read labels. An image "
+    "folder reads the files; the encoded images of any other data set are kept in memory.",
 )
 _section(
     "Views",

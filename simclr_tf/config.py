@@ -51,6 +51,7 @@ class Config:
     cache_dataset: bool = False
     max_bad_images: int = 0
     data_service: str | None = None
+    samples_per_class: int = 0
     # Views.
     augmentation: str = "auto"
     augmentation_branches: str = "both"
@@ -170,6 +171,7 @@ class Config:
         if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
         _check_objective(self)
+        _check_samples_per_class(self)
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
         if self.data_service is not None and not self.data_service.startswith("grpc://"):
@@ -213,6 +215,7 @@ def _check_bounds(config: Config) -> None:
         "num_proj_layers": (1, "use --proj_head_mode=none for no head"),
         "proj_out_dim": (1, "it is the width of the projection"),
         "margin": (0, "it is a difference of similarities"),
+        "samples_per_class": (0, "0 draws images whatever their class"),
         "supcon_positives": (0, "0 keeps all positives"),
         "mixup": (0, "0 switches it off"),
         "cutmix": (0, "0 switches it off"),
@@ -266,6 +269,7 @@ _READ_BY = {
     "semi_hard": ("nt_logistic", "margin_triplet"),
     "margin": ("margin_triplet",),
     "supcon_positives": ("supcon", "supcon_in"),
+    "samples_per_class": (*SUPERVISED_CONTRAST, "supervised"),
     "scale_by_temperature": SUPERVISED_CONTRAST,
     "label_smoothing": ("supervised",),
     "mixup": ("supervised",),
@@ -298,6 +302,21 @@ def _check_objective(config: Config) -> None:
         raise errors.UserError(
             "--objective=distill has no teacher; name a trained run or a SavedModel by --teacher."
         )
+
+
+def _check_samples_per_class(config: Config) -> None:
+    m, batch = config.samples_per_class, config.train_batch_size
+    if m and batch % m:
+        near = min((d for d in range(1, batch + 1) if batch % d == 0), key=lambda d: abs(d - m))
+        raise errors.UserError(
+            f"--samples_per_class={m} does not divide --train_batch_size={batch}; use {near}."
+        )
+    for name in ("cache_dataset", "data_service"):
+        if m and getattr(config, name):
+            raise errors.UserError(
+                f"--samples_per_class={m} reads images by their number, which --{name} cannot do; "
+                f"leave out --{name}."
+            )
 
 
 def _check_selector(config: Config) -> None:

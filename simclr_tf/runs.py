@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import damaged, errors, run_directory
-from simclr_tf.data import inspection, pipeline, sources
+from simclr_tf.data import balanced, inspection, pipeline, sources
 from simclr_tf.models import resnet, simclr
 from simclr_tf.report import console
 from simclr_tf.training import checkpoints, teachers
@@ -31,6 +31,7 @@ class Run:
         strategy: over the replicas.
         architecture: of the network.
         teacher: that it learns from, or None.
+        by_class: the training images, if batches are balanced by class.
     """
 
     config: config_lib.Config
@@ -38,6 +39,7 @@ class Run:
     strategy: tf.distribute.Strategy
     architecture: simclr.Architecture
     teacher: teachers.Teacher | None = None
+    by_class: balanced.ByClass | None = None
 
     @property
     def model_dir(self) -> str:
@@ -102,7 +104,8 @@ def open_run(
     if config.mode == "eval" or config.reads_labels:
         _check_labels(config, source)
     if config.cache_dataset:
-        _check_memory(source, config.train_split)
+        needed = pipeline.cached_bytes(source, config.train_split)
+        _check_memory("cache_dataset", config.train_split, needed)
     run_directory.prepare(model_dir)
     if config.max_bad_images:
         source = damaged.without_damaged(config, source, model_dir)
@@ -110,10 +113,11 @@ def open_run(
     if config.teacher is not None and config.mode != "eval":
         with strategy.scope():
             teacher = teachers.load(config.teacher, image_size=config.image_size)
+    by_class = _by_class(config, source) if config.mode != "eval" else None
     class_names = _class_names(config, source, teacher)
     architecture = simclr.architecture_of(config, class_names)
     architecture = _checked_against_stored(config, architecture, model_dir)
-    return Run(config, source, strategy, architecture, teacher)
+    return Run(config, source, strategy, architecture, teacher, by_class)
 
 
 def _class_names(
@@ -142,17 +146,35 @@ def _first(names: tuple[str, ...] | None) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _check_memory(source: sources.Source, split: str) -> None:
-    """Tells what a cache would take, and refuses one that does not fit."""
-    needed = pipeline.cached_bytes(source, split)
+def _by_class(config: config_lib.Config, source: sources.Source) -> balanced.ByClass | None:
+    """Opens the training images by class, if batches are to be balanced."""
+    if not config.samples_per_class:
+        return None
+    needed = balanced.needed_bytes(source, config.train_split)
+    if needed:
+        _check_memory("samples_per_class", config.train_split, needed)
+    with console.working("listed the images by class"):
+        images = balanced.open_by_class(source, config.train_split)
+    note = balanced.check(
+        images,
+        batch_size=config.train_batch_size,
+        samples_per_class=config.samples_per_class,
+    )
+    if note:
+        console.say(note)
+    return images
+
+
+def _check_memory(flag: str, split: str, needed: int) -> None:
+    """Tells what keeping the images takes, and refuses what does not fit."""
     free = psutil.virtual_memory().available
     told = f"the images of {split!r} take about {needed / 2**30:.2f} GiB"
     if needed > _CACHE_SHARE * free:
         raise errors.UserError(
-            f"--cache_dataset does not fit: {told}, and {free / 2**30:.2f} GiB of memory are free, "
-            f"of which a cache may take {_CACHE_SHARE:.0%}; leave it out."
+            f"--{flag} does not fit: {told}, and {free / 2**30:.2f} GiB of memory are free, "
+            f"of which they may take {_CACHE_SHARE:.0%}; leave it out."
         )
-    console.say(f"Caching: {told} of {free / 2**30:.2f} GiB free.")
+    console.say(f"Kept in memory: {told} of {free / 2**30:.2f} GiB free.")
 
 
 def _is_labelled(source: sources.Source, split: str) -> bool:

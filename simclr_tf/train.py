@@ -230,6 +230,8 @@ def _batches(
         cache=config.cache_dataset,
         augment_on=config.augment_on,
         data_service=config.data_service,
+        by_class=run.by_class,
+        samples_per_class=config.samples_per_class,
     )
 
 

@@ -14,7 +14,7 @@ LAYERS = (
     ("losses.relations", "losses.contrastive", "models.batch_norm"),
     ("losses.supcon", "data.records", "data.autoaugment", "models.resnet"),
     ("data.sources", "data.policies", "models.heads"),
-    ("data.crops", "data.inspection"),
+    ("data.crops", "data.inspection", "data.balanced"),
     ("data.views",),
     ("data.pipeline", "models.simclr"),
     ("run_directory",),

@@ -11,7 +11,7 @@ What the folder may hold, and what becomes of it:
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import hashlib
 import os
 import posixpath
@@ -40,6 +40,13 @@ class Layout(NamedTuple):
     splits: dict[str, list[str]]
     labels: dict[str, str]  # path -> class; unlabelled images are missing
     notes: tuple[str, ...]
+
+
+class ByNumber(NamedTuple):
+    """Examples that can be read in any order."""
+
+    labels: np.ndarray  # (n,) int64, -1 where an example has none or is not to be used
+    read: Callable[[tf.Tensor], dict[str, tf.Tensor]]  # number () -> the example
 
 
 class ImageFolder(
@@ -107,22 +114,29 @@ class ImageFolder(
 
         Paths are shuffled, not pixels, so the shuffle is a full one and costs no memory.
         """
-        with tf.init_scope():  # captured from outside; as constants they would swell the graph
-            paths = tf.constant(np.concatenate([self._paths[s][a:b] for s, a, b in slices]))
-            labels = tf.constant(np.concatenate([self._labels[s][a:b] for s, a, b in slices]))
-        order = tf.range(tf.size(labels))
+        labels, read = self.by_number(slices)
+        order = tf.range(len(labels))
         if order_seed is not None:
             keys = tf.random.stateless_uniform(
-                tf.shape(labels), order_seed, None, None, tf.int64, alg="philox"
+                labels.shape, order_seed, None, None, tf.int64, alg="philox"
             )
             order = tf.argsort(keys, stable=True)
-
-        def read(i: tf.Tensor) -> dict[str, tf.Tensor]:
-            path = tf.strings.join([self._data_dir, paths[i]], separator="/")
-            return {"image": tf.io.read_file(path), "label": labels[i], "name": paths[i]}
-
         dataset = tf.data.Dataset.from_tensor_slices(order)
         return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def by_number(self, slices: Sequence[Slice], *, left_out: Sequence[str] = ()) -> ByNumber:
+        """Returns the examples of some slices by number; those left out have label -1."""
+        paths = np.concatenate([self._paths[s][a:b] for s, a, b in slices])
+        labels = np.concatenate([self._labels[s][a:b] for s, a, b in slices])
+        labels = np.where(np.isin(paths, list(left_out)), -1, labels)
+        with tf.init_scope():  # captured from outside; as constants they would swell the graph
+            all_paths, all_labels = tf.constant(paths), tf.constant(labels)
+
+        def read(i: tf.Tensor) -> dict[str, tf.Tensor]:
+            path = tf.strings.join([self._data_dir, all_paths[i]], separator="/")
+            return {"image": tf.io.read_file(path), "label": all_labels[i], "name": all_paths[i]}
+
+        return ByNumber(labels, read)
 
     def num_bytes(self, slices: Sequence[Slice]) -> int:
         """Adds up the sizes of the files of some slices, which takes a while on a network."""

@@ -17,12 +17,12 @@ import math
 
 import tensorflow as tf
 
-from simclr_tf.data import crops, decode, policies, sources, views
+from simclr_tf.data import balanced, crops, decode, policies, sources, views
 
 # Images are decoded and prepared by as many threads as tf.data finds useful.
 _AUTOTUNE = tf.data.AUTOTUNE
 # Keeps the seeds of order, crops and distortions apart.
-_ORDER, _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 0, 1, 2, 3
+_ORDER, _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS, _CLASSES = 0, 1, 2, 3, 4
 
 
 def train_batches(
@@ -39,6 +39,8 @@ def train_batches(
     cache: bool = False,
     augment_on: str = "host",
     data_service: str | None = None,
+    by_class: balanced.ByClass | None = None,
+    samples_per_class: int = 0,
 ) -> tf.data.Dataset:
     """Streams batches of random views without end.
 
@@ -57,12 +59,17 @@ def train_batches(
         augment_on: "host", or "device" to leave the views to `views_of_batch`.
         data_service: address of a tf.data service, grpc://HOST:PORT, whose workers do the work.
             Each worker takes whole epochs, so that epochs overlap, in an order set by timing.
+        by_class: the images of the split by class, for class-balanced batches.
+        samples_per_class: m, images of each class of such a batch; see `balanced.batch_of`.
 
     Returns:
         A data set of {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}; for the
         device, in place of "views", what `views_of_batch` reads.
     """
-    stream = _stream(source, split, seed=seed, skip=start_step * batch_size, cache=cache)
+    if by_class is None:
+        stream = _stream(source, split, seed=seed, skip=start_step * batch_size, cache=cache)
+    else:
+        stream = _balanced(by_class, samples_per_class, batch_size, seed=seed, skip=start_step)
     if num_shards > 1:
         stream = stream.shard(num_shards, shard)
     local = batch_size // num_shards
@@ -204,6 +211,27 @@ def _stream(
         return examples.enumerate(epoch * count).skip(skipped)
 
     return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
+
+
+def _balanced(
+    images: balanced.ByClass, samples_per_class: int, batch_size: int, *, seed: int, skip: int
+) -> tf.data.Dataset:
+    """Streams (position, example) of class-balanced batches, from a step on."""
+
+    def one_batch(step: tf.Tensor) -> tf.data.Dataset:
+        numbers = balanced.batch_of(
+            images,
+            _fold(seed, _CLASSES, step),
+            batch_size=batch_size,
+            samples_per_class=samples_per_class,
+        )
+        return tf.data.Dataset.from_tensor_slices(numbers).enumerate(step * batch_size)
+
+    def read(position: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        return position, images.read(number)
+
+    numbered = tf.data.Dataset.range(skip, tf.int64.max).flat_map(one_batch)
+    return numbered.map(read, num_parallel_calls=_AUTOTUNE, deterministic=True)
 
 
 def cached_bytes(source: sources.Source, split: str) -> int:

@@ -67,6 +67,13 @@ class Records:
             round(_stored_bytes(info) * count / max(info.num_examples, 1)) for info, count in shares
         )
 
+    def by_number(
+        self, slices: Sequence[folder.Slice], *, left_out: Sequence[str] = ()
+    ) -> folder.ByNumber | None:
+        """Returns None: record files are read from their beginning."""
+        del slices, left_out
+        return None
+
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
         """Returns "FILE[RECORD]" of one example, counted in the stored order of `slices`."""
         for file in self._files(slices):

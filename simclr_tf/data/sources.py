@@ -34,6 +34,11 @@ class Reader(Protocol):
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of the encoded images of the slices."""
 
+    def by_number(
+        self, slices: Sequence[folder.Slice], *, left_out: Sequence[str] = ()
+    ) -> folder.ByNumber | None:
+        """Returns the examples of the slices by number; None where they can only be streamed."""
+
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
         """Names an example, counted in the stored order of the slices."""
 
@@ -102,6 +107,10 @@ class Source:
                 lambda example: tf.reduce_all(example["name"] != tf.constant(names))
             )
         return examples
+
+    def by_number(self, split: str) -> folder.ByNumber | None:
+        """Returns the examples of a split by number; None where they can only be streamed."""
+        return self.reader.by_number(self._slices(split), left_out=self.left_out.get(split, ()))
 
     def example_name(self, split: str, index: int) -> str:
         """Names an example of a split, counted in the stored order."""

@@ -50,13 +50,13 @@ def make_objective(config: config_lib.Config) -> Objective:
 
 
 def chance_loss(config: config_lib.Config) -> float | None:
-    """Returns the loss of a network that tells nothing apart; None if it depends on the batch."""
-    name = config.resolved_objective
-    if name == "nt_xent":
+    """Returns the loss above which a network tells nothing apart; None if none can be told.
+
+    SupCon has none: of many positives only few can be near at first, so that its loss begins
+    above that of equal similarities, and a network that learns stays there for an epoch.
+    """
+    if config.resolved_objective == "nt_xent":
         return contrastive.chance_level(config.train_batch_size, config.negatives)
-    if name in ("supcon", "supcon_in") and not config.supcon_positives:
-        chance = contrastive.chance_level(config.train_batch_size)
-        return chance * config.temperature if config.scale_by_temperature else chance
     return None
 
 

@@ -18,6 +18,7 @@ from simclr_tf.serving import export
 from simclr_tf.training import (
     accumulation,
     loop,
+    memory,
     objectives,
     optimizers,
     schedules,
@@ -53,7 +54,7 @@ def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     run_directory.write_architecture(run.model_dir, run.architecture)
     if flagfile is not None:
         run_directory.write_flags(run.model_dir, flagfile)
-    overview.before_training(run, plan, model, origin)
+    overview.before_training(run, plan, model, origin, _needs(run, learner))
     try:
         log = records.Records(run.model_dir, from_step=int(checkpoints.step))
         if int(checkpoints.step) < plan.total_steps:
@@ -133,6 +134,16 @@ def _fit(
         )
     except tf.errors.InvalidArgumentError as error:
         raise runs.blame_image(run, error) from error
+
+
+def _needs(run: runs.Run, learner: steps.Learner) -> memory.Needs:
+    with console.working("estimated the memory of a step"):
+        return memory.needs_of(
+            learner,
+            _make_task(run, learner),
+            views=run.num_views,
+            image_size=run.config.image_size,
+        )
 
 
 def _make_step(run: runs.Run, learner: steps.Learner) -> steps.Step:

@@ -29,7 +29,8 @@ LAYERS = (
         "evaluation.features",
         "evaluation.linear",
     ),
-    ("report.overview", "training.loop", "training.accumulation"),
+    ("training.loop", "training.accumulation", "training.memory"),
+    ("report.overview",),
     ("train", "evaluate"),
 )
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -8,7 +8,7 @@ import numpy as np
 
 from simclr_tf import config as config_lib
 from simclr_tf.report import console
-from simclr_tf.training import objectives
+from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
     from simclr_tf import runs
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 
 def before_training(
-    run: runs.Run, plan: schedules.Plan, model: simclr.SimCLR, origin: list[str]
+    run: runs.Run,
+    plan: schedules.Plan,
+    model: simclr.SimCLR,
+    origin: list[str],
+    needs: memory.Needs,
 ) -> None:
-    """Prints what will happen: data, network, batch, steps, rate, and where it starts."""
+    """Prints what will happen: data, network, batch, steps, rate, memory, where it starts."""
     config, source, replicas = run.config, run.source, run.strategy.num_replicas_in_sync
     batch = plan.batch_size
     rows = {
@@ -39,6 +43,8 @@ def before_training(
     )
     rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}"
     rows["arithmetic"] = _arithmetic(run)
+    free = memory.free_bytes(run.strategy)
+    rows["memory"] = _memory(needs, batch // replicas, config.accum_chunks, free)
     rows["start"] = "\n".join(origin)
     rows["run directory"] = run.model_dir
     if config.accum_chunks > 1:
@@ -47,6 +53,15 @@ def before_training(
     console.facts(title, rows)
     for note in source.notes:
         console.say(note)
+    if free is not None:
+        advice = memory.advice(needs, batch // replicas, config.accum_chunks, free)
+        if advice:
+            console.warn(advice)
+
+
+def _memory(needs: memory.Needs, images: int, chunks: int, free: int | None) -> str:
+    told = f"about {memory.gib(needs.step(images, chunks=chunks))} a step and replica"
+    return told if free is None else f"{told}, of {memory.gib(free)} free"
 
 
 def _contrast(config: config_lib.Config) -> str:

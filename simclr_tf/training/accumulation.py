@@ -38,8 +38,15 @@ def accumulated_step(learner: steps.Learner, task: steps.Task, chunks: int) -> s
     def run(replicas: distribute.Replicas, batch: steps.Batch) -> steps.Metrics:
         # Loops run over all replicas together: within one, replicas could not exchange anything.
         def repeat(function: Callable[..., Any], fixed: tuple[Any, ...], *state: Any) -> Any:
+            # A call, not inlined: otherwise TensorFlow's memory optimizer may put a temporary
+            # variable into the body that the iteration after the last makes and never deletes,
+            # and the next step fails on it ("AlreadyExists").
+            @tf.function(experimental_attributes={"_noinline": True})
+            def once(fixed: tuple[Any, ...], index: tf.Tensor, state: Any) -> Any:
+                return replicas.run(function, *fixed, index, *state)
+
             def body(index: tf.Tensor, *state: Any) -> tuple[Any, ...]:
-                return index + 1, *replicas.run(function, *fixed, index, *state)
+                return index + 1, *once(fixed, index, state)
 
             start = (tf.constant(0), *state)
             return tf.while_loop(

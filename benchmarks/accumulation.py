@@ -1,0 +1,134 @@
+"""Memory and loss of --accum_chunks on the embedded task, beside the same batch taken at once.
+
+    python benchmarks/accumulation.py            a table
+    python benchmarks/accumulation.py --json     the same, and one JSON object as the last line
+
+Three runs of `run.py` on the digits, each a process of its own: batch 256 at once; batch 2,048 in
+8 chunks, which are 256 images each; and batch 2,048 at once. Memory is the most that a process
+held, less what it held before training began, and beside it the estimate that run.py prints. The
+losses are those that the runs logged; they differ only because batch norm sees a chunk at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+_SETTINGS = {"256": (256, 1), "2048_in_8": (2048, 8), "2048": (2048, 1)}
+
+
+def run_one(batch: int, chunks: int, steps: int) -> dict[str, Any]:
+    """Trains in this process; returns its peak MiB, the estimate, and the logged losses."""
+    import run as program
+    from simclr_tf import train
+    from simclr_tf.training import memory
+
+    found: dict[str, Any] = {}
+    fit, needs_of = train._fit, memory.needs_of
+
+    def watched_fit(*arguments: Any) -> None:
+        with _peak_of_process(found):
+            fit(*arguments)
+
+    def watched_needs(*arguments: Any, **named: Any) -> memory.Needs:
+        needs = needs_of(*arguments, **named)
+        found["estimated_mib"] = needs.step(batch, chunks=chunks) / 2**20
+        return needs
+
+    train._fit, memory.needs_of = watched_fit, watched_needs
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        code = program.main(
+            [
+                "run.py",
+                "--mode=train",
+                f"--model_dir={folder}",
+                f"--train_batch_size={batch}",
+                f"--accum_chunks={chunks}",
+                f"--train_steps={steps}",
+                "--warmup_epochs=0",
+                "--learning_rate=0.05",
+                "--train_summary_steps=1",
+            ]
+        )
+        assert code == 0
+        with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
+            found["losses"] = [json.loads(line)["train/contrast_loss"] for line in file]
+    return found
+
+
+@contextlib.contextmanager
+def _peak_of_process(found: dict[str, Any]):  # type: ignore[no-untyped-def]
+    """Writes the growth of this process at its largest, and its seconds, into `found`."""
+    process, done = psutil.Process(), threading.Event()
+    before = peak = process.memory_info().rss
+    start = time.monotonic()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            peak = max(peak, process.memory_info().rss)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        found["peak_mib"] = (peak - before) / 2**20
+        found["seconds"] = time.monotonic() - start
+
+
+def _in_own_process(name: str, steps: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, f"--one={name}", f"--steps={steps}"]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measures, prints a table, and with --json the object."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    parser.add_argument("--steps", type=int, default=30, help="of training, in each run")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(run_one(*_SETTINGS[arguments.one], arguments.steps)))
+        return
+    results = {name: _in_own_process(name, arguments.steps) for name in _SETTINGS}
+    table = Table(title="memory and loss")
+    for heading in ("batch", "peak MiB", "estimated MiB", "seconds", "first loss", "last loss"):
+        table.add_column(heading, justify="right")
+    for name, one in results.items():
+        figures = [f"{one[key]:,.0f}" for key in ("peak_mib", "estimated_mib", "seconds")]
+        losses = [f"{one['losses'][place]:.3f}" for place in (0, -1)]
+        table.add_row(name.replace("_", " "), *figures, *losses)
+    Console().print(table)
+    apart = max(
+        abs(one - other) / other
+        for one, other in zip(results["2048_in_8"]["losses"], results["2048"]["losses"])
+    )
+    print(f"The two losses of batch 2,048 are never more than {apart:.2%} apart.")
+    if arguments.json:
+        figures = {name: {**one, "losses": one["losses"][-1]} for name, one in results.items()}
+        print(json.dumps({**figures, "largest_relative_difference": apart}))
+
+
+if __name__ == "__main__":
+    main()

@@ -162,11 +162,6 @@ class Config:
         """Raises UserError if a setting is impossible whatever the data and the machine."""
         _check_choices(self)
         _check_bounds(self)
-        if self.sk_ratio or self.se_ratio:
-            raise errors.UserError(
-                f"Selective kernels and squeeze-excitation are not built yet "
-                f"(--sk_ratio={self.sk_ratio}, --se_ratio={self.se_ratio}); set both to 0."
-            )
         if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
         _check_objective(self)
@@ -245,6 +240,8 @@ def _check_bounds(config: Config) -> None:
     for name, low, high in (
         ("momentum", 0, 1),
         ("batch_norm_decay", 0, 1),
+        ("sk_ratio", 0, 1),
+        ("se_ratio", 0, 1),
         ("crop_area_min", 0.01, 1),
         ("randaugment_level", 0, 10),
         ("label_smoothing", 0, 0.99),

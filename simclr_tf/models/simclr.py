@@ -7,7 +7,7 @@ import dataclasses
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf.models import heads, resnet
+from simclr_tf.models import batch_norm, heads, layers, resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Architecture:
     ft_proj_selector: int
     batch_norm_decay: float
     class_names: tuple[str, ...] | None
+    # Absent from what older runs stored.
+    sk_ratio: float = 0.0
+    se_ratio: float = 0.0
 
     @property
     def num_classes(self) -> int | None:
@@ -49,6 +52,28 @@ def policy_of(mixed_precision: str) -> tf.keras.mixed_precision.Policy:
     return tf.keras.mixed_precision.Policy(name)
 
 
+def make_encoder(
+    architecture: Architecture, make: layers.LayerMaker | None = None
+) -> resnet.ResNet:
+    """Returns the encoder of an architecture, whose variables its first call makes.
+
+    Args:
+        architecture: which; its heads are of no concern here.
+        make: maker of its layers; None makes them in float32, for one replica.
+
+    Raises:
+        UserError: if there is no such encoder.
+    """
+    return resnet.ResNet(
+        make or layers.LayerMaker(policy_of("none"), seed=0),
+        depth=architecture.resnet_depth,
+        width_multiplier=architecture.width_multiplier,
+        stem=architecture.stem,
+        sk_ratio=architecture.sk_ratio,
+        se_ratio=architecture.se_ratio,
+    )
+
+
 class SimCLR(tf.keras.Model):
     """Encoder, projection head and linear head; outputs come back under names."""
 
@@ -70,18 +95,13 @@ class SimCLR(tf.keras.Model):
         """
         super().__init__(name="simclr")
         self.architecture = architecture
-        make = resnet.LayerMaker(
+        make = layers.LayerMaker(
             policy_of(mixed_precision),
             seed,
             bn_momentum=architecture.batch_norm_decay,
             bn_synchronized=global_bn,
         )
-        self.encoder = resnet.ResNet(
-            make,
-            depth=architecture.resnet_depth,
-            width_multiplier=architecture.width_multiplier,
-            stem=architecture.stem,
-        )
+        self.encoder = make_encoder(architecture, make)
         self.projection_head = heads.ProjectionHead(
             make,
             mode=architecture.proj_head_mode,
@@ -150,7 +170,10 @@ class SimCLR(tf.keras.Model):
 
     def norm_variables(self) -> list[tf.Variable]:
         """Returns the learned scales and offsets of the batch norms."""
-        biases = {
-            v.ref() for v in (self.linear_head.trainable_variables if self.linear_head else [])
+        norms = {
+            variable.ref()
+            for layer in self.submodules
+            if isinstance(layer, batch_norm.BatchNorm)
+            for variable in layer.trainable_variables
         }
-        return [v for v in self.trainable_variables if len(v.shape) <= 1 and v.ref() not in biases]
+        return [v for v in self.trainable_variables if v.ref() in norms]

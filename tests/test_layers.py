@@ -19,7 +19,7 @@ LAYERS = (
     ("data.views",),
     ("data.pipeline", "models.simclr"),
     ("models.sizes",),
-    ("run_directory",),
+    ("run_directory", "reference.names"),
     ("damaged", "look"),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
     ("training.teachers", "training.objectives"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 
 # Kind of block and blocks per group, for the depths that the reference knows.
 BLOCKS = {
@@ -42,6 +43,7 @@ class Network:
         head_layers: of a nonlinear head.
         out_dim: width of the projection.
         classes: of the linear head, or None without one.
+        stage: of the projection head, which the linear head reads: 0 the features, -1 the last.
     """
 
     depth: int
@@ -53,11 +55,17 @@ class Network:
     head_layers: int = 3
     out_dim: int = 128
     classes: int | None = None
+    stage: int = 0
 
     @property
     def bottleneck(self) -> bool:
         """Whether blocks are bottlenecks, the only ones whose kernels can be selective."""
         return BLOCKS[self.depth][0] == "bottleneck"
+
+    @property
+    def num_head_layers(self) -> int:
+        """Layers of the projection head."""
+        return {"none": 0, "linear": 1, "nonlinear": self.head_layers}[self.head]
 
     @property
     def num_features(self) -> int:
@@ -97,6 +105,7 @@ class Weight:
         return {"tf1": self.tf1, "variable": self.variable, "path": self.path}[form]
 
 
+@functools.lru_cache(maxsize=64)
 def weights_of(network: Network) -> tuple[Weight, ...]:
     """Returns every variable of a network, in the order in which the reference makes layers."""
     walk = _Walk(network)
@@ -219,16 +228,16 @@ class _Walk:
             self._excitation(block, f"{layers}/{index + 3}", filters, 4 * filters)
 
     def _selective(self, block: _Place, path: str, filters: int) -> None:
-        place = block.at("selective", path, self._next("sk__conv2d"))
+        place = block.at("", path, self._next("sk__conv2d"))
         middle = selected(filters, self.network.sk_ratio)
-        self._conv(place.at("conv", "conv2d_fixed_padding"), 3, filters, 2 * filters)
-        self._norm(place.at("norm", "batch_norm_relu"), 2 * filters)
-        self._conv(place.at("squeeze", "conv2d_0"), 1, filters, middle, padded=False)
-        self._norm(place.at("squeeze_norm", "batch_norm_relu_1"), middle)
-        self._conv(place.at("expand", "conv2d_1"), 1, middle, 2 * filters, padded=False)
+        self._conv(place.at("branch/1/conv", "conv2d_fixed_padding"), 3, filters, 2 * filters)
+        self._norm(place.at("branch/1/norm", "batch_norm_relu"), 2 * filters)
+        self._conv(place.at("mix/reduce", "conv2d_0"), 1, filters, middle, padded=False)
+        self._norm(place.at("mix/norm", "batch_norm_relu_1"), middle)
+        self._conv(place.at("mix/expand", "conv2d_1"), 1, middle, 2 * filters, padded=False)
 
     def _excitation(self, block: _Place, path: str, filters: int, channels: int) -> None:
-        place = block.at("excitation", path, self._next("se__layer"))
+        place = block.at("excite", path, self._next("se__layer"))
         middle = squeezed(filters, self.network.se_ratio)
         for name, before, after in (("reduce", channels, middle), ("expand", middle, channels)):
             at = place.at(name, f"se_{name}")
@@ -236,7 +245,7 @@ class _Walk:
 
     def projection_head(self) -> None:
         network = self.network
-        count = {"none": 0, "linear": 1, "nonlinear": network.head_layers}[network.head]
+        count = network.num_head_layers
         for index in range(count):
             name = f"{'l' if network.head == 'linear' else 'nl'}_{index}"
             path = f"model/_projection_head/linear_layers/{index}"
@@ -254,7 +263,8 @@ class _Walk:
             return
         scope = "head_supervised/linear_layer"
         place = _Place("", scope, "model/supervised_head/linear_layer")
-        before = network.num_features
+        last = network.num_head_layers and network.stage in (-1, network.num_head_layers)
+        before = network.out_dim if last else network.num_features
         self._dense(place, "linear_head", scope, before, network.classes, bias=True)
 
     def _conv(

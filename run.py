@@ -41,7 +41,7 @@ def _run(argv: Sequence[str]) -> None:
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
-    from simclr_tf import distribute, evaluate, look, runs, train
+    from simclr_tf import convert, distribute, evaluate, look, runs, train
     from simclr_tf.report import console
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
@@ -52,6 +52,9 @@ def _run(argv: Sequence[str]) -> None:
         _compile_once_unheard(tf)
         verbs = {"check_data": look.check_data, "show_views": look.show_views}
         verbs[config.mode](config)
+        return
+    if config.mode == "convert":
+        convert.convert(config, command.typed, command_line.flagfile_of)
         return
     strategy = distribute.make_strategy(
         use_tpu=config.use_tpu,

@@ -52,13 +52,16 @@ _section(
     mode=f"{_one_of((*config.MODES, *SHORT_MODES))}. train_then_eval ends in a number and a "
     "SavedModel. eval reads everything else from --model_dir. pretrain and finetune are short for "
     "train with that --train_mode. check_data reads every image and lists what is wrong with it. "
-    "show_views writes a picture of every operation on your images.",
+    "show_views writes a picture of every operation on your images. convert writes weights of "
+    "google-research/simclr (--checkpoint) as a run of ours (--model_dir).",
     train_mode=f"{_one_of(config.TRAIN_MODES)}. pretrain learns without labels (NT-Xent); "
     "finetune learns labels, from --checkpoint or from scratch.",
     model_dir="Folder of the run: checkpoints, metrics, result.json, saved_model/. Running the "
     "same command again resumes from the last checkpoint in it.",
-    checkpoint="Where fine-tuning starts: the --model_dir of a pretraining, or one checkpoint in "
-    "it. Depth, width and image size are read from there.",
+    checkpoint="Where training starts: the --model_dir of a pretraining, or one checkpoint in it; "
+    "or what google-research/simclr wrote, told by its content: a SavedModel, a checkpoint of its "
+    "TF2 or TF1 code, or a folder that holds one. The network is that of the weights. In eval: the "
+    "weights to evaluate, if --model_dir holds none.",
     seed="Order of the data, augmentation and initial weights are functions of it.",
 )
 _section(
@@ -155,7 +158,7 @@ _section(
     "is a. 0: off; ImageNet's usual value is 0.2.",
     cutmix="Pastes a box of another image instead; a as for --mixup. Its paper: 1.",
     teacher="Whose classes --objective=distill learns: a run directory, or a SavedModel with "
-    "logits.",
+    "logits; google-research/simclr's too.",
     distillation_temperature="Of the teacher's and the student's softmax. SimCLRv2: 0.1 for a "
     "student like its teacher, 1 for a smaller one.",
     distillation_weight="Share of the teacher in the loss; the labels have the rest. At 1 no label "

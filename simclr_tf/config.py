@@ -8,7 +8,7 @@ import math
 from simclr_tf import errors
 from simclr_tf.data import compositions
 
-MODES = ("train", "eval", "train_then_eval", "check_data", "show_views")
+MODES = ("train", "eval", "train_then_eval", "convert", "check_data", "show_views")
 TRAIN_MODES = ("pretrain", "finetune")
 # What contrastive objectives there are; of these, the second group reads labels.
 UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")

@@ -20,21 +20,21 @@ LAYERS = (
     ("data.pipeline", "models.simclr"),
     ("models.sizes",),
     ("run_directory", "reference.names", "reference.graphs"),
-    ("reference.files",),
+    ("reference.files", "reference.mapping"),
     ("reference.inference",),
+    ("reference.loading",),
     ("damaged", "look"),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
-    ("training.teachers", "training.objectives"),
+    ("training.teachers", "training.objectives", "training.warm_start"),
     (
         "runs",
         "training.optimizers",
         "training.steps",
-        "training.warm_start",
         "evaluation.features",
         "evaluation.linear",
     ),
     ("report.overview", "training.loop", "training.accumulation"),
-    ("train", "evaluate"),
+    ("train", "evaluate", "convert"),
 )
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 

@@ -34,6 +34,19 @@ class Architecture:
         return None if self.class_names is None else len(self.class_names)
 
 
+def unnamed_classes(count: int) -> tuple[str, ...]:
+    """Returns what stands for the names of classes that nobody told."""
+    return tuple(f"class {index}" for index in range(count))
+
+
+def same_classes(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    """Tells whether linear heads tell the same classes apart; unnamed ones by their number."""
+    if one is None or other is None:
+        return one is other
+    unnamed = unnamed_classes(len(one))
+    return one == other or (len(one) == len(other) and unnamed in (one, other))
+
+
 # Fields that a person chooses by flags of the same names.
 ARCHITECTURE_FLAGS = tuple(
     field.name for field in dataclasses.fields(Architecture) if field.name != "class_names"

@@ -48,6 +48,8 @@ def _run(argv: Sequence[str]) -> None:
     tf.get_logger().setLevel("ERROR")
     for note in command.notes:
         console.say(note)
+    for warning in command.warnings:
+        console.warn(warning)
     if config.mode in config_lib.LOOKING_MODES:
         _compile_once_unheard(tf)
         verbs = {"check_data": look.check_data, "show_views": look.show_views}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from flags import definitions
+from flags import definitions, retired
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 
@@ -40,12 +40,14 @@ class Command:
         asked_mode: --mode as it was typed, which may be a short form.
         typed: names of the flags that the person gave, on the line or in a flagfile.
         notes: sentences to print first, about what lies beneath.
+        warnings: sentences about flags that do not do what they did in google-research/simclr.
     """
 
     config: config_lib.Config
     asked_mode: str
     typed: frozenset[str]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -57,9 +59,12 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
         UserError: for a flag that does not exist or a value that it cannot have.
     """
-    argv = _flagfiles_first(argv)
+    program, *arguments = _flagfiles_first(argv)
+    arguments, warnings = retired.replace(_with_flagfiles_read(arguments))
+    argv = [program, *arguments]
     _parse_over((), argv)
     typed = frozenset(name for name in _our_names() if FLAGS[name].present)
+    warnings += [f"--{name} {retired.IDLE[name]}." for name in retired.IDLE if name in typed]
     notes: list[str] = []
     beneath: list[str] = []
     run_flags = _flags_of_run() if FLAGS.mode == "eval" else None
@@ -75,7 +80,7 @@ def parse(argv: Sequence[str]) -> Command:
         _parse_over(beneath, argv)
     beneath += _stored_architecture(typed, notes)
     _parse_over(beneath, argv)
-    return Command(definitions.to_config(), FLAGS.mode, typed, tuple(notes))
+    return Command(definitions.to_config(), FLAGS.mode, typed, tuple(notes), tuple(warnings))
 
 
 def _needs_no_recipe() -> bool:
@@ -102,6 +107,14 @@ def _flagfiles_first(argv: Sequence[str]) -> list[str]:
         if not assigned and rest:  # Written as two words.
             files.append(rest.pop(0))
     return [program, *files, *others]
+
+
+def _with_flagfiles_read(arguments: Sequence[str]) -> list[str]:
+    """Puts the flags of every --flagfile in its place."""
+    try:
+        return FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
+    except flags.Error as error:
+        raise errors.UserError(f"{_told(error)} (--help lists the flags).") from error
 
 
 def _parse_over(beneath: Sequence[str], argv: Sequence[str]) -> None:

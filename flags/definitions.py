@@ -201,7 +201,7 @@ _section(
     "Evaluation",
     eval_batch_size="Images per batch of evaluation. Every image counts once whatever it is.",
     eval_steps="Batches to evaluate; 0 evaluates the whole split.",
-    eval_name="Accepted and unused, as in google-research/simclr.",
+    eval_name="Accepted, with a warning, and unused, as in google-research/simclr tf2/.",
     linear_eval="Fits a logistic regression on the frozen features of the training split.",
     linear_eval_examples="How many training images that regression learns from at most.",
 )

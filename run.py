@@ -41,7 +41,7 @@ def _run(argv: Sequence[str]) -> None:
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
-    from simclr_tf import convert, distribute, evaluate, look, runs, train
+    from simclr_tf import convert, distribute, evaluate, export, look, runs, train
     from simclr_tf.report import console
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
@@ -50,13 +50,15 @@ def _run(argv: Sequence[str]) -> None:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
-    if config.mode in config_lib.LOOKING_MODES:
+    verbs = {
+        "check_data": look.check_data,
+        "show_views": look.show_views,
+        "export": export.export,
+        "convert": lambda config: convert.convert(config, command.typed, command_line.flagfile_of),
+    }
+    if config.mode in verbs:  # They need neither replicas nor an open run.
         _compile_once_unheard(tf)
-        verbs = {"check_data": look.check_data, "show_views": look.show_views}
         verbs[config.mode](config)
-        return
-    if config.mode == "convert":
-        convert.convert(config, command.typed, command_line.flagfile_of)
         return
     strategy = distribute.make_strategy(
         use_tpu=config.use_tpu,

@@ -85,7 +85,9 @@ def parse(argv: Sequence[str]) -> Command:
 
 def _needs_no_recipe() -> bool:
     """Tells what the embedded digits have no part in."""
-    return FLAGS.mode == "convert" or (FLAGS.mode == "eval" and FLAGS.model_dir is not None)
+    return FLAGS.mode in ("convert", "export") or (
+        FLAGS.mode == "eval" and FLAGS.model_dir is not None
+    )
 
 
 def _our_names() -> list[str]:
@@ -161,7 +163,7 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
     if stored is None:
         return []
     # The stage that a classifier reads belongs to a run, not to the encoder it starts from.
-    as_is = origin == FLAGS.model_dir or FLAGS.mode in ("convert", "eval")
+    as_is = origin == FLAGS.model_dir or FLAGS.mode in ("convert", "eval", "export")
     values = {
         name: getattr(stored, name)
         for name in simclr.ARCHITECTURE_FLAGS

@@ -53,7 +53,8 @@ _section(
     "SavedModel. eval reads everything else from --model_dir. pretrain and finetune are short for "
     "train with that --train_mode. check_data reads every image and lists what is wrong with it. "
     "show_views writes a picture of every operation on your images. convert writes weights of "
-    "google-research/simclr (--checkpoint) as a run of ours (--model_dir).",
+    "google-research/simclr (--checkpoint) as a run of ours (--model_dir). export writes a "
+    "SavedModel of what --model_dir holds, or of --checkpoint.",
     train_mode=f"{_one_of(config.TRAIN_MODES)}. pretrain learns without labels (NT-Xent); "
     "finetune learns labels, from --checkpoint or from scratch.",
     model_dir="Folder of the run: checkpoints, metrics, result.json, saved_model/. Running the "
@@ -62,6 +63,9 @@ _section(
     "or what google-research/simclr wrote, told by its content: a SavedModel, a checkpoint of its "
     "TF2 or TF1 code, or a folder that holds one. The network is that of the weights. In eval: the "
     "weights to evaluate, if --model_dir holds none.",
+    format=f"{_one_of(config.FORMATS)}. What export writes: serving, for TensorFlow Serving, as "
+    "training does in the end; official, called like google-research/simclr's SavedModels, with "
+    "their outputs and names of variables, for code that was written for those.",
     seed="Order of the data, augmentation and initial weights are functions of it.",
 )
 _section(

@@ -8,7 +8,15 @@ import math
 from simclr_tf import errors
 from simclr_tf.data import compositions
 
-MODES = ("train", "eval", "train_then_eval", "convert", "check_data", "show_views")
+MODES = (
+    "train",
+    "eval",
+    "train_then_eval",
+    "export",
+    "convert",
+    "check_data",
+    "show_views",
+)
 TRAIN_MODES = ("pretrain", "finetune")
 # What contrastive objectives there are; of these, the second group reads labels.
 UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
@@ -25,8 +33,7 @@ BRANCHES = ("both", "one")
 AUGMENT_ON = ("host", "device")
 BRIGHTNESSES = ("multiplicative", "additive")
 JITTER_ORDERS = ("random", "fixed")
-# Modes that look at the data and neither train nor evaluate.
-LOOKING_MODES = ("check_data", "show_views")
+FORMATS = ("serving", "official")
 
 # At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
 SMALL_IMAGE = 32
@@ -41,6 +48,7 @@ class Config:
     train_mode: str = "pretrain"
     model_dir: str | None = None
     checkpoint: str | None = None
+    format: str = "serving"
     seed: int = 0
     # Data.
     dataset: str = "imagenet2012"
@@ -165,6 +173,11 @@ class Config:
         if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
         _check_objective(self)
+        if self.format != "serving" and self.mode != "export":
+            raise errors.UserError(
+                f"--format={self.format} belongs to --mode=export and does nothing with "
+                f"--mode={self.mode}; leave it out."
+            )
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
         if self.data_service is not None and not self.data_service.startswith("grpc://"):
@@ -191,6 +204,7 @@ def _check_choices(config: Config) -> None:
         ("augment_on", AUGMENT_ON),
         ("brightness", BRIGHTNESSES),
         ("jitter_order", JITTER_ORDERS),
+        ("format", FORMATS),
     ):
         value = getattr(config, name)
         if value not in choices:

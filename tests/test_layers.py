@@ -25,7 +25,7 @@ LAYERS = (
     ("reference.loading",),
     ("damaged", "look"),
     ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
-    ("training.teachers", "training.objectives", "training.warm_start"),
+    ("training.teachers", "training.objectives", "training.warm_start", "serving.official"),
     (
         "runs",
         "training.optimizers",
@@ -34,7 +34,7 @@ LAYERS = (
         "evaluation.linear",
     ),
     ("report.overview", "training.loop", "training.accumulation"),
-    ("train", "evaluate", "convert"),
+    ("train", "evaluate", "convert", "export"),
 )
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import re
 import shlex
 
 import pytest
@@ -12,6 +14,9 @@ from flags import command_line, retired
 import run
 from simclr_tf import config, errors
 from simclr_tf.serving import export
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "coming_from_simclr.md"
 
 # The 48 flags of its tf2/run.py with their defaults, in its order.
 FLAGS = {
@@ -270,6 +275,33 @@ def test_what_does_nothing_any_more_is_told_once():
     schema, name = command.warnings
     assert schema.startswith("--variable_schema does nothing: --checkpoint takes the whole encoder")
     assert name.startswith("--eval_name does nothing")
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """Returns the rows of a table of the page, by the flag in the first column."""
+    found = {}
+    for line in table.splitlines():
+        flag = re.match(r"\| `--(\w+)` \|", line)
+        if flag:
+            found[flag[1]] = [cell.strip() for cell in line.strip("|").split("|")]
+    return found
+
+
+def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
+    page = PAGE.read_text()
+    same = page.split("```")[1].split()
+    on_flags, rest = page.split("Flags that are gone", 1)
+    differing, gone = rows(on_flags), rows(rest.split("**The step.**", 1)[0])
+    assert same == sorted(FLAGS.keys() - differing.keys())
+    differ = {name for name, default in FLAGS.items() if default != getattr(config.Config, name)}
+    assert differing.keys() == {*differ, *retired.IDLE, "train_summary_steps"}
+    assert gone.keys() == retired.RETIRED.keys()
+    for name, (_, _, now) in gone.items():
+        successor = retired.RETIRED[name].successor
+        assert now.startswith("none: " if successor is None else f"`--{successor}`")
+    ours = {field.name for field in dataclasses.fields(config.Config)}
+    assert set(re.findall(r"--(\w+)", page)) <= ours | retired.RETIRED.keys()
+    assert f"({PAGE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,23 @@ def _run(argv: Sequence[str]) -> None:
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
-    from simclr_tf import distribute, evaluate, look, runs, train
+    from simclr_tf import convert, distribute, evaluate, export, look, runs, train
     from simclr_tf.report import console
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
     tf.get_logger().setLevel("ERROR")
     for note in command.notes:
         console.say(note)
-    if config.mode in config_lib.LOOKING_MODES:
+    for warning in command.warnings:
+        console.warn(warning)
+    verbs = {
+        "check_data": look.check_data,
+        "show_views": look.show_views,
+        "export": export.export,
+        "convert": lambda config: convert.convert(config, command.typed, command_line.flagfile_of),
+    }
+    if config.mode in verbs:  # They need neither replicas nor an open run.
         _compile_once_unheard(tf)
-        verbs = {"check_data": look.check_data, "show_views": look.show_views}
         verbs[config.mode](config)
         return
     strategy = distribute.make_strategy(

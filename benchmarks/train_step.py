@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import distribute
-from simclr_tf.models import resnet, simclr
+from simclr_tf.models import layers, resnet, simclr
 from simclr_tf.training import objectives, optimizers, schedules, steps
 
 _SIDE = 32
@@ -99,7 +99,7 @@ def convolution_flops(depth: int) -> float:
     A multiply and an add count as two; the gradients by input and by kernel cost as much as the
     forward pass each, and the first convolution needs none by its input.
     """
-    make = resnet.LayerMaker(simclr.policy_of("none"), seed=0)
+    make = layers.LayerMaker(simclr.policy_of("none"), seed=0)
     encoder = resnet.ResNet(make, depth=depth, width_multiplier=1, stem="small")
     counted: list[float] = []
     original = tf.keras.layers.Conv2D.call

@@ -12,17 +12,23 @@ import dataclasses
 import pathlib
 import re
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from flags import definitions
+from flags import definitions, retired
 from simclr_tf import config as config_lib
 from simclr_tf import errors
+
+if TYPE_CHECKING:
+    from simclr_tf.models import simclr
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.flags"
 FLAGS = flags.FLAGS
+# Fields of an architecture that the weights of an encoder decide.
+_OF_ENCODER = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio")
+_OF_HEAD = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +40,14 @@ class Command:
         asked_mode: --mode as it was typed, which may be a short form.
         typed: names of the flags that the person gave, on the line or in a flagfile.
         notes: sentences to print first, about what lies beneath.
+        warnings: sentences about flags that do not do what they did in google-research/simclr.
     """
 
     config: config_lib.Config
     asked_mode: str
     typed: frozenset[str]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -51,15 +59,18 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
         UserError: for a flag that does not exist or a value that it cannot have.
     """
-    argv = _flagfiles_first(argv)
+    program, *arguments = _flagfiles_first(argv)
+    arguments, warnings = retired.replace(_with_flagfiles_read(arguments))
+    argv = [program, *arguments]
     _parse_over((), argv)
     typed = frozenset(name for name in _our_names() if FLAGS[name].present)
+    warnings += [f"--{name} {retired.IDLE[name]}." for name in retired.IDLE if name in typed]
     notes: list[str] = []
     beneath: list[str] = []
     run_flags = _flags_of_run() if FLAGS.mode == "eval" else None
     if run_flags is not None:
         beneath = [f"--flagfile={run_flags}"]
-    elif "dataset" not in typed and not (FLAGS.mode == "eval" and FLAGS.model_dir):
+    elif "dataset" not in typed and not _needs_no_recipe():
         beneath = [f"--flagfile={DEFAULT_RECIPE}"]
         notes.append(
             "No --dataset: using the embedded handwritten digits, with the recipe "
@@ -69,7 +80,14 @@ def parse(argv: Sequence[str]) -> Command:
         _parse_over(beneath, argv)
     beneath += _stored_architecture(typed, notes)
     _parse_over(beneath, argv)
-    return Command(definitions.to_config(), FLAGS.mode, typed, tuple(notes))
+    return Command(definitions.to_config(), FLAGS.mode, typed, tuple(notes), tuple(warnings))
+
+
+def _needs_no_recipe() -> bool:
+    """Tells what the embedded digits have no part in."""
+    return FLAGS.mode in ("convert", "export") or (
+        FLAGS.mode == "eval" and FLAGS.model_dir is not None
+    )
 
 
 def _our_names() -> list[str]:
@@ -91,6 +109,14 @@ def _flagfiles_first(argv: Sequence[str]) -> list[str]:
         if not assigned and rest:  # Written as two words.
             files.append(rest.pop(0))
     return [program, *files, *others]
+
+
+def _with_flagfiles_read(arguments: Sequence[str]) -> list[str]:
+    """Puts the flags of every --flagfile in its place."""
+    try:
+        return FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
+    except flags.Error as error:
+        raise errors.UserError(f"{_told(error)} (--help lists the flags).") from error
 
 
 def _parse_over(beneath: Sequence[str], argv: Sequence[str]) -> None:
@@ -133,15 +159,15 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
     if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
         stored = run_directory.read_architecture(FLAGS.model_dir)
     if stored is None and FLAGS.checkpoint is not None:
-        origin = checkpoints.locate(FLAGS.checkpoint)[0]
-        stored = run_directory.read_architecture(origin)
+        origin, stored = _architecture_of_checkpoint(typed, notes)
     if stored is None:
         return []
+    # The stage that a classifier reads belongs to a run, not to the encoder it starts from.
+    as_is = origin == FLAGS.model_dir or FLAGS.mode in ("convert", "eval", "export")
     values = {
         name: getattr(stored, name)
         for name in simclr.ARCHITECTURE_FLAGS
-        # The stage that a classifier reads belongs to a run, not to the encoder it starts from.
-        if name not in typed and not (name == "ft_proj_selector" and origin != FLAGS.model_dir)
+        if name not in typed and (as_is or name != "ft_proj_selector")
     }
     if values.get("stem") == _automatic_stem(values):
         values["stem"] = "auto"
@@ -150,6 +176,37 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
         told = ", ".join(f"{name} {values[name]}" for name in changed)
         notes.append(f"From {origin}: {told}.")
     return [f"--{name}={value}" for name, value in values.items()]
+
+
+def _architecture_of_checkpoint(
+    typed: frozenset[str], notes: list[str]
+) -> tuple[str, simclr.Architecture | None]:
+    """Returns where --checkpoint leads, and the network there, which typed flags must not deny."""
+    from simclr_tf import run_directory
+    from simclr_tf.reference import loading
+    from simclr_tf.training import checkpoints
+
+    foreign = loading.find(FLAGS.checkpoint)
+    if foreign is None:
+        folder = checkpoints.locate(FLAGS.checkpoint)[0]
+        return folder, run_directory.read_architecture(folder)
+    # Training may choose other heads than theirs; converting takes what is there.
+    fixed = (*_OF_ENCODER, *_OF_HEAD) if FLAGS.mode == "convert" else _OF_ENCODER
+    asked = {name: FLAGS[name].value for name in fixed if name in typed}
+    if asked.get("stem") == "auto":
+        del asked["stem"]
+    differing = loading.contradictions(foreign, asked)
+    if differing:
+        raise errors.UserError(
+            f"--checkpoint={FLAGS.checkpoint} holds another network than the flags say "
+            f"({foreign.described}): {'; '.join(differing)} there; leave these flags out."
+        )
+    origin = foreign.stored.origin
+    notes.append(f"{origin} is a {foreign.described}.")
+    assumed = [told for told in foreign.assumed if told.split()[0] not in typed]
+    if assumed:
+        notes.append(f"It does not tell, so assumed: {', '.join(assumed)}.")
+    return origin, foreign.architecture
 
 
 def _automatic_stem(values: dict[str, Any]) -> str:
@@ -189,7 +246,10 @@ def usage() -> str:
                   --dataset=image_folder --data_dir=PATH
                   fine-tunes on labels
               python run.py --mode=eval --model_dir=runs/mine
-                  evaluates the last checkpoint"""
+                  evaluates the last checkpoint
+              python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/theirs
+                  makes a run of what google-research/simclr wrote; --checkpoint takes such
+                  files everywhere"""
         ),
     ]
     for title, names in definitions.SECTIONS.items():

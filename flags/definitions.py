@@ -52,13 +52,20 @@ _section(
     mode=f"{_one_of((*config.MODES, *SHORT_MODES))}. train_then_eval ends in a number and a "
     "SavedModel. eval reads everything else from --model_dir. pretrain and finetune are short for "
     "train with that --train_mode. check_data reads every image and lists what is wrong with it. "
-    "show_views writes a picture of every operation on your images.",
+    "show_views writes a picture of every operation on your images. convert writes weights of "
+    "google-research/simclr (--checkpoint) as a run of ours (--model_dir). export writes a "
+    "SavedModel of what --model_dir holds, or of --checkpoint.",
     train_mode=f"{_one_of(config.TRAIN_MODES)}. pretrain learns without labels (NT-Xent); "
     "finetune learns labels, from --checkpoint or from scratch.",
     model_dir="Folder of the run: checkpoints, metrics, result.json, saved_model/. Running the "
     "same command again resumes from the last checkpoint in it.",
-    checkpoint="Where fine-tuning starts: the --model_dir of a pretraining, or one checkpoint in "
-    "it. Depth, width and image size are read from there.",
+    checkpoint="Where training starts: the --model_dir of a pretraining, or one checkpoint in it; "
+    "or what google-research/simclr wrote, told by its content: a SavedModel, a checkpoint of its "
+    "TF2 or TF1 code, or a folder that holds one. The network is that of the weights. In eval: the "
+    "weights to evaluate, if --model_dir holds none.",
+    format=f"{_one_of(config.FORMATS)}. What export writes: serving, for TensorFlow Serving, as "
+    "training does in the end; official, called like google-research/simclr's SavedModels, with "
+    "their outputs and names of variables, for code that was written for those.",
     seed="Order of the data, augmentation and initial weights are functions of it.",
 )
 _section(
@@ -115,8 +122,11 @@ _section(
     width_multiplier="Multiplies the channels; the papers go up to 4.",
     stem=f"{_one_of(config.STEM_CHOICES)}. small: 3x3 convolution, no max-pool. imagenet: 7x7 with "
     "stride 2, max-pool. auto: small up to 32 px.",
-    sk_ratio="Selective kernels (SimCLRv2); only 0 for now.",
-    se_ratio="Squeeze-excitation; only 0 for now.",
+    sk_ratio="Above 0, selective kernels: two 3x3 streams, mixed by a network of this share of "
+    "their width, and the stem and shortcuts of ResNet-D. SimCLRv2: 0.0625, 3 points better for "
+    "half as many parameters again. In basic blocks (18, 34, CIFAR) only the stem and shortcuts.",
+    se_ratio="Above 0, squeeze-excitation: scales each channel by a network of this share of the "
+    "block's width. Its paper: 1/16, which is 0.25 in the bottlenecks here.",
     proj_head_mode=f"{_one_of(config.PROJ_HEAD_MODES)}. The paper: nonlinear is 3 points better "
     "than linear and over 10 better than none.",
     proj_out_dim="Width of the projection. From 32 to 2048 the paper saw little difference.",
@@ -155,7 +165,7 @@ _section(
     "is a. 0: off; ImageNet's usual value is 0.2.",
     cutmix="Pastes a box of another image instead; a as for --mixup. Its paper: 1.",
     teacher="Whose classes --objective=distill learns: a run directory, or a SavedModel with "
-    "logits.",
+    "logits; google-research/simclr's too.",
     distillation_temperature="Of the teacher's and the student's softmax. SimCLRv2: 0.1 for a "
     "student like its teacher, 1 for a smaller one.",
     distillation_weight="Share of the teacher in the loss; the labels have the rest. At 1 no label "
@@ -198,7 +208,7 @@ _section(
     "Evaluation",
     eval_batch_size="Images per batch of evaluation. Every image counts once whatever it is.",
     eval_steps="Batches to evaluate; 0 evaluates the whole split.",
-    eval_name="Accepted and unused, as in google-research/simclr.",
+    eval_name="Accepted, with a warning, and unused, as in google-research/simclr tf2/.",
     linear_eval="Fits a logistic regression on the frozen features of the training split.",
     linear_eval_examples="How many training images that regression learns from at most.",
 )

@@ -8,7 +8,15 @@ import math
 from simclr_tf import errors
 from simclr_tf.data import compositions
 
-MODES = ("train", "eval", "train_then_eval", "check_data", "show_views")
+MODES = (
+    "train",
+    "eval",
+    "train_then_eval",
+    "export",
+    "convert",
+    "check_data",
+    "show_views",
+)
 TRAIN_MODES = ("pretrain", "finetune")
 # What contrastive objectives there are; of these, the second group reads labels.
 UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
@@ -25,8 +33,7 @@ BRANCHES = ("both", "one")
 AUGMENT_ON = ("host", "device")
 BRIGHTNESSES = ("multiplicative", "additive")
 JITTER_ORDERS = ("random", "fixed")
-# Modes that look at the data and neither train nor evaluate.
-LOOKING_MODES = ("check_data", "show_views")
+FORMATS = ("serving", "official")
 
 # At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
 SMALL_IMAGE = 32
@@ -41,6 +48,7 @@ class Config:
     train_mode: str = "pretrain"
     model_dir: str | None = None
     checkpoint: str | None = None
+    format: str = "serving"
     seed: int = 0
     # Data.
     dataset: str = "imagenet2012"
@@ -163,15 +171,15 @@ class Config:
         """Raises UserError if a setting is impossible whatever the data and the machine."""
         _check_choices(self)
         _check_bounds(self)
-        if self.sk_ratio or self.se_ratio:
-            raise errors.UserError(
-                f"Selective kernels and squeeze-excitation are not built yet "
-                f"(--sk_ratio={self.sk_ratio}, --se_ratio={self.se_ratio}); set both to 0."
-            )
         if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
         _check_objective(self)
         _check_samples_per_class(self)
+        if self.format != "serving" and self.mode != "export":
+            raise errors.UserError(
+                f"--format={self.format} belongs to --mode=export and does nothing with "
+                f"--mode={self.mode}; leave it out."
+            )
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
         if self.data_service is not None and not self.data_service.startswith("grpc://"):
@@ -198,6 +206,7 @@ def _check_choices(config: Config) -> None:
         ("augment_on", AUGMENT_ON),
         ("brightness", BRIGHTNESSES),
         ("jitter_order", JITTER_ORDERS),
+        ("format", FORMATS),
     ):
         value = getattr(config, name)
         if value not in choices:
@@ -248,6 +257,8 @@ def _check_bounds(config: Config) -> None:
     for name, low, high in (
         ("momentum", 0, 1),
         ("batch_norm_decay", 0, 1),
+        ("sk_ratio", 0, 1),
+        ("se_ratio", 0, 1),
         ("crop_area_min", 0.01, 1),
         ("randaugment_level", 0, 10),
         ("label_smoothing", 0, 0.99),

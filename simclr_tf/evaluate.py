@@ -13,6 +13,7 @@ from simclr_tf.evaluation import features, linear
 from simclr_tf.models import simclr
 from simclr_tf.report import console, overview
 from simclr_tf.training import checkpoints as checkpoints_lib
+from simclr_tf.training import warm_start
 
 
 def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bool = False) -> dict:
@@ -27,17 +28,13 @@ def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bo
         The result, as in result.json.
 
     Raises:
-        UserError: if the run has no checkpoint.
+        UserError: if the run has no checkpoint and names none.
     """
     config = run.config
     if model is None:
         model = run.new_model()
     checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
-    path = checkpoints.restore_latest()
-    if path is None:
-        raise errors.UserError(
-            f"--model_dir={run.model_dir} holds no checkpoint to evaluate; train first."
-        )
+    _restore(run, model, checkpoints)
     start = time.monotonic()
     result: dict[str, Any] = {"global_step": int(checkpoints.step)}
     missing = runs.lack_of_labels(run.source, config.train_split)
@@ -57,6 +54,19 @@ def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bo
     run_directory.write_result(run.model_dir, result)
     overview.after_evaluation(run, result)
     return result
+
+
+def _restore(run: runs.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints) -> None:
+    """Reads the run's last checkpoint, or the weights that --checkpoint names."""
+    if checkpoints.restore_latest() is not None:
+        return
+    if run.config.checkpoint is None:
+        raise errors.UserError(
+            f"--model_dir={run.model_dir} holds no checkpoint to evaluate; train first, or name "
+            "weights by --checkpoint."
+        )
+    for line in warm_start.start_from(run.config.checkpoint, model, zero_init_logits_layer=False):
+        console.say(line)
 
 
 def _scores(run: runs.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:

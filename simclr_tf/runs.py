@@ -13,7 +13,7 @@ from simclr_tf import damaged, errors, run_directory
 from simclr_tf.data import balanced, inspection, pipeline, sources
 from simclr_tf.models import resnet, simclr
 from simclr_tf.report import console
-from simclr_tf.training import checkpoints, teachers
+from simclr_tf.training import checkpoints, teachers, warm_start
 
 # The rest of the memory is for the network, shuffling and everyone else.
 _CACHE_SHARE = 0.8
@@ -189,24 +189,53 @@ def _checked_against_stored(
 ) -> simclr.Architecture:
     """Refuses an architecture that the weights in the run directory would not fit."""
     if not checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
-        return architecture
+        return _as_evaluated(config, architecture)
     stored = run_directory.read_architecture(model_dir)
     if stored is None:
         return architecture
     if config.mode == "eval" and stored.class_names is None:
         # Pretrained without labels, evaluated with them: there is no linear head to look for.
         architecture = dataclasses.replace(architecture, class_names=None)
+    names = stored.class_names
+    if names is not None and names == simclr.unnamed_classes(len(names)):
+        architecture = _without_other_head(config, architecture, names)
+        stored = dataclasses.replace(stored, class_names=architecture.class_names)
     run_directory.check_same(stored, architecture, model_dir)
     return architecture
+
+
+def _as_evaluated(
+    config: config_lib.Config, architecture: simclr.Architecture
+) -> simclr.Architecture:
+    """Leaves out the linear head if the weights to evaluate have none for these classes."""
+    if config.mode != "eval" or config.checkpoint is None:
+        return architecture
+    stored = warm_start.architecture_of(config.checkpoint)
+    return _without_other_head(config, architecture, None if stored is None else stored.class_names)
+
+
+def _without_other_head(
+    config: config_lib.Config, architecture: simclr.Architecture, names: tuple[str, ...] | None
+) -> simclr.Architecture:
+    """Leaves out, in evaluation, a linear head that tells other classes apart than the data's."""
+    here = architecture.class_names
+    if config.mode != "eval" or here is None or simclr.same_classes(names, here):
+        return architecture
+    if names is not None:
+        console.say(
+            f"The linear head tells {len(names)} other classes apart than the {len(here)} of "
+            f"{config.dataset}; it is left out, and the encoder evaluated."
+        )
+    return dataclasses.replace(architecture, class_names=None)
 
 
 def _check_started(config: config_lib.Config, model_dir: str) -> None:
     """Refuses to evaluate nothing, and to go on with another kind of training."""
     if checkpoints.latest(model_dir) is None:
-        if config.mode == "eval":
+        if config.mode == "eval" and config.checkpoint is None:
             raise errors.UserError(
                 f"--model_dir={model_dir} holds no checkpoint to evaluate; train first, or name "
-                "the --model_dir of a training."
+                "the --model_dir of a training, or weights by --checkpoint."
             )
         return
     if config.mode != "eval":

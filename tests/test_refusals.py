@@ -74,7 +74,14 @@ IMPOSSIBLE = {
     ),
     "text for a number": ({"train_steps": "many"}, ["--train_steps", "many", "--help"]),
     "flag that does not exist": ({"temprature": 1}, ["temprature", "temperature", "--help"]),
-    "selective kernels": ({"sk_ratio": 0.0625}, ["--sk_ratio=0.0625", "set both to 0"]),
+    "selective kernels of more than all": (
+        {"sk_ratio": 16},
+        ["--sk_ratio must be between 0 and 1", "got 16"],
+    ),
+    "excitation below zero": (
+        {"se_ratio": -0.1},
+        ["--se_ratio must be between 0 and 1", "got -0.1"],
+    ),
     "XLA over replicas": (
         {"jit_compile": True, "num_virtual_cpus": 4},
         ["--jit_compile", "one device", "4 replicas"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.models import resnet
+from simclr_tf.models import layers
 
 
 class ProjectionHead(tf.keras.Model):
@@ -16,7 +16,7 @@ class ProjectionHead(tf.keras.Model):
     """
 
     def __init__(
-        self, make: resnet.LayerMaker, *, mode: str, num_layers: int, width: int, out_dim: int
+        self, make: layers.LayerMaker, *, mode: str, num_layers: int, width: int, out_dim: int
     ) -> None:
         """Makes the head.
 
@@ -28,10 +28,10 @@ class ProjectionHead(tf.keras.Model):
             out_dim: d, the width of the projection.
         """
         super().__init__(name="projection_head")
-        layers = {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
-        widths = [width] * (layers - 1) + [out_dim] if layers else []
+        count = {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
+        widths = [width] * (count - 1) + [out_dim] if count else []
         self.denses = [make.dense(units, use_bias=False) for units in widths]
-        self.norms = [make.norm(center=i < layers - 1) for i in range(layers)]
+        self.norms = [make.norm(center=i < count - 1) for i in range(count)]
 
     def call(
         self, features: tf.Tensor, training: bool = False, num_layers: int = -1
@@ -64,7 +64,7 @@ class ProjectionHead(tf.keras.Model):
 class LinearHead(tf.keras.Model):
     """A linear classifier, in float32."""
 
-    def __init__(self, make: resnet.LayerMaker, *, num_classes: int) -> None:
+    def __init__(self, make: layers.LayerMaker, *, num_classes: int) -> None:
         super().__init__(name="linear_head")
         self.dense = make.dense(num_classes, use_bias=True, dtype="float32")
 

@@ -9,13 +9,10 @@ zero gammas a padded network starts as three quarters of dead features and learn
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-
 import tensorflow as tf
 
 from simclr_tf import errors
-from simclr_tf.models import batch_norm
+from simclr_tf.models import channel_attention, layers, resnet_d
 
 # Blocks in each of the four groups of the ImageNet family.
 _IMAGENET = {
@@ -48,102 +45,61 @@ def num_groups(depth: int) -> int:
     return 3 if depth in _CIFAR else 4
 
 
-@dataclasses.dataclass
-class LayerMaker:
-    """Makes the layers of one network, with what they all share.
-
-    Initial weights are a function of the seed and the order of making, so the same network
-    starts the same whatever else the program has drawn.
-
-    Attributes:
-        policy: dtype of the arithmetic; variables are float32.
-        seed: of the initial weights.
-        bn_momentum: see `batch_norm.BatchNorm`.
-        bn_synchronized: see `batch_norm.BatchNorm`.
-    """
-
-    policy: tf.keras.mixed_precision.Policy
-    seed: int
-    bn_momentum: float = 0.9
-    bn_synchronized: bool = True
-    _count: itertools.count = dataclasses.field(default_factory=itertools.count)
-
-    def _next_seed(self) -> int:
-        return (self.seed * 1_000_003 + next(self._count)) % (2**31 - 1)
-
-    def conv(self, filters: int, size: int, strides: int = 1) -> tf.keras.layers.Layer:
-        """Returns a convolution without bias, padded alike on both sides when it strides."""
-        kernel = tf.keras.initializers.VarianceScaling(seed=self._next_seed())
-        same = strides == 1 or size == 1
-        conv = tf.keras.layers.Conv2D(
-            filters,
-            size,
-            strides,
-            padding="same" if same else "valid",
-            use_bias=False,
-            kernel_initializer=kernel,
-            dtype=self.policy,
-        )
-        if same:
-            return conv
-        pad = tf.keras.layers.ZeroPadding2D((size - 1) // 2, dtype=self.policy)
-        return tf.keras.Sequential([pad, conv])
-
-    def dense(
-        self, units: int, *, use_bias: bool, dtype: str | None = None
-    ) -> tf.keras.layers.Layer:
-        """Returns a dense layer that starts from N(0, 0.01), as the published heads do."""
-        kernel = tf.keras.initializers.RandomNormal(stddev=0.01, seed=self._next_seed())
-        return tf.keras.layers.Dense(
-            units, use_bias=use_bias, kernel_initializer=kernel, dtype=dtype or self.policy
-        )
-
-    def norm(self, *, zero_gamma: bool = False, center: bool = True) -> batch_norm.BatchNorm:
-        """Returns a batch normalisation."""
-        return batch_norm.BatchNorm(
-            momentum=self.bn_momentum,
-            center=center,
-            zero_gamma=zero_gamma,
-            synchronized=self.bn_synchronized,
-            dtype=self.policy,
-        )
-
-
 class Block(tf.keras.layers.Layer):
-    """A residual block: two 3x3 convolutions (basic), or 1x1, 3x3, 1x1 (bottleneck)."""
+    """A residual block: two 3x3 convolutions (basic), or 1x1, 3x3, 1x1 (bottleneck).
+
+    With selective kernels the 3x3 convolution of a bottleneck is one of twice the channels, the
+    two streams to mix. A basic block has none, in google-research/simclr as here: there only the
+    stem and the shortcuts change.
+    """
 
     def __init__(
         self,
-        make: LayerMaker,
+        make: layers.LayerMaker,
         *,
         kind: str,
         filters: int,
         strides: int,
         projection: bool,
+        sk_ratio: float,
+        se_ratio: float,
         name: str,
     ) -> None:
         super().__init__(name=name, dtype=make.policy)
-        expansion = 4 if kind == "bottleneck" else 1
-        self.projection = make.conv(filters * expansion, 1, strides) if projection else None
+        width = filters * (4 if kind == "bottleneck" else 1)
+        self.pools = sk_ratio > 0  # The shortcut of ResNet-D pools where others stride.
+        self.projection = make.conv(width, 1, 1 if self.pools else strides) if projection else None
         self.projection_norm = make.norm() if projection else None
         if kind == "bottleneck":
-            shapes = [(filters, 1, 1), (filters, 3, strides), (4 * filters, 1, 1)]
+            streams = 2 if sk_ratio else 1
+            shapes = [(filters, 1, 1), (streams * filters, 3, strides), (width, 1, 1)]
         else:
             shapes = [(filters, 3, strides), (filters, 3, 1)]
         self.convs = [make.conv(*shape) for shape in shapes]
         self.norms = [make.norm() for _ in shapes[1:]] + [make.norm(zero_gamma=True)]
-        self.filters, self.strides = filters * expansion, strides
+        self.mix = self.excite = None
+        if kind == "bottleneck" and sk_ratio:
+            self.mix = channel_attention.SelectiveKernel(make, filters, sk_ratio)
+        if se_ratio:
+            self.excite = channel_attention.SqueezeExcitation(make, filters, se_ratio, width)
+        self.filters, self.strides = width, strides
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Maps (n, h, w, c) to (n, h / strides, w / strides, filters)."""
         shortcut = self._shortcut(x, training)
         for conv, norm in zip(self.convs[:-1], self.norms[:-1]):
             x = tf.nn.relu(norm(conv(x), training=training))
+        if self.mix is not None:
+            x = self.mix(x, training=training)
         x = self.norms[-1](self.convs[-1](x), training=training)
+        if self.excite is not None:
+            x = self.excite(x)
         return tf.nn.relu(x + shortcut)
 
     def _shortcut(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         if self.projection is not None and self.projection_norm is not None:
+            if self.pools:
+                x = resnet_d.pooled_shortcut(x, self.strides)
             return self.projection_norm(self.projection(x), training=training)
         return x
 
@@ -155,7 +111,16 @@ class ResNet(tf.keras.Model):
     batch statistics, so that "frozen" means that not a bit changes.
     """
 
-    def __init__(self, make: LayerMaker, *, depth: int, width_multiplier: int, stem: str) -> None:
+    def __init__(
+        self,
+        make: layers.LayerMaker,
+        *,
+        depth: int,
+        width_multiplier: int,
+        stem: str,
+        sk_ratio: float = 0.0,
+        se_ratio: float = 0.0,
+    ) -> None:
         """Makes the network.
 
         Args:
@@ -164,6 +129,9 @@ class ResNet(tf.keras.Model):
             width_multiplier: multiplies the channels everywhere, 1 or more.
             stem: "imagenet" (7x7 convolution with stride 2, max-pool) or "small" (3x3
                 convolution, nothing else), for images that cannot afford to lose resolution.
+            sk_ratio: above 0, selective kernels (see `channel_attention.SelectiveKernel`), and
+                with them the stem (if it is "imagenet") and the shortcuts of ResNet-D.
+            se_ratio: above 0, squeeze-excitation after each residual branch.
 
         Raises:
             UserError: if the depth, width or stem does not exist.
@@ -178,7 +146,10 @@ class ResNet(tf.keras.Model):
         cifar = depth in _CIFAR
         kind, blocks = ("basic", 3 * ((depth - 2) // 6,)) if cifar else _IMAGENET[depth]
         base = (16 if cifar else 64) * width_multiplier
-        self.stem_conv = make.conv(base, 3) if stem == "small" else make.conv(base, 7, 2)
+        if stem == "small":
+            self.stem_conv = make.conv(base, 3)
+        else:
+            self.stem_conv = resnet_d.DeepStem(make, base) if sk_ratio else make.conv(base, 7, 2)
         self.stem_norm = make.norm()
         self.max_pool = stem == "imagenet"
         self.groups: list[list[Block]] = [
@@ -189,6 +160,8 @@ class ResNet(tf.keras.Model):
                     filters=base * 2**group,
                     strides=2 if group and not unit else 1,
                     projection=not unit,
+                    sk_ratio=sk_ratio,
+                    se_ratio=se_ratio,
                     name=f"group{group + 1}_block{unit + 1}",
                 )
                 for unit in range(count)
@@ -214,17 +187,20 @@ class ResNet(tf.keras.Model):
             training: normalises by batch statistics, except in frozen groups.
 
         Returns:
-            "features" (n, f) float32, the mean of the last map over space (h of the paper); and
-            the maps "initial_conv", "initial_max_pool" (with the ImageNet stem) and
-            "block_group1" ... in the compute dtype.
+            "features" (n, f) float32, the mean of the last map over space (h of the paper), also
+            as "final_avg_pool"; and in the compute dtype, by google-research/simclr's names, the
+            maps "initial_conv" (before batch norm), "initial_max_pool" (of the small stem too,
+            which does not pool) and "block_group1" ... A model of one map alone, for images of
+            side s, is `tf.keras.Model(x, encoder(x)["block_group3"])` of
+            `x = tf.keras.Input([s, s, 3])`.
         """
         live = training and self.frozen_groups < 0
-        maps = {}
-        x = tf.nn.relu(self.stem_norm(self.stem_conv(images), training=live))
-        maps["initial_conv"] = x
+        x = self.stem_conv(images, training=live)
+        maps = {"initial_conv": x}
+        x = tf.nn.relu(self.stem_norm(x, training=live))
         if self.max_pool:
             x = tf.nn.max_pool2d(x, 3, 2, "SAME")
-            maps["initial_max_pool"] = x
+        maps["initial_max_pool"] = x
         for index, blocks in enumerate(self.groups, 1):
             if index == self.frozen_groups + 1:
                 x = tf.stop_gradient(x)  # Nothing below needs a gradient: do not compute it.
@@ -235,4 +211,4 @@ class ResNet(tf.keras.Model):
         features = tf.reduce_mean(tf.cast(x, tf.float32), [1, 2])  # (n, f)
         if self.frozen_groups >= len(self.groups):
             features = tf.stop_gradient(features)
-        return {"features": features, **maps}
+        return {"features": features, "final_avg_pool": features, **maps}

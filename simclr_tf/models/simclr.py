@@ -7,7 +7,7 @@ import dataclasses
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf.models import heads, resnet
+from simclr_tf.models import batch_norm, heads, layers, resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +24,27 @@ class Architecture:
     ft_proj_selector: int
     batch_norm_decay: float
     class_names: tuple[str, ...] | None
+    # Absent from what older runs stored.
+    sk_ratio: float = 0.0
+    se_ratio: float = 0.0
 
     @property
     def num_classes(self) -> int | None:
         """How many classes the linear head tells apart; None without a linear head."""
         return None if self.class_names is None else len(self.class_names)
+
+
+def unnamed_classes(count: int) -> tuple[str, ...]:
+    """Returns what stands for the names of classes that nobody told."""
+    return tuple(f"class {index}" for index in range(count))
+
+
+def same_classes(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    """Tells whether linear heads tell the same classes apart; unnamed ones by their number."""
+    if one is None or other is None:
+        return one is other
+    unnamed = unnamed_classes(len(one))
+    return one == other or (len(one) == len(other) and unnamed in (one, other))
 
 
 # Fields that a person chooses by flags of the same names.
@@ -47,6 +63,28 @@ def policy_of(mixed_precision: str) -> tf.keras.mixed_precision.Policy:
     """Returns the Keras dtype policy: "none", "bfloat16" or "float16" arithmetic."""
     name = "float32" if mixed_precision == "none" else f"mixed_{mixed_precision}"
     return tf.keras.mixed_precision.Policy(name)
+
+
+def make_encoder(
+    architecture: Architecture, make: layers.LayerMaker | None = None
+) -> resnet.ResNet:
+    """Returns the encoder of an architecture, whose variables its first call makes.
+
+    Args:
+        architecture: which; its heads are of no concern here.
+        make: maker of its layers; None makes them in float32, for one replica.
+
+    Raises:
+        UserError: if there is no such encoder.
+    """
+    return resnet.ResNet(
+        make or layers.LayerMaker(policy_of("none"), seed=0),
+        depth=architecture.resnet_depth,
+        width_multiplier=architecture.width_multiplier,
+        stem=architecture.stem,
+        sk_ratio=architecture.sk_ratio,
+        se_ratio=architecture.se_ratio,
+    )
 
 
 class SimCLR(tf.keras.Model):
@@ -70,18 +108,13 @@ class SimCLR(tf.keras.Model):
         """
         super().__init__(name="simclr")
         self.architecture = architecture
-        make = resnet.LayerMaker(
+        make = layers.LayerMaker(
             policy_of(mixed_precision),
             seed,
             bn_momentum=architecture.batch_norm_decay,
             bn_synchronized=global_bn,
         )
-        self.encoder = resnet.ResNet(
-            make,
-            depth=architecture.resnet_depth,
-            width_multiplier=architecture.width_multiplier,
-            stem=architecture.stem,
-        )
+        self.encoder = make_encoder(architecture, make)
         self.projection_head = heads.ProjectionHead(
             make,
             mode=architecture.proj_head_mode,
@@ -150,7 +183,10 @@ class SimCLR(tf.keras.Model):
 
     def norm_variables(self) -> list[tf.Variable]:
         """Returns the learned scales and offsets of the batch norms."""
-        biases = {
-            v.ref() for v in (self.linear_head.trainable_variables if self.linear_head else [])
+        norms = {
+            variable.ref()
+            for layer in self.submodules
+            if isinstance(layer, batch_norm.BatchNorm)
+            for variable in layer.trainable_variables
         }
-        return [v for v in self.trainable_variables if len(v.shape) <= 1 and v.ref() not in biases]
+        return [v for v in self.trainable_variables if v.ref() in norms]

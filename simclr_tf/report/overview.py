@@ -96,12 +96,22 @@ def _classes(names: tuple[str, ...] | None) -> str:
 
 
 def _encoder(run: runs.Run, model: simclr.SimCLR) -> str:
-    stem = run.architecture.stem
-    told = "3x3, no max-pool" if stem == "small" else "7x7 stride 2, max-pool"
+    shape = run.architecture
+    told = "3x3, no max-pool" if shape.stem == "small" else "7x7 stride 2, max-pool"
+    if shape.sk_ratio and shape.stem == "imagenet":
+        told = "three 3x3, max-pool"
+    extras = "".join(
+        f", {what} {ratio:g}"
+        for what, ratio in (
+            ("selective kernels", shape.sk_ratio),
+            ("squeeze-excitation", shape.se_ratio),
+        )
+        if ratio
+    )
     how = "chosen by image size" if run.config.stem == "auto" else "asked for"
     return (
-        f"ResNet-{run.config.resnet_depth}, width {run.config.width_multiplier}, "
-        f"{model.encoder.num_features} features; {stem} stem ({told}; {how}, --stem)"
+        f"ResNet-{shape.resnet_depth}, width {shape.width_multiplier}{extras}, "
+        f"{model.encoder.num_features} features; {shape.stem} stem ({told}; {how}, --stem)"
     )
 
 

@@ -44,11 +44,22 @@ class Servable(tf.Module):
         return {"features": self._encoder(images, training=False)["features"]}
 
 
+def plain_copy(model: simclr.SimCLR) -> simclr.SimCLR:
+    """Returns a network with the same weights for a graph to be written.
+
+    It is float32 and free of any strategy, whatever the model was trained with.
+    """
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        plain = simclr.SimCLR(model.architecture, seed=0, global_bn=False)
+    plain.encoder.freeze(model.encoder.frozen_groups)  # Keras lists frozen variables last.
+    for target, trained in zip(plain.variables, model.variables):
+        target.assign(trained.numpy())
+    plain.encoder.freeze(-1)
+    return plain
+
+
 def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) -> str:
     """Writes MODEL_DIR/saved_model/STEP and removes older ones.
-
-    The graph is float32 and free of any strategy, whatever the model was trained with: its
-    weights are copied into a network built for serving.
 
     Args:
         model: trained.
@@ -62,28 +73,43 @@ def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) ->
     Raises:
         UserError: if it cannot be written.
     """
-    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
-        plain = simclr.SimCLR(model.architecture, seed=0, global_bn=False)
-    plain.encoder.freeze(model.encoder.frozen_groups)  # Keras lists frozen variables last.
-    for target, trained in zip(plain.variables, model.variables):
-        target.assign(trained.numpy())
-    servable = Servable(plain)
-    folder = os.path.join(model_dir, FOLDER, str(step))
+    servable = Servable(plain_copy(model))
     signatures = {
         "serving_default": servable.features_of_images,
         "serving_bytes": servable.features_of_bytes,
     }
+    parent = os.path.join(model_dir, FOLDER)
+    return write(servable, parent, step, signatures=signatures, keep=keep)
+
+
+def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: int) -> str:
+    """Writes a module as PARENT/STEP and removes older ones.
+
+    Args:
+        module: what to write.
+        parent: folder of exports.
+        step: names the export.
+        signatures: of the module, by name.
+        keep: how many exports to keep.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    folder = os.path.join(parent, str(step))
     try:
         if tf.io.gfile.exists(folder):
             tf.io.gfile.rmtree(folder)
-        tf.saved_model.save(servable, folder, signatures=signatures)
+        tf.saved_model.save(module, folder, signatures=signatures)
     except (OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise errors.UserError(
             f"The SavedModel could not be written to {folder} ({reason}); free some space and run "
             "the same command again."
         ) from error
-    _remove_older(os.path.join(model_dir, FOLDER), keep)
+    _remove_older(parent, keep)
     return folder
 
 

@@ -223,14 +223,16 @@ def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]
         found = listing(checkpoint)
         if not found:
             raise errors.UserError(
-                f"--{flag}={checkpoint} holds no checkpoint (no {_NAME}-STEP.index); name the "
-                "--model_dir of a finished or running training."
+                f"--{flag}={checkpoint} holds no checkpoint (no {_NAME}-STEP.index, and nothing "
+                "of google-research/simclr); name the --model_dir of a finished or running "
+                "training."
             )
         return checkpoint, found
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
     if not tf.io.gfile.exists(f"{prefix}.index"):
+        wrong = "is no checkpoint" if tf.io.gfile.exists(checkpoint) else "does not exist"
         raise errors.UserError(
-            f"--{flag}={checkpoint} does not exist; name a run directory or a checkpoint in "
+            f"--{flag}={checkpoint} {wrong}; name a run directory or a checkpoint in "
             f"it, such as runs/demo or runs/demo/{_NAME}-240."
         )
     return os.path.dirname(prefix), [prefix]

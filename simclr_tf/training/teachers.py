@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import errors, run_directory
 from simclr_tf.models import simclr
+from simclr_tf.reference import loading
 from simclr_tf.training import checkpoints
 
 
@@ -33,8 +34,8 @@ def load(path: str, *, image_size: int) -> Teacher:
     """Opens a teacher. Call it in the scope of the strategy that will ask it.
 
     Args:
-        path: a run directory or a checkpoint in one, or a SavedModel with logits: one of ours, or
-            of google-research/simclr.
+        path: a run directory or a checkpoint in one, or a SavedModel with logits; of ours, or of
+            google-research/simclr.
         image_size: side of the images that it will be asked about.
 
     Raises:
@@ -42,6 +43,28 @@ def load(path: str, *, image_size: int) -> Teacher:
     """
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
         return _of_saved_model(path, image_size)
+    foreign = loading.find(path)
+    model = _of_run(path) if foreign is None else loading.build(foreign)[0]
+    class_names = model.architecture.class_names
+    if class_names is None:
+        raise errors.UserError(
+            f"--teacher={path} has no classifier; name a run that was fine-tuned, or pretrained on "
+            "labelled images."
+        )
+    model.trainable = False
+    side = model.architecture.image_size
+
+    def logits(images: tf.Tensor) -> tf.Tensor:
+        if images.shape[1:3] != [side, side]:
+            images = tf.clip_by_value(tf.image.resize(images, [side, side], "bicubic"), 0.0, 1.0)
+        return model.classify(images, training=False)
+
+    unnamed = class_names == simclr.unnamed_classes(len(class_names))
+    return Teacher(logits, len(class_names), None if unnamed else class_names)
+
+
+def _of_run(path: str) -> simclr.SimCLR:
+    """Returns the network of a run of ours, with its newest weights."""
     directory, found = checkpoints.locate(path, flag="teacher")
     prefix = checkpoints.newest_whole(found)
     architecture = run_directory.read_architecture(directory)
@@ -50,22 +73,9 @@ def load(path: str, *, image_size: int) -> Teacher:
             f"--teacher={path} cannot be read: its checkpoints are damaged or its "
             "architecture.json is missing; name another run directory or a SavedModel."
         )
-    if architecture.class_names is None:
-        raise errors.UserError(
-            f"--teacher={path} has no classifier; name a run that was fine-tuned, or pretrained on "
-            "labelled images."
-        )
     model = simclr.SimCLR(architecture, seed=0)
     tf.train.Checkpoint(model=model).read(prefix).assert_existing_objects_matched().expect_partial()
-    model.trainable = False
-    side = architecture.image_size
-
-    def logits(images: tf.Tensor) -> tf.Tensor:
-        if images.shape[1:3] != [side, side]:
-            images = tf.clip_by_value(tf.image.resize(images, [side, side], "bicubic"), 0.0, 1.0)
-        return model.classify(images, training=False)
-
-    return Teacher(logits, len(architecture.class_names), architecture.class_names)
+    return model
 
 
 def _of_saved_model(path: str, image_size: int) -> Teacher:

@@ -1,0 +1,73 @@
+"""The layers of which networks are made, with initial weights that are functions of the seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import tensorflow as tf
+
+from simclr_tf.models import batch_norm
+
+
+@dataclasses.dataclass
+class LayerMaker:
+    """Makes the layers of one network, with what they all share.
+
+    Initial weights are a function of the seed and the order of making, so the same network
+    starts the same whatever else the program has drawn.
+
+    Attributes:
+        policy: dtype of the arithmetic; variables are float32.
+        seed: of the initial weights.
+        bn_momentum: see `batch_norm.BatchNorm`.
+        bn_synchronized: see `batch_norm.BatchNorm`.
+    """
+
+    policy: tf.keras.mixed_precision.Policy
+    seed: int
+    bn_momentum: float = 0.9
+    bn_synchronized: bool = True
+    _count: itertools.count = dataclasses.field(default_factory=itertools.count)
+
+    def _next_seed(self) -> int:
+        return (self.seed * 1_000_003 + next(self._count)) % (2**31 - 1)
+
+    def conv(
+        self, filters: int, size: int, strides: int = 1, *, use_bias: bool = False
+    ) -> tf.keras.layers.Layer:
+        """Returns a convolution, padded alike on both sides when it strides."""
+        kernel = tf.keras.initializers.VarianceScaling(seed=self._next_seed())
+        same = strides == 1 or size == 1
+        conv = tf.keras.layers.Conv2D(
+            filters,
+            size,
+            strides,
+            padding="same" if same else "valid",
+            use_bias=use_bias,
+            kernel_initializer=kernel,
+            dtype=self.policy,
+        )
+        if same:
+            return conv
+        pad = tf.keras.layers.ZeroPadding2D((size - 1) // 2, dtype=self.policy)
+        return tf.keras.Sequential([pad, conv])
+
+    def dense(
+        self, units: int, *, use_bias: bool, dtype: str | None = None
+    ) -> tf.keras.layers.Layer:
+        """Returns a dense layer that starts from N(0, 0.01), as the published heads do."""
+        kernel = tf.keras.initializers.RandomNormal(stddev=0.01, seed=self._next_seed())
+        return tf.keras.layers.Dense(
+            units, use_bias=use_bias, kernel_initializer=kernel, dtype=dtype or self.policy
+        )
+
+    def norm(self, *, zero_gamma: bool = False, center: bool = True) -> batch_norm.BatchNorm:
+        """Returns a batch normalisation."""
+        return batch_norm.BatchNorm(
+            momentum=self.bn_momentum,
+            center=center,
+            zero_gamma=zero_gamma,
+            synchronized=self.bn_synchronized,
+            dtype=self.policy,
+        )

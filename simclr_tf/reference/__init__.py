@@ -1,0 +1,1 @@
+"""Reading what google-research/simclr wrote: names, files, inference of the architecture."""

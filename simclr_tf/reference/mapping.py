@@ -1,0 +1,95 @@
+"""Our variables by the keys of `names.Weight`, and our architectures as `names.Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from simclr_tf import errors
+from simclr_tf.models import resnet, simclr
+from simclr_tf.reference import names
+
+
+def network_of(architecture: simclr.Architecture) -> names.Network:
+    """Returns what the reference would build for one of our architectures.
+
+    Raises:
+        UserError: if it knows no such network.
+    """
+    if architecture.resnet_depth not in names.BLOCKS:
+        raise errors.UserError(
+            f"google-research/simclr has no ResNet-{architecture.resnet_depth}, only "
+            f"{', '.join(map(str, names.BLOCKS))}; its form cannot hold this network."
+        )
+    return names.Network(
+        architecture.resnet_depth,
+        architecture.width_multiplier,
+        small_stem=architecture.stem == "small",
+        sk_ratio=architecture.sk_ratio,
+        se_ratio=architecture.se_ratio,
+        head=architecture.proj_head_mode,
+        head_layers=architecture.num_proj_layers,
+        out_dim=architecture.proj_out_dim,
+        classes=architecture.num_classes,
+        stage=architecture.ft_proj_selector,
+    )
+
+
+def variables_of(model: simclr.SimCLR) -> dict[str, tf.Variable]:
+    """Returns the variables of a model by the keys of `names.Weight`."""
+    layers = dict(_layers_of(model))
+    found = {}
+    for key, layer in layers.items():
+        # A convolution that strides is a pad and a convolution.
+        layer = layer.layers[-1] if isinstance(layer, tf.keras.Sequential) else layer
+        for leaf in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
+            variable = getattr(layer, leaf, None)
+            if variable is not None:
+                found[f"{key}/{leaf}"] = variable
+    return found
+
+
+_Layers = Iterator[tuple[str, tf.keras.layers.Layer]]
+
+
+def _layers_of(model: simclr.SimCLR) -> _Layers:
+    for key, layer in _stem(model.encoder):
+        yield f"encoder/stem/{key}", layer
+    for group, blocks in enumerate(model.encoder.groups, 1):
+        for unit, block in enumerate(blocks, 1):
+            for key, layer in _block(block):
+                yield f"encoder/group{group}/block{unit}/{key}", layer
+    head = model.projection_head
+    yield from _pairs("projection_head/{}/dense", head.denses)
+    yield from _pairs("projection_head/{}/norm", head.norms)
+    if model.linear_head is not None:
+        yield "linear_head/dense", model.linear_head.dense
+
+
+def _pairs(pattern: str, layers: list[tf.keras.layers.Layer]) -> _Layers:
+    for index, layer in enumerate(layers):
+        yield pattern.format(index), layer
+
+
+def _stem(encoder: resnet.ResNet) -> _Layers:
+    deep = getattr(encoder.stem_conv, "convs", None)
+    convs = [encoder.stem_conv] if deep is None else list(deep)
+    norms = [encoder.stem_norm] if deep is None else [*encoder.stem_conv.norms, encoder.stem_norm]
+    yield from _pairs("{}/conv", convs)
+    yield from _pairs("{}/norm", norms)
+
+
+def _block(block: resnet.Block) -> _Layers:
+    if block.projection is not None:
+        yield "shortcut/conv", block.projection
+        yield "shortcut/norm", block.projection_norm
+    yield from _pairs("branch/{}/conv", block.convs)
+    yield from _pairs("branch/{}/norm", block.norms)
+    if block.mix is not None:
+        yield "mix/reduce", block.mix.reduce
+        yield "mix/norm", block.mix.norm
+        yield "mix/expand", block.mix.expand
+    if block.excite is not None:
+        yield "excite/reduce", block.excite.reduce
+        yield "excite/expand", block.excite.expand

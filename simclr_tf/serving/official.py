@@ -1,0 +1,128 @@
+"""Writes a network as google-research/simclr's SavedModels are, so that code for those runs on it.
+
+Their form has no signature to serve: the object itself is called, as `model(images,
+trainable=False)`, and returns the features, the maps on the way, the projection and the logits by
+the reference's names. `trainable=True` takes batch statistics and moves their averages, for
+fine-tuning; the variables have the reference's names too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from simclr_tf.models import simclr
+from simclr_tf.reference import mapping, names
+from simclr_tf.serving import export
+
+FOLDER = "saved_model_official"
+
+Outputs = dict[str, tf.Tensor]
+_MAPS = ("initial_conv", "initial_max_pool", *(f"block_group{group}" for group in range(1, 5)))
+
+
+class Official(tf.Module):
+    """A network behind the reference's call.
+
+    Attributes:
+        variables: all, in the reference's order of making.
+        trainable_variables: those to fine-tune.
+        trainable_variables_list: the same, under the name that the reference's exports have.
+    """
+
+    # Not the properties of tf.Module, which a loaded model would lack.
+    variables: Any = None
+    trainable_variables: Any = None
+
+    def __init__(
+        self, forward: Callable[[tf.Tensor, bool], Outputs], variables: list[tf.Variable]
+    ) -> None:
+        super().__init__(name="simclr_official")
+        self._forward = forward  # A function, so that no Keras object is written along.
+        self.variables = variables
+        self.trainable_variables = [v for v in variables if v.trainable]
+        self.trainable_variables_list = self.trainable_variables
+
+    @tf.function
+    def __call__(self, inputs: tf.Tensor, trainable: bool) -> Outputs:
+        """Runs the network.
+
+        Args:
+            inputs: (n, h, w, 3) float32 in [0, 1], already cropped and resized.
+            trainable: normalises by batch statistics and moves their averages.
+
+        Returns:
+            "final_avg_pool" (n, f), "proj_head_input" (the same), "proj_head_output" (n, d),
+            with a linear head "logits_sup" (n, c), and the maps (n, h', w', c') "initial_conv",
+            "initial_max_pool" and "block_group1" to "block_group4".
+        """
+        return self._forward(inputs, trainable)
+
+
+def official(model: simclr.SimCLR) -> Official:
+    """Returns a copy of a network behind the reference's call, everything in it trainable.
+
+    Raises:
+        UserError: if the reference has no such network.
+    """
+    mapping.network_of(model.architecture)  # Refuses what the reference does not know.
+    plain = export.plain_copy(model)
+    variables = _with_their_names(plain)
+
+    def forward(images: tf.Tensor, training: bool) -> Outputs:
+        maps = plain.encoder(images, training=training)
+        stages = plain.projection_head(maps["features"], training=training)
+        outputs = {name: maps[name] for name in _MAPS}
+        outputs["final_avg_pool"] = outputs["proj_head_input"] = maps["features"]
+        outputs["proj_head_output"] = stages[-1]
+        if plain.linear_head is not None:
+            stage = plain.projection_head.stage(plain.architecture.ft_proj_selector)
+            outputs["logits_sup"] = plain.linear_head(stages[stage])
+        return outputs
+
+    module = Official(forward, variables)
+    images = tf.TensorSpec([None, None, None, 3], tf.float32, name="inputs")
+    for trainable in (True, False):
+        module.__call__.get_concrete_function(images, trainable=trainable)
+    return module
+
+
+def export_official(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) -> str:
+    """Writes MODEL_DIR/saved_model_official/STEP and removes older ones.
+
+    Args:
+        model: trained.
+        model_dir: the run directory.
+        step: names the export.
+        keep: how many exports to keep.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        UserError: if the reference has no such network, or it cannot be written.
+    """
+    parent = os.path.join(model_dir, FOLDER)
+    return export.write(official(model), parent, step, signatures={}, keep=keep)
+
+
+def _with_their_names(model: simclr.SimCLR) -> list[tf.Variable]:
+    """Puts variables of the reference's names in the places of ours, and returns them."""
+    weights = names.weights_of(mapping.network_of(model.architecture))
+    ours = mapping.variables_of(model)
+    owners = {
+        getattr(layer, leaf).ref(): layer
+        for leaf in {weight.leaf for weight in weights}
+        for layer in model.submodules
+        if isinstance(getattr(layer, leaf, None), tf.Variable)
+    }
+    variables = []
+    for weight in weights:
+        old = ours[weight.key]
+        named = tf.Variable(old, name=weight.variable, trainable=old.trainable)
+        setattr(owners[old.ref()], weight.leaf, named)
+        variables.append(named)
+    return variables

@@ -1,0 +1,119 @@
+"""The architecture from names and shapes alone, for hundreds of networks that are never built."""
+
+import dataclasses
+import itertools
+import random
+import re
+
+import pytest
+
+from simclr_tf import errors
+from simclr_tf.reference import files, graphs, inference, names
+
+HEADS = (
+    {"head": "none"},
+    {"head": "nonlinear", "head_layers": 2, "out_dim": 64},
+    {"head": "nonlinear", "head_layers": 3, "out_dim": 128, "classes": 1000},
+    {"head": "nonlinear", "head_layers": 4, "out_dim": 96, "classes": 5, "stage": -1},
+)
+
+
+def stored_of(network, form, *, without=(), graph=None, flags=None, change=lambda name: name):
+    """Returns what a file with the weights of a network would tell."""
+    shapes = {change(w.name(form)): w.shape for w in names.weights_of(network)}
+    called = files.canonical(form, shapes)
+    shapes = {called[name]: shape for name, shape in shapes.items() if called[name] not in without}
+    return files.Stored("somewhere", "", form, shapes, (), (), graph, flags or {}, {}, None)
+
+
+def networks():
+    """Yields depth x width x attention x stem, each with one of the heads."""
+    heads = itertools.cycle(HEADS)
+    ratios = ((0.0, 0.0), (0.0625, 0.0), (0.1, 0.0), (0.0, 0.25), (0.25, 0.0625))
+    for depth, width, (sk, se), small in itertools.product(
+        names.BLOCKS, (1, 2, 3), ratios, (False, True)
+    ):
+        if depth < 50 and sk:
+            sk = 0.0625  # Of basic blocks the ratio leaves no trace.
+        yield names.Network(depth, width, small, sk, se, **next(heads))
+
+
+def test_networks_are_inferred_from_names_and_shapes():
+    forms = itertools.cycle(names.FORMS)
+    count = 0
+    for count, (network, form) in enumerate(zip(networks(), forms), 1):  # noqa: B007
+        graph = graphs.Facts(pools=network.sk_ratio > 0, stage=None)
+        reading = inference.infer(stored_of(network, form, graph=graph))
+        assert reading.lacking == reading.unused == ()
+        found = reading.network
+        told = {name: getattr(network, name) for name in ("head_layers", "out_dim")}
+        if network.head == "none":
+            found = dataclasses.replace(found, **told)
+        if network.sk_ratio == 0.1 and network.width == 1 and network.depth < 50:
+            found = dataclasses.replace(found, sk_ratio=0.1)
+        assert found == network
+    assert count == 180
+
+
+def test_what_leaves_no_trace_in_the_weights_is_told_by_graph_or_flags():
+    network = names.Network(34, 2, small_stem=True, sk_ratio=0.0625)
+    for form in ("tf1", "variable"):
+        assert inference.infer(stored_of(network, form)).network.sk_ratio == 0
+        for known in (
+            {"graph": graphs.Facts(pools=True, stage=None)},
+            {"flags": {"resnet_depth": 34, "sk_ratio": 0.25}},
+        ):
+            assert inference.infer(stored_of(network, form, **known)).network == network
+    foreign = {"flags": {"resnet_depth": 50, "sk_ratio": 0.25}}
+    assert inference.infer(stored_of(network, form, **foreign)).network.sk_ratio == 0
+    # There the path of the shortcut tells.
+    assert inference.infer(stored_of(network, "path")).network == network
+
+
+@pytest.mark.parametrize("form", ["tf1", "variable"])
+def test_neither_where_counting_began_nor_local_batch_norm_matters(form):
+    counted = re.compile(
+        r"\b(conv2d\w*?|\w*normalization|batch_norm_relu|\w+_block|s\w__\w+?)(_\d+)?/"
+    )
+
+    def later(name):
+        if "base_model" in name or "resnet" in name:
+            name = counted.sub(lambda m: f"{m[1]}_{int((m[2] or '_0')[1:]) + 53}/", name)
+        return re.sub(r"^(resnet|projection_head)/", r"\1_1/", name).replace("sync_", "")
+
+    network = names.Network(18, sk_ratio=0.0625, se_ratio=0.25, classes=7)
+    reading = inference.infer(stored_of(network, form, change=later))
+    assert reading.network == network and reading.lacking == reading.unused == ()
+
+
+@pytest.mark.parametrize("form", names.FORMS)
+def test_a_partial_encoder_is_refused_with_what_it_lacks(form):
+    network = names.Network(34, se_ratio=0.25, classes=7)
+    weights = [w for w in names.weights_of(network) if w.part == "encoder"]
+    called = files.canonical(form, [w.name(form) for w in names.weights_of(network)])
+    gone = [called[w.name(form)] for w in random.Random(0).sample(weights, 2)]
+    with pytest.raises(
+        errors.UserError, match=r"not whole: of the 2\d+ .* ResNet-34 1x .* lacks 2"
+    ):
+        inference.infer(stored_of(network, form, without=gone))
+
+
+def test_other_shapes_and_other_networks_are_refused():
+    stored = stored_of(names.Network(50, 2), "tf1")
+    stored.shapes["base_model/conv2d_7/kernel"] = (3, 3, 128, 130)
+    wanted = r"conv2d_7/kernel has the shape \(3, 3, 128, 130\) and not \(1, 1, 128, 512\)"
+    with pytest.raises(errors.UserError, match=f"no ResNet-50 2x.*{wanted}"):
+        inference.infer(stored)
+    shapes = {f"base_model/other_{number}/kernel": (3, 3) for number in range(20)}
+    foreign = dataclasses.replace(stored, shapes=shapes)
+    with pytest.raises(errors.UserError, match="no network of google-research/simclr"):
+        inference.infer(foreign)
+
+
+def test_heads_that_are_not_whole_are_told():
+    network = names.Network(18, classes=3)
+    reading = inference.infer(
+        stored_of(network, "tf1", without=["head_contrastive/nl_1/batch_normalization_0/gamma"])
+    )
+    assert reading.network == network
+    assert reading.lacking == ("projection_head/1/norm/gamma",)

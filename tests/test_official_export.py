@@ -1,0 +1,295 @@
+"""--mode=export: networks behind the call of google-research/simclr's SavedModels, or served."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_runs
+
+import run
+from simclr_tf import run_directory
+from simclr_tf.models import simclr
+from simclr_tf.reference import loading
+from simclr_tf.serving import export, official
+from simclr_tf.training import checkpoints
+
+# As data/official_r18, which the reference trained; smaller there is nothing in the reference.
+ARCHITECTURE = simclr.Architecture(
+    resnet_depth=18,
+    width_multiplier=1,
+    stem="small",
+    image_size=16,
+    proj_head_mode="nonlinear",
+    num_proj_layers=3,
+    proj_out_dim=128,
+    ft_proj_selector=0,
+    batch_norm_decay=0.9,
+    class_names=tuple("abcdefghij"),
+)
+STEP = 7
+
+
+def untrained_run(model_dir: pathlib.Path, architecture: simclr.Architecture) -> simclr.SimCLR:
+    """Writes a run directory that holds a checkpoint, and returns its network."""
+    model = simclr.SimCLR(architecture, seed=3)
+    for variable in model.norm_variables():  # Zero gammas would hide what lies behind them.
+        variable.assign(0.5 * tf.ones_like(variable))
+    run_directory.write_architecture(str(model_dir), architecture)
+    saved = checkpoints.Checkpoints(str(model_dir), model, None)
+    saved.step.assign(STEP)
+    saved.save()
+    return model
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("official") / "run"
+    model_dir.mkdir()
+    return model_dir, untrained_run(model_dir, ARCHITECTURE)
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir):
+    """Where the program wrote the official form of the run."""
+    argv = ["run.py", "--mode=export", "--format=official", f"--model_dir={run_dir[0]}"]
+    assert run.main(argv) == 0
+    return run_dir[0] / official.FOLDER / str(STEP)
+
+
+@pytest.fixture
+def loaded(exported):
+    """The official form of the run, as a notebook loads it."""
+    return tf.saved_model.load(str(exported))
+
+
+@pytest.fixture(scope="module")
+def theirs(shared):
+    """A model that the reference exported."""
+    return tf.saved_model.load(str(shared / "data" / "official_r18" / "saved_model"))
+
+
+def variables_of(model):
+    """Returns the variables of a loaded model that its call uses, by name."""
+    return {v.name: v for f in model.__call__.concrete_functions for v in f.graph.variables}
+
+
+def some_images(count=4):
+    return np.random.default_rng(0).uniform(size=(count, 16, 16, 3)).astype(np.float32)
+
+
+def test_it_is_called_like_theirs_and_has_their_outputs_and_variables(loaded, theirs):
+    ours, reference = (
+        [(f.structured_input_signature, f.structured_outputs) for f in functions]
+        for functions in (m.__call__.concrete_functions for m in (loaded, theirs))
+    )
+    assert ours == reference
+    assert len(reference) == 2
+    theirs_by_name = variables_of(theirs)
+    shapes = {v.name: (v.shape, v.dtype, v.trainable) for v in loaded.variables}
+    assert shapes == {n: (v.shape, v.dtype, v.trainable) for n, v in theirs_by_name.items()}
+    trained = {v.name for v in theirs.trainable_variables_list}
+    assert {v.name for v in loaded.trainable_variables_list} == trained
+    assert {v.name for v in loaded.trainable_variables} == trained
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_with_their_weights_it_gives_their_outputs(loaded, theirs, trainable):
+    reference = variables_of(theirs)
+    before = {name: variable.numpy() for name, variable in reference.items()}
+    for variable in loaded.variables:
+        variable.assign(reference[variable.name])
+    images = some_images()
+    want = theirs(images, trainable=trainable)
+    got = loaded(images, trainable=trainable)
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
+    moved = 0
+    for variable in loaded.variables:  # The averages, where they were to move.
+        now = reference[variable.name].numpy()
+        np.testing.assert_allclose(variable, now, rtol=1e-4, atol=1e-5, err_msg=variable.name)
+        moved += not np.array_equal(now, before[variable.name])
+        reference[variable.name].assign(before[variable.name])
+    assert (moved > 0) is trainable
+
+
+def test_it_is_the_network_of_the_run(run_dir, loaded):
+    model, images = run_dir[1], some_images()
+    want, got = model(images), loaded(images, trainable=False)
+    for ours, name in (("features", "final_avg_pool"), ("projection", "proj_head_output")):
+        np.testing.assert_allclose(got[name], want[ours], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(got["proj_head_input"], got["final_avg_pool"])
+    larger = loaded(np.zeros((2, 24, 40, 3), np.float32), trainable=False)
+    assert larger["block_group4"].shape == (2, 3, 5, 512)
+
+
+def test_it_is_read_back_as_the_reference_s_own_is(run_dir, exported):
+    foreign = loading.find(str(exported))
+    assert foreign is not None
+    unnamed = dataclasses.replace(foreign.architecture, class_names=ARCHITECTURE.class_names)
+    assert dataclasses.replace(unnamed, image_size=16) == ARCHITECTURE  # No weight tells the size.
+    model, _ = loading.build(foreign)
+    for ours, again in zip(run_dir[1].variables, model.variables):
+        np.testing.assert_array_equal(ours, again)
+
+
+class FineTuned(tf.keras.Model):
+    """A new linear head on a loaded model, as in the reference's README and notebook."""
+
+    def __init__(self, loaded, variables, *, trainable, learning_rate):
+        super().__init__()
+        self.saved_model = loaded
+        self.dense_layer = tf.keras.layers.Dense(units=2, name="head_supervised_new")
+        self.optimizer = tf.keras.optimizers.SGD(learning_rate)
+        self.variables_to_train, self.moves = variables, trainable
+
+    def call(self, x):
+        with tf.GradientTape() as tape:
+            outputs = self.saved_model(x["image"], trainable=self.moves)
+            logits = self.dense_layer(outputs["final_avg_pool"])
+            loss = tf.reduce_mean(
+                tf.nn.softmax_cross_entropy_with_logits(
+                    labels=tf.one_hot(x["label"], 2), logits=logits
+                )
+            )
+        weights = [*self.variables_to_train, *self.dense_layer.trainable_weights]
+        gradients = tape.gradient(loss, weights)
+        self.optimizer.apply_gradients(zip(gradients, weights))
+        return loss
+
+
+def fine_tune(loaded, variables, steps=4, **settings):
+    """Returns the losses of some steps on two images."""
+    model = FineTuned(loaded, variables, **settings)
+    train_step = tf.function(lambda x: model(x))
+    batch = {"image": tf.constant(some_images(2)), "label": tf.constant([0, 1])}
+    return [float(train_step(batch)) for _ in range(steps)]
+
+
+def test_a_linear_head_on_it_learns_and_leaves_it_alone(loaded):
+    before = [variable.numpy() for variable in loaded.variables]
+    losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-4)
+    assert losses == sorted(losses, reverse=True)
+    assert all(np.array_equal(v, old) for v, old in zip(loaded.variables, before))
+
+
+def test_the_whole_network_can_be_fine_tuned_through_it(loaded):
+    before = {variable.name: variable.numpy() for variable in loaded.variables}
+    encoder = [v for v in loaded.trainable_variables_list if v.name.startswith("resnet")]
+    assert len(encoder) == 63  # 21 convolutions, and gamma and beta of as many batch norms.
+    losses = fine_tune(loaded, encoder, trainable=True, learning_rate=1e-3)
+    assert losses[-1] < 0.9 * losses[0]
+    same = {v.name for v in loaded.variables if np.array_equal(v, before[v.name])}
+    assert not {name for name in same if name.startswith("resnet")}
+    # The projection head is not asked, so its weights stay; in training its averages move.
+    heads = {v.name for v in loaded.trainable_variables_list if not v.name.startswith("resnet")}
+    assert same == heads
+
+
+def _outputs(architecture):
+    model = simclr.SimCLR(architecture, seed=0)
+    return model, official.official(model)(some_images(), trainable=False)
+
+
+def test_a_run_without_heads_has_no_logits(capsys, monkeypatch, tmp_path):
+    bare = {"class_names": None, "proj_head_mode": "none"}
+    model, outputs = _outputs(simclr.Architecture(**{**vars(ARCHITECTURE), **bare}))
+    assert model.linear_head is None
+    assert "logits_sup" not in outputs
+    np.testing.assert_array_equal(outputs["proj_head_output"], outputs["final_avg_pool"])
+    untrained_run(tmp_path, model.architecture)
+    monkeypatch.setattr(official, "export_official", lambda *_, **__: "there")
+    argv = ["run.py", "--mode=export", "--format=official", f"--model_dir={tmp_path}"]
+    assert run.main(argv) == 0
+    assert "no logits_sup" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_logits_read_the_stage_that_they_were_trained_on():
+    changes = {"proj_head_mode": "linear", "ft_proj_selector": 1, "proj_out_dim": 32}
+    model, outputs = _outputs(simclr.Architecture(**{**vars(ARCHITECTURE), **changes}))
+    want = model(some_images())
+    np.testing.assert_allclose(outputs["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs["proj_head_output"], want["projection"], rtol=1e-5)
+
+
+def test_export_writes_the_served_form_again(pretrained):
+    (written,) = (pretrained / "saved_model").iterdir()
+    images = tf.constant(some_images())
+    want = tf.saved_model.load(str(written)).signatures["serving_default"](images=images)
+    shutil.rmtree(written)
+    assert run.main(["run.py", "--mode=export", f"--model_dir={pretrained}"]) == 0
+    got = tf.saved_model.load(str(written)).signatures["serving_default"](images=images)
+    np.testing.assert_allclose(got["features"], want["features"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("name", ["", "ckpt-2"])
+def test_a_checkpoint_may_be_named_and_so_may_the_place(
+    pretrained, tmp_path, monkeypatch, name, elsewhere
+):
+    asked = []
+    monkeypatch.setattr(export, "export", lambda *a, **k: asked.append((a, k)) or "there")
+    argv = ["run.py", "--mode=export", f"--checkpoint={pretrained / name}"]
+    place = tmp_path / "elsewhere" if elsewhere else pretrained
+    assert run.main([*argv, *([f"--model_dir={place}"] if elsewhere else [])]) == 0
+    (((model, model_dir, step), _),) = asked
+    assert (model_dir, step) == (str(place), 2 if name else 4)
+    stored = tiny_runs.part(tiny_runs.weights(pretrained, step=step), "encoder")
+    kernel = model.encoder.stem_conv.kernel.numpy()
+    assert any(np.array_equal(value, kernel) for value in stored.values())
+
+
+def test_what_the_reference_wrote_is_exported_as_it_is(shared, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(official, "export_official", lambda *a, **_: asked.append(a) or "there")
+    source = shared / "data" / "official_r18"
+    argv = ["run.py", "--mode=export", "--format=official", f"--checkpoint={source}/saved_model"]
+    assert run.main([*argv, f"--model_dir={tmp_path}"]) == 0
+    ((model, model_dir, _),) = asked
+    given = np.load(source / "outputs.npz")
+    np.testing.assert_allclose(model(given["images"])["logits"], given["logits_sup"], atol=1e-4)
+    assert model_dir == str(tmp_path)
+    assert run.main(argv) == 2  # Into its folder nothing of ours is written.
+
+
+REFUSED = {
+    "nothing to export": ([], ["has nothing to export", "--model_dir", "--checkpoint"]),
+    "a folder without a run": (["--model_dir={tmp}"], ["--model_dir={tmp}", "no checkpoint"]),
+    "a network that the reference lacks": (
+        ["--model_dir={run}", "--format=official"],
+        ["ResNet-8", "18, 34, 50, 101, 152, 200"],
+    ),
+    "another network than the run's": (
+        ["--model_dir={run}", "--resnet_depth=18"],
+        ["resnet_depth is 8 there and 18 here"],
+    ),
+    "a format that does not exist": (["--format=onnx"], ["--format", "serving, official", "onnx"]),
+    "a format for another mode": (
+        ["--format=official", "--mode=train", "--dataset=digits"],
+        ["--format=official belongs to --mode=export", "--mode=train"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_exported_is_refused(case, pretrained, tmp_path, capsys):
+    arguments, words = REFUSED[case]
+    places = {"run": pretrained, "tmp": tmp_path / "empty"}
+    places["tmp"].mkdir()
+    argv = ["run.py", "--mode=export", *(a.format(**places) for a in arguments)]
+    assert run.main(argv) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1
+    assert [word for word in words if word.format(**places) not in told] == [], told
+
+
+def test_a_run_that_does_not_say_what_it_fits_is_refused(pretrained, capsys):
+    (pretrained / "architecture.json").unlink()
+    assert run.main(["run.py", "--mode=export", f"--model_dir={pretrained}"]) == 2
+    assert "architecture.json" in capsys.readouterr().err

@@ -1,0 +1,354 @@
+"""The same commands: what google-research/simclr's READMEs say to type does here what it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import shlex
+
+import pytest
+import tiny_runs
+
+from flags import command_line, retired
+import run
+from simclr_tf import config, errors
+from simclr_tf.serving import export
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "coming_from_simclr.md"
+
+# The 48 flags of its tf2/run.py with their defaults, in its order.
+FLAGS = {
+    "learning_rate": 0.3,
+    "learning_rate_scaling": "linear",
+    "warmup_epochs": 10,
+    "weight_decay": 1e-6,
+    "batch_norm_decay": 0.9,
+    "train_batch_size": 512,
+    "train_split": "train",
+    "train_epochs": 100,
+    "train_steps": 0,
+    "eval_steps": 0,
+    "eval_batch_size": 256,
+    "checkpoint_epochs": 1,
+    "checkpoint_steps": 0,
+    "eval_split": "validation",
+    "dataset": "imagenet2012",
+    "cache_dataset": False,
+    "mode": "train",
+    "train_mode": "pretrain",
+    "lineareval_while_pretraining": True,
+    "checkpoint": None,
+    "zero_init_logits_layer": False,
+    "fine_tune_after_block": -1,
+    "master": None,
+    "model_dir": None,
+    "data_dir": None,
+    "use_tpu": True,
+    "tpu_name": None,
+    "tpu_zone": None,
+    "gcp_project": None,
+    "optimizer": "lars",
+    "momentum": 0.9,
+    "eval_name": None,
+    "keep_checkpoint_max": 5,
+    "keep_hub_module_max": 1,
+    "temperature": 0.1,
+    "hidden_norm": True,
+    "proj_head_mode": "nonlinear",
+    "proj_out_dim": 128,
+    "num_proj_layers": 3,
+    "ft_proj_selector": 0,
+    "global_bn": True,
+    "width_multiplier": 1,
+    "resnet_depth": 50,
+    "sk_ratio": 0.0,
+    "se_ratio": 0.0,
+    "image_size": 224,
+    "color_jitter_strength": 1.0,
+    "use_blur": True,
+}
+# Its TF1 code had besides, in one release or the other:
+ONLY_TF1 = {"train_summary_steps", "variable_schema"}
+FIRST_RELEASE = {"head_proj_mode", "head_proj_dim", "num_nlh_layers"}
+
+PRETRAIN_CIFAR = (
+    {
+        "train_mode": "pretrain",
+        "train_batch_size": 512,
+        "train_epochs": 1000,
+        "learning_rate": 1.0,
+        "weight_decay": 1e-4,
+        "temperature": 0.5,
+        "dataset": "cifar10",
+        "image_size": 32,
+        "eval_split": "test",
+        "resnet_depth": 18,
+        "use_blur": False,
+        "color_jitter_strength": 0.5,
+        "model_dir": "/tmp/simclr_test",
+        "use_tpu": False,
+    },
+    {},
+)
+PRETRAIN_IMAGENET = (
+    {
+        "train_mode": "pretrain",
+        "train_batch_size": 4096,
+        "train_epochs": 100,
+        "temperature": 0.1,
+        "learning_rate": 0.075,
+        "learning_rate_scaling": "sqrt",
+        "weight_decay": 1e-4,
+        "dataset": "imagenet2012",
+        "image_size": 224,
+        "eval_split": "validation",
+        "data_dir": "gs://bucket/tfds",
+        "model_dir": "gs://bucket/model",
+        "use_tpu": True,
+        "tpu_name": "tpu",
+        "train_summary_steps": 0,  # Its own tf2/ code does not define this flag.
+    },
+    {},
+)
+LINEAR_CIFAR = (
+    {
+        "mode": "train_then_eval",
+        "train_mode": "finetune",
+        "fine_tune_after_block": 4,
+        "zero_init_logits_layer": True,
+        "global_bn": False,
+        "optimizer": "momentum",
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "train_epochs": 100,
+        "train_batch_size": 512,
+        "warmup_epochs": 0,
+        "dataset": "cifar10",
+        "image_size": 32,
+        "eval_split": "test",
+        "resnet_depth": 18,
+        "checkpoint": "/tmp/simclr_test",
+        "model_dir": "/tmp/simclr_test_ft",
+        "use_tpu": False,
+    },
+    {"variable_schema": "(?!global_step|(?:.*/|^)Momentum|head)"},
+)
+FINETUNE_IMAGENET = (
+    {
+        "mode": "train_then_eval",
+        "train_mode": "finetune",
+        "fine_tune_after_block": -1,
+        "zero_init_logits_layer": True,
+        "global_bn": True,
+        "optimizer": "lars",
+        "learning_rate": 0.005,
+        "learning_rate_scaling": "sqrt",
+        "weight_decay": 0.0,
+        "train_epochs": 60,
+        "train_batch_size": 1024,
+        "warmup_epochs": 0,
+        "dataset": "imagenet2012_subset/1pct",
+        "image_size": 224,
+        "eval_split": "validation",
+        "data_dir": "gs://bucket/tfds",
+        "model_dir": "gs://bucket/model",
+        "checkpoint": "gs://bucket/pretrained",
+        "use_tpu": True,
+        "tpu_name": "tpu",
+        "train_summary_steps": 0,
+        "num_proj_layers": 3,
+        "ft_proj_selector": 1,
+    },
+    {"variable_schema": "(?!global_step|(?:.*/|^)Momentum|head_supervised)"},
+)
+LINEAR_IMAGENET = (
+    {
+        **LINEAR_CIFAR[0],
+        "weight_decay": 1e-6,
+        "train_epochs": 90,
+        "train_batch_size": 4096,
+        "dataset": "imagenet2012",
+        "image_size": 224,
+        "resnet_depth": 50,
+        "eval_split": "validation",
+        "data_dir": "gs://bucket/tfds",
+        "model_dir": "gs://bucket/model",
+        "checkpoint": "gs://bucket/pretrained",
+        "use_tpu": True,
+        "tpu_name": "tpu",
+        "train_summary_steps": 0,
+    },
+    LINEAR_CIFAR[1],
+)
+COMMANDS = {
+    "tf2/README, pretraining on CIFAR-10": PRETRAIN_CIFAR,
+    "tf2/README, pretraining on ImageNet": PRETRAIN_IMAGENET,
+    "README, linear evaluation on CIFAR-10": LINEAR_CIFAR,
+    "README, linear evaluation on ImageNet": LINEAR_IMAGENET,
+    "README, fine-tuning on 1% of ImageNet": FINETUNE_IMAGENET,
+}
+
+
+def parse(*arguments: str) -> command_line.Command:
+    return command_line.parse(["run.py", *arguments])
+
+
+@pytest.fixture
+def nothing_stored(monkeypatch):
+    """The commands name checkpoints that this machine does not have."""
+    monkeypatch.setattr(command_line, "_stored_architecture", lambda *_: [])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_commands_of_its_readmes_describe_the_runs_that_they_described(name, nothing_stored):
+    fields, gone = COMMANDS[name]
+    typed = " ".join(f"--{k}={shlex.quote(str(v))}" for k, v in {**fields, **gone}.items())
+    command = parse(*shlex.split(typed))
+    assert command.config == config.Config(**fields)
+    assert command.notes == ()
+    assert len(command.warnings) == len(gone)
+    command.config.check()
+    # What is left to the defaults is what its defaults are.
+    for flag, default in FLAGS.items():
+        if flag not in fields and flag != "use_tpu":
+            assert getattr(command.config, flag) == default, flag
+
+
+def test_all_its_flags_are_ours_with_its_defaults_but_for_the_tpu():
+    assert len(FLAGS) == 48
+    ours = dataclasses.asdict(config.Config())
+    differing = {name for name, default in FLAGS.items() if ours[name] != default}
+    assert differing == {"use_tpu"}
+
+
+def test_the_flags_of_its_tf1_code_are_ours_or_retired():
+    ours = {field.name for field in dataclasses.fields(config.Config)}
+    assert (ONLY_TF1 | FIRST_RELEASE) - ours == retired.RETIRED.keys()
+    assert all(flag.successor in {None, *ours} for flag in retired.RETIRED.values())
+    assert retired.IDLE.keys() <= ours
+
+
+def test_a_boolean_may_be_written_in_all_its_ways():
+    for written, value in (
+        (["--use_blur=False"], False),
+        (["--use_blur=false"], False),
+        (["--nouse_blur"], False),
+        (["--use_blur=0"], False),
+        (["--use_blur=True"], True),
+        (["--use_blur"], True),
+    ):
+        assert parse("--dataset=cifar10", *written).config.use_blur is value
+
+
+@pytest.mark.parametrize("dash", ["-", "--"])
+@pytest.mark.parametrize("words", [1, 2])
+def test_a_renamed_flag_hands_its_value_on(dash, words):
+    old = {"head_proj_mode": "linear", "head_proj_dim": "64", "num_nlh_layers": "1"}
+    arguments = [f"{dash}{name}={value}" for name, value in old.items()]
+    if words == 2:
+        arguments = [word for argument in arguments for word in argument.split("=")]
+    command = parse("--dataset=cifar10", *arguments)
+    expected = {"proj_head_mode": "linear", "proj_out_dim": 64, "num_proj_layers": 2}
+    assert command.config == config.Config(dataset="cifar10", **expected)
+    assert command.typed == {"dataset", *expected}
+    for (name, _), (successor, value), warning in zip(
+        old.items(), expected.items(), command.warnings
+    ):
+        assert warning.startswith(f"--{name} ")
+        assert f"--{successor}={value}" in warning
+
+
+def test_of_an_old_and_a_new_name_the_later_one_wins(tmp_path):
+    assert parse("--head_proj_dim=64", "--proj_out_dim=32").config.proj_out_dim == 32
+    assert parse("--proj_out_dim=32", "--head_proj_dim=64").config.proj_out_dim == 64
+    path = tmp_path / "old.flags"
+    path.write_text("# Mine.\n--head_proj_dim=64\n--temperature=0.3\n")
+    command = parse("--proj_out_dim=32", f"--flagfile={path}")
+    assert (command.config.proj_out_dim, command.config.temperature) == (32, 0.3)
+    assert len(command.warnings) == 1
+
+
+def test_what_does_nothing_any_more_is_told_once():
+    command = parse("--variable_schema", "a.*", "--variable_schema=b", "--eval_name=mine")
+    schema, name = command.warnings
+    assert schema.startswith("--variable_schema does nothing: --checkpoint takes the whole encoder")
+    assert name.startswith("--eval_name does nothing")
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """Returns the rows of a table of the page, by the flag in the first column."""
+    found = {}
+    for line in table.splitlines():
+        flag = re.match(r"\| `--(\w+)` \|", line)
+        if flag:
+            found[flag[1]] = [cell.strip() for cell in line.strip("|").split("|")]
+    return found
+
+
+def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
+    page = PAGE.read_text()
+    same = page.split("```")[1].split()
+    on_flags, rest = page.split("Flags that are gone", 1)
+    differing, gone = rows(on_flags), rows(rest.split("**The step.**", 1)[0])
+    assert same == sorted(FLAGS.keys() - differing.keys())
+    differ = {name for name, default in FLAGS.items() if default != getattr(config.Config, name)}
+    assert differing.keys() == {*differ, *retired.IDLE, "train_summary_steps"}
+    assert gone.keys() == retired.RETIRED.keys()
+    for name, (_, _, now) in gone.items():
+        successor = retired.RETIRED[name].successor
+        assert now.startswith("none: " if successor is None else f"`--{successor}`")
+    ours = {field.name for field in dataclasses.fields(config.Config)}
+    assert set(re.findall(r"--(\w+)", page)) <= ours | retired.RETIRED.keys()
+    assert f"({PAGE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--num_nlh_layers=two"], ["--num_nlh_layers=two is no number", "--num_proj_layers"]),
+        (["--head_proj_dim=wide"], ["--proj_out_dim", "wide"]),
+        (["--head_proj_dim"], ["--head_proj_dim lacks a value", "--proj_out_dim"]),
+        (["--head_proj_dims=8"], ["head_proj_dims", "--help"]),
+        (["--variable_scheme=a"], ["variable_scheme", "--help"]),
+        (["--weight_decai=0"], ["weight_decai", "Did you mean: weight_decay?"]),
+    ],
+)
+def test_what_neither_program_knows_stays_an_error(arguments, words):
+    with pytest.raises(errors.UserError) as refused:
+        parse(*arguments)
+    assert [word for word in words if word not in str(refused.value)] == [], refused.value
+
+
+def test_its_pretraining_and_then_its_linear_evaluation_run(tmp_path, photos, capsys, monkeypatch):
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")  # Takes seconds; not looked at.
+    small = {
+        "dataset": "image_folder",
+        "data_dir": photos,
+        "train_batch_size": 8,
+        "train_epochs": 1,
+        "warmup_epochs": 0,
+        "image_size": 8,
+        "resnet_depth": 8,
+        "linear_eval": False,
+        **tiny_runs.NO_COLOR,
+    }
+    pretrained, tuned = tmp_path / "pretrained", tmp_path / "tuned"
+    for (fields, gone), places in (
+        (PRETRAIN_CIFAR, {"model_dir": pretrained}),
+        (LINEAR_CIFAR, {"model_dir": tuned, "checkpoint": pretrained}),
+    ):
+        typed = {**fields, **gone, **small, **places}
+        assert run.main(["run.py", *(f"--{name}={value}" for name, value in typed.items())]) == 0
+    printed = capsys.readouterr().out
+    assert "warning: --variable_schema does nothing" in printed
+    assert "linear head: set to zero (--zero_init_logits_layer)" in " ".join(printed.split())
+    result = tiny_runs.json_of(tuned / "result.json")
+    # Its count of steps: images * epochs // batch + 1.
+    assert result["global_step"] == 36 // 8 + 1
+    assert 0 <= result["eval/label_top_1_accuracy"] <= 1
+    before, after = (
+        tiny_runs.part(tiny_runs.weights(path), "encoder") for path in (pretrained, tuned)
+    )
+    assert tiny_runs.equal(before, after)

@@ -33,9 +33,9 @@ def convert(
         UserError: if there are no such weights, they are not whole, or the directory is taken.
     """
     model_dir, foreign = _check(config)
-    run_directory.prepare(model_dir)
     architecture = simclr.architecture_of(config, foreign.architecture.class_names)
     model, report = loading.build(foreign, architecture)
+    run_directory.prepare(model_dir)
     about = {
         name: foreign.stored.flags[name]
         for name in _ABOUT

@@ -93,6 +93,11 @@ def check_same_training(model_dir: str, asked: dict[str, Any]) -> None:
     with tf.io.gfile.GFile(path) as file:
         pairs = [line[2:].split("=", 1) for line in file.read().splitlines() if "=" in line]
     stored = dict(pairs)
+    if stored.get("mode") == "convert":
+        raise errors.UserError(
+            f"--model_dir={model_dir} holds converted weights and no training to go on with; start "
+            f"from them by --checkpoint={model_dir} and another --model_dir."
+        )
     differing = [
         f"--{name}={stored[name]} there and --{name}={value} here"
         for name, value in asked.items()

@@ -232,7 +232,9 @@ def part_line(foreign: Foreign, model: simclr.SimCLR, part: str, problem: str | 
         )
     module: tf.keras.Model = getattr(model, part)
     told = part.replace("_", " ")
-    if problem or module is None:
-        return f"{told}: skipped ({problem or 'there is none'})"
-    count = len(module.variables)
+    count = 0 if module is None else len(module.variables)
+    if problem and any(key.startswith(f"{part}/") for key in foreign.reading.names):
+        return f"{told}: skipped ({problem})"
+    if not count:
+        return f"{told}: there is none"
     return f"{told}: loaded {count} of {count} variables"

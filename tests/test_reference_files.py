@@ -1,0 +1,199 @@
+"""Files in the reference's three forms: written from random networks, read back bit for bit."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import reference_forms
+import tensorflow as tf
+import tiny_runs
+
+import run
+from simclr_tf.models import simclr
+from simclr_tf.reference import loading, mapping
+
+CLASSES = simclr.unnamed_classes(3)
+NETWORKS = {
+    "basic, selective, small stem": reference_forms.architecture(
+        stem="small", sk_ratio=0.0625, class_names=CLASSES, ft_proj_selector=1
+    ),
+    "basic, squeezed, wide": reference_forms.architecture(
+        width_multiplier=2, se_ratio=0.25, num_proj_layers=2
+    ),
+    "deeper basic, ResNet-D": reference_forms.architecture(
+        34, sk_ratio=0.0625, proj_head_mode="none", class_names=CLASSES
+    ),
+    "bottleneck, selective": reference_forms.architecture(
+        50, sk_ratio=0.1, se_ratio=0.1, num_proj_layers=4, class_names=CLASSES, ft_proj_selector=4
+    ),
+}
+
+
+def read_back(model, folder):
+    """Reads a network, requires every variable to be as it was, and returns its architecture."""
+    foreign = loading.find(str(folder))
+    assert not foreign.reading.unused
+    found, report = loading.build(foreign)
+    assert not any("skipped" in line for line in report if not line.startswith("linear head")), (
+        report
+    )
+    ours, theirs = mapping.variables_of(model), mapping.variables_of(found)
+    assert ours.keys() == theirs.keys()
+    for key, variable in ours.items():
+        np.testing.assert_array_equal(variable, theirs[key], key)
+    return foreign
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request):
+    """A network with random variables."""
+    return reference_forms.random_model(NETWORKS[request.param])
+
+
+@pytest.mark.parametrize("form", reference_forms.WRITERS)
+def test_each_form_is_read_back(model, tmp_path, form):
+    reference_forms.WRITERS[form](model, tmp_path)
+    foreign = read_back(model, tmp_path)
+    wanted = model.architecture
+    known = {"image_size": 32 if wanted.stem == "small" else 224}
+    if wanted.proj_head_mode == "none":
+        known |= {"num_proj_layers": 1, "proj_out_dim": 128}
+    if wanted.stem == "small" and form == "tf1":  # There is no trace of it.
+        known["sk_ratio"] = 0
+        assert "sk_ratio 0, which leaves no trace in these weights" in foreign.assumed
+    if wanted.ft_proj_selector == 1 and form != "variable":
+        known["ft_proj_selector"] = 0
+        assert "ft_proj_selector 0" in foreign.assumed
+    if wanted.ft_proj_selector == 4 and form != "variable":
+        known["ft_proj_selector"] = -1
+    assert foreign.architecture == dataclasses.replace(wanted, **known)
+
+
+SMALL_NET = reference_forms.architecture(stem="small", proj_head_mode="none", class_names=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A ResNet-18 of random variables."""
+    return reference_forms.random_model(SMALL_NET)
+
+
+def test_flags_beside_the_weights_tell_the_rest(small, tmp_path):
+    flags = {"resnet_depth": 18, "image_size": 20, "batch_norm_decay": 0.99, "dataset": "mnist"}
+    reference_forms.write_saved_model(small, tmp_path / "saved_model" / "9", flags=flags)
+    shutil.move(tmp_path / "saved_model" / "flags.json", tmp_path)
+    foreign = read_back(small, tmp_path)
+    assert (foreign.architecture.image_size, foreign.architecture.batch_norm_decay) == (20, 0.99)
+    assert foreign.assumed == ("its 3 classes in the order of your data's",)
+
+
+def test_the_newest_checkpoint_is_taken_and_the_optimizer_is_told(small, tmp_path):
+    other = reference_forms.random_model(SMALL_NET, seed=1)
+    reference_forms.write_tf1(other, tmp_path / "model.ckpt-80")
+    reference_forms.write_tf1(small, tmp_path / "model.ckpt-100", slots=True)
+    foreign = read_back(small, tmp_path)
+    assert foreign.stored.origin.endswith("model.ckpt-100")
+    *_, optimizer, unused = loading.build(foreign)[1]
+    assert "optimizer: 107 variables (" in optimizer and "LARSOptimizer" in optimizer
+    assert unused == "unused: 1 variable (global_step)"
+    # A file of it means it too.
+    found = loading.find(str(tmp_path / "model.ckpt-80.index"))
+    assert found.stored.origin.endswith("model.ckpt-80")
+
+
+def test_a_head_that_is_not_whole_is_skipped(small, tmp_path):
+    reference_forms.write_checkpoint(
+        small, tmp_path / "ckpt-1", without=("linear_head/dense/bias",)
+    )
+    foreign = loading.find(str(tmp_path))
+    model, report = loading.build(foreign)
+    assert model.linear_head is None
+    (told,) = [line for line in report if line.startswith("linear head")]
+    assert told == (
+        "linear head: skipped (the checkpoint's lacks 1 variables, such as linear_head/dense/bias)"
+    )
+
+
+def refusal(capsys, checkpoint, tmp_path, **flags):
+    """Converts what cannot be converted, and returns the one sentence."""
+    capsys.readouterr()
+    flags = {"mode": "convert", "checkpoint": checkpoint, "model_dir": tmp_path / "new", **flags}
+    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    assert run.main(["run.py", *given]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("error: ") and sentence.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+    return sentence
+
+
+def write_foreign(folder: pathlib.Path) -> None:
+    tf.train.Checkpoint(weights=tf.Variable([1.0])).write(str(folder / "ckpt-1"))
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
+    folder = tmp_path / "things"
+    folder.mkdir()
+    for path, words in (
+        (tmp_path / "nowhere", "does not exist; name a run directory or a checkpoint"),
+        (folder, "holds no checkpoint (no ckpt-STEP.index, and nothing of google-research"),
+    ):
+        assert words in refusal(capsys, path, tmp_path)
+    (folder / "notes.txt").write_text("weights")
+    assert "notes.txt is no checkpoint" in refusal(capsys, folder / "notes.txt", tmp_path)
+    write_foreign(folder)
+    assert "is not of google-research/simclr" in refusal(capsys, folder, tmp_path)
+    assert "name both" in refusal(capsys, None, tmp_path)
+    assert "name both" in refusal(capsys, folder, tmp_path, model_dir=None)
+
+
+def test_a_partial_or_damaged_encoder_is_refused(small, tmp_path, capsys):
+    folder = tmp_path / "partial"
+    gone = ("encoder/group2/block1/shortcut/conv/kernel", "encoder/stem/0/norm/gamma")
+    reference_forms.write_tf1(small, folder / "model.ckpt-1", without=gone)
+    sentence = refusal(capsys, folder, tmp_path)
+    assert "not whole: of the 105 weights of a ResNet-18 1x it lacks 2" in sentence
+    assert "base_model/batch_normalization/gamma, base_model/conv2d_6/kernel" in sentence
+    whole = tmp_path / "whole"
+    reference_forms.write_tf1(small, whole / "model.ckpt-1")
+    data = whole / "model.ckpt-1.data-00000-of-00001"
+    os.truncate(data, data.stat().st_size // 2)
+    assert "model.ckpt-1 cannot be read" in refusal(capsys, whole, tmp_path)
+
+
+def test_a_folder_of_several_models_is_refused_by_their_names(small, tmp_path, capsys):
+    for name in ("r50_1x_sk0", "r50_1x_sk1"):
+        reference_forms.write_tf1(small, tmp_path / "pretrained" / name / "model.ckpt-1")
+    sentence = refusal(capsys, tmp_path / "pretrained", tmp_path)
+    assert "holds 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
+
+
+def test_flags_that_deny_the_weights_are_refused(small, tmp_path, capsys, photos):
+    folder = tmp_path / "run"
+    reference_forms.write_tf1(small, folder / "model.ckpt-1")
+    sentence = refusal(capsys, folder, tmp_path, resnet_depth=50, width_multiplier=2)
+    assert "ResNet-18 1x): --resnet_depth=50 and 18; --width_multiplier=2 and 1 there" in sentence
+    changes = {**tiny_runs.SMALL, "sk_ratio": 0.0625, "mode": "finetune"}
+    changes |= {"dataset": "image_folder", "data_dir": photos}
+    assert "--resnet_depth=8 and 18; --sk_ratio=0.0625 and 0.0 there" in refusal(
+        capsys, folder, tmp_path, **changes
+    )
+
+
+def test_runs_of_ours_and_converted_ones_are_no_matter_of_converting(
+    small, tmp_path, capsys, photos, pretrained, monkeypatch
+):
+    assert "is not of google-research/simclr; a run of ours" in refusal(
+        capsys, pretrained, tmp_path
+    )
+    monkeypatch.setattr("simclr_tf.serving.export.export", lambda *_, **__: "")
+    reference_forms.write_tf1(small, tmp_path / "theirs" / "model.ckpt-1")
+    given = [f"--checkpoint={tmp_path}/theirs", f"--model_dir={tmp_path}/ours"]
+    assert run.main(["run.py", "--mode=convert", *given]) == 0
+    capsys.readouterr()
+    given = tiny_runs.arguments("pretrain", tmp_path / "ours", photos, image_size=None)
+    given = [argument for argument in given if "resnet_depth" not in argument]
+    assert run.main(given) == 2
+    assert "holds converted weights and no training to go on with" in capsys.readouterr().err

@@ -120,7 +120,12 @@ _section(
     proj_head_mode=f"{_one_of(config.PROJ_HEAD_MODES)}. The paper: nonlinear is 3 points better "
     "than linear and over 10 better than none.",
     proj_out_dim="Width of the projection. From 32 to 2048 the paper saw little difference.",
-    num_proj_layers="Layers of the nonlinear head: 2 in SimCLR, 3 in SimCLRv2.",
+    num_proj_layers="Layers of the nonlinear head: 2 in SimCLR, 3 in SimCLRv2. All but the last "
+    "are as wide as the features.",
+    proj_head_bn="Batch norm in the projection head. SupCon's heads have none, and biases instead: "
+    "off with --num_proj_layers=2 is its 2048-128, with --proj_head_mode=linear its 128.",
+    normalize_features="Gives the features length 1 before both heads, as SupCon on ImageNet. They "
+    "are what is evaluated and exported, too.",
     ft_proj_selector="Which stage of the projection head the classifier reads: 0 the encoder's "
     "features, 1 the first layer (SimCLRv2 with few labels), -1 the last.",
     global_bn="Takes batch-norm statistics over all replicas, which keeps views from recognising "

@@ -76,6 +76,8 @@ class Config:
     proj_head_mode: str = "nonlinear"
     proj_out_dim: int = 128
     num_proj_layers: int = 3
+    proj_head_bn: bool = True
+    normalize_features: bool = False
     ft_proj_selector: int = 0
     global_bn: bool = True
     batch_norm_decay: float = 0.9

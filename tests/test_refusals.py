@@ -256,7 +256,7 @@ def test_fine_tuning_from_a_stage_whose_weights_are_missing_is_refused(
         num_proj_layers=3,
     )
     assert "--ft_proj_selector" in sentence
-    assert "set --num_proj_layers and --proj_out_dim as in pretraining" in sentence
+    assert "set --num_proj_layers, --proj_out_dim and --proj_head_bn as in pretraining" in sentence
 
 
 # A change to the command of a finished run that its weights cannot follow, and what is said of it.

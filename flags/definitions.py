@@ -15,6 +15,7 @@ from absl import flags
 
 from simclr_tf import config
 from simclr_tf.data import compositions
+from simclr_tf.training import decays
 
 FLAGS = flags.FLAGS
 
@@ -182,12 +183,20 @@ _section(
     "the gradient of the whole batch, negatives and all: memory of a chunk, about 4/3 of the time. "
     "Batch norm sees a chunk at a time.",
     optimizer=f"{_one_of(config.OPTIMIZERS)}. The papers pretrain with lars and evaluate with "
-    "momentum (Nesterov). lamb needs tensorflow-addons (Python up to 3.11).",
+    "momentum (Nesterov); SupCon also with rmsprop. lamb needs tensorflow-addons (Python up to "
+    "3.11).",
     learning_rate="Base rate, scaled by the batch size as --learning_rate_scaling says.",
     learning_rate_scaling="linear: rate * batch / 256. sqrt: rate * sqrt(batch), another unit: 0.3 "
     "linear and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
-    warmup_epochs="Epochs of linear warm-up from 0. The rest is a cosine to 0.",
-    momentum="Of lars and momentum.",
+    warmup_epochs="Epochs of linear warm-up from 0.",
+    learning_rate_decay=f"{_one_of(decays.DECAYS)}. After warm-up: half a cosine to 0, as the "
+    "papers pretrain; or the rate times --decay_factor every --decay_epochs epochs after warm-up "
+    "(SupCon's classifiers on ImageNet: 0.97 every 0.5); or at each of the --decay_epochs (on "
+    "CIFAR-10: 0.2 at 60,75,90).",
+    decay_epochs="Of exponential: one number, the epochs between two falls. Of step: the epochs at "
+    "which the rate falls, counted from the start of training, with commas.",
+    decay_factor="What the rate is multiplied by each time it falls.",
+    momentum="Of lars, momentum and rmsprop.",
     weight_decay="L2 decay. SimCLR's paper: 1e-6; its published commands: 1e-4.",
 )
 _section(

@@ -7,6 +7,7 @@ import math
 
 from simclr_tf import errors
 from simclr_tf.data import compositions
+from simclr_tf.training import decays
 
 MODES = ("train", "eval", "train_then_eval", "check_data", "show_views")
 TRAIN_MODES = ("pretrain", "finetune")
@@ -16,7 +17,7 @@ SUPERVISED_CONTRAST = ("supcon", "supcon_in", "n_pairs")
 CONTRASTIVE_OBJECTIVES = (*UNSUPERVISED_OBJECTIVES, *SUPERVISED_CONTRAST)
 OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
 NEGATIVES = ("both", "one")
-OPTIMIZERS = ("lars", "momentum", "adam", "adamw", "lamb")
+OPTIMIZERS = ("lars", "momentum", "rmsprop", "adam", "adamw", "lamb")
 LEARNING_RATE_SCALINGS = ("linear", "sqrt")
 PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
@@ -109,6 +110,9 @@ class Config:
     optimizer: str = "lars"
     learning_rate: float = 0.3
     learning_rate_scaling: str = "linear"
+    learning_rate_decay: str = "cosine"
+    decay_epochs: str | None = None
+    decay_factor: float = 0.1
     warmup_epochs: float = 10
     momentum: float = 0.9
     weight_decay: float = 1e-6
@@ -155,6 +159,11 @@ class Config:
         return objective not in UNSUPERVISED_OBJECTIVES
 
     @property
+    def decay_at(self) -> tuple[float, ...]:
+        """The epochs of --decay_epochs: when the rate falls, or how often (exponential)."""
+        return decays.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+
+    @property
     def resolved_stem(self) -> str:
         """The stem by name, chosen by image size if left to us."""
         if self.stem != "auto":
@@ -174,6 +183,7 @@ class Config:
             _check_selector(self)
         _check_objective(self)
         _check_samples_per_class(self)
+        _check_decay(self)
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
         if self.data_service is not None and not self.data_service.startswith("grpc://"):
@@ -193,6 +203,7 @@ def _check_choices(config: Config) -> None:
         ("negatives", NEGATIVES),
         ("optimizer", OPTIMIZERS),
         ("learning_rate_scaling", LEARNING_RATE_SCALINGS),
+        ("learning_rate_decay", decays.DECAYS),
         ("proj_head_mode", PROJ_HEAD_MODES),
         ("mixed_precision", MIXED_PRECISIONS),
         ("stem", STEM_CHOICES),
@@ -319,6 +330,17 @@ def _check_samples_per_class(config: Config) -> None:
                 f"--samples_per_class={m} reads images by their number, which --{name} cannot do; "
                 f"leave out --{name}."
             )
+
+
+def _check_decay(config: Config) -> None:
+    for name in ("decay_epochs", "decay_factor"):
+        value = getattr(config, name)
+        if value != getattr(Config, name) and config.learning_rate_decay == "cosine":
+            raise errors.UserError(
+                f"--{name}={value} belongs to --learning_rate_decay=exponential|step and does "
+                "nothing with cosine; leave it out."
+            )
+    _ = config.decay_at  # Refuses epochs that the decay cannot use.
 
 
 def _check_selector(config: Config) -> None:

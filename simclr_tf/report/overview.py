@@ -37,7 +37,7 @@ def before_training(
         f"{plan.total_steps:,} ({plan.total_steps * batch / plan.num_examples:.3g} epochs), "
         f"{plan.warmup_steps:,} of them warm-up"
     )
-    rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}"
+    rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}, {_decay(config)}"
     rows["arithmetic"] = _arithmetic(run)
     rows["start"] = "\n".join(origin)
     rows["run directory"] = run.model_dir
@@ -47,6 +47,16 @@ def before_training(
     console.facts(title, rows)
     for note in source.notes:
         console.say(note)
+
+
+def _decay(config: config_lib.Config) -> str:
+    """Says how the rate falls after warm-up."""
+    if config.learning_rate_decay == "cosine":
+        return "then a cosine to 0"
+    when = "every" if config.learning_rate_decay == "exponential" else "at epoch"
+    unit = " epochs" if when == "every" else ""
+    told = ", ".join(f"{epoch:g}" for epoch in config.decay_at)
+    return f"then times {config.decay_factor:g} {when} {told}{unit}"
 
 
 def _contrast(config: config_lib.Config) -> str:

@@ -15,6 +15,7 @@ from absl import flags
 
 from simclr_tf import config
 from simclr_tf.data import compositions
+from simclr_tf.training import decays
 
 FLAGS = flags.FLAGS
 
@@ -130,7 +131,12 @@ _section(
     proj_head_mode=f"{_one_of(config.PROJ_HEAD_MODES)}. The paper: nonlinear is 3 points better "
     "than linear and over 10 better than none.",
     proj_out_dim="Width of the projection. From 32 to 2048 the paper saw little difference.",
-    num_proj_layers="Layers of the nonlinear head: 2 in SimCLR, 3 in SimCLRv2.",
+    num_proj_layers="Layers of the nonlinear head: 2 in SimCLR, 3 in SimCLRv2. All but the last "
+    "are as wide as the features.",
+    proj_head_bn="Batch norm in the projection head. SupCon's heads have none, and biases instead: "
+    "off with --num_proj_layers=2 is its 2048-128, with --proj_head_mode=linear its 128.",
+    normalize_features="Gives the features length 1 before both heads, as SupCon on ImageNet. They "
+    "are what is evaluated and exported, too.",
     ft_proj_selector="Which stage of the projection head the classifier reads: 0 the encoder's "
     "features, 1 the first layer (SimCLRv2 with few labels), -1 the last.",
     global_bn="Takes batch-norm statistics over all replicas, which keeps views from recognising "
@@ -187,12 +193,20 @@ _section(
     "the gradient of the whole batch, negatives and all: memory of a chunk, about 4/3 of the time. "
     "Batch norm sees a chunk at a time.",
     optimizer=f"{_one_of(config.OPTIMIZERS)}. The papers pretrain with lars and evaluate with "
-    "momentum (Nesterov). lamb needs tensorflow-addons (Python up to 3.11).",
+    "momentum (Nesterov); SupCon also with rmsprop. lamb needs tensorflow-addons (Python up to "
+    "3.11).",
     learning_rate="Base rate, scaled by the batch size as --learning_rate_scaling says.",
     learning_rate_scaling="linear: rate * batch / 256. sqrt: rate * sqrt(batch), another unit: 0.3 "
     "linear and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
-    warmup_epochs="Epochs of linear warm-up from 0. The rest is a cosine to 0.",
-    momentum="Of lars and momentum.",
+    warmup_epochs="Epochs of linear warm-up from 0.",
+    learning_rate_decay=f"{_one_of(decays.DECAYS)}. After warm-up: half a cosine to 0, as the "
+    "papers pretrain; or the rate times --decay_factor every --decay_epochs epochs after warm-up "
+    "(SupCon's classifiers on ImageNet: 0.97 every 0.5); or at each of the --decay_epochs (on "
+    "CIFAR-10: 0.2 at 60,75,90).",
+    decay_epochs="Of exponential: one number, the epochs between two falls. Of step: the epochs at "
+    "which the rate falls, counted from the start of training, with commas.",
+    decay_factor="What the rate is multiplied by each time it falls.",
+    momentum="Of lars, momentum and rmsprop.",
     weight_decay="L2 decay. SimCLR's paper: 1e-6; its published commands: 1e-4.",
 )
 _section(

@@ -7,6 +7,7 @@ import math
 
 from simclr_tf import errors
 from simclr_tf.data import compositions
+from simclr_tf.training import decays
 
 MODES = (
     "train",
@@ -24,7 +25,7 @@ SUPERVISED_CONTRAST = ("supcon", "supcon_in", "n_pairs")
 CONTRASTIVE_OBJECTIVES = (*UNSUPERVISED_OBJECTIVES, *SUPERVISED_CONTRAST)
 OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
 NEGATIVES = ("both", "one")
-OPTIMIZERS = ("lars", "momentum", "adam", "adamw", "lamb")
+OPTIMIZERS = ("lars", "momentum", "rmsprop", "adam", "adamw", "lamb")
 LEARNING_RATE_SCALINGS = ("linear", "sqrt")
 PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
@@ -84,6 +85,8 @@ class Config:
     proj_head_mode: str = "nonlinear"
     proj_out_dim: int = 128
     num_proj_layers: int = 3
+    proj_head_bn: bool = True
+    normalize_features: bool = False
     ft_proj_selector: int = 0
     global_bn: bool = True
     batch_norm_decay: float = 0.9
@@ -115,6 +118,9 @@ class Config:
     optimizer: str = "lars"
     learning_rate: float = 0.3
     learning_rate_scaling: str = "linear"
+    learning_rate_decay: str = "cosine"
+    decay_epochs: str | None = None
+    decay_factor: float = 0.1
     warmup_epochs: float = 10
     momentum: float = 0.9
     weight_decay: float = 1e-6
@@ -161,6 +167,11 @@ class Config:
         return objective not in UNSUPERVISED_OBJECTIVES
 
     @property
+    def decay_at(self) -> tuple[float, ...]:
+        """The epochs of --decay_epochs: when the rate falls, or how often (exponential)."""
+        return decays.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+
+    @property
     def resolved_stem(self) -> str:
         """The stem by name, chosen by image size if left to us."""
         if self.stem != "auto":
@@ -180,6 +191,7 @@ class Config:
                 f"--format={self.format} belongs to --mode=export and does nothing with "
                 f"--mode={self.mode}; leave it out."
             )
+        _check_decay(self)
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
         if self.data_service is not None and not self.data_service.startswith("grpc://"):
@@ -199,6 +211,7 @@ def _check_choices(config: Config) -> None:
         ("negatives", NEGATIVES),
         ("optimizer", OPTIMIZERS),
         ("learning_rate_scaling", LEARNING_RATE_SCALINGS),
+        ("learning_rate_decay", decays.DECAYS),
         ("proj_head_mode", PROJ_HEAD_MODES),
         ("mixed_precision", MIXED_PRECISIONS),
         ("stem", STEM_CHOICES),
@@ -328,6 +341,17 @@ def _check_samples_per_class(config: Config) -> None:
                 f"--samples_per_class={m} reads images by their number, which --{name} cannot do; "
                 f"leave out --{name}."
             )
+
+
+def _check_decay(config: Config) -> None:
+    for name in ("decay_epochs", "decay_factor"):
+        value = getattr(config, name)
+        if value != getattr(Config, name) and config.learning_rate_decay == "cosine":
+            raise errors.UserError(
+                f"--{name}={value} belongs to --learning_rate_decay=exponential|step and does "
+                "nothing with cosine; leave it out."
+            )
+    _ = config.decay_at  # Refuses epochs that the decay cannot use.
 
 
 def _check_selector(config: Config) -> None:

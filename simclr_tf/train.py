@@ -42,7 +42,7 @@ def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     if config.train_mode == "finetune":
         _check_start(run)
     plan = schedules.make_plan(config, run.source.num_examples(config.train_split))
-    schedule = schedules.WarmupCosine(plan.peak_rate, plan.warmup_steps, plan.total_steps)
+    schedule = schedules.make_schedule(config, plan)
     model = run.new_model()
     with run.strategy.scope():
         learner = _make_learner(run, model, schedule)
@@ -77,7 +77,7 @@ def _check_start(run: runs.Run) -> None:
 
 
 def _make_learner(
-    run: runs.Run, model: simclr.SimCLR, schedule: schedules.WarmupCosine
+    run: runs.Run, model: simclr.SimCLR, schedule: schedules.Schedule
 ) -> steps.Learner:
     config = run.config
     if config.pretraining:
@@ -111,7 +111,7 @@ def _start(
 def _fit(
     run: runs.Run,
     plan: schedules.Plan,
-    schedule: schedules.WarmupCosine,
+    schedule: schedules.Schedule,
     learner: steps.Learner,
     checkpoints: checkpoints_lib.Checkpoints,
     log: records.Records,

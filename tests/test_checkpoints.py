@@ -219,3 +219,19 @@ def test_a_finished_run_is_not_trained_further_by_the_same_command(copied, photo
     before = tiny_runs.snapshot(copied, ["ckpt*", "metrics.jsonl", "architecture.json"])
     assert resume(copied, photos) == 0
     assert tiny_runs.snapshot(copied, ["ckpt*", "metrics.jsonl", "architecture.json"]) == before
+
+
+def test_rmsprop_and_a_falling_rate_go_on_where_they_were(tmp_path, photos):
+    decay = {"learning_rate_decay": "step", "decay_epochs": "0.3,0.6", "decay_factor": 0.2}
+    changes = {"optimizer": "rmsprop", "learning_rate": 0.05, **decay}
+    assert resume(tmp_path / "whole", photos, **changes) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for path in (tmp_path / "cut").glob("ckpt-4*"):
+        path.unlink()
+    assert resume(tmp_path / "cut", photos, **changes) == 0
+    whole, cut = (tiny_runs.weights(tmp_path / name, 4) for name in ("whole", "cut"))
+    assert tiny_runs.equal(whole, cut)
+    rates = [line["learning_rate"] for line in tiny_runs.lines_of(tmp_path / "cut/metrics.jsonl")]
+    # An epoch of 36 images is 4.5 steps, so that the rate falls at steps 1.35 and 2.7.
+    want = [0.05 * 8 / 256 * 0.2**falls for falls in (0, 0, 1, 2)]
+    assert rates == pytest.approx(want, rel=1e-5)

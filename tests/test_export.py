@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -48,32 +49,68 @@ def exported(model_dir: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def encoder_of(model_dir: pathlib.Path) -> tf.keras.Model:
-    """Returns the encoder of the checkpoint, in float32 and without a strategy."""
+def model_of(model_dir: pathlib.Path) -> simclr.SimCLR:
+    """Returns the network of the checkpoint, in float32 and without a strategy."""
     architecture = run_directory.read_architecture(str(model_dir))
     assert architecture is not None
     model = simclr.SimCLR(architecture, seed=1)
     assert checkpoints.Checkpoints(str(model_dir), model, None).restore_latest()
-    return model.encoder
+    return model
 
 
-def features_of(encoder: tf.keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns what evaluation would: features (b, f) of images (b, h, w, 3) in [0, 1]."""
+def outputs_of(model: simclr.SimCLR, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what evaluation would, of images (b, h, w, 3) in [0, 1]."""
     prepared = tf.stack([crops.evaluation_image(tf.constant(image), 8) for image in images])
-    return encoder(prepared, training=False)["features"].numpy()
+    outputs = model(prepared, training=False)
+    return {name: outputs[name].numpy() for name in ("features", "logits")}
+
+
+def features_of(model: simclr.SimCLR, images: np.ndarray) -> np.ndarray:
+    """Returns what evaluation would: features (b, f) of images (b, h, w, 3) in [0, 1]."""
+    return outputs_of(model, images)["features"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_any_size_and_number_get_the_features_of_evaluation(run_dirs, kind):
-    encoder = encoder_of(run_dirs[kind])
+def test_images_of_any_size_and_number_get_what_evaluation_gives_them(run_dirs, kind):
+    model = model_of(run_dirs[kind])
     serve = tf.saved_model.load(str(exported(run_dirs[kind]))).signatures["serving_default"]
     rng = np.random.default_rng(0)
     for shape in [(1, 8, 8, 3), (3, 8, 8, 3), (2, 30, 17, 3), (5, 9, 40, 3)]:
         images = rng.uniform(size=shape).astype(np.float32)
-        features = serve(images=tf.constant(images))["features"].numpy()
-        assert features.shape == (shape[0], 64)
-        assert np.ptp(features) > 0.01
-        np.testing.assert_allclose(features, features_of(encoder, images), rtol=1e-5, atol=1e-5)
+        got = serve(images=tf.constant(images))
+        assert got["features"].shape == (shape[0], 64)
+        assert got["logits"].shape == (shape[0], 3)
+        assert np.ptp(got["features"]) > 0.01
+        for name, want in outputs_of(model, images).items():
+            np.testing.assert_allclose(got[name], want, rtol=1e-5, atol=1e-5)
+
+
+# Settings of the network that what is served depends on.
+SERVED = {
+    "no linear head": ({"class_names": None}, {"features"}),
+    "features of length 1": ({"normalize_features": True}, {"features", "logits"}),
+    "logits from a stage of the head": ({"ft_proj_selector": 1}, {"features", "logits"}),
+    "a head without batch norm": (
+        {"ft_proj_selector": -1, "proj_head_bn": False},
+        {"features", "logits"},
+    ),
+}
+
+
+@pytest.mark.parametrize("changes, names", SERVED.values(), ids=SERVED.keys())
+def test_what_is_served_is_what_the_network_infers(tmp_path, changes, names):
+    model = simclr.SimCLR(dataclasses.replace(tiny_runs.ARCHITECTURE, **changes), seed=3)
+    folder = export.export(model, str(tmp_path), 1)
+    served = tf.saved_model.load(folder).signatures["serving_default"]
+    images = np.random.default_rng(5).uniform(size=(4, 8, 8, 3)).astype(np.float32)
+    got, want = served(images=tf.constant(images)), model(images)
+    assert set(got) == names
+    for name in names:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
+    if changes.get("normalize_features"):
+        np.testing.assert_allclose(np.linalg.norm(got["features"], axis=1), 1, rtol=1e-5)
+    files = {path.name for path in pathlib.Path(folder).iterdir()}
+    assert "keras_metadata.pb" not in files
 
 
 def test_signatures_have_the_promised_names_and_types(run_dirs):
@@ -86,8 +123,8 @@ def test_signatures_have_the_promised_names_and_types(run_dirs):
         signature = signatures[name]
         inputs = signature.structured_input_signature[1]
         assert inputs == {argument: tf.TensorSpec(shape, dtype, name=argument)}
-        assert set(signature.structured_outputs) == {"features"}
-        assert signature.structured_outputs["features"].dtype == tf.float32
+        assert set(signature.structured_outputs) == {"features", "logits"}
+        assert {spec.dtype for spec in signature.structured_outputs.values()} == {tf.float32}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,7 +154,7 @@ def test_replicas_train_to_what_one_device_trains_to_and_export_it(run_dirs, tmp
         np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
     images = np.random.default_rng(2).uniform(size=(3, 12, 8, 3)).astype(np.float32)
     serve = tf.saved_model.load(str(exported(model_dir))).signatures["serving_default"]
-    want = features_of(encoder_of(model_dir), images)
+    want = features_of(model_of(model_dir), images)
     np.testing.assert_allclose(serve(images=tf.constant(images))["features"], want, atol=1e-5)
 
 
@@ -166,11 +203,11 @@ def test_a_process_without_this_project_gets_the_same_features(run_dirs, tmp_pat
     )
     assert process.returncode == 0, process.stderr
     got = json.loads(process.stdout.splitlines()[-1])
-    encoder = encoder_of(model_dir)
-    np.testing.assert_allclose(got["images"], features_of(encoder, images), rtol=1e-5, atol=1e-5)
+    model = model_of(model_dir)
+    np.testing.assert_allclose(got["images"], features_of(model, images), rtol=1e-5, atol=1e-5)
     decoded = [decode.decode_image((tmp_path / name).read_bytes()) for name in files]
     want = [
-        features_of(encoder, tf.image.convert_image_dtype(image, tf.float32)[tf.newaxis].numpy())
+        features_of(model, tf.image.convert_image_dtype(image, tf.float32)[tf.newaxis].numpy())
         for image in decoded
     ]
     np.testing.assert_allclose(got["bytes"], np.concatenate(want), rtol=1e-5, atol=1e-5)

@@ -8,7 +8,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import modules of its own layer's sub-package listed before it, and lower layers.
 LAYERS = (
     ("errors", "losses.classification", "losses.mixing"),
-    ("data.compositions", "distribute", "data.augment", "data.decode", "report.console"),
+    (
+        "data.compositions",
+        "training.decays",
+        "distribute",
+        "data.augment",
+        "data.decode",
+        "report.console",
+    ),
     ("config", "data.jitter", "data.geometry", "report.records", "report.contact_sheet"),
     ("data.tones", "data.folder", "data.digits", "losses.blocked", "losses.projections"),
     ("losses.relations", "losses.contrastive", "models.batch_norm"),
@@ -24,7 +31,13 @@ LAYERS = (
     ("reference.inference",),
     ("reference.loading",),
     ("damaged", "look"),
-    ("training.schedules", "training.lars", "training.checkpoints", "serving.export"),
+    (
+        "training.schedules",
+        "training.lars",
+        "training.rmsprop",
+        "training.checkpoints",
+        "serving.export",
+    ),
     ("training.teachers", "training.objectives", "training.warm_start", "serving.official"),
     (
         "runs",

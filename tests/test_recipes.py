@@ -47,7 +47,18 @@ def test_the_recipes_that_people_look_for_are_there():
         "imagenet_linear",
         "imagenet_finetune_1pct",
         "imagenet_finetune_10pct",
+        *(f"cifar10_{kind}_resnet50" for kind in ("supcon", "supervised")),
+        *(f"imagenet_{k}_resnet{n}" for k in ("supcon", "supervised") for n in (50, 200)),
+        "cifar10_supcon_linear",
+        *(f"imagenet_supcon_linear{by}" for by in ("", "_lars", "_momentum")),
     }
+
+
+def test_every_recipe_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for path in RECIPES:
+        tail = path.name.rpartition("_")[2]
+        assert f"{path.name}`" in readme or f"`..._{tail}`" in readme, path.name
 
 
 def test_flags_and_config_fields_are_the_same_names():

@@ -66,6 +66,42 @@ IMPOSSIBLE = {
         ["45 steps", "only 4", "--warmup_epochs below 0.889"],
     ),
     "value that is no choice": ({"optimizer": "sgd"}, ["--optimizer", "lars, momentum", "'sgd'"]),
+    "decay that does not exist": (
+        {"learning_rate_decay": "linear"},
+        ["--learning_rate_decay must be one of cosine, exponential, step", "'linear'"],
+    ),
+    "epochs of decay for a cosine": (
+        {"decay_epochs": "1,2"},
+        ["--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step", "leave it out"],
+    ),
+    "a factor of decay for a cosine": (
+        {"decay_factor": 0.2},
+        ["--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step", "with cosine"],
+    ),
+    "steps without their epochs": (
+        {"learning_rate_decay": "step"},
+        ["needs --decay_epochs", "as in --decay_epochs=60,75,90", "it is missing"],
+    ),
+    "steps that go back": (
+        {"learning_rate_decay": "step", "decay_epochs": "0.5,0.2"},
+        ["in their order", "got '0.5,0.2'"],
+    ),
+    "steps that are no numbers": (
+        {"learning_rate_decay": "step", "decay_epochs": "0.1,b"},
+        ["needs --decay_epochs", "got '0.1,b'"],
+    ),
+    "two intervals of an exponential": (
+        {"learning_rate_decay": "exponential", "decay_epochs": "0.1,0.2"},
+        ["one number", "as in --decay_epochs=2.4", "got '0.1,0.2'"],
+    ),
+    "a decay that grows": (
+        {"learning_rate_decay": "step", "decay_epochs": "0.5", "decay_factor": 1.5},
+        ["--decay_factor must be between 0 and 1", "got 1.5"],
+    ),
+    "a decay after the end": (
+        {"learning_rate_decay": "step", "decay_epochs": "0.5,7"},
+        ["--decay_epochs=0.5,7 has epoch 7", "after 0.889 epochs", "train longer"],
+    ),
     "mode that does not exist": ({"mode": "test"}, ["--mode", "train_then_eval", "pretrain"]),
     "stem that does not exist": ({"stem": "large"}, ["--stem", "auto, small, imagenet"]),
     "precision that does not exist": (
@@ -263,7 +299,7 @@ def test_fine_tuning_from_a_stage_whose_weights_are_missing_is_refused(
         num_proj_layers=3,
     )
     assert "--ft_proj_selector" in sentence
-    assert "set --num_proj_layers and --proj_out_dim as in pretraining" in sentence
+    assert "set --num_proj_layers, --proj_out_dim and --proj_head_bn as in pretraining" in sentence
 
 
 # A change to the command of a finished run that its weights cannot follow, and what is said of it.

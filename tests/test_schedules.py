@@ -56,6 +56,66 @@ def test_the_rate_after_the_end_is_zero():
     assert float(schedules.WarmupCosine(1.0, 2, 10)(tf.constant(99))) == 0
 
 
+STEP = {"learning_rate_decay": "step", "decay_epochs": "2,3.5", "decay_factor": 0.2}
+EXPONENTIAL = {"learning_rate_decay": "exponential", "decay_epochs": "0.5", "decay_factor": 0.97}
+
+
+def _rates(steps, num_examples=1000, **settings):
+    plan = _plan(num_examples, learning_rate=2.0, **settings)
+    run = config.Config(**settings)
+    schedule = schedules.make_schedule(run, plan)
+    return [float(schedule(tf.constant(step, tf.int64))) for step in steps], plan
+
+
+def _by_hand(step, peak, warmup, falls, factor):
+    """The rate of a step in float64: warm-up, then one factor for each step of `falls` reached."""
+    if step < warmup:
+        return peak * step / warmup
+    return peak * factor ** sum(step >= fall for fall in falls)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 1, 2.5])
+def test_the_rate_falls_at_the_stated_epochs_whatever_the_warmup(warmup_epochs):
+    rates, plan = _rates(range(51), warmup_epochs=warmup_epochs, **STEP)
+    assert plan.total_steps == 51 and plan.peak_rate == pytest.approx(2 * 100 / 256)
+    warmup = int(10 * warmup_epochs)
+    want = [_by_hand(step, plan.peak_rate, warmup, [20, 35], 0.2) for step in range(51)]
+    np.testing.assert_allclose(rates, want, rtol=1e-6)
+    assert len(set(rates[35:])) == 1 and rates[34] == pytest.approx(5 * rates[35])
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_the_rate_falls_by_stairs_from_the_end_of_warmup(warmup_epochs):
+    # Half an epoch of 990 images is 4.95 steps: the stairs are not all of one length.
+    rates, plan = _rates(range(50), 990, warmup_epochs=warmup_epochs, **EXPONENTIAL)
+    warmup = 9 * warmup_epochs  # Whole steps only: 990 images are 9.9.
+    falls = [warmup + 4.95 * k for k in range(1, 20)]
+    want = [_by_hand(step, plan.peak_rate, warmup, falls, 0.97) for step in range(50)]
+    np.testing.assert_allclose(rates, want, rtol=1e-6)
+    assert len(set(rates[warmup:])) == len([fall for fall in falls if fall <= 49]) + 1
+
+
+def test_a_long_exponential_ends_where_supcons_does():
+    # Its classifiers: times 0.97 each half epoch, of which 90 epochs less 12 of warm-up have 156.
+    settings = {"warmup_epochs": 12, "train_epochs": 90, "train_batch_size": 6144, **EXPONENTIAL}
+    rates, plan = _rates([18_767], 1_281_167, **settings)
+    assert plan.total_steps == 18_768
+    assert rates[0] / plan.peak_rate == pytest.approx(0.97**156, rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, STEP, EXPONENTIAL])
+def test_a_schedule_can_be_made_again_from_its_settings(settings):
+    schedule = schedules.make_schedule(config.Config(**settings), _plan(**settings))
+    again = type(schedule)(**schedule.get_config())
+    for step in (0, 5, 17, 30, 49):
+        assert float(again(tf.constant(step))) == float(schedule(tf.constant(step)))
+
+
+def test_refuses_an_epoch_of_decay_after_the_end():
+    with pytest.raises(errors.UserError, match=r"epoch 3.5, when training has ended .* 2 epochs"):
+        _plan(train_steps=20, warmup_epochs=0, **{**STEP, "decay_epochs": "1,3.5"})
+
+
 def test_square_root_and_linear_scaling_agree_at_4096():
     linear = schedules.scaled_rate(0.3, 4096, "linear")
     assert linear == pytest.approx(schedules.scaled_rate(0.075, 4096, "sqrt"))

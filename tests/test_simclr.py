@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
+from simclr_tf import run_directory
 from simclr_tf.models import simclr
 
 
@@ -39,10 +40,79 @@ def test_the_last_layer_of_the_head_has_no_relu_and_no_offset():
     assert float(tf.reduce_min(model(_images(), training=True)["projection"])) < 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "widths", "biases"),
+    [
+        ({"num_proj_layers": 2}, [64, 16], [True, False]),
+        ({"proj_head_mode": "linear"}, [16], [False]),
+    ],
+)
+def test_a_head_without_batch_norm_is_that_of_supcon(settings, widths, biases):
+    model = _model(proj_head_bn=False, **settings)
+    head = model.projection_head
+    assert [dense.units for dense in head.denses] == widths
+    assert [dense.use_bias for dense in head.denses] == biases
+    assert head.norms == []
+    for dense in head.denses[:-1]:
+        dense.bias.assign(tf.random.stateless_normal(dense.bias.shape, [3, 4]))
+    features = model.encoder(_images())["features"].numpy().astype(np.float64)
+    want = features
+    for dense in head.denses:
+        want = want @ dense.kernel.numpy().astype(np.float64)
+        if dense.use_bias:
+            want = np.maximum(want + dense.bias.numpy(), 0)
+    # Batch statistics have no say: training and inference agree.
+    for training in (False, True):
+        np.testing.assert_allclose(head(features, training=training)[-1], want, atol=1e-5)
+
+
+def test_supcons_2048_128_is_a_head_of_two_layers_on_a_resnet_50():
+    settings = {"resnet_depth": 50, "num_proj_layers": 2, "proj_out_dim": 128}
+    model = _model(proj_head_bn=False, **settings)
+    shapes = [tuple(v.shape) for v in model.projection_head.trainable_variables]
+    assert sorted(shapes) == [(2048,), (2048, 128), (2048, 2048)]
+
+
+def test_a_bias_of_the_projection_head_is_no_batch_norm_to_decay_and_plain_to_lars():
+    model = _model(proj_head_bn=False)
+    biases = {dense.bias.ref() for dense in model.projection_head.denses[:-1]}
+    assert len(biases) == 2
+    assert not biases & {v.ref() for v in model.norm_variables()}
+    assert biases <= {v.ref() for v in model.plain_variables()}
+
+
+@pytest.mark.parametrize("mixed_precision", ["none", "bfloat16"])
+def test_normalised_features_are_what_both_heads_read_in_float32(mixed_precision):
+    architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, normalize_features=True)
+    model = simclr.SimCLR(architecture, seed=0, mixed_precision=mixed_precision)
+    outputs = model(_images())
+    raw = model.encoder(_images())["features"].numpy().astype(np.float64)
+    want = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    assert outputs["features"].dtype == tf.float32
+    np.testing.assert_allclose(outputs["features"], want, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(outputs["logits"], model.linear_head(want), atol=1e-6)
+    projection = model.projection_head(tf.constant(want, tf.float32))[-1]
+    np.testing.assert_allclose(outputs["projection"], projection, atol=1e-6)
+    np.testing.assert_allclose(model.classify(_images()), outputs["logits"], atol=1e-6)
+    inferred = model.infer(_images())
+    assert set(inferred) == {"features", "logits"}
+    for name, value in inferred.items():
+        np.testing.assert_allclose(value, outputs[name], atol=1e-6)
+
+
+def test_a_description_from_before_the_newer_settings_still_fits_its_weights(tmp_path):
+    newer = ("proj_head_bn", "normalize_features")
+    stored = dataclasses.asdict(tiny_runs.ARCHITECTURE)
+    older = {name: value for name, value in stored.items() if name not in newer}
+    run_directory.write_json(str(tmp_path / "architecture.json"), older)
+    assert run_directory.read_architecture(str(tmp_path)) == tiny_runs.ARCHITECTURE
+
+
 def test_without_class_names_there_is_no_linear_head():
     model = _model(class_names=None)
     assert model.linear_head is None
     assert set(model(_images())) == {"features", "projection"}
+    assert set(model.infer(_images())) == {"features"}
 
 
 def test_the_linear_head_teaches_the_encoder_nothing():

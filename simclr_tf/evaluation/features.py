@@ -99,8 +99,7 @@ def extract(
 def _forward(model: simclr.SimCLR):  # type: ignore[no-untyped-def]
     @tf.function(reduce_retracing=True)
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model(images, training=False)
-        return {name: outputs[name] for name in ("features", "logits") if name in outputs}
+        return model.infer(images)
 
     return forward
 

@@ -13,10 +13,20 @@ class ProjectionHead(tf.keras.Model):
     "nonlinear": L layers; all but the last are dense, batch norm, ReLU at the width of the
     features, the last is dense to `out_dim` and batch norm without offset. "linear": only the
     last. "none": the identity. No layer has a bias, as in the published models.
+
+    SupCon's heads have no batch norm (Khosla et al. 2020, sec. 3.1, and its code): dense with bias,
+    ReLU, then dense without bias. On a ResNet-50, "nonlinear" of two layers is its 2048-128.
     """
 
     def __init__(
-        self, make: layers.LayerMaker, *, mode: str, num_layers: int, width: int, out_dim: int
+        self,
+        make: layers.LayerMaker,
+        *,
+        mode: str,
+        num_layers: int,
+        width: int,
+        out_dim: int,
+        batch_norm: bool = True,
     ) -> None:
         """Makes the head.
 
@@ -26,12 +36,18 @@ class ProjectionHead(tf.keras.Model):
             num_layers: L, for "nonlinear".
             width: f, the width of the features and of the hidden layers.
             out_dim: d, the width of the projection.
+            batch_norm: normalises the output of each layer, in place of a bias.
         """
         super().__init__(name="projection_head")
         count = {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
         widths = [width] * (count - 1) + [out_dim] if count else []
-        self.denses = [make.dense(units, use_bias=False) for units in widths]
-        self.norms = [make.norm(center=i < count - 1) for i in range(count)]
+        # The last layer has no offset either way.
+        offsets = [i < count - 1 for i in range(count)]
+        self.denses = [
+            make.dense(units, use_bias=offset and not batch_norm)
+            for units, offset in zip(widths, offsets)
+        ]
+        self.norms = [make.norm(center=offset) for offset in offsets] if batch_norm else []
 
     def call(
         self, features: tf.Tensor, training: bool = False, num_layers: int = -1
@@ -50,7 +66,9 @@ class ProjectionHead(tf.keras.Model):
         stages = [features]
         count = len(self.denses) if num_layers < 0 else num_layers
         for index in range(count):
-            x = self.norms[index](self.denses[index](stages[-1]), training=training)
+            x = self.denses[index](stages[-1])
+            if self.norms:
+                x = self.norms[index](x, training=training)
             if index < len(self.denses) - 1:
                 x = tf.nn.relu(x)
             stages.append(tf.cast(x, tf.float32))

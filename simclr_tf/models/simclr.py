@@ -27,6 +27,9 @@ class Architecture:
     # Absent from what older runs stored.
     sk_ratio: float = 0.0
     se_ratio: float = 0.0
+    # Later than the first runs, whose description does not have them.
+    proj_head_bn: bool = True
+    normalize_features: bool = False
 
     @property
     def num_classes(self) -> int | None:
@@ -121,6 +124,7 @@ class SimCLR(tf.keras.Model):
             num_layers=architecture.num_proj_layers,
             width=self.encoder.num_features,
             out_dim=architecture.proj_out_dim,
+            batch_norm=architecture.proj_head_bn,
         )
         classes = architecture.num_classes
         self.linear_head = heads.LinearHead(make, num_classes=classes) if classes else None
@@ -132,6 +136,16 @@ class SimCLR(tf.keras.Model):
         """Returns d, the width of the projection."""
         denses = self.projection_head.denses
         return denses[-1].units if denses else self.encoder.num_features
+
+    def represent(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns the features (n, f), float32, as both heads read them.
+
+        With `normalize_features` they have length 1, as SupCon's (sec. 3.1).
+        """
+        features = self.encoder(images, training=training)["features"]
+        if self.architecture.normalize_features:
+            features = tf.math.l2_normalize(features, -1)
+        return features
 
     def call(
         self, images: tf.Tensor, training: bool = False, stop_gradient: bool = True
@@ -149,7 +163,7 @@ class SimCLR(tf.keras.Model):
             "logits" (n, c). The linear head reads the features, or the stage of the projection
             head that `ft_proj_selector` names (SimCLRv2).
         """
-        features = self.encoder(images, training=training)["features"]
+        features = self.represent(images, training)
         stages = self.projection_head(features, training=training)
         outputs = {"features": features, "projection": stages[-1]}
         if self.linear_head is not None:
@@ -162,18 +176,36 @@ class SimCLR(tf.keras.Model):
     def classify(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns logits (n, c), running only the layers that they depend on."""
         assert self.linear_head is not None, "classify needs a linear head"
-        features = self.encoder(images, training=training)["features"]
+        return self._judge(self.represent(images, training), training)
+
+    def _judge(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         stage = self.projection_head.stage(self.architecture.ft_proj_selector)
         stages = self.projection_head(features, training=training, num_layers=stage)
+        assert self.linear_head is not None
         return self.linear_head(stages[-1])
+
+    def infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns "features" (n, f) and, with a linear head, "logits" (n, c), as if for good.
+
+        Runs in inference mode, and only the layers that these depend on.
+        """
+        features = self.represent(images)
+        if self.linear_head is None:
+            return {"features": features}
+        return {"features": features, "logits": self._judge(features)}
+
+    def inference_layers(self) -> list[tf.keras.layers.Layer]:
+        """Returns the layers that `infer` and `classify` run, from the images on."""
+        if self.linear_head is None:
+            return [self.encoder]
+        stage = self.projection_head.stage(self.architecture.ft_proj_selector)
+        used = self.projection_head.denses[:stage] + self.projection_head.norms[:stage]
+        return [self.encoder, *used, self.linear_head]
 
     def classifier_variables(self) -> list[tf.Variable]:
         """Returns the trainable variables on which `classify` depends."""
         assert self.linear_head is not None, "classify needs a linear head"
-        stage = self.projection_head.stage(self.architecture.ft_proj_selector)
-        used = self.projection_head.denses[:stage] + self.projection_head.norms[:stage]
-        head = [variable for layer in used for variable in layer.trainable_variables]
-        return self.encoder.trainable_variables + head + self.linear_head.trainable_variables
+        return [v for layer in self.inference_layers() for v in layer.trainable_variables]
 
     def plain_variables(self) -> list[tf.Variable]:
         """Returns what LARS neither decays nor adapts: batch norm, biases, the linear head."""
@@ -183,10 +215,5 @@ class SimCLR(tf.keras.Model):
 
     def norm_variables(self) -> list[tf.Variable]:
         """Returns the learned scales and offsets of the batch norms."""
-        norms = {
-            variable.ref()
-            for layer in self.submodules
-            if isinstance(layer, batch_norm.BatchNorm)
-            for variable in layer.trainable_variables
-        }
-        return [v for v in self.trainable_variables if v.ref() in norms]
+        norms = [m for m in self.submodules if isinstance(m, batch_norm.BatchNorm)]
+        return [variable for norm in norms for variable in norm.trainable_variables]

@@ -41,7 +41,7 @@ def before_training(
         f"{plan.total_steps:,} ({plan.total_steps * batch / plan.num_examples:.3g} epochs), "
         f"{plan.warmup_steps:,} of them warm-up"
     )
-    rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}"
+    rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}, {_decay(config)}"
     rows["arithmetic"] = _arithmetic(run)
     free = memory.free_bytes(run.strategy)
     rows["memory"] = _memory(needs, batch // replicas, config.accum_chunks, free)
@@ -62,6 +62,16 @@ def before_training(
 def _memory(needs: memory.Needs, images: int, chunks: int, free: int | None) -> str:
     told = f"about {memory.gib(needs.step(images, chunks=chunks))} a step and replica"
     return told if free is None else f"{told}, of {memory.gib(free)} free"
+
+
+def _decay(config: config_lib.Config) -> str:
+    """Says how the rate falls after warm-up."""
+    if config.learning_rate_decay == "cosine":
+        return "then a cosine to 0"
+    when = "every" if config.learning_rate_decay == "exponential" else "at epoch"
+    unit = " epochs" if when == "every" else ""
+    told = ", ".join(f"{epoch:g}" for epoch in config.decay_at)
+    return f"then times {config.decay_factor:g} {when} {told}{unit}"
 
 
 def _contrast(config: config_lib.Config) -> str:

@@ -1,4 +1,4 @@
-"""Writes the encoder as a SavedModel that needs TensorFlow and nothing of ours."""
+"""Writes the network as a SavedModel that needs TensorFlow and nothing of ours."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ FOLDER = "saved_model"
 
 
 class Servable(tf.Module):
-    """The encoder with the preprocessing of evaluation, under two signatures."""
+    """The network with the preprocessing of evaluation, under two signatures.
+
+    Both give "features" (b, f), as the heads read them, and where there is a linear head "logits"
+    (b, c), in the order of the class names in architecture.json.
+    """
 
     def __init__(self, model: simclr.SimCLR) -> None:
-        super().__init__(name="simclr_features")
-        self._encoder = model.encoder
+        super().__init__(name="simclr")
+        self._infer = model.infer
+        # The variables and not the layers, so that Keras adds nothing of its own to the file.
+        self._weights = [v for layer in model.inference_layers() for v in layer.variables]
         self._size = model.architecture.image_size
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
-    def features_of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps images (b, h, w, 3) in [0, 1], of any size, to "features" (b, f)."""
-        images = crops.evaluation_image(images, self._size)
-        return self._features(images)
+    def of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Takes images (b, h, w, 3) in [0, 1], of any size."""
+        return self._outputs(crops.evaluation_image(images, self._size))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def features_of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Maps encoded images (b,), JPEG or PNG, to "features" (b, f)."""
+    def of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Takes encoded images (b,), JPEG or PNG."""
 
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
             image = tf.image.convert_image_dtype(decode.decode_image(encoded), tf.float32)
             return crops.evaluation_image(image, self._size)
 
         spec = tf.TensorSpec([self._size, self._size, 3], tf.float32)
-        return self._features(tf.map_fn(prepare, image_bytes, fn_output_signature=spec))
+        return self._outputs(tf.map_fn(prepare, image_bytes, fn_output_signature=spec))
 
-    def _features(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.ensure_shape(images, [None, self._size, self._size, 3])
-        return {"features": self._encoder(images, training=False)["features"]}
+        return self._infer(images)
 
 
 def plain_copy(model: simclr.SimCLR) -> simclr.SimCLR:
@@ -75,8 +80,8 @@ def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) ->
     """
     servable = Servable(plain_copy(model))
     signatures = {
-        "serving_default": servable.features_of_images,
-        "serving_bytes": servable.features_of_bytes,
+        "serving_default": servable.of_images,
+        "serving_bytes": servable.of_bytes,
     }
     parent = os.path.join(model_dir, FOLDER)
     return write(servable, parent, step, signatures=signatures, keep=keep)

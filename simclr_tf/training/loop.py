@@ -101,7 +101,7 @@ def fit(
     train_steps: Callable[[Iterator, int], Sums],
     iterator: Iterator,
     plan: schedules.Plan,
-    schedule: schedules.WarmupCosine,
+    schedule: schedules.Schedule,
     checkpoints: checkpoints_lib.Checkpoints,
     log: records.Records,
     *,

@@ -7,7 +7,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.models import simclr
-from simclr_tf.training import lars
+from simclr_tf.training import lars, rmsprop
 
 
 def make_optimizer(
@@ -30,6 +30,7 @@ def make_optimizer(
     make = {
         "lars": _lars,
         "momentum": _momentum,
+        "rmsprop": _rmsprop,
         "adam": _adam,
         "adamw": _adamw,
         "lamb": _lamb,
@@ -63,6 +64,10 @@ def _momentum(config, model, schedule):  # type: ignore[no-untyped-def]
     return tf.keras.optimizers.SGD(
         schedule, momentum=config.momentum, nesterov=True, jit_compile=False
     )
+
+
+def _rmsprop(config, model, schedule):  # type: ignore[no-untyped-def]
+    return rmsprop.RMSProp(schedule, momentum=config.momentum)
 
 
 def _adam(config, model, schedule):  # type: ignore[no-untyped-def]
@@ -100,11 +105,12 @@ def decay_in_loss(config: config_lib.Config, model: simclr.SimCLR) -> list[tf.Va
     """Returns the trainable variables whose squared norm the objective itself decays.
 
     As in google-research/simclr: with LARS only the kernel of the linear head, which LARS leaves
-    alone; with momentum and Adam everything but batch norm. AdamW and LAMB decay by themselves.
+    alone; with momentum and Adam, and here with RMSProp, everything but batch norm. AdamW and LAMB
+    decay by themselves.
     """
     if config.optimizer == "lars":
         return [] if model.linear_head is None else [model.linear_head.dense.kernel]
-    if config.optimizer in ("momentum", "adam"):
+    if config.optimizer in ("momentum", "rmsprop", "adam"):
         norms = {variable.ref() for variable in model.norm_variables()}
         return [v for v in model.trainable_variables if v.ref() not in norms]
     return []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -23,6 +25,7 @@ class Plan:
         checkpoint_steps: steps between checkpoints.
         summary_steps: steps between records of the metrics.
         peak_rate: learning rate after warm-up.
+        decay_steps: --decay_epochs in steps, which need not be whole.
     """
 
     num_examples: int
@@ -32,6 +35,7 @@ class Plan:
     checkpoint_steps: int
     summary_steps: int
     peak_rate: float
+    decay_steps: tuple[float, ...] = ()
 
 
 def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
@@ -42,7 +46,8 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
         num_examples: images in its training split.
 
     Raises:
-        UserError: if the batch is larger than the split or warm-up is longer than training.
+        UserError: if the batch is larger than the split, or warm-up or a decay comes after the
+            end of training.
     """
     batch = config.train_batch_size
     if batch > num_examples:
@@ -71,7 +76,24 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
         checkpoint_steps=checkpoint,
         summary_steps=config.train_summary_steps or min(epoch, 100),
         peak_rate=scaled_rate(config.learning_rate, batch, config.learning_rate_scaling),
+        decay_steps=tuple(_decay_step(config, at, total, num_examples) for at in config.decay_at),
     )
+
+
+def _decay_step(config: config_lib.Config, epoch: float, total: int, num_examples: int) -> float:
+    """Returns the step of one of --decay_epochs.
+
+    Raises:
+        UserError: if it would never come.
+    """
+    step = epoch * num_examples / config.train_batch_size
+    if total and step >= total:
+        ends = total * config.train_batch_size / num_examples
+        raise errors.UserError(
+            f"--decay_epochs={config.decay_epochs} has epoch {epoch:g}, when training has ended "
+            f"(after {ends:.3g} epochs); name earlier ones, or train longer."
+        )
+    return step
 
 
 def scaled_rate(base: float, batch_size: int, scaling: str) -> float:
@@ -89,33 +111,91 @@ def scaled_rate(base: float, batch_size: int, scaling: str) -> float:
     return base * (batch_size / 256 if scaling == "linear" else math.sqrt(batch_size))
 
 
-class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0, then half a cosine to 0, without restarts (sec. 2.3)."""
+def make_schedule(config: config_lib.Config, plan: Plan) -> Schedule:
+    """Returns the learning rate of a run, by step.
 
-    def __init__(self, peak: float, warmup_steps: int, total_steps: int) -> None:
+    Args:
+        config: names how it falls.
+        plan: of the run.
+    """
+    peak, warmup = plan.peak_rate, plan.warmup_steps
+    if config.learning_rate_decay == "exponential":
+        return WarmupExponential(
+            peak, warmup, factor=config.decay_factor, every=plan.decay_steps[0]
+        )
+    if config.learning_rate_decay == "step":
+        return WarmupStep(peak, warmup, factor=config.decay_factor, at=plan.decay_steps)
+    return WarmupCosine(peak, warmup, plan.total_steps)
+
+
+class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from 0 to a peak; how the rate falls from there, a subclass says."""
+
+    def __init__(self, peak: float, warmup_steps: int) -> None:
         """Makes the schedule.
 
         Args:
             peak: rate at the end of warm-up.
             warmup_steps: 0 or more; step 0 has rate 0 if there is warm-up.
-            total_steps: the rate is 0 from here on.
         """
-        self.peak, self.warmup_steps, self.total_steps = peak, warmup_steps, total_steps
+        self.peak, self.warmup_steps = peak, warmup_steps
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the () float32 rate of a 0-based step."""
         # In float64: float32 cannot tell the last steps of a long cosine from its end.
         step = tf.cast(step, tf.float64)
         warm = step / max(1, self.warmup_steps)
-        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
-        cosine = (1 + tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))) / 2
-        factor = tf.where(step < self.warmup_steps, warm, cosine)
+        factor = tf.where(step < self.warmup_steps, warm, self.share(step))
         return tf.cast(self.peak * factor, tf.float32)
 
-    def get_config(self) -> dict[str, float]:
+    def share(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () what is left of the peak at a step () float64 after warm-up."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""
-        return {
-            "peak": self.peak,
-            "warmup_steps": self.warmup_steps,
-            "total_steps": self.total_steps,
-        }
+        return dict(vars(self))
+
+
+class WarmupCosine(Schedule):
+    """Then half a cosine to 0, without restarts (Chen et al. 2020, sec. 2.3)."""
+
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int) -> None:
+        """Makes the schedule; the rate is 0 from `total_steps` on."""
+        super().__init__(peak, warmup_steps)
+        self.total_steps = total_steps
+
+    def share(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () what is left of the peak at a step after warm-up."""
+        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        return (1 + tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))) / 2
+
+
+class WarmupExponential(Schedule):
+    """Then times a factor at regular intervals, in stairs (SupCon's classifiers on ImageNet)."""
+
+    def __init__(self, peak: float, warmup_steps: int, *, factor: float, every: float) -> None:
+        """Makes the schedule; the rate falls each `every` steps after warm-up, not always whole."""
+        super().__init__(peak, warmup_steps)
+        self.factor, self.every = factor, every
+
+    def share(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () what is left of the peak at a step after warm-up."""
+        falls = tf.floor((step - self.warmup_steps) / self.every)
+        return tf.pow(tf.constant(self.factor, tf.float64), falls)
+
+
+class WarmupStep(Schedule):
+    """Then times a factor at given steps (SupCon's classifiers on CIFAR)."""
+
+    def __init__(
+        self, peak: float, warmup_steps: int, *, factor: float, at: Sequence[float]
+    ) -> None:
+        """Makes the schedule; the rate falls at each step of `at`, counted from the start."""
+        super().__init__(peak, warmup_steps)
+        self.factor, self.at = factor, tuple(at)
+
+    def share(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () what is left of the peak at a step after warm-up."""
+        falls = tf.math.count_nonzero(step >= tf.constant(self.at, tf.float64), dtype=tf.float64)
+        return tf.pow(tf.constant(self.factor, tf.float64), falls)

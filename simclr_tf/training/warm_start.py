@@ -125,7 +125,8 @@ def _load_projection(source: _Source, model: simclr.SimCLR) -> str:
     if problem and model.architecture.ft_proj_selector:
         raise errors.UserError(
             f"--ft_proj_selector needs the projection head of {source.origin}, which does not fit "
-            f"({problem}); set --num_proj_layers and --proj_out_dim as in pretraining."
+            f"({problem}); set --num_proj_layers, --proj_out_dim and --proj_head_bn as in "
+            "pretraining."
         )
     if problem:
         return f"projection head: skipped ({problem})"

@@ -1,0 +1,176 @@
+"""What a person can get wrong about objectives, chunks and teachers: one sentence, exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import tensorflow as tf
+import test_refusals
+import tiny_runs
+
+from simclr_tf import config
+
+# A setting that is impossible, and what the sentence must say of it.
+IMPOSSIBLE = {
+    "objective that does not exist": (
+        {"objective": "simclr"},
+        ["--objective must be one of auto, nt_xent", "distill", "'simclr'"],
+    ),
+    "contrast in fine-tuning": (
+        {"mode": "finetune", "objective": "supcon"},
+        ["--objective=supcon pretrains", "leave out --train_mode=finetune", "=supervised"],
+    ),
+    "two ways of mixing": (
+        {"objective": "supervised", "mixup": 0.2, "cutmix": 1},
+        ["--mixup=0.2 and --cutmix=1 both mix images", "use one"],
+    ),
+    "distillation without a teacher": (
+        {"objective": "distill"},
+        ["--objective=distill has no teacher", "by --teacher"],
+    ),
+    "chunks that do not divide the batch": (
+        {"accum_chunks": 3},
+        ["--accum_chunks=3", "8 images of a replica's batch", "use 2"],
+    ),
+    "chunks that do not divide a replica's share": (
+        {"accum_chunks": 4, "num_virtual_cpus": 4},
+        ["--accum_chunks=4", "2 images of a replica's batch", "use 2"],
+    ),
+    "no chunk": ({"accum_chunks": 0}, ["--accum_chunks must be at least 1", "got 0"]),
+    "positives below zero": (
+        {"objective": "supcon", "supcon_positives": -1},
+        ["--supcon_positives must be at least 0", "0 keeps all"],
+    ),
+    "margin below zero": (
+        {"objective": "margin_triplet", "margin": -0.5},
+        ["--margin must be at least 0", "got -0.5"],
+    ),
+    "smoothing that leaves nothing": (
+        {"objective": "supervised", "label_smoothing": 1},
+        ["--label_smoothing must be between 0 and 0.99", "got 1.0"],
+    ),
+    "more than the whole loss for the teacher": (
+        {"objective": "distill", "distillation_weight": 2},
+        ["--distillation_weight must be between 0 and 1", "got 2.0"],
+    ),
+    "teacher that does not exist": (
+        {"objective": "distill", "teacher": "/nowhere/run"},
+        ["--teacher=/nowhere/run does not exist"],
+    ),
+}
+
+
+@pytest.mark.parametrize("changes, words", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_an_impossible_objective_is_refused_with_the_numbers_and_the_remedy(
+    capsys, photos, tmp_path, changes, words
+):
+    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
+    assert [word for word in words if word not in sentence] == [], sentence
+    assert not list(tmp_path.rglob("ckpt*"))
+
+
+# What only some objectives read: a value, one that does not read it, and one that does.
+UNREAD = {
+    "negatives": ("one", "supcon", "nt_xent"),
+    "semi_hard": (True, "nt_xent", "nt_logistic"),
+    "margin": (0.4, "nt_logistic", "margin_triplet"),
+    "supcon_positives": (2, "n_pairs", "supcon"),
+    "scale_by_temperature": (True, "nt_xent", "supcon_in"),
+    "label_smoothing": (0.1, "distill", "supervised"),
+    "mixup": (0.2, "supcon", "supervised"),
+    "cutmix": (1.0, "nt_xent", "supervised"),
+    "teacher": ("runs/teacher", "supervised", "distill"),
+    "distillation_temperature": (2.0, "supcon", "distill"),
+    "distillation_weight": (0.5, "nt_xent", "distill"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_setting_that_the_objective_does_not_read_is_refused(capsys, photos, tmp_path, name):
+    value, objective, reader = UNREAD[name]
+    changes = {"objective": objective, name: value}
+    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
+    told, _, rest = sentence.partition(" belongs to --objective=")
+    assert told == f"error: --{name}={value}"
+    readers, _, rest = rest.partition(" and does nothing with ")
+    assert reader in readers.split("|")
+    assert rest == f"{objective}; leave it out.\n"
+
+
+def test_a_setting_at_its_default_disturbs_no_objective():
+    for objective in config.OBJECTIVES:
+        teacher = "runs/teacher" if objective == "distill" else None
+        config.Config(objective=objective, teacher=teacher).check()
+
+
+@pytest.mark.parametrize("objective", ["supcon", "supcon_in", "n_pairs"])
+def test_contrast_by_labels_is_refused_where_there_are_none(
+    capsys, tmp_path, tmp_path_factory, objective
+):
+    unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
+    sentence = test_refusals.told(capsys, unlabelled, tmp_path, objective=objective)
+    assert f"has no labels, from which --objective={objective} learns" in sentence
+    assert "use --objective=nt_xent on it" in sentence
+
+
+def test_labels_are_missed_by_a_teacher_only_for_their_share(capsys, tmp_path, tmp_path_factory):
+    changes = {"objective": "distill", "teacher": "/nowhere", "distillation_weight": 0.5}
+    unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
+    assert "has no labels" in test_refusals.told(capsys, unlabelled, tmp_path, **changes)
+    changes["distillation_weight"] = 1
+    sentence = test_refusals.told(capsys, unlabelled, tmp_path, **changes)
+    assert "--teacher=/nowhere does not exist" in sentence
+
+
+def test_a_teacher_of_other_classes_is_refused(capsys, photos, tmp_path, pretrained):
+    data = shutil.copytree(photos, tmp_path / "photos")
+    for split in ("train", "test"):
+        (data / split / "red").rename(data / split / "rose")
+    changes = {"objective": "distill", "teacher": pretrained}
+    sentence = test_refusals.told(capsys, data, tmp_path, **changes)
+    assert f"--teacher={pretrained} tells 3 classes apart (blue, green, red)" in sentence
+    assert "the data has 3 (blue, green, rose)" in sentence
+    # A SavedModel does not name its classes, but their number must be right.
+    shutil.rmtree(data / "train" / "rose")
+    shutil.rmtree(data / "test" / "rose")
+    changes["teacher"] = pretrained / "saved_model" / "4"
+    sentence = test_refusals.told(capsys, data, tmp_path, **changes)
+    assert "tells 3 classes apart (unnamed), and the data has 2 (blue, green)" in sentence
+
+
+def test_a_teacher_without_a_classifier_is_refused(capsys, photos, tmp_path, pretrained):
+    architecture = tiny_runs.json_of(pretrained / "architecture.json")
+    text = json.dumps({**architecture, "class_names": None})
+    (pretrained / "architecture.json").write_text(text)
+    changes = {"objective": "distill", "teacher": pretrained}
+    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
+    assert f"--teacher={pretrained} has no classifier" in sentence
+    assert "fine-tuned, or pretrained on labelled images" in sentence
+
+
+def test_a_saved_model_without_logits_is_refused(capsys, photos, tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec([None, None, None, 3], name="images")
+    serve = tf.function(lambda images: {"features": images[:, 0, 0]}, input_signature=[spec])
+    module.serve = serve
+    folder = str(tmp_path / "saved_model")
+    tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+    sentence = test_refusals.told(capsys, photos, tmp_path, objective="distill", teacher=folder)
+    assert f"--teacher={folder} has no logits" in sentence
+    assert "an export of a run with a classifier" in sentence
+
+
+def test_a_damaged_saved_model_is_refused(capsys, photos, tmp_path):
+    folder = tmp_path / "saved_model"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"no graph at all")
+    sentence = test_refusals.told(capsys, photos, tmp_path, objective="distill", teacher=folder)
+    assert f"--teacher={folder} is no SavedModel that can be read" in sentence
+
+
+def test_going_on_with_another_objective_is_refused(capsys, photos, tmp_path, pretrained):
+    changes = {"model_dir": pretrained, "objective": "supcon"}
+    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
+    assert "--objective=auto there and --objective=supcon here" in sentence

@@ -135,16 +135,14 @@ class _Memory:
 
     def examples(self, slices, *, order_seed=None):  # type: ignore[no-untyped-def]
         del slices
+        count = len(self._encoded)
         with tf.init_scope():
             images = tf.constant(self._encoded)
-        order = tf.range(len(self._encoded))
         if order_seed is not None:
-            keys = tf.random.stateless_uniform(
-                [len(self._encoded)], order_seed, None, None, tf.int64
-            )
-            order = tf.argsort(keys)
-        return tf.data.Dataset.from_tensor_slices(order).map(
-            lambda i: {"image": images[i], "label": tf.constant(-1, tf.int64), "name": ""}
+            keys = tf.random.stateless_uniform([count], order_seed, None, None, tf.int64)
+            images = tf.gather(images, tf.argsort(keys))
+        return tf.data.Dataset.from_tensor_slices(
+            {"image": images, "label": -tf.ones([count], tf.int64), "name": tf.fill([count], "")}
         )
 
     def num_bytes(self, slices) -> int:  # type: ignore[no-untyped-def]

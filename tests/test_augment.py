@@ -29,6 +29,17 @@ def _apply(op, images, *args, **kwargs):
     return tf.transpose(result, [0, 2, 3, 1]).numpy()
 
 
+def _apply_one_by_one(op, images, *args, **kwargs):
+    """Do the same to one image after another, which takes branches where a batch selects."""
+    of_one = tf.function(lambda image, row: op(image, *row, **kwargs), autograph=False)
+    args = tf.nest.map_structure(tf.convert_to_tensor, args)
+    rows = (tf.nest.map_structure(lambda x, i=i: x[i : i + 1], args) for i in range(len(images)))
+    return np.concatenate([_apply(of_one, images[i : i + 1], row) for i, row in enumerate(rows)])
+
+
+both_ways = pytest.mark.parametrize("apply_op", [_apply, _apply_one_by_one], ids=["all", "each"])
+
+
 # --- crop boxes
 
 
@@ -149,16 +160,18 @@ def test_a_whole_crop_at_its_own_size_changes_nothing():
 # --- flip and grey
 
 
-def test_flip_mirrors_only_the_images_with_a_flag():
+@both_ways
+def test_flip_mirrors_only_the_images_with_a_flag(apply_op):
     images = _images()
-    got = _apply(augment.flip, images, tf.constant([True, False, False, True]))
+    got = apply_op(augment.flip, images, tf.constant([True, False, False, True]))
     want = np.stack([images[0, :, ::-1], images[1], images[2], images[3, :, ::-1]])
     np.testing.assert_array_equal(got, want)
 
 
-def test_color_drop_makes_grey_as_tensorflow_does():
+@both_ways
+def test_color_drop_makes_grey_as_tensorflow_does(apply_op):
     images = _images()
-    got = _apply(jitter.color_drop, images, tf.constant([True, False, True, False]))
+    got = apply_op(jitter.color_drop, images, tf.constant([True, False, True, False]))
     want = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(images))
     np.testing.assert_allclose(got[::2], want[::2], atol=1e-6)
     np.testing.assert_array_equal(got[1::2], images[1::2])
@@ -180,25 +193,27 @@ def _jitter_one(image, order, brightness, contrast, saturation, hue):
     return image.numpy()
 
 
+@both_ways
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
-def test_jitter_equals_the_chain_of_tf_image_in_all_24_orders(strength):
+def test_jitter_equals_the_chain_of_tf_image_in_all_24_orders(strength, apply_op):
     images = _images(72)
     orders = np.array(list(itertools.permutations(range(4))) * 3, np.int32)
     params = jitter.sample_jitter(SEED, 72, strength=strength, probability=1.0)
     params = params._replace(order=tf.constant(orders))
-    got = _apply(jitter.jitter, images, params)
+    got = apply_op(jitter.jitter, images, params)
     columns = params.brightness, params.contrast, params.saturation, params.hue
     for i, image in enumerate(images):
         want = _jitter_one(image, orders[i], *(column[i].numpy() for column in columns))
         np.testing.assert_allclose(got[i], want, atol=1e-5, err_msg=str(orders[i]))
 
 
-def test_jitter_leaves_images_alone_that_it_does_not_apply_to():
+@both_ways
+def test_jitter_leaves_images_alone_that_it_does_not_apply_to(apply_op):
     images = _images(8)
     params = jitter.sample_jitter(SEED, 8, strength=1.0, probability=0.5)
     apply = params.apply.numpy()
     assert 0 < apply.sum() < 8
-    got = _apply(jitter.jitter, images, params)
+    got = apply_op(jitter.jitter, images, params)
     np.testing.assert_allclose(got[~apply], images[~apply], atol=1e-6)
     assert np.all(np.abs(got - images).max(axis=(1, 2, 3))[apply] > 0.05)
 
@@ -243,10 +258,12 @@ def _blur_one(image, sigma, kernel_size):
     )
 
 
+@both_ways
 @pytest.mark.parametrize("kernel_size", [1, 3, 9])
-def test_blur_equals_a_direct_sum_with_each_images_own_sigma(kernel_size):
+def test_blur_equals_a_direct_sum_with_each_images_own_sigma(kernel_size, apply_op):
     images, sigmas = _images(4, 20, 30), np.array([0.1, 0.6, 1.3, 2.0], np.float32)
-    got = _apply(augment.gaussian_blur, images, sigmas, tf.fill([4], True), kernel_size=kernel_size)
+    flags = tf.fill([4], True)
+    got = apply_op(augment.gaussian_blur, images, sigmas, flags, kernel_size=kernel_size)
     for image, sigma, blurred in zip(images, sigmas, got):
         np.testing.assert_allclose(blurred, _blur_one(image, sigma, kernel_size), atol=1e-6)
 
@@ -260,9 +277,10 @@ def test_blur_equals_that_of_tensorflow_addons():
         np.testing.assert_allclose(blurred, want, atol=1e-5)
 
 
-def test_blur_leaves_images_alone_that_it_does_not_apply_to():
+@both_ways
+def test_blur_leaves_images_alone_that_it_does_not_apply_to(apply_op):
     images, apply = _images(), np.array([True, False, True, False])
-    got = _apply(augment.gaussian_blur, images, tf.fill([4], 2.0), apply, kernel_size=5)
+    got = apply_op(augment.gaussian_blur, images, tf.fill([4], 2.0), apply, kernel_size=5)
     np.testing.assert_array_equal(got[1::2], images[1::2])
     assert np.abs(got - images)[::2].max() > 0.1
 

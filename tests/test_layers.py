@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A module may import modules of its own layer's sub-package listed before it, and lower layers.
 LAYERS = (
-    ("errors", "losses.classification", "losses.mixing"),
+    ("errors", "data.changes", "losses.classification", "losses.mixing"),
     (
         "data.compositions",
         "training.decays",

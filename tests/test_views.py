@@ -65,6 +65,48 @@ def test_views_are_equal_eagerly_in_tf_data_and_under_xla():
         np.testing.assert_allclose(next(iter(data)), eager, atol=1e-5)
 
 
+# Operations that a loop over images takes, those that it does not, first, last and in between.
+BY_TURNS = ("crop", "warp", "flip", "color_jitter", "blur", "equalize", "color_drop", "cutout")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        policies.Policy(28),
+        policies.Policy(28, additive_brightness=True, branches="one"),
+        policies.Policy(28, ops=BY_TURNS),
+        policies.Policy(28, ops=("flip", "blur", "equalize")),
+        policies.Policy(28, ops=("crop",)),
+        policies.Policy(12),
+    ],
+    ids=["simclr", "one", "by turns", "ends batched", "crop", "too small to compile"],
+)
+def test_views_made_one_by_one_are_those_made_together(policy):
+    images = _images(12)
+    together, alone = (
+        views.make_views(images, SEED, policy, num_views=2, one_by_one=one_by_one)
+        for one_by_one in (False, True)
+    )
+    assert alone.shape == (12, 2, policy.image_size, policy.image_size, 3)
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    cut = np.random.default_rng(0).uniform(-9, 264, size=together.shape).astype(np.float32)
+    together, alone = (
+        views.distort_views(cut, SEED, policy, one_by_one=one_by_one)
+        for one_by_one in (False, True)
+    )
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def test_batches_of_any_size_are_made_one_by_one():
+    data = tf.data.Dataset.from_tensor_slices(_images(8)).batch(5)
+    made = data.map(
+        lambda images: views.make_views(
+            images, SEED, policies.Policy(28), num_views=2, one_by_one=True
+        )
+    )
+    assert [x.shape for x in made] == [(5, 2, 28, 28, 3), (3, 2, 28, 28, 3)]
+
+
 def test_views_are_made_of_batches_of_any_size():
     policy = policies.Policy(28)
     data = tf.data.Dataset.from_tensor_slices(_images(8)).batch(5)

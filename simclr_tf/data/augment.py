@@ -15,6 +15,8 @@ from typing import NamedTuple, Union
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf.data import changes
+
 # Unlike TensorFlow's default, this generator draws the same bits on every device.
 PHILOX = "philox"
 Size = Union[int, tf.Tensor]
@@ -192,13 +194,7 @@ def _resample(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tens
 
 def flip(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
     """Mirror left and right the images (b, 3, h, w) whose flag (b,) is True."""
-    return choose(flags, tf.reverse(images, [3]), images)
-
-
-def choose(flags: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Take image i from `images` where flag i is True, else from `others`; shapes are equal."""
-    # Version 1 copies whole images, where version 2 broadcasts the flags: three times as fast.
-    return tf.compat.v1.where(flags, images, others)
+    return changes.where(flags, lambda: tf.reverse(images, [3]), images)
 
 
 def blur_kernel_size(size: int) -> int:
@@ -240,6 +236,10 @@ def gaussian_blur(
     Returns:
         (b, 3, h, w).
     """
+    return changes.unless_idle(apply, lambda: _blurred(images, sigmas, apply, kernel_size), images)
+
+
+def _blurred(images: tf.Tensor, sigmas: tf.Tensor, apply: tf.Tensor, kernel_size: int) -> tf.Tensor:
     radius = kernel_size // 2
     offsets = np.arange(radius + 1, dtype=np.float32)
     taps = tf.exp(-0.5 * tf.square(offsets / sigmas[:, tf.newaxis]))  # (b, radius + 1)

@@ -7,11 +7,12 @@ into one pass. Any order of the four is then part of the five passes H A H A H, 
 meets an identity in the passes that it does not use.
 """
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.data import augment
+from simclr_tf.data import augment, changes
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 # The reference code's tf.image.rgb_to_grayscale.
@@ -100,6 +101,13 @@ def jitter(
     Returns:
         (b, 3, h, w) in [0, 1], to rounding.
     """
+    return changes.unless_idle(
+        params.apply, lambda: _five_passes(images, params, additive_brightness), images
+    )
+
+
+def _five_passes(images: tf.Tensor, params: JitterParams, additive_brightness: bool) -> tf.Tensor:
+    """Do what `jitter` promises, by the passes H A H A H."""
     place = tf.argsort(params.order, axis=-1)  # (b, 4) when each op has its turn
     brightness_first = place[:, BRIGHTNESS] < place[:, CONTRAST]
     # Which of the three H passes does it: as many affine ops as came before.
@@ -110,23 +118,16 @@ def jitter(
     for i in range(3):
         saturates = params.apply & (saturation_pass == i)
         turns = params.apply & (hue_pass == i)
-        planes = _hue_and_saturation(
-            planes,
+        change = functools.partial(
+            _hue_and_saturation,
+            tuple(planes),
             turn=tf.where(turns, params.hue, 0.0)[:, tf.newaxis],
             saturation=tf.where(saturates, params.saturation, 1.0)[:, tf.newaxis],
         )
+        planes = changes.unless_idle(saturates | turns, change, tuple(planes))
         if i < 2:
             is_brightness = brightness_first if i == 0 else ~brightness_first
-            factor = 1.0 if additive_brightness else params.brightness
-            offset = params.brightness if additive_brightness else 0.0
-            factor = tf.where(is_brightness, factor, params.contrast)
-            offset = tf.where(is_brightness & params.apply, offset, 0.0)
-            planes = _brightness_or_contrast(
-                planes,
-                factor=tf.where(params.apply, factor, 1.0)[:, tf.newaxis],
-                about_mean=tf.where(is_brightness, 0.0, 1.0)[:, tf.newaxis],
-                offset=offset[:, tf.newaxis],
-            )
+            planes = _affine(planes, params, is_brightness, additive_brightness)
     return tf.reshape(tf.stack(planes, axis=1), shape)  # (b, 3, h, w)
 
 
@@ -136,12 +137,22 @@ def _affine_ops_before(place: tf.Tensor, op: int) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
 
 
-def _brightness_or_contrast(
-    planes: _Planes, *, factor: tf.Tensor, about_mean: tf.Tensor, offset: tf.Tensor
+def _affine(
+    planes: _Planes, params: JitterParams, is_brightness: tf.Tensor, additive_brightness: bool
 ) -> _Planes:
-    """Multiply by `factor`, about the channel's mean where `about_mean` is 1, add, and clip."""
-    keep = (1.0 - factor) * about_mean
-    means = [tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes]
+    """Change the brightness where `is_brightness` (b,) says so, else the contrast, and clip."""
+    factor = 1.0 if additive_brightness else params.brightness
+    factor = tf.where(is_brightness, factor, params.contrast)
+    factor = tf.where(params.apply, factor, 1.0)[:, tf.newaxis]  # (b, 1)
+    offset = params.brightness if additive_brightness else 0.0
+    offset = tf.where(is_brightness & params.apply, offset, 0.0)[:, tf.newaxis]
+    # Contrast scales the distance to the channel's mean.
+    keep = tf.where(is_brightness[:, tf.newaxis], 0.0, 1.0 - factor)
+    means = changes.unless_idle(
+        ~is_brightness,
+        lambda: tuple(tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes),
+        tuple(tf.zeros_like(plane[:, :1]) for plane in planes),
+    )
     return tuple(
         tf.clip_by_value(plane * factor + (keep * mean + offset), 0.0, 1.0)
         for plane, mean in zip(planes, means)
@@ -171,7 +182,7 @@ def _hue_and_saturation(planes: _Planes, *, turn: tf.Tensor, saturation: tf.Tens
 
 def color_drop(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
     """Make grey, in three equal channels, the images (b, 3, h, w) whose flag (b,) is True."""
-    return augment.choose(flags, tf.tile(grey(images), [1, 3, 1, 1]), images)
+    return changes.where(flags, lambda: tf.tile(grey(images), [1, 3, 1, 1]), images)
 
 
 def grey(images: tf.Tensor) -> tf.Tensor:

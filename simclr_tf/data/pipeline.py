@@ -94,7 +94,7 @@ def train_batches(
             batch["image"] = decode.decode_batch(batch["image"], shape, source.kind)
         if augment_on == "device":
             return batch
-        return views_of_batch(batch, policy, num_views=num_views, total=local)
+        return views_of_batch(batch, policy, num_views=num_views, total=local, one_by_one=True)
 
     stream = stream.map(finish, num_parallel_calls=_AUTOTUNE, deterministic=True)
     if data_service:
@@ -107,7 +107,12 @@ def train_batches(
 
 
 def views_of_batch(
-    batch: dict[str, tf.Tensor], policy: policies.Policy, *, num_views: int, total: int
+    batch: dict[str, tf.Tensor],
+    policy: policies.Policy,
+    *,
+    num_views: int,
+    total: int,
+    one_by_one: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Makes the views of a batch, or of a replica's part of it; the same on host and device.
 
@@ -117,6 +122,7 @@ def views_of_batch(
         policy: how views are made.
         num_views: v.
         total: images in the host's batch.
+        one_by_one: whether views go through their operations one after another, as a CPU wants it.
 
     Returns:
         {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}.
@@ -124,9 +130,11 @@ def views_of_batch(
     seed = batch["seed"][0]
     part = None if batch["place"].shape[0] == total else views.Part(batch["place"], total)
     if "crops" in batch:
-        made = views.distort_views(batch["crops"], seed, policy, part=part)
+        made = views.distort_views(batch["crops"], seed, policy, part=part, one_by_one=one_by_one)
     else:
-        made = views.make_views(batch["image"], seed, policy, num_views=num_views, part=part)
+        made = views.make_views(
+            batch["image"], seed, policy, num_views=num_views, part=part, one_by_one=one_by_one
+        )
     return {"views": made, "label": batch["label"]}
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.data import augment, autoaugment, compositions, geometry, jitter, tones
+from simclr_tf.data import augment, autoaugment, changes, compositions, geometry, jitter, tones
 
 _COLOR_DROP_PROBABILITY = 0.2
 # SimCLR's figure 4 shows these ops without their settings; the settings are ours.
@@ -85,11 +85,13 @@ class Operation(NamedTuple):
         sample: (seed (2,), number n, policy) -> parameters, whose tensors begin with n.
         apply: (images (n, 3, s, s), parameters, policy) -> images, in [0, 1] if they were.
         fused: whether it works pixel by pixel, so that XLA makes one pass of it and its neighbours.
+        alone: whether XLA is good at it on one image at a time.
     """
 
     sample: Callable[[tf.Tensor, augment.Size, Policy], Any]
     apply: Callable[[tf.Tensor, Any, Policy], tf.Tensor]
     fused: bool = True
+    alone: bool = True
 
 
 def _flags(probability: float) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
@@ -146,11 +148,11 @@ def _some(value: float, otherwise: float) -> Callable[[tf.Tensor, augment.Size, 
 
 
 def _posterize(images: tf.Tensor, bits: tf.Tensor, _: Policy) -> tf.Tensor:
-    return augment.choose(bits < 8, tones.posterize(images, bits), images)
+    return changes.choose(bits < 8, tones.posterize(images, bits), images)
 
 
 def _equalize(images: tf.Tensor, flags: tf.Tensor, _: Policy) -> tf.Tensor:
-    return augment.choose(flags, tones.equalize(images), images)
+    return changes.choose(flags, tones.equalize(images), images)
 
 
 def _autoaugment(policy: str) -> Operation:
@@ -158,6 +160,7 @@ def _autoaugment(policy: str) -> Operation:
         lambda seed, n, _: autoaugment.sample_autoaugment(seed, n, policy=policy),
         lambda images, params, _: autoaugment.apply_policy(images, params),
         fused=False,
+        alone=False,
     )
 
 
@@ -187,13 +190,16 @@ OPERATIONS: dict[str, Operation] = {
     "noise": Operation(_sample_noise, lambda x, p, _: tones.add_noise(x, p)),
     "sobel": Operation(lambda *_: (), lambda x, *_: tones.sobel(x)),
     "solarize": Operation(_some(0.5, 2.0), lambda x, p, _: tones.solarize(x, p)),
-    "equalize": Operation(_flags(_BROADER_PROBABILITY), _equalize, fused=False),
+    "equalize": Operation(_flags(_BROADER_PROBABILITY), _equalize, fused=False, alone=False),
     "posterize": Operation(_some(4.0, 8.0), _posterize),
-    "warp": Operation(_sample_warp, lambda x, p, _: geometry.warp(x, *p), fused=False),
+    "warp": Operation(_sample_warp, lambda x, p, _: geometry.warp(x, *p), fused=False, alone=False),
     "autoaugment": _autoaugment("imagenet"),
     "autoaugment_cifar10": _autoaugment("cifar10"),
     "randaugment": Operation(
-        _sample_randaugment, lambda x, p, _: autoaugment.apply_policy(x, p), fused=False
+        _sample_randaugment,
+        lambda x, p, _: autoaugment.apply_policy(x, p),
+        fused=False,
+        alone=False,
     ),
 }
 

@@ -37,6 +37,7 @@ def make_views(
     *,
     num_views: int,
     part: Part | None = None,
+    one_by_one: bool = False,
 ) -> tf.Tensor:
     """Make random views of every image of a batch whose images have one size.
 
@@ -49,6 +50,8 @@ def make_views(
         policy: what to do.
         num_views: v, at least 1.
         part: which images of the seed's batch these are; None for all.
+        one_by_one: whether views go one after another through the operations that they drew and no
+            others: what a CPU does best, and an accelerator worst. The views are the same.
 
     Returns:
         (b, v, s, s, 3) float32 in [0, 1], s being the policy's image size.
@@ -60,11 +63,17 @@ def make_views(
     boxes = crops.crop_boxes(for_crop, total * num_views, height, width, policy)
     boxes = _pick(boxes, part, num_views)
     planes = augment.crop_and_resize(planes, boxes, policy.image_size)  # clipped in `_distort`
-    return _by_image(_distort(planes, for_rest, policy, num_views, part), num_views)
+    made = _distort(planes, for_rest, policy, num_views, part, one_by_one=one_by_one)
+    return tf.reshape(made, [batch, num_views, *made.shape[1:]])
 
 
 def distort_views(
-    cropped: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, part: Part | None = None
+    cropped: tf.Tensor,
+    seed: tf.Tensor,
+    policy: policies.Policy,
+    *,
+    part: Part | None = None,
+    one_by_one: bool = False,
 ) -> tf.Tensor:
     """Do to crops what is left of the policy.
 
@@ -75,14 +84,15 @@ def distort_views(
         seed: (2,) int32.
         policy: what to do.
         part: which images of the seed's batch these are; None for all.
+        one_by_one: as for `make_views`.
 
     Returns:
         (b, v, s, s, 3) float32 in [0, 1].
     """
     batch, num_views, *rest = _shape(cropped)
     images = tf.reshape(cropped, [batch * num_views, *rest])  # (b * v, s, s, 3)
-    planes = _to_planes(policy, 1, scale=1 / 255)(images)
-    return _by_image(_distort(planes, seed, policy, num_views, part), num_views)
+    made = _distort(images, seed, policy, num_views, part, scale=1 / 255, one_by_one=one_by_one)
+    return tf.reshape(made, [batch, num_views, *rest])
 
 
 def _distort(
@@ -91,27 +101,95 @@ def _distort(
     policy: policies.Policy,
     num_views: int,
     part: Part | None,
+    *,
+    scale: float | None = None,
+    one_by_one: bool,
 ) -> tf.Tensor:
-    """Do what `distort_views` promises to (b * v, 3, s, s), the views of an image side by side.
+    """Do what `distort_views` promises to the views of images, side by side.
 
-    Resized images may lie a little outside [0, 1] when they come here.
+    Takes planes (b * v, 3, s, s), or with a scale pixels (b * v, s, s, 3) to be multiplied by it;
+    resized images may lie a little outside [0, 1] when they come here. Returns (b * v, s, s, 3).
     """
+    distort = functools.partial(_distort, scale=scale, one_by_one=one_by_one)
     if policy.branches == "one" and num_views > 1:
         images = tf.reshape(images, [-1, num_views, *images.shape[1:]])
-        first = _distort(images[:, 0], seed, policy, 1, part)
-        images = tf.concat([first[:, tf.newaxis], _clip(images[:, 1:])], axis=1)
-        return tf.reshape(images, [-1, *images.shape[2:]])
+        first = distort(images[:, 0], seed, policy, 1, part)[:, tf.newaxis]
+        rest = tf.reshape(images[:, 1:], [-1, *images.shape[2:]])
+        rest = distort(rest, seed, policy.without(*policy.ops), num_views - 1, part)
+        rest = tf.reshape(rest, [-1, num_views - 1, *first.shape[2:]])
+        return tf.reshape(tf.concat([first, rest], axis=1), [-1, *first.shape[2:]])
     number = part.total * num_views if part else _shape(images)[0]
     # XLA wants the number while the graph is built.
     known = isinstance(number, int)
     drawn = _draws(policy, number)(seed) if known else _draw(policy, number, seed)
     params = tf.nest.map_structure(lambda x: _pick(x, part, num_views), drawn)
+    if one_by_one and policy.image_size >= _COMPILE_FROM:
+        return _one_by_one(images, params, policy, scale)
+    return _together(images, params, policy, scale)
+
+
+def _together(
+    images: tf.Tensor, params: dict[str, Any], policy: policies.Policy, scale: float | None
+) -> tf.Tensor:
+    """Apply the operations, each to all images: what accelerators are good at."""
+    if scale is not None:
+        images = _to_planes(policy, 1, scale)(images)
     passes = _passes(policy)
     if not passes or not policies.OPERATIONS[passes[0][0]].fused:
         images = _clip(images)
     for names in passes:
         images = _applies(policy, names)(images, params)
+    return tf.transpose(images, [0, 2, 3, 1])
+
+
+def _one_by_one(
+    images: tf.Tensor, params: dict[str, Any], policy: policies.Policy, scale: float | None
+) -> tf.Tensor:
+    """Apply the operations, to one image after another: what the host's cores are good at.
+
+    An image stays in a core's cache on its way, and goes only through operations that change it.
+    """
+    names = [name for name in policy.ops if name != compositions.CROP]
+    groups = itertools.groupby(names, lambda name: policies.OPERATIONS[name].alone)
+    passes = [(alone, tuple(group)) for alone, group in groups]
+    # The first loop makes planes of pixels, the last one pixels of planes.
+    if not passes or not passes[0][0]:
+        passes.insert(0, (True, ()))
+    if not passes[-1][0]:
+        passes.append((True, ()))
+    for i, (alone, group) in enumerate(passes):
+        if alone:
+            last = i == len(passes) - 1
+            images = _loop(policy, group, None if i else scale, last)(images, params)
+        for name in () if alone else group:
+            images = policies.OPERATIONS[name].apply(images, params[name], policy)
     return images
+
+
+@functools.lru_cache(maxsize=64)
+def _loop(
+    policy: policies.Policy, names: tuple[str, ...], scale: float | None, last: bool
+) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
+    """Return the function of images and parameters that applies operations image by image.
+
+    It takes pixels (n, s, s, 3) if there is a scale, else planes (n, 3, s, s), and returns pixels
+    if it is the last.
+    """
+
+    def one(row: tuple[tf.Tensor, dict[str, Any]]) -> tf.Tensor:
+        image, params = tf.nest.map_structure(lambda x: x[tf.newaxis], row)
+        if scale is not None:
+            image = tf.transpose(image * scale, [0, 3, 1, 2])
+        image = _clip(image)  # (1, 3, s, s)
+        for name in names:
+            image = policies.OPERATIONS[name].apply(image, params[name], policy)
+        return tf.transpose(image, [0, 2, 3, 1])[0] if last else image[0]
+
+    def apply(images: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+        params = {name: params[name] for name in names}
+        return tf.map_fn(one, (images, params), fn_output_signature=tf.float32)
+
+    return _compiled(apply, policy)
 
 
 def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
@@ -192,13 +270,6 @@ def _to_planes(
         return tf.repeat(images, copies, axis=0) if copies > 1 else images
 
     return _compiled(planes, policy)
-
-
-def _by_image(images: tf.Tensor, num_views: int) -> tf.Tensor:
-    """Turn (b * v, 3, s, s) into (b, v, s, s, 3)."""
-    images = tf.transpose(images, [0, 2, 3, 1])  # (b * v, s, s, 3)
-    number, *rest = _shape(images)
-    return tf.reshape(images, [number // num_views, num_views, *rest])
 
 
 def _shape(x: tf.Tensor) -> list[augment.Size]:

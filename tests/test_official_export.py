@@ -218,6 +218,27 @@ def test_the_logits_read_the_stage_that_they_were_trained_on():
     np.testing.assert_allclose(outputs["proj_head_output"], want["projection"], rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_selective_kernels_have_their_names_too(shared):
+    changes = {
+        "resnet_depth": 50,
+        "sk_ratio": 0.0625,
+        "stem": "imagenet",
+        "image_size": 32,
+        "class_names": tuple(map(str, range(1000))),
+    }
+    model = simclr.SimCLR(simclr.Architecture(**{**vars(ARCHITECTURE), **changes}), seed=0)
+    module = official.official(model)
+    listed = shared / "data" / "official_r18" / "names" / "tf2_variables_r50_sk0.0625.txt"
+    theirs = dict(line.split(" ", 1) for line in listed.read_text().splitlines())
+    ours = {v.name.removesuffix(":0"): str(tuple(v.shape)) for v in module.variables}
+    assert ours == theirs
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    outputs, want = module(images, trainable=False), model(images)
+    np.testing.assert_allclose(outputs["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
+    assert outputs["initial_conv"].shape == (2, 16, 16, 64)
+
+
 def test_export_writes_the_served_form_again(pretrained):
     (written,) = (pretrained / "saved_model").iterdir()
     images = tf.constant(some_images())

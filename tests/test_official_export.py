@@ -12,9 +12,9 @@ import tensorflow as tf
 import tiny_runs
 
 import run
-from simclr_tf import run_directory
+from simclr_tf import errors, run_directory
 from simclr_tf.models import simclr
-from simclr_tf.reference import loading
+from simclr_tf.reference import loading, mapping
 from simclr_tf.serving import export, official
 from simclr_tf.training import checkpoints
 
@@ -308,6 +308,13 @@ def test_what_cannot_be_exported_is_refused(case, pretrained, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.startswith("error: ") and told.count("\n") == 1
     assert [word for word in words if word.format(**places) not in told] == [], told
+
+
+@pytest.mark.parametrize("change", [{"normalize_features": True}, {"proj_head_bn": False}])
+def test_networks_of_supcon_have_no_official_form(change):
+    architecture = dataclasses.replace(ARCHITECTURE, **change)
+    with pytest.raises(errors.UserError, match="cannot hold this network"):
+        mapping.network_of(architecture)
 
 
 def test_a_run_that_does_not_say_what_it_fits_is_refused(pretrained, capsys):

@@ -12,9 +12,9 @@ import tensorflow as tf
 import tiny_runs
 
 import run
-from simclr_tf import run_directory
+from simclr_tf import errors, run_directory
 from simclr_tf.models import simclr
-from simclr_tf.reference import loading
+from simclr_tf.reference import loading, mapping
 from simclr_tf.serving import export, official
 from simclr_tf.training import checkpoints
 
@@ -218,6 +218,27 @@ def test_the_logits_read_the_stage_that_they_were_trained_on():
     np.testing.assert_allclose(outputs["proj_head_output"], want["projection"], rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_selective_kernels_have_their_names_too(shared):
+    changes = {
+        "resnet_depth": 50,
+        "sk_ratio": 0.0625,
+        "stem": "imagenet",
+        "image_size": 32,
+        "class_names": tuple(map(str, range(1000))),
+    }
+    model = simclr.SimCLR(simclr.Architecture(**{**vars(ARCHITECTURE), **changes}), seed=0)
+    module = official.official(model)
+    listed = shared / "data" / "official_r18" / "names" / "tf2_variables_r50_sk0.0625.txt"
+    theirs = dict(line.split(" ", 1) for line in listed.read_text().splitlines())
+    ours = {v.name.removesuffix(":0"): str(tuple(v.shape)) for v in module.variables}
+    assert ours == theirs
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    outputs, want = module(images, trainable=False), model(images)
+    np.testing.assert_allclose(outputs["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
+    assert outputs["initial_conv"].shape == (2, 16, 16, 64)
+
+
 def test_export_writes_the_served_form_again(pretrained):
     (written,) = (pretrained / "saved_model").iterdir()
     images = tf.constant(some_images())
@@ -287,6 +308,13 @@ def test_what_cannot_be_exported_is_refused(case, pretrained, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.startswith("error: ") and told.count("\n") == 1
     assert [word for word in words if word.format(**places) not in told] == [], told
+
+
+@pytest.mark.parametrize("change", [{"normalize_features": True}, {"proj_head_bn": False}])
+def test_networks_of_supcon_have_no_official_form(change):
+    architecture = dataclasses.replace(ARCHITECTURE, **change)
+    with pytest.raises(errors.UserError, match="cannot hold this network"):
+        mapping.network_of(architecture)
 
 
 def test_a_run_that_does_not_say_what_it_fits_is_refused(pretrained, capsys):

@@ -1,6 +1,7 @@
 """What is written and shown: metrics, pictures of views, progress, durations."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def _sums(**metrics):
 
 
 def _watch():
-    return loop._Watch(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1))
+    return loop._Watch(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1), chance=math.log(199))
 
 
 def test_a_line_tells_loss_beside_chance_speed_and_waiting():

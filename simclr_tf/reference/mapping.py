@@ -22,6 +22,12 @@ def network_of(architecture: simclr.Architecture) -> names.Network:
             f"google-research/simclr has no ResNet-{architecture.resnet_depth}, only "
             f"{', '.join(map(str, names.BLOCKS))}; its form cannot hold this network."
         )
+    if architecture.normalize_features or not architecture.proj_head_bn:
+        raise errors.UserError(
+            "google-research/simclr has no networks with features of length 1 or a projection head "
+            f"without batch norm (normalize_features={architecture.normalize_features}, "
+            f"proj_head_bn={architecture.proj_head_bn}); its form cannot hold this network."
+        )
     return names.Network(
         architecture.resnet_depth,
         architecture.width_multiplier,

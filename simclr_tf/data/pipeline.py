@@ -19,6 +19,8 @@ import tensorflow as tf
 
 from simclr_tf.data import balanced, crops, decode, policies, sources, views
 
+# Images of which the views are made in one go, at most: enough that a call costs nothing.
+_AT_ONCE = 256
 # Images are decoded and prepared by as many threads as tf.data finds useful.
 _AUTOTUNE = tf.data.AUTOTUNE
 # Keeps the seeds of order, crops and distortions apart.
@@ -77,7 +79,9 @@ def train_batches(
     if height is None or width is None:
         decode_crops = _decode_crops(policy, num_views, seed)
         stream = stream.map(decode_crops, num_parallel_calls=_AUTOTUNE)
-    stream = stream.batch(local, drop_remainder=True)
+    # Views of a large batch are made in parts, so that it takes little more memory than itself.
+    part = max(k for k in range(1, local + 1) if local % k == 0 and (k == 1 or k <= _AT_ONCE))
+    stream = stream.batch(part, drop_remainder=True)
 
     def seed_of(first: tf.Tensor) -> tf.Tensor:
         """Returns the (2,) seed of the batch whose first example has this position."""
@@ -87,8 +91,9 @@ def train_batches(
 
     def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         # A seed for every image, all equal, so that the batch can be dealt out to replicas.
-        seeds = tf.tile(seed_of(positions[0])[tf.newaxis], [local, 1])
-        batch = {**_kept(batch), "seed": seeds, "place": tf.range(local)}
+        seeds = tf.tile(seed_of(positions[0])[tf.newaxis], [part, 1])
+        first = tf.cast(positions[0] // num_shards % local, tf.int32)
+        batch = {**_kept(batch), "seed": seeds, "place": first + tf.range(part)}
         if height is not None and width is not None and not cache:
             shape = (height, width)
             batch["image"] = decode.decode_batch(batch["image"], shape, source.kind)
@@ -97,6 +102,8 @@ def train_batches(
         return views_of_batch(batch, policy, num_views=num_views, total=local, one_by_one=True)
 
     stream = stream.map(finish, num_parallel_calls=_AUTOTUNE, deterministic=True)
+    if part < local:
+        stream = stream.rebatch(local, drop_remainder=True)
     if data_service:
         stream = stream.apply(
             tf.data.experimental.service.distribute(

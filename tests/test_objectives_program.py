@@ -1,0 +1,163 @@
+"""Every objective through the whole program: from its command line to weights and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_runs
+
+from simclr_tf import run_directory, train
+from simclr_tf.models import simclr
+from simclr_tf.serving import export
+
+STEPS = 2
+LABELS = {"train/supervised_loss", "train/supervised_acc"}
+CONTRAST = {
+    "train/contrast_loss",
+    "train/contrast_acc",
+    "train/contrast_entropy",
+    "train/feature_spread",
+    *LABELS,
+}
+OF_LABELS = {"train/views_without_positive"}
+# Each objective with settings that only it, or its kind, reads; and the metrics that it promises.
+OBJECTIVES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nt_xent": ({"negatives": "one"}, {*CONTRAST, "train/chance_loss"}),
+    "nt_logistic": ({"semi_hard": True}, CONTRAST),
+    "margin_triplet": ({"margin": 0.4, "semi_hard": True}, CONTRAST),
+    "supcon": (
+        {"scale_by_temperature": True, "normalize_features": True, "proj_head_bn": False},
+        {*CONTRAST, *OF_LABELS},
+    ),
+    "supcon_in": ({"supcon_positives": 3}, {*CONTRAST, *OF_LABELS}),
+    "n_pairs": ({"temperature": 1}, {*CONTRAST, *OF_LABELS}),
+    "supervised": ({"label_smoothing": 0.1}, LABELS),
+    "distill": (
+        {"distillation_temperature": 2, "distillation_weight": 0.7},
+        {"train/distillation_loss", "train/teacher_agreement", *LABELS},
+    ),
+}
+ALWAYS = {
+    *("train/weight_decay", "train/total_loss", "train/images_per_second", "train/input_wait"),
+    *("learning_rate", "step"),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leaves out the SavedModel and the picture, which take seconds and are no matter here."""
+    tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has both.
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")
+    monkeypatch.setattr(train, "_show_views", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Path]:
+    """Gives the run directory of (objective, replicas, changes) after a few steps; change none."""
+    photos = tiny_runs.photos(tmp_path_factory)
+    teacher = tiny_runs.pretrained(tmp_path_factory)
+
+    @functools.cache
+    def of(objective: str, replicas: int = 1, **changes: Any) -> pathlib.Path:
+        settings = {**tiny_runs.NO_COLOR, **OBJECTIVES[objective][0]}
+        if objective == "distill":
+            settings["teacher"] = teacher
+        settings |= {"objective": objective, "train_steps": STEPS, "num_virtual_cpus": replicas}
+        model_dir = tmp_path_factory.mktemp("objectives") / objective
+        assert tiny_runs.main("train", model_dir, photos, **{**settings, **changes}) == 0
+        return model_dir
+
+    return of
+
+
+def check_equal_weights(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Asserts that two runs ended at the same weights, as far as float32 goes."""
+    one_weights, other_weights = tiny_runs.weights(one), tiny_runs.weights(other)
+    assert one_weights.keys() == other_weights.keys()
+    for name, value in one_weights.items():
+        np.testing.assert_allclose(other_weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_and_records_what_it_promises(trained, objective):
+    model_dir = trained(objective)
+    lines = tiny_runs.lines_of(model_dir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, STEPS]
+    for line in lines:
+        assert line.keys() == ALWAYS | OBJECTIVES[objective][1]
+        assert all(np.isfinite(value) for value in line.values())
+        assert line["train/total_loss"] > 0
+    # It taught the encoder, down to its first layer.
+    start = simclr.SimCLR(run_directory.read_architecture(str(model_dir)), seed=0)
+    kernel = "model/encoder/stem_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    moved = tiny_runs.weights(model_dir)[kernel] - start.encoder.stem_conv.kernel.numpy()
+    assert np.abs(moved).max() > 1e-6
+
+
+# One of each kind: contrast without labels and with them, labels alone, and a teacher.
+@pytest.mark.parametrize(
+    ("objective", "replicas"),
+    [
+        pytest.param("nt_logistic", 2, marks=pytest.mark.slow),
+        ("supcon", 2),
+        pytest.param("supcon", 4, marks=pytest.mark.slow),
+        ("supervised", 2),
+        pytest.param("distill", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_replicas_end_at_the_weights_of_one(trained, objective, replicas):
+    one = trained(objective)
+    check_equal_weights(one, trained(objective, replicas))
+
+
+def test_a_saved_model_teaches_what_its_run_directory_teaches(trained, tmp_path_factory):
+    (folder,) = (tiny_runs.pretrained(tmp_path_factory) / "saved_model").iterdir()
+    student = trained("distill")
+    check_equal_weights(student, trained("distill", teacher=folder))
+
+
+def test_a_student_of_unlabelled_images_learns_its_teachers_classes(tmp_path_factory, tmp_path):
+    teacher = tiny_runs.pretrained(tmp_path_factory)
+    unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
+    changes = {"objective": "distill", "teacher": teacher, "train_steps": 1, **tiny_runs.NO_COLOR}
+    assert tiny_runs.main("train", tmp_path / "run", unlabelled, **changes) == 0
+    stored = tiny_runs.json_of(tmp_path / "run" / "architecture.json")
+    assert stored["class_names"] == list(tiny_runs.CLASSES)
+    (line,) = tiny_runs.lines_of(tmp_path / "run" / "metrics.jsonl")
+    assert not LABELS & line.keys()
+    assert line["train/distillation_loss"] > 0
+
+
+def test_chunks_of_a_batch_end_at_the_weights_of_the_whole(trained, tmp_path_factory):
+    # With the encoder frozen no batch norm sees its batch, so that chunks make no difference.
+    frozen = {"train_mode": "finetune", "fine_tune_after_block": 4}
+    frozen["checkpoint"] = tiny_runs.pretrained(tmp_path_factory)
+    whole = trained("supervised", **frozen)
+    chunks = trained("supervised", accum_chunks=4, **frozen)
+    check_equal_weights(whole, chunks)
+
+
+@pytest.mark.slow
+def test_chunks_are_compared_across_the_batch_under_replicas(trained):
+    chunks = trained("supcon", 2, accum_chunks=2)
+    whole = trained("supcon")
+    lines = [tiny_runs.lines_of(folder / "metrics.jsonl")[0] for folder in (whole, chunks)]
+    assert lines[0].keys() == lines[1].keys()
+    # Who has a positive depends on the labels of the whole batch, not on a chunk's.
+    name = "train/views_without_positive"
+    assert lines[0][name] == lines[1][name]
+    assert np.isfinite(lines[1]["train/total_loss"])
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_images_are_trained_on(trained, mix):
+    mixed = trained("supervised", **{mix: 1.0})
+    lines = tiny_runs.lines_of(mixed / "metrics.jsonl")
+    plain = tiny_runs.lines_of(trained("supervised") / "metrics.jsonl")
+    assert lines[0]["train/supervised_loss"] != plain[0]["train/supervised_loss"]
+    assert all(np.isfinite(line["train/total_loss"]) for line in lines)

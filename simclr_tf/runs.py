@@ -12,6 +12,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import damaged, errors, run_directory
 from simclr_tf.data import balanced, inspection, pipeline, sources
 from simclr_tf.models import resnet, simclr
+from simclr_tf.reference import loading
 from simclr_tf.report import console
 from simclr_tf.training import checkpoints, teachers, warm_start
 
@@ -238,9 +239,20 @@ def _check_started(config: config_lib.Config, model_dir: str) -> None:
                 "the --model_dir of a training, or weights by --checkpoint."
             )
         return
+    _check_ours(model_dir)
     if config.mode != "eval":
         asked = {name: getattr(config, name) for name in _FIXED_BY_START}
         run_directory.check_same_training(model_dir, asked)
+
+
+def _check_ours(model_dir: str) -> None:
+    """Refuses to go on in a run directory of the reference, which has checkpoints of such names."""
+    if run_directory.read_architecture(model_dir) is None and loading.find(model_dir) is not None:
+        raise errors.UserError(
+            f"--model_dir={model_dir} is a run of google-research/simclr; make it one of ours by "
+            f"--mode=convert --checkpoint={model_dir} and a new --model_dir, or start from it by "
+            "--checkpoint."
+        )
 
 
 def _nearest_divisor(value: int, near: int) -> int:

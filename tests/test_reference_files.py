@@ -182,6 +182,13 @@ def test_flags_that_deny_the_weights_are_refused(small, tmp_path, capsys, photos
     )
 
 
+def test_a_run_directory_of_the_reference_is_sent_to_be_converted(small, tmp_path, capsys, photos):
+    reference_forms.write_checkpoint(small, tmp_path / "theirs" / "ckpt-1")
+    for mode in ("eval", "pretrain"):
+        assert tiny_runs.main(mode, tmp_path / "theirs", photos) == 2
+        assert "is a run of google-research/simclr; make it one" in capsys.readouterr().err
+
+
 def test_runs_of_ours_and_converted_ones_are_no_matter_of_converting(
     small, tmp_path, capsys, photos, pretrained, monkeypatch
 ):

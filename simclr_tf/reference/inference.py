@@ -129,12 +129,12 @@ def _flags_fit(flags: Mapping[str, object], network: names.Network) -> bool:
 
 def _size_of_stem(stored: files.Stored, network: names.Network) -> int:
     called = _encoder_names(network, stored.form)["encoder/stem/0/conv/kernel"]
-    return stored.shapes.get(called, (7,))[0]
+    return (stored.shapes.get(called) or (7,))[0]
 
 
 def _with_widths(stored: files.Stored, network: names.Network) -> names.Network:
     called = _encoder_names(network, stored.form)
-    shapes = {key: stored.shapes[name] for key, name in called.items() if name in stored.shapes}
+    shapes = {key: shape for key, name in called.items() if (shape := stored.shapes.get(name))}
     small = network.small_stem or (_size_of_stem(stored, network) == 3 and not network.sk_ratio)
     widths = [shape[-1] for key, shape in shapes.items() if key.startswith("encoder/stem/")]
     widths += [
@@ -190,6 +190,8 @@ def _heads(stored: files.Stored) -> dict[str, Any]:
     projection: dict[int, tuple[int, ...]] = {}
     linear, classes_from = False, None
     for name, shape in stored.shapes.items():
+        if len(shape) != 2:
+            continue
         match = re.search(r"(?:head_contrastive|projection_head)/(n?l)_(\d+)/dense", name)
         match = match or re.search(r"_projection_head/(linear_layers)/(\d+)/dense/kernel", name)
         if match:

@@ -180,7 +180,8 @@ def load_part(foreign: Foreign, model: simclr.SimCLR, part: str) -> str | None:
         if shape != tuple(variable.shape):
             return f"{key} has the shape {shape} there and {tuple(variable.shape)} here"
     for key, variable in ours.items():
-        variable.assign(foreign.stored.read(there[key]))
+        value = foreign.stored.read(there[key])
+        variable.assign(value.astype(variable.dtype.as_numpy_dtype))
     return None
 
 

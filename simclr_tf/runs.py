@@ -9,16 +9,14 @@ import psutil
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import damaged, errors, run_directory
+from simclr_tf import damaged, errors, run_directory, starts
 from simclr_tf.data import balanced, inspection, pipeline, sources
 from simclr_tf.models import resnet, simclr
 from simclr_tf.report import console
-from simclr_tf.training import checkpoints, teachers, warm_start
+from simclr_tf.training import checkpoints, teachers
 
 # The rest of the memory is for the network, shuffling and everyone else.
 _CACHE_SHARE = 0.8
-# Settings that decide which variables a checkpoint of training holds.
-_FIXED_BY_START = ("train_mode", "objective", "optimizer", "fine_tune_after_block")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +96,7 @@ def open_run(
         raise errors.UserError(
             f"--jit_compile works on one device, and there are {replicas} replicas; leave it out."
         )
-    _check_started(config, model_dir)
+    starts.check_started(config, model_dir)
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
     config = _with_splits(config, source, eval_split_given=eval_split_given)
     if config.mode == "eval" or config.reads_labels:
@@ -116,7 +114,7 @@ def open_run(
     by_class = _by_class(config, source) if config.mode != "eval" else None
     class_names = _class_names(config, source, teacher)
     architecture = simclr.architecture_of(config, class_names)
-    architecture = _checked_against_stored(config, architecture, model_dir)
+    architecture = starts.fitted(config, architecture, model_dir)
     return Run(config, source, strategy, architecture, teacher, by_class)
 
 
@@ -182,65 +180,6 @@ def _is_labelled(source: sources.Source, split: str) -> bool:
     if source.class_names is None:
         return False
     return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
-
-
-def _checked_against_stored(
-    config: config_lib.Config, architecture: simclr.Architecture, model_dir: str
-) -> simclr.Architecture:
-    """Refuses an architecture that the weights in the run directory would not fit."""
-    if not checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
-        return _as_evaluated(config, architecture)
-    stored = run_directory.read_architecture(model_dir)
-    if stored is None:
-        return architecture
-    if config.mode == "eval" and stored.class_names is None:
-        # Pretrained without labels, evaluated with them: there is no linear head to look for.
-        architecture = dataclasses.replace(architecture, class_names=None)
-    names = stored.class_names
-    if names is not None and names == simclr.unnamed_classes(len(names)):
-        architecture = _without_other_head(config, architecture, names)
-        stored = dataclasses.replace(stored, class_names=architecture.class_names)
-    run_directory.check_same(stored, architecture, model_dir)
-    return architecture
-
-
-def _as_evaluated(
-    config: config_lib.Config, architecture: simclr.Architecture
-) -> simclr.Architecture:
-    """Leaves out the linear head if the weights to evaluate have none for these classes."""
-    if config.mode != "eval" or config.checkpoint is None:
-        return architecture
-    stored = warm_start.architecture_of(config.checkpoint)
-    return _without_other_head(config, architecture, None if stored is None else stored.class_names)
-
-
-def _without_other_head(
-    config: config_lib.Config, architecture: simclr.Architecture, names: tuple[str, ...] | None
-) -> simclr.Architecture:
-    """Leaves out, in evaluation, a linear head that tells other classes apart than the data's."""
-    here = architecture.class_names
-    if config.mode != "eval" or here is None or simclr.same_classes(names, here):
-        return architecture
-    if names is not None:
-        console.say(
-            f"The linear head tells {len(names)} other classes apart than the {len(here)} of "
-            f"{config.dataset}; it is left out, and the encoder evaluated."
-        )
-    return dataclasses.replace(architecture, class_names=None)
-
-
-def _check_started(config: config_lib.Config, model_dir: str) -> None:
-    """Refuses to evaluate nothing, and to go on with another kind of training."""
-    if checkpoints.latest(model_dir) is None:
-        if config.mode == "eval" and config.checkpoint is None:
-            raise errors.UserError(
-                f"--model_dir={model_dir} holds no checkpoint to evaluate; train first, or name "
-                "the --model_dir of a training, or weights by --checkpoint."
-            )
-        return
-    if config.mode != "eval":
-        asked = {name: getattr(config, name) for name in _FIXED_BY_START}
-        run_directory.check_same_training(model_dir, asked)
 
 
 def _nearest_divisor(value: int, near: int) -> int:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from simclr_tf import errors
-from simclr_tf.reference import files, graphs, inference, names
+from simclr_tf.reference import files, graphs, inference, names, networks
 
 HEADS = (
     {"head": "none"},
@@ -26,22 +26,22 @@ def stored_of(network, form, *, without=(), graph=None, flags=None, change=lambd
     return files.Stored("somewhere", "", form, shapes, (), (), graph, flags or {}, {}, None)
 
 
-def networks():
+def every_network():
     """Yields depth x width x attention x stem, each with one of the heads."""
     heads = itertools.cycle(HEADS)
     ratios = ((0.0, 0.0), (0.0625, 0.0), (0.1, 0.0), (0.0, 0.25), (0.25, 0.0625))
     for depth, width, (sk, se), small in itertools.product(
-        names.BLOCKS, (1, 2, 3), ratios, (False, True)
+        networks.BLOCKS, (1, 2, 3), ratios, (False, True)
     ):
         if depth < 50 and sk:
             sk = 0.0625  # Of basic blocks the ratio leaves no trace.
-        yield names.Network(depth, width, small, sk, se, **next(heads))
+        yield networks.Network(depth, width, small, sk, se, **next(heads))
 
 
 def test_networks_are_inferred_from_names_and_shapes():
     forms = itertools.cycle(names.FORMS)
     count = 0
-    for count, (network, form) in enumerate(zip(networks(), forms), 1):  # noqa: B007
+    for count, (network, form) in enumerate(zip(every_network(), forms), 1):  # noqa: B007
         graph = graphs.Facts(pools=network.sk_ratio > 0, stage=None)
         reading = inference.infer(stored_of(network, form, graph=graph))
         assert reading.lacking == reading.unused == ()
@@ -56,7 +56,7 @@ def test_networks_are_inferred_from_names_and_shapes():
 
 
 def test_what_leaves_no_trace_in_the_weights_is_told_by_graph_or_flags():
-    network = names.Network(34, 2, small_stem=True, sk_ratio=0.0625)
+    network = networks.Network(34, 2, small_stem=True, sk_ratio=0.0625)
     for form in ("tf1", "variable"):
         assert inference.infer(stored_of(network, form)).network.sk_ratio == 0
         for known in (
@@ -81,14 +81,14 @@ def test_neither_where_counting_began_nor_local_batch_norm_matters(form):
             name = counted.sub(lambda m: f"{m[1]}_{int((m[2] or '_0')[1:]) + 53}/", name)
         return re.sub(r"^(resnet|projection_head)/", r"\1_1/", name).replace("sync_", "")
 
-    network = names.Network(18, sk_ratio=0.0625, se_ratio=0.25, classes=7)
+    network = networks.Network(18, sk_ratio=0.0625, se_ratio=0.25, classes=7)
     reading = inference.infer(stored_of(network, form, change=later))
     assert reading.network == network and reading.lacking == reading.unused == ()
 
 
 @pytest.mark.parametrize("form", names.FORMS)
 def test_a_partial_encoder_is_refused_with_what_it_lacks(form):
-    network = names.Network(34, se_ratio=0.25, classes=7)
+    network = networks.Network(34, se_ratio=0.25, classes=7)
     weights = [w for w in names.weights_of(network) if w.part == "encoder"]
     called = files.canonical(form, [w.name(form) for w in names.weights_of(network)])
     gone = [called[w.name(form)] for w in random.Random(0).sample(weights, 2)]
@@ -99,7 +99,7 @@ def test_a_partial_encoder_is_refused_with_what_it_lacks(form):
 
 
 def test_other_shapes_and_other_networks_are_refused():
-    stored = stored_of(names.Network(50, 2), "tf1")
+    stored = stored_of(networks.Network(50, 2), "tf1")
     stored.shapes["base_model/conv2d_7/kernel"] = (3, 3, 128, 130)
     wanted = r"conv2d_7/kernel has the shape \(3, 3, 128, 130\) and not \(1, 1, 128, 512\)"
     with pytest.raises(errors.UserError, match=f"no ResNet-50 2x.*{wanted}"):
@@ -111,7 +111,7 @@ def test_other_shapes_and_other_networks_are_refused():
 
 
 def test_heads_that_are_not_whole_are_told():
-    network = names.Network(18, classes=3)
+    network = networks.Network(18, classes=3)
     reading = inference.infer(
         stored_of(network, "tf1", without=["head_contrastive/nl_1/batch_normalization_0/gamma"])
     )

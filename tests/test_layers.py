@@ -25,7 +25,7 @@ LAYERS = (
     ("data.crops", "data.inspection", "data.balanced"),
     ("data.views",),
     ("data.pipeline", "models.simclr"),
-    ("models.sizes",),
+    ("models.sizes", "reference.networks"),
     ("run_directory", "reference.names", "reference.graphs"),
     ("reference.files", "reference.mapping"),
     ("reference.inference",),
@@ -39,6 +39,7 @@ LAYERS = (
         "serving.export",
     ),
     ("training.teachers", "training.objectives", "training.warm_start", "serving.official"),
+    ("starts",),
     (
         "runs",
         "training.optimizers",

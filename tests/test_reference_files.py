@@ -182,6 +182,13 @@ def test_flags_that_deny_the_weights_are_refused(small, tmp_path, capsys, photos
     )
 
 
+def test_a_run_directory_of_the_reference_is_sent_to_be_converted(small, tmp_path, capsys, photos):
+    reference_forms.write_checkpoint(small, tmp_path / "theirs" / "ckpt-1")
+    for mode in ("eval", "pretrain"):
+        assert tiny_runs.main(mode, tmp_path / "theirs", photos) == 2
+        assert "is a run of google-research/simclr; make it one" in capsys.readouterr().err
+
+
 def test_runs_of_ours_and_converted_ones_are_no_matter_of_converting(
     small, tmp_path, capsys, photos, pretrained, monkeypatch
 ):
@@ -197,3 +204,10 @@ def test_runs_of_ours_and_converted_ones_are_no_matter_of_converting(
     given = [argument for argument in given if "resnet_depth" not in argument]
     assert run.main(given) == 2
     assert "holds converted weights and no training to go on with" in capsys.readouterr().err
+    # As many classes as the data's: they are taken for the same.
+    network = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
+    assert tiny_runs.main("eval", tmp_path / "ours", photos, **network, linear_eval=False) == 0
+    assert tiny_runs.json_of(tmp_path / "ours" / "result.json")["eval/examples"] == 18
+    network |= {"train_steps": 0, "train_epochs": 0, "checkpoint": tmp_path / "theirs"}
+    assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **network) == 0
+    assert "linear head: loaded 2 of 2 variables" in capsys.readouterr().out

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from simclr_tf.reference import names
+from simclr_tf.reference import names, networks
 
 NETWORKS = {
-    "r18_sk0": names.Network(18, small_stem=True, classes=1000),
-    "r50_sk0": names.Network(50, classes=1000),
-    "r50_sk0.0625": names.Network(50, sk_ratio=0.0625, classes=1000),
+    "r18_sk0": networks.Network(18, small_stem=True, classes=1000),
+    "r50_sk0": networks.Network(50, classes=1000),
+    "r50_sk0.0625": networks.Network(50, sk_ratio=0.0625, classes=1000),
 }
 FILES = {"tf1": "tf1", "variable": "tf2_variables", "path": "tf2_checkpoint"}
 

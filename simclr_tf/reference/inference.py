@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from simclr_tf import errors
-from simclr_tf.reference import files, names
+from simclr_tf.reference import files, names, networks
 
 _Shapes = Mapping[str, tuple[int, ...]]
 # What SimCLRv2 uses, taken wherever it fits the widths that are there.
@@ -31,7 +31,7 @@ class Reading:
         unused: stored names that the network has no place for.
     """
 
-    network: names.Network
+    network: networks.Network
     names: Mapping[str, str]
     lacking: tuple[str, ...]
     unused: tuple[str, ...]
@@ -65,7 +65,7 @@ def infer(stored: files.Stored) -> Reading:
     )
 
 
-def describe(network: names.Network) -> str:
+def describe(network: networks.Network) -> str:
     """Returns the encoder in words, such as "ResNet-50 2x with sk_ratio 0.0625"."""
     told = f"ResNet-{network.depth} {network.width}x"
     ratios = [
@@ -77,19 +77,19 @@ def describe(network: names.Network) -> str:
 
 
 @functools.cache
-def _encoder_names(network: names.Network, form: str) -> Mapping[str, str]:
+def _encoder_names(network: networks.Network, form: str) -> Mapping[str, str]:
     """Returns the canonical name of each weight of an encoder, by key."""
     weights = [w for w in names.weights_of(network) if w.part == "encoder"]
     called = files.canonical(form, [weight.name(form) for weight in weights])
     return {weight.key: called[weight.name(form)] for weight in weights}
 
 
-def _encoder(stored: files.Stored) -> names.Network:
+def _encoder(stored: files.Stored) -> networks.Network:
     """Finds the network whose names are there, then its widths."""
     given = {name for name in stored.shapes if name.startswith(_encoder_prefix(stored.form))}
     candidates = [
-        names.Network(depth, small_stem=small, sk_ratio=sk, se_ratio=se, head="none")
-        for depth in names.BLOCKS
+        networks.Network(depth, small_stem=small, sk_ratio=sk, se_ratio=se, head="none")
+        for depth in networks.BLOCKS
         for small, sk in ((False, 0.0), (True, _USUAL_RATIO), (False, _USUAL_RATIO))
         for se in (0.0, _USUAL_RATIO)
     ]
@@ -112,7 +112,7 @@ def _encoder_prefix(form: str) -> str:
     return {"tf1": "base_model/", "variable": "resnet/", "path": "model/resnet_model/"}[form]
 
 
-def _with_pools(stored: files.Stored, network: names.Network) -> names.Network:
+def _with_pools(stored: files.Stored, network: networks.Network) -> networks.Network:
     """Decides where names leave open whether shortcuts are ResNet-D's: in small basic networks."""
     if network.bottleneck or network.sk_ratio:
         return network
@@ -123,18 +123,18 @@ def _with_pools(stored: files.Stored, network: names.Network) -> names.Network:
     return dataclasses.replace(network, small_stem=True, sk_ratio=_USUAL_RATIO)
 
 
-def _flags_fit(flags: Mapping[str, object], network: names.Network) -> bool:
+def _flags_fit(flags: Mapping[str, object], network: networks.Network) -> bool:
     return flags.get("resnet_depth") == network.depth
 
 
-def _size_of_stem(stored: files.Stored, network: names.Network) -> int:
+def _size_of_stem(stored: files.Stored, network: networks.Network) -> int:
     called = _encoder_names(network, stored.form)["encoder/stem/0/conv/kernel"]
-    return stored.shapes.get(called, (7,))[0]
+    return (stored.shapes.get(called) or (7,))[0]
 
 
-def _with_widths(stored: files.Stored, network: names.Network) -> names.Network:
+def _with_widths(stored: files.Stored, network: networks.Network) -> networks.Network:
     called = _encoder_names(network, stored.form)
-    shapes = {key: stored.shapes[name] for key, name in called.items() if name in stored.shapes}
+    shapes = {key: shape for key, name in called.items() if (shape := stored.shapes.get(name))}
     small = network.small_stem or (_size_of_stem(stored, network) == 3 and not network.sk_ratio)
     widths = [shape[-1] for key, shape in shapes.items() if key.startswith("encoder/stem/")]
     widths += [
@@ -146,15 +146,15 @@ def _with_widths(stored: files.Stored, network: names.Network) -> names.Network:
     network = dataclasses.replace(network, small_stem=small, width=max(1, round(base / 64)))
     if network.sk_ratio and network.bottleneck:
         middles = _middles(shapes, "mix/reduce", network)
-        ratio = _ratio(middles, names.selected)
+        ratio = _ratio(middles, networks.selected)
         network = dataclasses.replace(network, sk_ratio=ratio)
     if network.se_ratio:
         middles = _middles(shapes, "excite/reduce", network)
-        network = dataclasses.replace(network, se_ratio=_ratio(middles, names.squeezed))
+        network = dataclasses.replace(network, se_ratio=_ratio(middles, networks.squeezed))
     return network
 
 
-def _middles(shapes: _Shapes, layer: str, network: names.Network) -> dict[int, int]:
+def _middles(shapes: _Shapes, layer: str, network: networks.Network) -> dict[int, int]:
     """Returns the width of the middle layers of channel attention, by filters of the block."""
     middles = {}
     for key, shape in shapes.items():
@@ -190,6 +190,8 @@ def _heads(stored: files.Stored) -> dict[str, Any]:
     projection: dict[int, tuple[int, ...]] = {}
     linear, classes_from = False, None
     for name, shape in stored.shapes.items():
+        if len(shape) != 2:
+            continue
         match = re.search(r"(?:head_contrastive|projection_head)/(n?l)_(\d+)/dense", name)
         match = match or re.search(r"_projection_head/(linear_layers)/(\d+)/dense/kernel", name)
         if match:
@@ -211,7 +213,7 @@ def _heads(stored: files.Stored) -> dict[str, Any]:
 
 def _check_encoder(
     stored: files.Stored,
-    network: names.Network,
+    network: networks.Network,
     expected: tuple[names.Weight, ...],
     by_key: Mapping[str, str],
 ) -> None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors, run_directory
 from simclr_tf.models import simclr
-from simclr_tf.reference import files, inference, mapping, names
+from simclr_tf.reference import files, inference, mapping, names, networks
 
 # Usual sides of images: of networks with a stem that keeps the resolution, and of others.
 _SMALL, _LARGE = 32, 224
@@ -66,7 +66,7 @@ def find(path: str) -> Foreign | None:
     return Foreign(stored, reading, architecture, assumed)
 
 
-def _whole(reading: inference.Reading) -> names.Network:
+def _whole(reading: inference.Reading) -> networks.Network:
     """Returns the network less heads of which something is missing."""
     network, lacking = reading.network, " ".join(reading.lacking)
     if "projection_head/" in lacking:
@@ -105,7 +105,7 @@ def _same_widths(foreign: Foreign, name: str, ratio: float) -> bool:
 
 
 def _architecture(
-    stored: files.Stored, network: names.Network, flags: Any
+    stored: files.Stored, network: networks.Network, flags: Any
 ) -> tuple[simclr.Architecture, tuple[str, ...]]:
     """Puts together what weights, graph and flags tell, and assumes the rest."""
     assumed = []
@@ -180,7 +180,8 @@ def load_part(foreign: Foreign, model: simclr.SimCLR, part: str) -> str | None:
         if shape != tuple(variable.shape):
             return f"{key} has the shape {shape} there and {tuple(variable.shape)} here"
     for key, variable in ours.items():
-        variable.assign(foreign.stored.read(there[key]))
+        value = foreign.stored.read(there[key])
+        variable.assign(value.astype(variable.dtype.as_numpy_dtype))
     return None
 
 
@@ -219,11 +220,11 @@ def build(
     model = simclr.SimCLR(architecture or foreign.architecture, seed=0)
     report = [f"weights of {foreign.stored.origin} ({foreign.described})"]
     for part in names.PARTS:
-        report.append(part_line(foreign, model, part, load_part(foreign, model, part)))
+        report.append(_part_line(foreign, model, part, load_part(foreign, model, part)))
     return model, report + leftovers(foreign)
 
 
-def part_line(foreign: Foreign, model: simclr.SimCLR, part: str, problem: str | None) -> str:
+def _part_line(foreign: Foreign, model: simclr.SimCLR, part: str, problem: str | None) -> str:
     """Says what became of a part of a model."""
     if problem and part == "encoder":
         raise errors.UserError(

@@ -1,4 +1,4 @@
-"""Our variables by the keys of `names.Weight`, and our architectures as `names.Network`."""
+"""Our variables by the keys of `names.Weight`, and our architectures as `networks.Network`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import tensorflow as tf
 
 from simclr_tf import errors
 from simclr_tf.models import resnet, simclr
-from simclr_tf.reference import names
+from simclr_tf.reference import networks
 
 
-def network_of(architecture: simclr.Architecture) -> names.Network:
+def network_of(architecture: simclr.Architecture) -> networks.Network:
     """Returns what the reference would build for one of our architectures.
 
     Raises:
         UserError: if it knows no such network.
     """
-    if architecture.resnet_depth not in names.BLOCKS:
+    if architecture.resnet_depth not in networks.BLOCKS:
         raise errors.UserError(
             f"google-research/simclr has no ResNet-{architecture.resnet_depth}, only "
-            f"{', '.join(map(str, names.BLOCKS))}; its form cannot hold this network."
+            f"{', '.join(map(str, networks.BLOCKS))}; its form cannot hold this network."
         )
     if architecture.normalize_features or not architecture.proj_head_bn:
         raise errors.UserError(
@@ -28,7 +28,7 @@ def network_of(architecture: simclr.Architecture) -> names.Network:
             f"without batch norm (normalize_features={architecture.normalize_features}, "
             f"proj_head_bn={architecture.proj_head_bn}); its form cannot hold this network."
         )
-    return names.Network(
+    return networks.Network(
         architecture.resnet_depth,
         architecture.width_multiplier,
         small_stem=architecture.stem == "small",

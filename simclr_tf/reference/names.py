@@ -11,66 +11,13 @@ import collections
 import dataclasses
 import functools
 
-# Kind of block and blocks per group, for the depths that the reference knows.
-BLOCKS = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-    200: ("bottleneck", (3, 24, 36, 3)),
-}
+from simclr_tf.reference import networks
+
 PARTS = ("encoder", "projection_head", "linear_head")
 # How a weight is called: in TF1 checkpoints; as a TF2 variable, which SavedModels keep; and by its
 # place in the object graph of TF2 checkpoints.
 FORMS = ("tf1", "variable", "path")
-# The narrowest middle layer of selective kernels.
-_SK_LEAST = 32
 _STORED = ".ATTRIBUTES/VARIABLE_VALUE"
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """What decides the names and shapes of the weights.
-
-    Attributes:
-        depth: one of BLOCKS.
-        width: multiplies the channels.
-        small_stem: a 3x3 convolution that keeps the resolution.
-        sk_ratio: of selective kernels, above 0 with the stem and the shortcuts of ResNet-D.
-        se_ratio: of squeeze-excitation, 0 for none.
-        head: "none", "linear" or "nonlinear".
-        head_layers: of a nonlinear head.
-        out_dim: width of the projection.
-        classes: of the linear head, or None without one.
-        stage: of the projection head, which the linear head reads: 0 the features, -1 the last.
-    """
-
-    depth: int
-    width: int = 1
-    small_stem: bool = False
-    sk_ratio: float = 0.0
-    se_ratio: float = 0.0
-    head: str = "nonlinear"
-    head_layers: int = 3
-    out_dim: int = 128
-    classes: int | None = None
-    stage: int = 0
-
-    @property
-    def bottleneck(self) -> bool:
-        """Whether blocks are bottlenecks, the only ones whose kernels can be selective."""
-        return BLOCKS[self.depth][0] == "bottleneck"
-
-    @property
-    def num_head_layers(self) -> int:
-        """Layers of the projection head."""
-        return {"none": 0, "linear": 1, "nonlinear": self.head_layers}[self.head]
-
-    @property
-    def num_features(self) -> int:
-        """Width of the features."""
-        return 512 * self.width * (4 if self.bottleneck else 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,23 +53,13 @@ class Weight:
 
 
 @functools.lru_cache(maxsize=64)
-def weights_of(network: Network) -> tuple[Weight, ...]:
+def weights_of(network: networks.Network) -> tuple[Weight, ...]:
     """Returns every variable of a network, in the order in which the reference makes layers."""
     walk = _Walk(network)
     walk.encoder()
     walk.projection_head()
     walk.linear_head()
     return tuple(walk.weights)
-
-
-def squeezed(filters: int, ratio: float) -> int:
-    """Returns the width of the middle layer of squeeze-excitation."""
-    return max(1, int(filters * ratio))
-
-
-def selected(filters: int, ratio: float) -> int:
-    """Returns the width of the middle layer of selective kernels."""
-    return max(_SK_LEAST, int(filters * ratio))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +81,7 @@ class _Place:
 class _Walk:
     """Goes through a network in the order of its making, counting layers as Keras does."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: networks.Network) -> None:
         self.network = network
         self.weights: list[Weight] = []
         self._counts: collections.Counter[str] = collections.Counter()
@@ -158,7 +95,7 @@ class _Walk:
     def encoder(self) -> None:
         resnet = _Place("", "resnet", "model/resnet_model")
         channels = self._stem(resnet)
-        for group, count in enumerate(BLOCKS[self.network.depth][1]):
+        for group, count in enumerate(networks.BLOCKS[self.network.depth][1]):
             for unit in range(count):
                 block = _Place(
                     f"group{group + 1}/block{unit + 1}",
@@ -229,7 +166,7 @@ class _Walk:
 
     def _selective(self, block: _Place, path: str, filters: int) -> None:
         place = block.at("", path, self._next("sk__conv2d"))
-        middle = selected(filters, self.network.sk_ratio)
+        middle = networks.selected(filters, self.network.sk_ratio)
         self._conv(place.at("branch/1/conv", "conv2d_fixed_padding"), 3, filters, 2 * filters)
         self._norm(place.at("branch/1/norm", "batch_norm_relu"), 2 * filters)
         self._conv(place.at("mix/reduce", "conv2d_0"), 1, filters, middle, padded=False)
@@ -238,7 +175,7 @@ class _Walk:
 
     def _excitation(self, block: _Place, path: str, filters: int, channels: int) -> None:
         place = block.at("excite", path, self._next("se__layer"))
-        middle = squeezed(filters, self.network.se_ratio)
+        middle = networks.squeezed(filters, self.network.se_ratio)
         for name, before, after in (("reduce", channels, middle), ("expand", middle, channels)):
             at = place.at(name, f"se_{name}")
             self._conv(at, 1, before, after, padded=False, bias=True)

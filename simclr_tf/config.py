@@ -67,6 +67,7 @@ class Config:
     randaugment_layers: int = 2
     randaugment_level: float = 10.0
     # Model.
+    encoder: str = "resnet"
     resnet_depth: int = 50
     width_multiplier: int = 1
     stem: str = "auto"
@@ -164,6 +165,8 @@ class Config:
         _check_bounds(self)
         if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
+        if self.encoder != "resnet":
+            _check_foreign_encoder(self)
         _check_objective(self)
         if self.augmentation != "auto":
             compositions.parse(self.augmentation)
@@ -294,6 +297,22 @@ def _check_objective(config: Config) -> None:
     if objective == "distill" and config.teacher is None:
         raise errors.UserError(
             "--objective=distill has no teacher; name a trained run or a SavedModel by --teacher."
+        )
+
+
+def _check_foreign_encoder(config: Config) -> None:
+    """Refuses what only a ResNet has; not the depth, which recipes set for all."""
+    for name in ("width_multiplier", "stem", "sk_ratio", "se_ratio"):
+        value = getattr(config, name)
+        if value != getattr(Config, name):
+            raise errors.UserError(
+                f"--{name}={value} belongs to --encoder=resnet and does nothing with "
+                f"{config.encoder}; leave it out."
+            )
+    if config.fine_tune_after_block not in (-1, 4):
+        raise errors.UserError(
+            f"--fine_tune_after_block={config.fine_tune_after_block} counts the block groups of a "
+            f"ResNet, and {config.encoder} has none; use -1 (train all) or 4 (only the head)."
         )
 
 

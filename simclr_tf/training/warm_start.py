@@ -47,9 +47,8 @@ def _load_encoder(prefix: str, model: simclr.SimCLR) -> str:
     problem = _load(prefix, encoder=model.encoder)
     if problem:
         raise errors.UserError(
-            f"The encoder in {prefix} does not fit this run's ResNet-"
-            f"{model.architecture.resnet_depth} ({problem}); set depth, width and stem as they "
-            "were in pretraining."
+            f"The encoder in {prefix} does not fit this run's {model.architecture.encoder_name} "
+            f"({problem}); set encoder, depth, width and stem as they were in pretraining."
         )
     return _loaded("encoder", model.encoder)
 

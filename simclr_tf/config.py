@@ -131,6 +131,7 @@ class Config:
     num_virtual_cpus: int = 1
     mixed_precision: str = "none"
     jit_compile: bool = False
+    recompute: bool = False
 
     @property
     def resolved_objective(self) -> str:
@@ -302,7 +303,7 @@ def _check_objective(config: Config) -> None:
 
 def _check_foreign_encoder(config: Config) -> None:
     """Refuses what only a ResNet has; not the depth, which recipes set for all."""
-    for name in ("width_multiplier", "stem", "sk_ratio", "se_ratio"):
+    for name in ("width_multiplier", "stem", "sk_ratio", "se_ratio", "recompute"):
         value = getattr(config, name)
         if value != getattr(Config, name):
             raise errors.UserError(

@@ -58,6 +58,7 @@ class Run:
                 seed=self.config.seed,
                 mixed_precision=self.config.mixed_precision,
                 global_bn=self.config.global_bn,
+                recompute=self.config.recompute,
             )
 
 

@@ -14,6 +14,7 @@ LAYERS = (
     ("losses.relations", "losses.contrastive", "models.batch_norm"),
     ("losses.supcon", "data.records", "data.autoaugment", "models.layers"),
     ("data.sources", "data.policies", "models.channel_attention", "models.resnet_d"),
+    ("models.recompute",),
     ("models.resnet", "models.keras_encoders", "models.heads"),
     ("data.crops", "data.inspection"),
     ("data.views",),

@@ -75,12 +75,15 @@ _NORMS = (batch_norm.BatchNorm, tf.keras.layers.LayerNormalization)
 Encoder = Union[resnet.ResNet, keras_encoders.KerasEncoder]
 
 
-def make_encoder(architecture: Architecture, make: layers.LayerMaker | None = None) -> Encoder:
+def make_encoder(
+    architecture: Architecture, make: layers.LayerMaker | None = None, *, recompute: bool = False
+) -> Encoder:
     """Returns the encoder of an architecture; its first call makes what variables are missing.
 
     Args:
         architecture: which; its heads are of no concern here.
         make: maker of its layers; None makes them in float32, for one replica.
+        recompute: see `resnet.ResNet`; other encoders cannot.
 
     Raises:
         UserError: if there is no such encoder.
@@ -97,6 +100,7 @@ def make_encoder(architecture: Architecture, make: layers.LayerMaker | None = No
         stem=architecture.stem,
         sk_ratio=architecture.sk_ratio,
         se_ratio=architecture.se_ratio,
+        recompute=recompute,
     )
 
 
@@ -110,6 +114,7 @@ class SimCLR(tf.keras.Model):
         seed: int,
         mixed_precision: str = "none",
         global_bn: bool = True,
+        recompute: bool = False,
     ) -> None:
         """Makes the network and its variables.
 
@@ -118,6 +123,7 @@ class SimCLR(tf.keras.Model):
             seed: of the initial weights.
             mixed_precision: see `policy_of`.
             global_bn: takes batch-norm statistics over all replicas.
+            recompute: trades time for memory, see `make_encoder`.
         """
         super().__init__(name="simclr")
         self.architecture = architecture
@@ -127,7 +133,7 @@ class SimCLR(tf.keras.Model):
             bn_momentum=architecture.batch_norm_decay,
             bn_synchronized=global_bn,
         )
-        self.encoder = make_encoder(architecture, make)
+        self.encoder = make_encoder(architecture, make, recompute=recompute)
         self.projection_head = heads.ProjectionHead(
             make,
             mode=architecture.proj_head_mode,

@@ -118,6 +118,10 @@ _section(
 )
 _section(
     "Network",
+    encoder="resnet; keras:NAME, a network of tf.keras.applications such as EfficientNetV2B0, fed "
+    "as its preprocess_input says; or MODULE:FUNCTION, your own: called with input_shape=(s, s, 3) "
+    "it returns a Keras model from images in [0, 1] to features or a map. Of the last two, batch "
+    "norms become ours, and dropout and stochastic depth are off.",
     resnet_depth="18, 34, 50, 101, 152, 200, or of the small CIFAR family 20, 32, 44, 56, 110 "
     "(also 8 and 14).",
     width_multiplier="Multiplies the channels; the papers go up to 4.",
@@ -237,6 +241,9 @@ _section(
     mixed_precision=f"{_one_of(config.MIXED_PRECISIONS)}. Arithmetic of the layers; loss, "
     "normalisation and statistics stay float32. Only fast where the hardware has it.",
     jit_compile="Compiles the training step by XLA; one device only.",
+    recompute="Keeps of each block group of the ResNet only what goes in and out, and computes the "
+    "rest again in the backward pass: less memory, about 4/3 of the time, the same result. "
+    "--accum_chunks saves memory too, but batch norm then sees less at a time.",
 )
 
 

@@ -77,6 +77,7 @@ class Config:
     randaugment_layers: int = 2
     randaugment_level: float = 10.0
     # Model.
+    encoder: str = "resnet"
     resnet_depth: int = 50
     width_multiplier: int = 1
     stem: str = "auto"
@@ -145,6 +146,7 @@ class Config:
     num_virtual_cpus: int = 1
     mixed_precision: str = "none"
     jit_compile: bool = False
+    recompute: bool = False
 
     @property
     def resolved_objective(self) -> str:
@@ -184,6 +186,8 @@ class Config:
         _check_bounds(self)
         if not self.pretraining and self.ft_proj_selector:
             _check_selector(self)
+        if self.encoder != "resnet":
+            _check_foreign_encoder(self)
         _check_objective(self)
         _check_samples_per_class(self)
         if self.format != "serving" and self.mode != "export":
@@ -352,6 +356,22 @@ def _check_decay(config: Config) -> None:
                 "nothing with cosine; leave it out."
             )
     _ = config.decay_at  # Refuses epochs that the decay cannot use.
+
+
+def _check_foreign_encoder(config: Config) -> None:
+    """Refuses what only a ResNet has; not the depth, which recipes set for all."""
+    for name in ("width_multiplier", "stem", "sk_ratio", "se_ratio", "recompute"):
+        value = getattr(config, name)
+        if value != getattr(Config, name):
+            raise errors.UserError(
+                f"--{name}={value} belongs to --encoder=resnet and does nothing with "
+                f"{config.encoder}; leave it out."
+            )
+    if config.fine_tune_after_block not in (-1, 4):
+        raise errors.UserError(
+            f"--fine_tune_after_block={config.fine_tune_after_block} counts the block groups of a "
+            f"ResNet, and {config.encoder} has none; use -1 (train all) or 4 (only the head)."
+        )
 
 
 def _check_selector(config: Config) -> None:

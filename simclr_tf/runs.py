@@ -11,7 +11,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import damaged, errors, run_directory, starts
 from simclr_tf.data import balanced, inspection, pipeline, sources
-from simclr_tf.models import resnet, simclr
+from simclr_tf.models import simclr
 from simclr_tf.report import console
 from simclr_tf.training import checkpoints, teachers
 
@@ -58,6 +58,7 @@ class Run:
                 seed=self.config.seed,
                 mixed_precision=self.config.mixed_precision,
                 global_bn=self.config.global_bn,
+                recompute=self.config.recompute,
             )
 
 
@@ -79,7 +80,7 @@ def open_run(
     model_dir = config.model_dir
     if model_dir is None:
         raise errors.UserError("--model_dir is missing; name a folder for this run's files.")
-    resnet.check_depth(config.resnet_depth)
+    simclr.check_encoder(config)
     replicas = strategy.num_replicas_in_sync
     if config.train_batch_size % replicas:
         raise errors.UserError(

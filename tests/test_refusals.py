@@ -110,6 +110,46 @@ IMPOSSIBLE = {
     ),
     "text for a number": ({"train_steps": "many"}, ["--train_steps", "many", "--help"]),
     "flag that does not exist": ({"temprature": 1}, ["temprature", "temperature", "--help"]),
+    "application that does not exist": (
+        {"encoder": "keras:EfficientNetV2B9"},
+        ["'EfficientNetV2B9'", "near names: EfficientNetV2B", "tf.keras.applications"],
+    ),
+    "encoder that is no name at all": (
+        {"encoder": "resnet50"},
+        ["--encoder=resnet50", "near names: ", "keras:ResNet50", "keras:NAME", "MODULE:FUNCTION"],
+    ),
+    "encoder in a module that is not there": (
+        {"encoder": "no_such_module:make"},
+        ["'no_such_module'", "PYTHONPATH"],
+    ),
+    "encoder by a function that is not there": (
+        {"encoder": "tiny_encoders:seqential"},
+        ["tiny_encoders has no function 'seqential'", "near names: sequential"],
+    ),
+    "encoder that returns something else": (
+        {"encoder": "tiny_encoders:no_model"},
+        ["returned a str", "must return a tf.keras.Model"],
+    ),
+    "encoder that does not take the images": (
+        {"encoder": "keras:MobileNetV2"},
+        ["builds no network for images of 8 px", "at least 32x32", "--image_size"],
+    ),
+    "encoder of a class with batch norm inside": (
+        {"encoder": "tiny_encoders:Own"},
+        ["BatchNormalization", "cannot be replaced", "functional interface"],
+    ),
+    "encoder that ends in a sequence": (
+        {"encoder": "tiny_encoders:sequence"},
+        ["maps one image to (1, 64, 3)", "(1, f) or a map (1, h, w, f)"],
+    ),
+    "width of an encoder that has none": (
+        {"encoder": "keras:MobileNetV2", "width_multiplier": 2},
+        ["--width_multiplier=2 belongs to --encoder=resnet", "keras:MobileNetV2"],
+    ),
+    "block groups of an encoder that has none": (
+        {"mode": "finetune", "encoder": "keras:MobileNetV2", "fine_tune_after_block": 2},
+        ["--fine_tune_after_block=2", "use -1 (train all) or 4"],
+    ),
     "selective kernels of more than all": (
         {"sk_ratio": 16},
         ["--sk_ratio must be between 0 and 1", "got 16"],
@@ -280,7 +320,7 @@ def test_fine_tuning_with_another_network_is_refused_before_the_directory_is_mar
         capsys, photos, tmp_path, mode="finetune", checkpoint=pretrained, resnet_depth=14
     )
     assert "does not fit this run's ResNet-14" in sentence
-    assert "set depth, width and stem" in sentence
+    assert "set encoder, depth, width and stem" in sentence
     # The same folder may be used once the depth is right.
     assert not (tmp_path / "run" / "architecture.json").exists()
     assert not (tmp_path / "run" / "flags.txt").exists()

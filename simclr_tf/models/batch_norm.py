@@ -51,7 +51,9 @@ class BatchNorm(tf.keras.layers.Layer):
         self,
         *,
         momentum: float = 0.9,
+        epsilon: float = EPSILON,
         center: bool = True,
+        scale: bool = True,
         zero_gamma: bool = False,
         synchronized: bool = True,
         **kwargs: object,
@@ -60,7 +62,9 @@ class BatchNorm(tf.keras.layers.Layer):
 
         Args:
             momentum: what the moving averages keep of themselves each step, in [0, 1].
+            epsilon: added to the variance, above 0.
             center: whether to add a learned offset (beta).
+            scale: whether to multiply by a learned scale (gamma).
             zero_gamma: starts the scale at 0, so that a residual branch starts as nothing
                 (Goyal et al. 2017).
             synchronized: takes the statistics over the batches of all replicas.
@@ -68,7 +72,9 @@ class BatchNorm(tf.keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self.momentum = momentum
+        self.epsilon = epsilon
         self.center = center
+        self.scale = scale
         self.zero_gamma = zero_gamma
         self.synchronized = synchronized
 
@@ -98,15 +104,20 @@ class BatchNorm(tf.keras.layers.Layer):
                 aggregation=tf.VariableAggregation.MEAN,
             )
 
-        self.gamma = weight("gamma", "zeros" if self.zero_gamma else "ones")
+        self.gamma = None
+        if self.scale:
+            self.gamma = weight("gamma", "zeros" if self.zero_gamma else "ones")
         self.beta = weight("beta", "zeros") if self.center else None
         self.moving_mean = average("moving_mean", "zeros")
         self.moving_variance = average("moving_variance", "ones")
         super().build(input_shape)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Normalises (..., channels) and, in training, moves the averages."""
-        if not training:
+        """Normalises (..., channels) and, in training, moves the averages.
+
+        A layer that is not trainable is in inference always, as Keras's own.
+        """
+        if not (training and self.trainable):
             return self._fused(x, training=False)[0]
         if self.synchronized and distribute.num_replicas() > 1:
             y, mean, variance = self._over_replicas(x)
@@ -121,21 +132,25 @@ class BatchNorm(tf.keras.layers.Layer):
         if share:
             average.assign_sub((average - value) * (1 - self.momentum**share))
 
-    def _offset(self) -> tf.Tensor:
-        return tf.zeros_like(self.gamma) if self.beta is None else self.beta
+    def _affine(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the (channels,) scale and offset after normalising."""
+        scale = tf.ones(self.moving_mean.shape) if self.gamma is None else self.gamma
+        offset = tf.zeros(self.moving_mean.shape) if self.beta is None else self.beta
+        return tf.convert_to_tensor(scale), tf.convert_to_tensor(offset)
 
     def _fused(self, x: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the normalised x and the (channels,) mean and variance that it used."""
         channels = x.shape[-1]
         image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])  # (n, 1, 1, c)
         empty = tf.constant([], tf.float32)
+        scale, offset = self._affine()
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=image,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self._offset()),
+            scale=scale,
+            offset=offset,
             mean=empty if training else tf.convert_to_tensor(self.moving_mean),
             variance=empty if training else tf.convert_to_tensor(self.moving_variance),
-            epsilon=EPSILON,
+            epsilon=self.epsilon,
             is_training=training,
         )
         if training:
@@ -154,6 +169,7 @@ class BatchNorm(tf.keras.layers.Layer):
         # Replicas hold equally many values, so the total variance is the mean variance within
         # replicas plus the variance of their means.
         variance = tf.reduce_mean(variances + tf.square(means - mean), 0)  # (c,)
-        scale = self.gamma * tf.math.rsqrt(variance + EPSILON)
-        y = tf.cast(x, tf.float32) * scale + (self._offset() - mean * scale)
+        gamma, offset = self._affine()
+        scale = gamma * tf.math.rsqrt(variance + self.epsilon)
+        y = tf.cast(x, tf.float32) * scale + (offset - mean * scale)
         return tf.cast(y, x.dtype), mean, variance

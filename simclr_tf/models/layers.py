@@ -62,12 +62,23 @@ class LayerMaker:
             units, use_bias=use_bias, kernel_initializer=kernel, dtype=dtype or self.policy
         )
 
-    def norm(self, *, zero_gamma: bool = False, center: bool = True) -> batch_norm.BatchNorm:
+    def norm(
+        self,
+        *,
+        zero_gamma: bool = False,
+        center: bool = True,
+        scale: bool = True,
+        epsilon: float = batch_norm.EPSILON,
+        name: str | None = None,
+    ) -> batch_norm.BatchNorm:
         """Returns a batch normalisation."""
         return batch_norm.BatchNorm(
             momentum=self.bn_momentum,
+            epsilon=epsilon,
             center=center,
+            scale=scale,
             zero_gamma=zero_gamma,
             synchronized=self.bn_synchronized,
             dtype=self.policy,
+            name=name,
         )

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from simclr_tf import errors
 from simclr_tf.models import channel_attention, layers, resnet_d
+from simclr_tf.models import recompute as recompute_lib
 
 # Blocks in each of the four groups of the ImageNet family.
 _IMAGENET = {
@@ -120,6 +121,7 @@ class ResNet(tf.keras.Model):
         stem: str,
         sk_ratio: float = 0.0,
         se_ratio: float = 0.0,
+        recompute: bool = False,
     ) -> None:
         """Makes the network.
 
@@ -132,6 +134,7 @@ class ResNet(tf.keras.Model):
             sk_ratio: above 0, selective kernels (see `channel_attention.SelectiveKernel`), and
                 with them the stem (if it is "imagenet") and the shortcuts of ResNet-D.
             se_ratio: above 0, squeeze-excitation after each residual branch.
+            recompute: keeps of each group in training only what goes in and out.
 
         Raises:
             UserError: if the depth, width or stem does not exist.
@@ -143,6 +146,7 @@ class ResNet(tf.keras.Model):
         if stem not in STEMS:
             raise errors.UserError(f"--stem must be one of {', '.join(STEMS)}, got {stem!r}.")
         self.frozen_groups = -1
+        self.recompute = recompute
         cifar = depth in _CIFAR
         kind, blocks = ("basic", 3 * ((depth - 2) // 6,)) if cifar else _IMAGENET[depth]
         base = (16 if cifar else 64) * width_multiplier
@@ -205,10 +209,17 @@ class ResNet(tf.keras.Model):
             if index == self.frozen_groups + 1:
                 x = tf.stop_gradient(x)  # Nothing below needs a gradient: do not compute it.
             live = training and index > self.frozen_groups
-            for block in blocks:
-                x = block(x, training=live)
+            x = self._group(blocks, x, live)
             maps[f"block_group{index}"] = x
         features = tf.reduce_mean(tf.cast(x, tf.float32), [1, 2])  # (n, f)
         if self.frozen_groups >= len(self.groups):
             features = tf.stop_gradient(features)
         return {"features": features, "final_avg_pool": features, **maps}
+
+    def _group(self, blocks: list[Block], x: tf.Tensor, live: bool) -> tf.Tensor:
+        def run(x: tf.Tensor) -> tf.Tensor:
+            for block in blocks:
+                x = block(x, training=live)
+            return x
+
+        return recompute_lib.recomputed(run)(x) if self.recompute and live else run(x)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Union
 
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf.models import batch_norm, heads, layers, resnet
+from simclr_tf.models import batch_norm, heads, keras_encoders, layers, resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Architecture:
     # Later than the first runs, whose description does not have them.
     proj_head_bn: bool = True
     normalize_features: bool = False
+    encoder: str = keras_encoders.RESNET
+
+    @property
+    def encoder_name(self) -> str:
+        """What a person calls the encoder, such as ResNet-50."""
+        if self.encoder == keras_encoders.RESNET:
+            return f"ResNet-{self.resnet_depth}"
+        return self.encoder
 
     @property
     def num_classes(self) -> int | None:
@@ -59,7 +68,17 @@ ARCHITECTURE_FLAGS = tuple(
 def architecture_of(config: config_lib.Config, class_names: tuple[str, ...] | None) -> Architecture:
     """Returns the architecture that a run asks for, for data of these classes."""
     chosen = {name: getattr(config, name) for name in ARCHITECTURE_FLAGS}
-    return Architecture(**{**chosen, "stem": config.resolved_stem}, class_names=class_names)
+    chosen["stem"] = config.resolved_stem
+    if config.encoder != keras_encoders.RESNET:
+        chosen["resnet_depth"] = config_lib.Config.resnet_depth  # Whatever it is, nobody reads it.
+    return Architecture(**chosen, class_names=class_names)
+
+
+def check_encoder(config: config_lib.Config) -> None:
+    """Raises UserError unless the encoder that a run asks for exists."""
+    keras_encoders.check(config.encoder)
+    if config.encoder == keras_encoders.RESNET:
+        resnet.check_depth(config.resnet_depth)
 
 
 def policy_of(mixed_precision: str) -> tf.keras.mixed_precision.Policy:
@@ -68,25 +87,36 @@ def policy_of(mixed_precision: str) -> tf.keras.mixed_precision.Policy:
     return tf.keras.mixed_precision.Policy(name)
 
 
+_NORMS = (batch_norm.BatchNorm, tf.keras.layers.LayerNormalization)
+Encoder = Union[resnet.ResNet, keras_encoders.KerasEncoder]
+
+
 def make_encoder(
-    architecture: Architecture, make: layers.LayerMaker | None = None
-) -> resnet.ResNet:
-    """Returns the encoder of an architecture, whose variables its first call makes.
+    architecture: Architecture, make: layers.LayerMaker | None = None, *, recompute: bool = False
+) -> Encoder:
+    """Returns the encoder of an architecture; its first call makes what variables are missing.
 
     Args:
         architecture: which; its heads are of no concern here.
         make: maker of its layers; None makes them in float32, for one replica.
+        recompute: see `resnet.ResNet`; other encoders cannot.
 
     Raises:
         UserError: if there is no such encoder.
     """
+    make = make or layers.LayerMaker(policy_of("none"), seed=0)
+    if architecture.encoder != keras_encoders.RESNET:
+        return keras_encoders.KerasEncoder(
+            make, encoder=architecture.encoder, image_size=architecture.image_size
+        )
     return resnet.ResNet(
-        make or layers.LayerMaker(policy_of("none"), seed=0),
+        make,
         depth=architecture.resnet_depth,
         width_multiplier=architecture.width_multiplier,
         stem=architecture.stem,
         sk_ratio=architecture.sk_ratio,
         se_ratio=architecture.se_ratio,
+        recompute=recompute,
     )
 
 
@@ -100,6 +130,7 @@ class SimCLR(tf.keras.Model):
         seed: int,
         mixed_precision: str = "none",
         global_bn: bool = True,
+        recompute: bool = False,
     ) -> None:
         """Makes the network and its variables.
 
@@ -108,6 +139,7 @@ class SimCLR(tf.keras.Model):
             seed: of the initial weights.
             mixed_precision: see `policy_of`.
             global_bn: takes batch-norm statistics over all replicas.
+            recompute: trades time for memory, see `make_encoder`.
         """
         super().__init__(name="simclr")
         self.architecture = architecture
@@ -117,7 +149,7 @@ class SimCLR(tf.keras.Model):
             bn_momentum=architecture.batch_norm_decay,
             bn_synchronized=global_bn,
         )
-        self.encoder = make_encoder(architecture, make)
+        self.encoder = make_encoder(architecture, make, recompute=recompute)
         self.projection_head = heads.ProjectionHead(
             make,
             mode=architecture.proj_head_mode,
@@ -214,6 +246,11 @@ class SimCLR(tf.keras.Model):
         return list({v.ref(): v for v in (*small, *linear)}.values())
 
     def norm_variables(self) -> list[tf.Variable]:
-        """Returns the learned scales and offsets of the batch norms."""
-        norms = [m for m in self.submodules if isinstance(m, batch_norm.BatchNorm)]
-        return [variable for norm in norms for variable in norm.trainable_variables]
+        """Returns the learned scales and offsets of the batch norms, and of layer norms."""
+        norms = {
+            variable.ref()
+            for layer in self.submodules
+            if isinstance(layer, _NORMS)
+            for variable in layer.trainable_variables
+        }
+        return [v for v in self.trainable_variables if v.ref() in norms]

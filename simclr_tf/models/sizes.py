@@ -48,8 +48,9 @@ def of_encoder(architecture: simclr.Architecture) -> Size:
     side = architecture.image_size
     with tf.Graph().as_default() as graph:
         encoder = simclr.make_encoder(architecture)
+        made = len(graph.get_operations())  # Those of Keras run the network while making it.
         encoder(tf.zeros([1, side, side, 3]))
-        operations = graph.get_operations()
+        operations = graph.get_operations()[made:]
     return Size(
         _numbers(encoder.trainable_variables),
         _numbers(encoder.non_trainable_variables),

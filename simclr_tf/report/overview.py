@@ -107,6 +107,8 @@ def _classes(names: tuple[str, ...] | None) -> str:
 
 def _encoder(run: runs.Run, model: simclr.SimCLR) -> str:
     shape = run.architecture
+    if run.config.encoder != "resnet":
+        return f"{shape.encoder_name}, {model.encoder.num_features} features"
     told = "3x3, no max-pool" if shape.stem == "small" else "7x7 stride 2, max-pool"
     if shape.sk_ratio and shape.stem == "imagenet":
         told = "three 3x3, max-pool"
@@ -120,7 +122,7 @@ def _encoder(run: runs.Run, model: simclr.SimCLR) -> str:
     )
     how = "chosen by image size" if run.config.stem == "auto" else "asked for"
     return (
-        f"ResNet-{shape.resnet_depth}, width {shape.width_multiplier}{extras}, "
+        f"{shape.encoder_name}, width {shape.width_multiplier}{extras}, "
         f"{model.encoder.num_features} features; {shape.stem} stem ({told}; {how}, --stem)"
     )
 

@@ -111,9 +111,9 @@ def _load_encoder(source: _Source, model: simclr.SimCLR) -> str:
     problem = source.load(model, "encoder")
     if problem:
         raise errors.UserError(
-            f"The encoder in {source.origin} does not fit this run's ResNet-"
-            f"{model.architecture.resnet_depth} ({problem}); set depth, width and stem as they "
-            "were in pretraining."
+            f"The encoder in {source.origin} does not fit this run's "
+            f"{model.architecture.encoder_name} ({problem}); set encoder, depth, width and stem "
+            "as they were in pretraining."
         )
     return _loaded("encoder", model.encoder)
 

@@ -1,0 +1,181 @@
+"""Encoders of Keras and of users: what they see, how they normalise, and the whole program."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import replicas
+import tensorflow as tf
+import tiny_runs
+
+from simclr_tf.models import batch_norm, keras_encoders, layers, simclr, sizes
+
+
+def _encoder(encoder, *, image_size=32, seed=0, dtype="float32", momentum=0.9):
+    make = layers.LayerMaker(tf.keras.mixed_precision.Policy(dtype), seed, bn_momentum=momentum)
+    return keras_encoders.KerasEncoder(make, encoder=encoder, image_size=image_size)
+
+
+def _images(n=4, side=32):
+    return tf.random.stateless_uniform([n, side, side, 3], [1, 2])
+
+
+def _norms(encoder):
+    return [layer for layer in encoder.submodules if isinstance(layer, batch_norm.BatchNorm)]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "norms"),
+    [
+        ("MobileNetV3Small", 576, True),
+        pytest.param("EfficientNetV2B0", 1280, True, marks=pytest.mark.slow),
+        pytest.param("ConvNeXtTiny", 768, False, marks=pytest.mark.slow),
+    ],
+)
+def test_an_application_gives_features_of_images(name, width, norms):
+    encoder = _encoder(f"keras:{name}")
+    features = encoder(_images(), training=True)["features"]
+    assert features.shape == (4, width) and features.dtype == tf.float32
+    assert encoder.num_features == width
+    assert bool(_norms(encoder)) == norms
+    found = [layer for layer in encoder.submodules if isinstance(layer, keras_encoders._NORMS)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        # What each family's published weights were trained on, from images x in [0, 1].
+        ("MobileNetV2", lambda x: 2 * x - 1),
+        ("ResNet50", lambda x: 255 * x[..., ::-1] - [103.939, 116.779, 123.68]),
+        ("DenseNet121", lambda x: (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        # These scale within, from [0, 255].
+        ("EfficientNetV2B0", lambda x: 255 * x),
+        ("MobileNetV3Small", lambda x: 255 * x),
+        ("ConvNeXtTiny", lambda x: 255 * x),
+    ],
+)
+def test_an_application_is_fed_what_its_own_preparation_makes_of_images(name, want):
+    prepare = keras_encoders._found(f"keras:{name}")[1]
+    x = _images().numpy()
+    np.testing.assert_allclose(prepare(tf.constant(x)), want(x.astype(np.float64)), atol=1e-3)
+
+
+def test_a_network_that_scales_within_sees_imagenets_mean_as_zero():
+    network = _encoder("keras:EfficientNetV2B0").network
+    (scaling,) = (x for x in network.layers if isinstance(x, tf.keras.layers.Normalization))
+    rescaling = network.layers[network.layers.index(scaling) - 1]
+    mean = 255 * tf.constant([[[[0.485, 0.456, 0.406]]]]) * tf.ones([1, 32, 32, 1])
+    np.testing.assert_allclose(scaling(rescaling(mean)), 0, atol=1e-5)
+
+
+def test_batch_norms_keep_their_own_epsilon_and_follow_our_momentum():
+    encoder = _encoder("tiny_encoders:sequential", image_size=8, momentum=0.6)
+    (norm,) = _norms(encoder)
+    assert (norm.epsilon, norm.momentum, norm.scale) == (0.1, 0.6, False)
+    x = encoder.network.layers[0](_images(side=8)).numpy().astype(np.float64)
+    encoder(_images(side=8), training=True)
+    np.testing.assert_allclose(norm.moving_mean, 0.4 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    want = 0.6 + 0.4 * x.var((0, 1, 2))
+    np.testing.assert_allclose(norm.moving_variance, want, rtol=1e-4)
+    normal = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 0.1)
+    np.testing.assert_allclose(norm(x, training=True), normal, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["tiny_encoders:sequential", "tiny_encoders:nested"])
+def test_nothing_is_left_to_chance(encoder):
+    encoder = _encoder(encoder, image_size=8)
+    one, other = (encoder(_images(side=8), training=True)["features"] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_part_that_is_run_twice_stays_one_part_and_a_frozen_layer_frozen():
+    encoder = _encoder("tiny_encoders:nested", image_size=8)
+    shared, frozen = sorted(_norms(encoder), key=lambda norm: not norm.trainable)
+    before = [v.numpy() for v in frozen.variables]
+    encoder.freeze(-1)
+    encoder(_images(side=8), training=True)
+    assert all(np.array_equal(v, b) for v, b in zip(frozen.variables, before))
+    assert np.any(shared.moving_mean.numpy())
+    assert len(encoder.trainable_variables) == 4  # A kernel, a bias, gamma and beta.
+
+
+def test_initial_weights_are_a_function_of_the_seed_and_nothing_else_is_reseeded():
+    def weights(seed):
+        np.random.seed(seed)
+        encoder = _encoder("tiny_encoders:sequential", image_size=8, seed=seed)
+        assert np.random.random() == np.random.RandomState(seed).random_sample()
+        return [v.numpy() for v in encoder.variables]
+
+    assert all(np.array_equal(a, b) for a, b in zip(weights(1), weights(1)))
+    assert not all(np.array_equal(a, b) for a, b in zip(weights(1), weights(2)))
+
+
+def test_a_frozen_encoder_neither_learns_nor_moves_its_averages():
+    encoder = _encoder("tiny_encoders:sequential", image_size=8)
+    encoder.freeze(4)
+    before = [v.numpy() for v in encoder.variables]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(encoder(_images(side=8), training=True)["features"])
+    assert encoder.trainable_variables == [] and tape.gradient(loss, encoder.variables[0]) is None
+    assert all(np.array_equal(v, b) for v, b in zip(encoder.variables, before))
+
+
+def test_replicas_normalise_by_the_statistics_of_all():
+    def trained(count):
+        strategy = replicas.strategy(count)
+        with strategy.scope():
+            encoder = _encoder("tiny_encoders:sequential", image_size=8)
+        parts = tf.split(_images(8, 8), count)
+        dealt = strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        run = tf.function(lambda x: strategy.run(lambda x: encoder(x, training=True), (x,)))
+        features = strategy.experimental_local_results(run(dealt)["features"])
+        return np.concatenate(features), _norms(encoder)[0].moving_variance.numpy()
+
+    for one, two in zip(trained(1), trained(2)):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_reaches_the_layers_and_not_the_features(dtype):
+    encoder = _encoder("tiny_encoders:nested", image_size=8, dtype=dtype)
+    assert encoder.network.layers[-1].compute_dtype == dtype[len("mixed_") :]
+    assert all(variable.dtype == tf.float32 for variable in encoder.variables)
+    features = encoder(_images(side=8), training=True)["features"]
+    assert features.dtype == tf.float32
+    plain = _encoder("tiny_encoders:nested", image_size=8)(_images(side=8), training=True)
+    np.testing.assert_allclose(features, plain["features"], rtol=0.1, atol=0.02)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_sizes_are_those_that_keras_counts():
+    architecture = dataclasses.replace(
+        tiny_runs.ARCHITECTURE, encoder="tiny_encoders:sequential", image_size=8
+    )
+    size = sizes.of_encoder(architecture)
+    model = simclr.make_encoder(architecture).network
+    assert size.parameters == sum(np.prod(v.shape) for v in model.trainable_weights)
+    assert size.parameters + size.averages == model.count_params()
+    assert size.multiply_adds == (3 * 3) * (3 * 3 * 3 * 8) + (3 * 3 * 8) * 6
+    assert size.features == 6
+
+
+def test_the_program_trains_evaluates_exports_and_fine_tunes_it(tmp_path, photos, capsys):
+    name = {"encoder": "tiny_encoders:sequential"}
+    quick = {**tiny_runs.NO_COLOR, "train_steps": 2, "linear_eval_examples": 12}
+    assert tiny_runs.main("train_then_eval", tmp_path / "a", photos, **name, **quick) == 0
+    architecture = tiny_runs.json_of(tmp_path / "a" / "architecture.json")
+    assert architecture["encoder"] == name["encoder"]
+    assert "tiny_encoders:sequential, 6 features" in capsys.readouterr().out
+    (folder,) = (tmp_path / "a" / "saved_model").iterdir()
+    images = _images(2, 8)
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    assert serve(images=images)["features"].shape == (2, 6)
+    tuned = {"checkpoint": tmp_path / "a", "fine_tune_after_block": 4, "train_steps": 1}
+    assert tiny_runs.main("finetune", tmp_path / "b", photos, **tuned) == 0
+    old, new = (tiny_runs.part(tiny_runs.weights(tmp_path / d), "encoder") for d in "ab")
+    assert tiny_runs.equal(old, new)

@@ -1,0 +1,89 @@
+"""With --recompute everything comes out as without, and activations are dropped on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import replicas
+import tensorflow as tf
+import tiny_runs
+
+from simclr_tf.models import batch_norm, simclr
+
+ATTENTIVE = {"sk_ratio": 0.0625, "se_ratio": 0.25}
+
+
+def _trained(
+    recompute, *, count=1, mixed="none", jit_compile=False, share=1.0, freeze=-1, **changes
+):
+    """Returns loss, gradients and all variables after one pass forward and back."""
+    strategy = replicas.strategy(count)
+    architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, **changes)
+    with strategy.scope():
+        model = simclr.SimCLR(architecture, seed=0, mixed_precision=mixed, recompute=recompute)
+        model.encoder.freeze(freeze)
+        for variable in model.norm_variables():  # Off zero, so that every branch counts.
+            variable.assign(tf.ones_like(variable) / 2)
+    parts = tf.split(tf.random.stateless_uniform([8, 8, 8, 3], [0, 1]), count)
+    images = strategy.experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group]
+    )
+    variables = model.encoder.trainable_variables
+
+    def step(images):
+        with tf.GradientTape() as tape, batch_norm.averages_following(share):
+            features = model.encoder(images, training=True)["features"]
+            loss = tf.reduce_sum(features**2) / 8
+        gradients = tape.gradient(loss, variables)
+        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    compiled = tf.function(step, jit_compile=jit_compile)
+    loss, gradients = tf.function(lambda: strategy.run(compiled, (images,)))()
+    total = [sum(strategy.experimental_local_results(x)) for x in (loss, *gradients)]
+    return [x.numpy() for x in total], [v.numpy() for v in model.encoder.variables]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"count": 2},
+        {"mixed": "bfloat16"},
+        {"jit_compile": True},
+        {"share": 0.5},
+        {"freeze": 1},
+        ATTENTIVE,
+    ],
+    ids=["plain", "replicas", "bfloat16", "xla", "chunks", "frozen", "attentive"],
+)
+def test_loss_gradients_and_averages_are_those_without(setting):
+    plain, recomputed = _trained(False, **setting), _trained(True, **setting)
+    rough = {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
+    assert any(np.any(gradient) for gradient in plain[0][1:])
+    for values, others in zip(plain, recomputed):
+        for one, other in zip(values, others):
+            np.testing.assert_allclose(one, other, **rough)
+
+
+def _convolutions(recompute):
+    """Returns how many convolutions a step runs forward."""
+    model = simclr.SimCLR(
+        dataclasses.replace(tiny_runs.ARCHITECTURE, resnet_depth=20), seed=0, recompute=recompute
+    )
+
+    @tf.function
+    def step(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model.encoder(images, training=True)["features"])
+        return tape.gradient(loss, model.encoder.trainable_variables)
+
+    graph = step.get_concrete_function(tf.TensorSpec([8, 8, 8, 3])).graph
+    return sum(operation.type == "Conv2D" for operation in graph.get_operations())
+
+
+def test_the_backward_pass_runs_the_groups_again():
+    blocks = 3 * 3 * 2 + 3  # Convolutions in groups, shortcuts included.
+    assert _convolutions(False) == blocks + 1
+    assert _convolutions(True) == 2 * blocks + 1

@@ -14,8 +14,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import logging
 
 from flags import command_line
+from simclr_tf import checks, errors
 from simclr_tf import config as config_lib
-from simclr_tf import errors
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> None:
     command = command_line.parse(argv)
     config = command.config
-    config.check()
+    checks.check(config)
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 

@@ -8,8 +8,8 @@ import re
 import psutil
 import tensorflow as tf
 
+from simclr_tf import checks, damaged, errors, run_directory, starts
 from simclr_tf import config as config_lib
-from simclr_tf import damaged, errors, run_directory, starts
 from simclr_tf.data import balanced, inspection, pipeline, sources
 from simclr_tf.models import simclr
 from simclr_tf.report import console
@@ -76,7 +76,7 @@ def open_run(
     Raises:
         UserError: for whatever is wrong with settings, data or directory.
     """
-    config.check()
+    checks.check(config)
     model_dir = config.model_dir
     if model_dir is None:
         raise errors.UserError("--model_dir is missing; name a folder for this run's files.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf import config, errors
+from simclr_tf import checks, config, errors
 from simclr_tf.data import compositions, policies, views
 
 SEED = tf.constant([3, 5])
@@ -33,7 +33,7 @@ def test_every_operation_has_its_name_and_a_description():
 )
 def test_a_policy_is_a_name_or_a_list(augmentation, ops):
     assert compositions.parse(augmentation) == ops
-    config.Config(augmentation=augmentation).check()
+    checks.check(config.Config(augmentation=augmentation))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_policy_is_a_name_or_a_list(augmentation, ops):
 )
 def test_what_is_no_policy_is_refused(augmentation, says):
     with pytest.raises(errors.UserError, match=says):
-        config.Config(augmentation=augmentation).check()
+        checks.check(config.Config(augmentation=augmentation))
 
 
 def test_settings_of_a_run_become_its_policy():

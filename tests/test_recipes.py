@@ -7,7 +7,7 @@ from absl import flags
 import pytest
 
 from flags import command_line, definitions
-from simclr_tf import config
+from simclr_tf import checks, config
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flags" / "recipes").glob("*.flags"))
@@ -20,7 +20,7 @@ def test_recipe_is_runnable_and_documented(path):
     assert [name for name in HEADER if f"# {name}: " not in text] == []
     assert str(path.relative_to(ROOT)) in text, "its Run line must name its own file"
     command = command_line.parse(["run.py", f"--flagfile={path}", "--model_dir=/nowhere"])
-    command.config.check()
+    checks.check(command.config)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -22,6 +22,12 @@ def network_of(architecture: simclr.Architecture) -> networks.Network:
             f"google-research/simclr has no ResNet-{architecture.resnet_depth}, only "
             f"{', '.join(map(str, networks.BLOCKS))}; its form cannot hold this network."
         )
+    if not architecture.proj_head_bn or architecture.normalize_features:
+        raise errors.UserError(
+            "google-research/simclr always has batch norm in its projection head and never "
+            "normalises features; its form cannot hold a network made by --noproj_head_bn or "
+            "--normalize_features."
+        )
     return networks.Network(
         architecture.resnet_depth,
         architecture.width_multiplier,

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.models import simclr
 
@@ -98,6 +99,9 @@ def check_same_training(model_dir: str, asked: dict[str, Any]) -> None:
             f"--model_dir={model_dir} holds converted weights and no training to go on with; start "
             f"from them by --checkpoint={model_dir} and another --model_dir."
         )
+    if stored.get("objective") == "auto":
+        mode = stored.get("train_mode", config_lib.Config.train_mode)
+        stored["objective"] = config_lib.Config(train_mode=mode).resolved_objective
     differing = [
         f"--{name}={stored[name]} there and --{name}={value} here"
         for name, value in asked.items()

@@ -12,7 +12,7 @@ from simclr_tf.report import console
 from simclr_tf.training import checkpoints, warm_start
 
 # Settings that decide which variables a checkpoint of training holds.
-_FIXED_BY_START = ("train_mode", "objective", "optimizer", "fine_tune_after_block")
+_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block")
 
 
 def check_started(config: config_lib.Config, model_dir: str) -> None:
@@ -35,6 +35,7 @@ def check_started(config: config_lib.Config, model_dir: str) -> None:
     _check_ours(model_dir)
     if config.mode != "eval":
         asked = {name: getattr(config, name) for name in _FIXED_BY_START}
+        asked["objective"] = config.resolved_objective
         run_directory.check_same_training(model_dir, asked)
 
 

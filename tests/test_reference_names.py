@@ -1,10 +1,13 @@
 """The reference's names: against its own lists, for each form."""
 
+import dataclasses
 import re
 
 import pytest
+import reference_forms
 
-from simclr_tf.reference import names, networks
+from simclr_tf import errors
+from simclr_tf.reference import mapping, names, networks
 
 NETWORKS = {
     "r18_sk0": networks.Network(18, small_stem=True, classes=1000),
@@ -33,3 +36,11 @@ def test_every_name_and_shape_is_the_references(shared, form, network):
     assert ours == theirs
     if form == "tf1":  # Its list is in the order of creation.
         assert list(ours) == list(theirs)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"resnet_depth": 20}, {"proj_head_bn": False}, {"normalize_features": True}]
+)
+def test_a_network_that_the_reference_does_not_have_is_refused(changes):
+    with pytest.raises(errors.UserError, match="its form cannot hold"):
+        mapping.network_of(dataclasses.replace(reference_forms.architecture(), **changes))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from simclr_tf import errors
-from simclr_tf.models import resnet, simclr
+from simclr_tf.models import keras_encoders, resnet, simclr
 from simclr_tf.reference import networks
 
 
@@ -17,16 +17,21 @@ def network_of(architecture: simclr.Architecture) -> networks.Network:
     Raises:
         UserError: if it knows no such network.
     """
+    if architecture.encoder != keras_encoders.RESNET:
+        raise errors.UserError(
+            f"google-research/simclr has ResNets only, and this is {architecture.encoder_name}; its "
+            "form cannot hold this network."
+        )
     if architecture.resnet_depth not in networks.BLOCKS:
         raise errors.UserError(
             f"google-research/simclr has no ResNet-{architecture.resnet_depth}, only "
             f"{', '.join(map(str, networks.BLOCKS))}; its form cannot hold this network."
         )
-    if architecture.normalize_features or not architecture.proj_head_bn:
+    if not architecture.proj_head_bn or architecture.normalize_features:
         raise errors.UserError(
-            "google-research/simclr has no networks with features of length 1 or a projection head "
-            f"without batch norm (normalize_features={architecture.normalize_features}, "
-            f"proj_head_bn={architecture.proj_head_bn}); its form cannot hold this network."
+            "google-research/simclr always has batch norm in its projection head and never "
+            "normalises features; its form cannot hold a network made by --noproj_head_bn or "
+            "--normalize_features."
         )
     return networks.Network(
         architecture.resnet_depth,

@@ -35,29 +35,42 @@ _SIDE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One thing to measure: a depth, a batch in images, and a precision."""
+    """One thing to measure: an encoder, a batch in images, and a precision."""
 
     depth: int
     batch: int
     precision: str
+    width: int = 1
+    sk_ratio: float = 0.0
 
     @property
     def key(self) -> str:
-        """The name in the JSON object, such as resnet18_float32."""
-        return f"resnet{self.depth}_{'float32' if self.precision == 'none' else self.precision}"
+        """The name in the JSON object, such as resnet18_float32 or resnet50_2x_sk_float32."""
+        width = f"_{self.width}x" if self.width > 1 else ""
+        sk = "_sk" if self.sk_ratio else ""
+        precision = "float32" if self.precision == "none" else self.precision
+        return f"resnet{self.depth}{width}{sk}_{precision}"
 
 
 SETTINGS = [
-    Setting(depth, batch, precision)
-    for depth, batch in ((18, 64), (50, 32))
-    for precision in ("none", "bfloat16")
+    *(
+        Setting(depth, batch, precision)
+        for depth, batch in ((18, 64), (50, 32))
+        for precision in ("none", "bfloat16")
+    ),
+    Setting(18, 32, "none", width=2),
+    Setting(50, 32, "none", sk_ratio=0.0625),
 ]
 
 
 def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
     """Returns a function that trains one step and returns the seconds that it took."""
     config = config_lib.Config(
-        image_size=_SIDE, resnet_depth=setting.depth, mixed_precision=setting.precision
+        image_size=_SIDE,
+        resnet_depth=setting.depth,
+        width_multiplier=setting.width,
+        sk_ratio=setting.sk_ratio,
+        mixed_precision=setting.precision,
     )
     architecture = simclr.architecture_of(config, tuple("abcdefghij"))
     model = simclr.SimCLR(architecture, seed=0, mixed_precision=setting.precision)
@@ -93,14 +106,20 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
     return timed
 
 
-def convolution_flops(depth: int) -> float:
+def convolution_flops(setting: Setting) -> float:
     """Returns the arithmetic of a step's convolutions per image: two views, forward and back.
 
     A multiply and an add count as two; the gradients by input and by kernel cost as much as the
     forward pass each, and the first convolution needs none by its input.
     """
     make = layers.LayerMaker(simclr.policy_of("none"), seed=0)
-    encoder = resnet.ResNet(make, depth=depth, width_multiplier=1, stem="small")
+    encoder = resnet.ResNet(
+        make,
+        depth=setting.depth,
+        width_multiplier=setting.width,
+        stem="small",
+        sk_ratio=setting.sk_ratio,
+    )
     counted: list[float] = []
     original = tf.keras.layers.Conv2D.call
 
@@ -151,15 +170,15 @@ def main() -> None:
             found.append(matrix_product_rate(precision))
         for setting, step in steps_of.items():
             seconds[setting].append(step())
-    print(f"{'step':20} {'batch':>5} {'images/s':>9} {'conv. arithmetic':>17} {'matmul':>14}")
+    print(f"{'step':24} {'batch':>5} {'images/s':>9} {'conv. arithmetic':>17} {'matmul':>14}")
     results = {}
     for setting in chosen:
         median = statistics.median(seconds[setting])
         rate = statistics.median(rates[setting.precision])
-        share = convolution_flops(setting.depth) * setting.batch / rate / median
+        share = convolution_flops(setting) * setting.batch / rate / median
         results[setting.key] = round(setting.batch / median, 2)
         print(
-            f"{setting.key:20} {setting.batch:5} {results[setting.key]:9.2f} {share:17.0%} "
+            f"{setting.key:24} {setting.batch:5} {results[setting.key]:9.2f} {share:17.0%} "
             f"{rate / 1e9:8.0f} GFLOP/s"
         )
     print("conv. arithmetic: its share of the step, at the rate of the matrix product")

@@ -91,6 +91,8 @@ class KerasEncoder(tf.keras.Model):
         live = training and self.frozen_groups < 0
         x = tf.cast(self.network(self._prepare(images), training=live), tf.float32)
         features = tf.reduce_mean(x, [1, 2]) if len(x.shape) == 4 else x  # (n, f)
+        # Layers of others may forget how many images there were, which replicas must know.
+        features = tf.ensure_shape(features, [images.shape[0], self.num_features])
         if self.frozen_groups >= 0:
             features = tf.stop_gradient(features)
         return {"features": features, "final_avg_pool": features}

@@ -258,7 +258,17 @@ def _mirror_borders(images: tf.Tensor, width: int, axis: int) -> tf.Tensor:
     near, far = [slice(None)] * 4, [slice(None)] * 4
     near[axis], far[axis] = slice(1, width + 1), slice(side - width - 1, side - 1)
     before, after = tf.reverse(images[near], [axis]), tf.reverse(images[far], [axis])
-    return tf.concat([before, images, after], axis=axis)
+    if images.shape[0] != 1:
+        return tf.concat([before, images, after], axis=axis)
+    # XLA, which has lone images to itself, would concatenate anew for every neighbour.
+    bordered = tf.zeros([n + 2 * width * (i == axis) for i, n in enumerate(images.shape)])
+    others = 0b1111 ^ (1 << axis)  # Axes on which all is updated.
+    for start, part in ((0, before), (width, images), (width + side, after)):
+        place = {"begin": [start] * 4, "end": [start + part.shape[axis]] * 4, "strides": [1] * 4}
+        bordered = tf.raw_ops.TensorStridedSliceUpdate(
+            input=bordered, value=part, begin_mask=others, end_mask=others, **place
+        )
+    return bordered
 
 
 # Compiled, this is one pass; as TensorFlow's ops it would be one for each neighbour.

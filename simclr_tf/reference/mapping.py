@@ -19,8 +19,8 @@ def network_of(architecture: simclr.Architecture) -> networks.Network:
     """
     if architecture.encoder != keras_encoders.RESNET:
         raise errors.UserError(
-            f"google-research/simclr has ResNets only, and this is {architecture.encoder_name}; its "
-            "form cannot hold this network."
+            f"google-research/simclr has ResNets only; its form cannot hold "
+            f"{architecture.encoder_name}."
         )
     if architecture.resnet_depth not in networks.BLOCKS:
         raise errors.UserError(

@@ -173,4 +173,4 @@ def test_a_damaged_saved_model_is_refused(capsys, photos, tmp_path):
 def test_going_on_with_another_objective_is_refused(capsys, photos, tmp_path, pretrained):
     changes = {"model_dir": pretrained, "objective": "supcon"}
     sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
-    assert "--objective=auto there and --objective=supcon here" in sentence
+    assert "--objective=nt_xent there and --objective=supcon here" in sentence

@@ -313,7 +313,7 @@ def test_what_cannot_be_exported_is_refused(case, pretrained, tmp_path, capsys):
 @pytest.mark.parametrize("change", [{"normalize_features": True}, {"proj_head_bn": False}])
 def test_networks_of_supcon_have_no_official_form(change):
     architecture = dataclasses.replace(ARCHITECTURE, **change)
-    with pytest.raises(errors.UserError, match="cannot hold this network"):
+    with pytest.raises(errors.UserError, match="its form cannot hold a network"):
         mapping.network_of(architecture)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import random
@@ -129,7 +130,7 @@ def _found(encoder: str) -> tuple[Callable[..., tf.keras.Model], Preparation]:
         return _application(encoder)
     module, colon, function = encoder.partition(":")
     if colon and module and function:
-        return _own(encoder, module, function), lambda images: images
+        return _own(encoder, module, function), _as_they_are
     near = _near(encoder, [RESNET, *(APPLICATION + name for name in _applications())])
     raise errors.UserError(
         f"--encoder={encoder} is no encoder{near}; it takes resnet, keras:NAME of "
@@ -149,19 +150,23 @@ def _application(encoder: str) -> tuple[Callable[..., tf.keras.Model], Preparati
         near = _near(name, known) or f"; there are {', '.join(known)}"
         raise errors.UserError(f"--encoder={encoder}: tf.keras.applications has no {name!r}{near}.")
     function = getattr(tf.keras.applications, name)
-    # Some, as MobileNetV3, are in no module of their own: they prepare images themselves.
     prepare = next(
         (
             module.preprocess_input
             for _, module in inspect.getmembers(tf.keras.applications, inspect.ismodule)
             if hasattr(module, name)
         ),
-        lambda images: images,
+        _as_they_are,  # Some, as MobileNetV3, are in no module: they prepare images themselves.
     )
-    return (
-        lambda input_shape: function(include_top=False, weights=None, input_shape=input_shape),
-        lambda images: prepare(255 * images),
-    )
+
+    def prepared(images: tf.Tensor) -> tf.Tensor:
+        return prepare(255 * images)
+
+    return functools.partial(function, include_top=False, weights=None), prepared
+
+
+def _as_they_are(images: tf.Tensor) -> tf.Tensor:
+    return images
 
 
 def _own(encoder: str, module: str, function: str) -> Callable[..., tf.keras.Model]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
+import run
 from simclr_tf import run_directory, train
 from simclr_tf.models import simclr
 from simclr_tf.serving import export
@@ -161,3 +162,11 @@ def test_mixed_images_are_trained_on(trained, mix):
     plain = tiny_runs.lines_of(trained("supervised") / "metrics.jsonl")
     assert lines[0]["train/supervised_loss"] != plain[0]["train/supervised_loss"]
     assert all(np.isfinite(line["train/total_loss"]) for line in lines)
+
+
+@pytest.mark.slow
+def test_steps_of_large_chunks_follow_one_another(tmp_path: pathlib.Path) -> None:
+    # From about 200 MiB on, TensorFlow's memory optimizer rewrites loops: the second step failed.
+    arguments = ["--train_batch_size=512", "--accum_chunks=2", "--train_steps=3"]
+    rest = ["--warmup_epochs=0", "--train_summary_steps=1", f"--model_dir={tmp_path}"]
+    assert run.main(["run.py", "--mode=train", *arguments, *rest]) == 0

@@ -224,3 +224,28 @@ def test_memory_stays_flat_over_200_batches(tmp_path):
             seen.append(process.memory_info().rss / 2**20)
     # A leak of the views alone would be 0.8 MiB a batch, 117 in all.
     assert max(seen) - seen[0] < 40
+
+
+@pytest.mark.parametrize("sides", [[10], [10, 12]], ids=["of one size", "of many"])
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_batches_made_in_parts_are_those_made_at_once(tmp_path, monkeypatch, sides, num_shards):
+    # As many as 4 images at once, of batches of 12 that begin in the middle of epochs of 13.
+    source = _folder(tmp_path, sides)
+    settings = {"batch_size": 12, "num_shards": num_shards, "shard": num_shards - 1}
+    at_once = _take(_train(source, **settings), 3)
+    placed = _take(_train(source, augment_on="device", **settings), 1)
+    monkeypatch.setattr(pipeline, "_AT_ONCE", 4)
+    parts = _take(_train(source, **settings), 3)
+    for one, other in zip(at_once, parts):
+        np.testing.assert_array_equal(one["label"], other["label"])
+        np.testing.assert_allclose(one["views"], other["views"], atol=1e-6)
+    in_parts = _take(_train(source, augment_on="device", **settings), 1)
+    np.testing.assert_array_equal(in_parts[0]["place"], np.arange(12 // num_shards))
+    np.testing.assert_array_equal(in_parts[0]["seed"], placed[0]["seed"])
+
+
+def test_a_part_of_a_served_batch_begins_at_its_own_place():
+    host = pipeline._Host(seed=1, batch_size=600, num_shards=1, shard=0, served=True)
+    assert host.part == 600
+    draws = host.draws(tf.constant(7, tf.int64))  # A worker's stream begins anywhere.
+    np.testing.assert_array_equal(draws["place"], np.arange(600))

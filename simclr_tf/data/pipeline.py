@@ -13,6 +13,7 @@ device: then batches hold what `views_of_batch` makes views of.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import tensorflow as tf
@@ -74,36 +75,25 @@ def train_batches(
         stream = _balanced(by_class, samples_per_class, batch_size, seed=seed, skip=start_step)
     if num_shards > 1:
         stream = stream.shard(num_shards, shard)
-    local = batch_size // num_shards
+    host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
     height, width = source.image_shape
     if height is None or width is None:
         decode_crops = _decode_crops(policy, num_views, seed)
         stream = stream.map(decode_crops, num_parallel_calls=_AUTOTUNE)
-    # Views of a large batch are made in parts, so that it takes little more memory than itself.
-    part = max(k for k in range(1, local + 1) if local % k == 0 and (k == 1 or k <= _AT_ONCE))
-    stream = stream.batch(part, drop_remainder=True)
-
-    def seed_of(first: tf.Tensor) -> tf.Tensor:
-        """Returns the (2,) seed of the batch whose first example has this position."""
-        if data_service:  # Batches begin anywhere.
-            return _fold(seed, _SERVED_DISTORTIONS, first * num_shards + shard)
-        return _fold(seed, _DISTORTIONS, first // batch_size * num_shards + shard)
+    stream = stream.batch(host.part, drop_remainder=True)
 
     def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        # A seed for every image, all equal, so that the batch can be dealt out to replicas.
-        seeds = tf.tile(seed_of(positions[0])[tf.newaxis], [part, 1])
-        first = tf.cast(positions[0] // num_shards % local, tf.int32)
-        batch = {**_kept(batch), "seed": seeds, "place": first + tf.range(part)}
+        batch = {**_kept(batch), **host.draws(positions[0])}
         if height is not None and width is not None and not cache:
             shape = (height, width)
             batch["image"] = decode.decode_batch(batch["image"], shape, source.kind)
         if augment_on == "device":
             return batch
-        return views_of_batch(batch, policy, num_views=num_views, total=local, one_by_one=True)
+        return views_of_batch(batch, policy, num_views=num_views, total=host.local, one_by_one=True)
 
     stream = stream.map(finish, num_parallel_calls=_AUTOTUNE, deterministic=True)
-    if part < local:
-        stream = stream.rebatch(local, drop_remainder=True)
+    if host.part < host.local:
+        stream = stream.rebatch(host.local, drop_remainder=True)
     if data_service:
         stream = stream.apply(
             tf.data.experimental.service.distribute(
@@ -111,6 +101,59 @@ def train_batches(
             )
         )
     return stream.prefetch(_AUTOTUNE)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Host:
+    """The share that a host has of every batch, and what its views are drawn from.
+
+    Attributes:
+        seed: of the run.
+        batch_size: B.
+        num_shards: hosts.
+        shard: which of them this is.
+        served: whether a tf.data service makes the batches, which then begin anywhere.
+    """
+
+    seed: int
+    batch_size: int
+    num_shards: int
+    shard: int
+    served: bool
+
+    @property
+    def local(self) -> int:
+        """Images of a batch on this host."""
+        return self.batch_size // self.num_shards
+
+    @property
+    def part(self) -> int:
+        """Images of which the views are made together.
+
+        A large batch is made in parts, so that it takes little more memory than itself; parts
+        that begin anywhere would not fit together.
+        """
+        if self.served or self.local <= _AT_ONCE:
+            return self.local
+        return max(k for k in range(1, _AT_ONCE + 1) if self.local % k == 0)
+
+    def draws(self, first: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns what the part whose first example has this position is drawn from.
+
+        "seed" (part, 2) is the same for every image of the batch, so that it can be dealt out to
+        replicas; "place" (part,) is that of each image in the host's batch.
+        """
+        if self.served:
+            seed = _fold(self.seed, _SERVED_DISTORTIONS, first * self.num_shards + self.shard)
+            start = tf.constant(0)
+        else:
+            number = first // self.batch_size * self.num_shards + self.shard
+            seed = _fold(self.seed, _DISTORTIONS, number)
+            start = tf.cast(first // self.num_shards % self.local, tf.int32)
+        return {
+            "seed": tf.tile(seed[tf.newaxis], [self.part, 1]),
+            "place": start + tf.range(self.part),
+        }
 
 
 def views_of_batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -45,8 +46,7 @@ def make_objective(config: config_lib.Config) -> Objective:
     name = config.resolved_objective
     if name in ("supcon", "supcon_in", "n_pairs"):
         return Objective(_supervised(config, name), 1.0, (WITHOUT_POSITIVE,))
-    make = {"nt_xent": _nt_xent, "nt_logistic": _nt_logistic, "margin_triplet": _margin_triplet}
-    return Objective(make[name](config), 2.0)
+    return Objective(_unsupervised(config, name), 2.0)
 
 
 def chance_loss(config: config_lib.Config) -> float | None:
@@ -65,47 +65,25 @@ def tile_of(views: int) -> int | None:
     return blocked.TILE if views * distribute.num_replicas() >= TILES_FROM else None
 
 
-def _nt_xent(config: config_lib.Config) -> Loss:
+def _unsupervised(config: config_lib.Config, name: str) -> Loss:
+    functions: dict[str, Callable[..., tf.Tensor]] = {
+        "nt_xent": contrastive.nt_xent,
+        "nt_logistic": contrastive.nt_logistic,
+        "margin_triplet": contrastive.margin_triplet,
+    }
+    function = functions[name]
+    settings: dict[str, Any] = {"l2_normalize": config.hidden_norm, "negatives": config.negatives}
+    if name == "margin_triplet":
+        settings["margin"] = config.margin
+    else:
+        settings["temperature"] = config.temperature
+    if name != "nt_xent":
+        settings["semi_hard"] = config.semi_hard
+    in_tiles = name == "nt_xent" and config.negatives == "both"
+
     def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        value = contrastive.nt_xent(
-            za,
-            zb,
-            temperature=config.temperature,
-            l2_normalize=config.hidden_norm,
-            negatives=config.negatives,
-            tile=tile_of(2 * za.shape[0]) if config.negatives == "both" else None,
-        )
-        return value, {}
-
-    return loss
-
-
-def _nt_logistic(config: config_lib.Config) -> Loss:
-    def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        value = contrastive.nt_logistic(
-            za,
-            zb,
-            temperature=config.temperature,
-            l2_normalize=config.hidden_norm,
-            negatives=config.negatives,
-            semi_hard=config.semi_hard,
-        )
-        return value, {}
-
-    return loss
-
-
-def _margin_triplet(config: config_lib.Config) -> Loss:
-    def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        value = contrastive.margin_triplet(
-            za,
-            zb,
-            margin=config.margin,
-            l2_normalize=config.hidden_norm,
-            negatives=config.negatives,
-            semi_hard=config.semi_hard,
-        )
-        return value, {}
+        tile = {"tile": tile_of(2 * za.shape[0])} if in_tiles else {}
+        return function(za, zb, **settings, **tile), {}
 
     return loss
 

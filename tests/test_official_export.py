@@ -145,7 +145,11 @@ class FineTuned(tf.keras.Model):
     def __init__(self, loaded, variables, *, trainable, learning_rate):
         super().__init__()
         self.saved_model = loaded
-        self.dense_layer = tf.keras.layers.Dense(units=2, name="head_supervised_new")
+        # Of a fixed seed, so that whether the loss falls is not a matter of luck.
+        initial = tf.keras.initializers.GlorotUniform(seed=0)
+        self.dense_layer = tf.keras.layers.Dense(
+            units=2, kernel_initializer=initial, name="head_supervised_new"
+        )
         self.optimizer = tf.keras.optimizers.SGD(learning_rate)
         self.variables_to_train, self.moves = variables, trainable
 
@@ -174,8 +178,8 @@ def fine_tune(loaded, variables, steps=4, **settings):
 
 def test_a_linear_head_on_it_learns_and_leaves_it_alone(loaded):
     before = [variable.numpy() for variable in loaded.variables]
-    losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-4)
-    assert losses == sorted(losses, reverse=True)
+    losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-3)
+    assert all(later < earlier for earlier, later in zip(losses, losses[1:])), losses
     assert all(np.array_equal(v, old) for v, old in zip(loaded.variables, before))
 
 

@@ -12,7 +12,8 @@ PYTEST_WORKERS ?= 2
 .PHONY: demo test test-fast check lint types format clean
 
 demo: $(VENV)/installed ## Pretrains on the embedded digits and says how good it is.
-	$(BIN)/python run.py --mode=train_then_eval --model_dir=runs/demo --seed=$(SEED)
+	$(BIN)/python run.py --mode=train_then_eval --seed=$(SEED) \
+		--model_dir=runs/demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 
 test: $(VENV)/installed ## Runs every test.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile

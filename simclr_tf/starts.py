@@ -11,8 +11,9 @@ from simclr_tf.reference import loading
 from simclr_tf.report import console
 from simclr_tf.training import checkpoints, warm_start
 
-# Settings that decide which variables a checkpoint of training holds.
-_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block")
+# Settings that decide which variables a checkpoint of training holds, and the seed: a run of
+# another seed is another run, of which this one's weights would be passed off as the outcome.
+_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block", "seed")
 
 
 def check_started(config: config_lib.Config, model_dir: str) -> None:

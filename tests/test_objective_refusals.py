@@ -174,3 +174,8 @@ def test_going_on_with_another_objective_is_refused(capsys, photos, tmp_path, pr
     changes = {"model_dir": pretrained, "objective": "supcon"}
     sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
     assert "--objective=nt_xent there and --objective=supcon here" in sentence
+
+
+def test_going_on_with_another_seed_is_refused(capsys, photos, tmp_path, pretrained):
+    sentence = test_refusals.told(capsys, photos, tmp_path, model_dir=pretrained, seed=77)
+    assert "and --seed=77 here), which cannot be resumed" in sentence

@@ -33,11 +33,18 @@ import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 import tensorflow as tf  # isort: skip
 
 from simclr_tf.losses import blocked, contrastive, supcon
+from simclr_tf.training import objectives
 
 _WIDTH, _TEMPERATURE = 128, 0.1
 _SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 # Largest N at which a form is tried: dense forms need gigabytes beyond it.
-_LARGEST = {"reference": 8192, "dense": 8192, "blocked": 65536, "supcon_blocked": 8192}
+_LARGEST = {
+    "reference": 8192,
+    "dense": 8192,
+    "blocked": 65536,
+    "supcon_dense": 8192,
+    "supcon_blocked": 8192,
+}
 # A form's calls in one process stop after so many seconds.
 _ENOUGH_SECONDS = 8.0
 
@@ -64,18 +71,30 @@ def _dense(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
 
 
 def _blocked(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
-    return contrastive.nt_xent(za, zb, temperature=_TEMPERATURE, tile=blocked.TILE)
+    return contrastive.nt_xent(za, zb, temperature=_TEMPERATURE, tile=_tile(za))
 
 
 def _supcon_blocked(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
     labels = tf.range(za.shape[0]) % 100
-    return supcon.supcon([za, zb], labels, temperature=_TEMPERATURE, tile=blocked.TILE).loss
+    tile = _tile(za, by_label=True)
+    return supcon.supcon([za, zb], labels, temperature=_TEMPERATURE, tile=tile).loss
+
+
+def _supcon_dense(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
+    labels = tf.range(za.shape[0]) % 100
+    return supcon.supcon([za, zb], labels, temperature=_TEMPERATURE).loss
+
+
+def _tile(za: tf.Tensor, *, by_label: bool = False) -> int:
+    """Returns the side that training chooses."""
+    return objectives.tile_of(2 * za.shape[0], by_label=by_label) or blocked.TILE
 
 
 FORMS: dict[str, Loss] = {
     "reference": reference,
     "dense": _dense,
     "blocked": _blocked,
+    "supcon_dense": _supcon_dense,
     "supcon_blocked": _supcon_blocked,
 }
 

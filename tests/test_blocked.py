@@ -35,11 +35,20 @@ def test_sums_over_all_others_in_tiles_of_any_size(tile, temperature, unit):
     np.testing.assert_allclose(tape.gradient(total, x), want, rtol=1e-5, atol=1e-5)
 
 
-def test_similarities_that_would_underflow_are_kept():
-    # At temperature 0.001 all but the own similarity are below exp(-1000) of it.
-    z = np.eye(4, dtype=np.float32)
-    found = blocked.log_sum_exp(tf.constant(z), temperature=0.001, unit=True)
-    np.testing.assert_allclose(found, np.full(4, np.log(3)), rtol=1e-6)
+def test_similarities_beyond_float32_s_exponentials_are_kept():
+    # At temperature 0.001: exp(1000) of two views that are one, exp(-1000) of opposite ones.
+    same = tf.constant([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    found = blocked.log_sum_exp(same, temperature=0.001, unit=True, tile=2)
+    np.testing.assert_allclose(found, np.full(4, 1000), rtol=1e-6)
+    opposite = tf.constant([[1.0, 0.0], [-1.0, 0.0]])
+    found = blocked.log_sum_exp(opposite, temperature=0.001, unit=True, tile=2)
+    np.testing.assert_allclose(found, np.full(2, -1000), rtol=1e-6)
+
+
+def test_the_coldest_temperature_of_one_exponential_is_within_float32():
+    z = np.repeat(_unit(3), 400, 0).astype(np.float32)
+    found = blocked.log_sum_exp(tf.constant(z), temperature=0.025, unit=True, tile=256)
+    np.testing.assert_allclose(found, _log_sums(z.astype(np.float64), 0.025), rtol=1e-6)
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from simclr_tf import distribute
-from simclr_tf.losses import blocked, projections, relations
+from simclr_tf.losses import blocked, projections, relations, tiles
 
 
 class SupCon(NamedTuple):
@@ -95,7 +95,7 @@ def supcon_in(
 _Related = Callable[[relations.Relations, relations.Relations], tf.Tensor]
 
 
-def _by_marks(related: _Related) -> blocked.Member:
+def _by_marks(related: _Related) -> tiles.Member:
     """Returns the same question, asked of marks."""
     return lambda rows, columns: related(relations.from_marks(rows), relations.from_marks(columns))
 

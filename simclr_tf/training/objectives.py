@@ -15,6 +15,8 @@ from simclr_tf.losses import blocked, contrastive, supcon
 # From so many views on, similarities are made in tiles: faster on two cores already, and the
 # memory that all of them would take, 16 MiB and growing with the square, is better used.
 TILES_FROM = 2048
+# Of so many, and with none of them left out, larger tiles are faster.
+LARGE_TILES_FROM = 16384
 WITHOUT_POSITIVE = "train/views_without_positive"
 
 # (za (b, d), zb (b, d), labels (b,)) -> loss (), and metrics of its own.
@@ -60,9 +62,12 @@ def chance_loss(config: config_lib.Config) -> float | None:
     return None
 
 
-def tile_of(views: int) -> int | None:
+def tile_of(views: int, *, by_label: bool = False) -> int | None:
     """Returns the side of the tiles for so many views of one replica; None for no tiles."""
-    return blocked.TILE if views * distribute.num_replicas() >= TILES_FROM else None
+    everywhere = views * distribute.num_replicas()
+    if everywhere < TILES_FROM:
+        return None
+    return blocked.TILE if by_label or everywhere < LARGE_TILES_FROM else blocked.LARGE_TILE
 
 
 def _unsupervised(config: config_lib.Config, name: str) -> Loss:
@@ -101,7 +106,7 @@ def _supervised(config: config_lib.Config, name: str) -> Loss:
             most_positives=most,
             own_image=name != "n_pairs",
             scale_by_temperature=config.scale_by_temperature,
-            tile=tile_of(2 * za.shape[0]),
+            tile=tile_of(2 * za.shape[0], by_label=True),
         )
         return found.loss, {WITHOUT_POSITIVE: found.without_positive}
 

@@ -185,7 +185,7 @@ def _line(row: Row) -> str:
         row["name"],
         f"{row['features']:,}",
         f"{row['parameters'] / 1e6:.1f}",
-        f"{row['giga_multiply_adds']:.2f}",
+        f"{2 * row['giga_multiply_adds']:.2f}",
         "-" if speed is None else f"{speed:.1f}",
         "-" if peak is None else f"{peak:.2f}",
     ]
@@ -197,7 +197,7 @@ def _recompute_line(row: Row) -> str:
     return f"| {row['name']} | {' | '.join(cells)} |"
 
 
-def page(rows: list[Row], recomputed: list[Row], rounds: int) -> str:
+def page(rows: list[Row], recomputed: list[Row], *, rounds: int, limit: int, most: float) -> str:
     """Returns docs/architectures.md."""
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}"
     return "\n".join(
@@ -207,13 +207,14 @@ def page(rows: list[Row], recomputed: list[Row], rounds: int) -> str:
             "Written by `python benchmarks/architectures.py --write` (`--full` for every row).",
             f"{os.cpu_count()} CPU cores, {versions}; median of {rounds} rounds.",
             "",
-            "Parameters are those that train, without heads. GMACs are billions of multiply-adds",
-            "in one forward pass of a 224 px image; of floating-point operations it is twice that.",
+            "Parameters are those that train, without heads. GFLOPs are billions of floating-point",
+            "operations in one forward pass of a 224 px image: twice its multiply-adds, which",
+            "papers often count in their place.",
             f"Images/s and peak memory are of passes forward and back with {BATCH} images of",
-            f"{SIDE} px in float32, each encoder in a process of its own. `-`: larger than was",
-            "asked for, or too slow.",
+            f"{SIDE} px in float32, each encoder in a process of its own; `-` where that does not",
+            f"fit (over {most:.0f} million parameters, or {limit} seconds).",
             "",
-            "| encoder | features | parameters (M) | GMACs | images/s | peak memory (GiB) |",
+            "| encoder | features | parameters (M) | GFLOPs | images/s | peak memory (GiB) |",
             "|---|--:|--:|--:|--:|--:|",
             *map(_line, rows),
             "",
@@ -252,7 +253,7 @@ def main() -> None:
     if arguments.write:
         path = ROOT / "docs" / "architectures.md"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(page(rows, recomputed, rounds))
+        path.write_text(page(rows, recomputed, rounds=rounds, limit=limit, most=arguments.most))
     if arguments.json:
         print(json.dumps({"encoders": rows, "recompute": recomputed}))
 

@@ -99,7 +99,8 @@ _section(
     augmentation_branches=f"{_one_of(config.BRANCHES)}. one leaves the second view at its crop, as "
     "in the paper's study of single operations.",
     augment_on=f"{_one_of(config.AUGMENT_ON)}. Where views are made: by the CPU beside training or "
-    "by the accelerator inside the step. Equal pixels either way.",
+    "by the accelerator inside the step. Equal pixels either way. auto: host; with --accum_chunks "
+    "device, where only the views of one chunk are in memory at once.",
     use_crop="Random crop and resize. Off, images are only resized.",
     crop_area_min="Smallest crop, as a share of the image's area. The paper: 0.08.",
     use_flip="Horizontal flip of every second view.",

@@ -28,7 +28,7 @@ PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
 STEM_CHOICES = ("auto", "small", "imagenet")
 BRANCHES = ("both", "one")
-AUGMENT_ON = ("host", "device")
+AUGMENT_ON = ("auto", "host", "device")
 BRIGHTNESSES = ("multiplicative", "additive")
 JITTER_ORDERS = ("random", "fixed")
 FORMATS = ("serving", "official")
@@ -61,7 +61,7 @@ class Config:
     # Views.
     augmentation: str = "auto"
     augmentation_branches: str = "both"
-    augment_on: str = "host"
+    augment_on: str = "auto"
     use_crop: bool = True
     crop_area_min: float = 0.08
     use_flip: bool = True
@@ -156,6 +156,13 @@ class Config:
     def pretraining(self) -> bool:
         """Whether training is contrastive, rather than of a classifier."""
         return self.resolved_objective in CONTRASTIVE_OBJECTIVES
+
+    @property
+    def resolved_augment_on(self) -> str:
+        """Where views are made: on the host, unless a chunk's views alone are to be in memory."""
+        if self.augment_on != "auto":
+            return self.augment_on
+        return "device" if self.accum_chunks > 1 else "host"
 
     @property
     def reads_labels(self) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import distribute, errors, run_directory, runs
+from simclr_tf import errors, run_directory, runs
 from simclr_tf.data import pipeline, policies
 from simclr_tf.losses import mixing
 from simclr_tf.models import simclr
@@ -117,10 +116,8 @@ def _fit(
     log: records.Records,
 ) -> None:
     config, start = run.config, int(checkpoints.step)
-    step = _make_step(run, learner)
     _show_views(run, start, log)
-    if config.augment_on == "device":
-        step = _with_views(run, step)
+    step = _make_step(run, learner)
     train_steps = loop.compile_steps(run.strategy, step, jit_compile=config.jit_compile)
     try:
         loop.fit(
@@ -147,10 +144,12 @@ def _needs(run: runs.Run, learner: steps.Learner) -> memory.Needs:
 
 
 def _make_step(run: runs.Run, learner: steps.Learner) -> steps.Step:
-    task = _make_task(run, learner)
-    if run.config.accum_chunks == 1:
+    config, task = run.config, _make_task(run, learner)
+    if config.resolved_augment_on == "device":
+        task = dataclasses.replace(task, views=lambda batch: _views_of(run, batch))
+    if config.accum_chunks == 1:
         return steps.whole_step(learner, task)
-    return accumulation.accumulated_step(learner, task, run.config.accum_chunks)
+    return accumulation.accumulated_step(learner, task, config.accum_chunks)
 
 
 def _make_task(run: runs.Run, learner: steps.Learner) -> steps.Task:
@@ -190,16 +189,8 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixe
     return mixer
 
 
-def _with_views(run: runs.Run, step: steps.Step) -> steps.Step:
-    """Returns a step that makes the views of its batch first."""
-
-    def views_then_step(replicas: distribute.Replicas, batch: steps.Batch) -> steps.Metrics:
-        return step.run(replicas, replicas.run(functools.partial(_views_of, run), batch))
-
-    return dataclasses.replace(step, run=views_then_step)
-
-
 def _views_of(run: runs.Run, batch: steps.Batch) -> steps.Batch:
+    """Makes the views of a batch, or of a part of it, inside the step."""
     hosts = getattr(run.strategy.extended, "num_hosts", 1)  # More than one on a TPU pod only.
     return pipeline.views_of_batch(
         batch,
@@ -239,7 +230,7 @@ def _batches(
         num_shards=num_shards,
         shard=shard,
         cache=config.cache_dataset,
-        augment_on=config.augment_on,
+        augment_on=config.resolved_augment_on,
         data_service=config.data_service,
         by_class=run.by_class,
         samples_per_class=config.samples_per_class,
@@ -251,7 +242,8 @@ def _show_views(run: runs.Run, step: int, log: records.Records) -> None:
     try:
         with console.working("made the first views"):
             batch = next(iter(_batches(run, step)))
-            if run.config.augment_on == "device":
+            batch = {name: x[: records.SHOWN_IMAGES] for name, x in batch.items()}
+            if run.config.resolved_augment_on == "device":
                 batch = _views_of(run, batch)
     except tf.errors.InvalidArgumentError as error:
         raise runs.blame_image(run, error) from error

@@ -34,6 +34,17 @@ def test_views_made_in_the_step_train_to_the_same_weights(on_host, photos, tmp_p
         np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
+def test_views_made_chunk_by_chunk_train_to_the_same_weights(photos, tmp_path):
+    # Twice a step, in both passes over the chunks: other views there would be another gradient.
+    trained = {}
+    for place in ("host", "auto"):
+        settings = {**VIEWS, "augment_on": place, "accum_chunks": 2, "num_virtual_cpus": 2}
+        assert tiny_runs.main("pretrain", tmp_path / place, photos, **settings) == 0
+        trained[place] = tiny_runs.part(tiny_runs.weights(tmp_path / place), "encoder")
+    for name, want in trained["host"].items():
+        np.testing.assert_allclose(trained["auto"][name], want, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
 def test_other_views_train_to_other_weights(on_host, photos, tmp_path):
     model_dir = tmp_path / "other"
     settings = {**VIEWS, "augmentation": "crop,sobel", "augmentation_branches": "one"}

@@ -13,6 +13,8 @@ from simclr_tf.report import console
 
 METRICS = "metrics.jsonl"
 VIEWS = "views.png"
+# Of the first batch, in the picture of views.
+SHOWN_IMAGES = 8
 
 
 class Records:
@@ -78,7 +80,7 @@ def _round(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def view_grid(views: np.ndarray, *, max_images: int = 8) -> np.ndarray:
+def view_grid(views: np.ndarray, *, max_images: int = SHOWN_IMAGES) -> np.ndarray:
     """Lays out views as a picture: a column per image, its views one above the other.
 
     Args:

@@ -75,16 +75,17 @@ class _Chunked:
 
     def _chunk(self, batch: steps.Batch, index: tf.Tensor) -> steps.Batch:
         size = batch["label"].shape[0] // self.chunks
-        return {
+        part = {
             name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])
             for name, x in batch.items()
         }
+        return self.task.views(part)
 
     def no_projections(self, batch: steps.Batch) -> tf.Tensor:
         """Returns the (k, v * b / k, d) place for projections."""
-        b, v = batch["views"].shape[:2]
+        views = self.task.num_views * batch["label"].shape[0]
         width = self.learner.model.projection_width
-        return tf.zeros([self.chunks, v * b // self.chunks, width])
+        return tf.zeros([self.chunks, views // self.chunks, width])
 
     def project(
         self, batch: steps.Batch, index: tf.Tensor, projections: tf.Tensor
@@ -97,7 +98,7 @@ class _Chunked:
     def judge(self, batch: steps.Batch, projections: tf.Tensor) -> tuple[tf.Tensor, steps.Metrics]:
         """Returns the gradient by every projection, (k, v * b / k, d), and the batch's metrics."""
         assert self.task.together is not None
-        k, v = self.chunks, batch["views"].shape[1]
+        k, v = self.chunks, self.task.num_views
         with tf.GradientTape() as tape:
             tape.watch(projections)
             by_view = tf.reshape(projections, [k, v, -1, projections.shape[2]])

@@ -34,6 +34,9 @@ class Task:
             they cost as a batch; None if nothing.
         each_metrics: names of the metrics of `each`.
         batch_metrics: names of the metrics of `together`.
+        num_views: v.
+        views: makes the views of a batch or a chunk, always the same ones; by default they are
+            there already.
     """
 
     forward: Callable[[Batch], Outputs]
@@ -41,6 +44,8 @@ class Task:
     each_metrics: tuple[str, ...]
     together: Callable[[tf.Tensor, tf.Tensor], Judged] | None = None
     batch_metrics: tuple[str, ...] = ()
+    num_views: int = 1
+    views: Callable[[Batch], Batch] = lambda batch: batch
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -106,6 +111,7 @@ def whole_step(learner: Learner, task: Task) -> Step:
     """Returns the step that takes the whole batch of a replica at once."""
 
     def on_replica(batch: Batch) -> Metrics:
+        batch = task.views(batch)
         with tf.GradientTape() as tape:
             outputs = task.forward(batch)
             total, metrics = task.each(batch, outputs)
@@ -176,7 +182,8 @@ def contrastive_task(
         return objective.weight * loss, {**metrics, **more}
 
     names = ("train/feature_spread", *(_SUPERVISED if labelled else ()))
-    return Task(forward, each, names, together, (*_CONTRASTIVE, *objective.metrics))
+    of_batch = (*_CONTRASTIVE, *objective.metrics)
+    return Task(forward, each, names, together, of_batch, num_views=2)
 
 
 _CONTRASTIVE = ("train/contrast_loss", "train/contrast_acc", "train/contrast_entropy")

@@ -81,8 +81,7 @@ class Tiles(NamedTuple):
 
     def full(self, x: tf.Tensor) -> tf.Tensor:
         """Returns (tiles, t, ...) of what each replica has of its own views, (m, ...)."""
-        padding = [[0, self.local * self.side - self.rows], *[[0, 0]] * (len(x.shape) - 1)]
-        return tf.reshape(distribute.gather(tf.pad(x, padding)), [-1, self.side, *x.shape[1:]])
+        return _gathered(x, self.local, self.side)
 
     def own(self, x: tf.Tensor) -> tf.Tensor:
         """Returns this replica's rows (m, ...) of (tiles, t, ...), without padding."""
@@ -114,28 +113,29 @@ def cut(
     """
     local = math.ceil(z.shape[0] / side)
     side = math.ceil(z.shape[0] / local)
-    padding = [[0, local * side - z.shape[0]], [0, 0]]
-
-    def tiled(x: tf.Tensor, constant: float = 0) -> tf.Tensor:
-        x = tf.pad(x, padding, constant_values=constant)
-        return tf.reshape(distribute.gather(x), [-1, side, x.shape[1]])
-
-    views, left = tiled(z), tiled(z / temperature)
+    views, left = _gathered(z, local, side), _gathered(z / temperature, local, side)
     right = views
     if local * side > z.shape[0]:  # Two more products, 1 times NOTHING where either is padding.
         ones = tf.ones_like(views[..., :1])
-        padded = tiled(tf.zeros_like(z[:, :1]), NOTHING)
+        padded = _gathered(tf.zeros_like(z[:, :1]), local, side, NOTHING)
         left = tf.concat([left, padded, ones], 2)
         right = tf.concat([right, ones, padded], 2)
     return Tiles(
         views,
         left,
         right,
-        None if marks is None else tiled(marks, 1),
+        None if marks is None else _gathered(marks, local, side, 1),
         member,
         local,
         z.shape[0],
     )
+
+
+def _gathered(x: tf.Tensor, local: int, side: int, padding: float = 0) -> tf.Tensor:
+    """Returns (tiles, t, ...) of all replicas, of `local` padded tiles (m, ...) of each."""
+    missing = local * side - x.shape[0]
+    x = tf.pad(x, [[0, missing], *[[0, 0]] * (len(x.shape) - 1)], constant_values=padding)
+    return tf.reshape(distribute.gather(x), [-1, side, *x.shape[1:]])
 
 
 def over_pairs(tiles: Tiles, visit: Visit, combine: Combine, start: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Tests look for paths in what is printed; pytest's temporary folders may be of any length.
+os.environ["COLUMNS"] = "500"
 
 import pathlib
 import shutil

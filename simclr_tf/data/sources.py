@@ -235,7 +235,7 @@ def _reason(error: Exception) -> str:
     text = re.sub(
         r"^Failed to construct .*?\}\": |^Error parsing split .*?datasets/splits ", "", text
     )
-    return (text[:300] + "..." if len(text) > 300 else text).rstrip(".") or type(error).__name__
+    return (text[:1000] + "..." if len(text) > 1000 else text).rstrip(".") or type(error).__name__
 
 
 def _prepare(dataset: str, builder: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import os
 import sys
 import time
 
@@ -16,8 +17,9 @@ _LINE_EVERY = 10.0
 
 
 def _console() -> rich.console.Console:
-    # Made at each use, because tests and notebooks replace sys.stdout. A log has no width.
-    width = None if sys.stdout.isatty() else 120
+    # Made at each use, because tests and notebooks replace sys.stdout. A log has no width of its
+    # own; COLUMNS may give it one.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
     return rich.console.Console(file=sys.stdout, width=width, highlight=False)
 
 

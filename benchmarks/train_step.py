@@ -92,7 +92,7 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
     )
     step = steps.whole_step(learner, task)
     replicas = distribute.Replicas(tf.distribute.get_strategy(), jit_compile)
-    compiled = tf.function(lambda batch: step.run(replicas, batch))
+    compiled = tf.function(step.on(replicas))
     batch = {
         "views": tf.random.stateless_uniform([setting.batch, 2, _SIDE, _SIDE, 3], [0, 1]),
         "label": tf.zeros([setting.batch], tf.int32),

@@ -86,6 +86,10 @@ class Replicas:
             function = tf.function(function, jit_compile=True)
         return self.strategy.run(function, args=args)
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns what runs a function on each replica, as a graph of its own."""
+        return tf.function(lambda *args: self.run(function, *args))
+
 
 def _replica_context() -> tf.distribute.ReplicaContext:
     context = tf.distribute.get_replica_context()

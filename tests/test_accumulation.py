@@ -205,7 +205,7 @@ def test_a_chunk_is_all_that_a_graph_holds():
         "views": tf.TensorSpec([_BATCH, 2, 8, 8, 3]),
         "label": tf.TensorSpec([_BATCH], tf.int32),
     }
-    graph = tf.function(lambda batch: step.run(here, batch)).get_concrete_function(signature).graph
+    graph = tf.function(step.on(here)).get_concrete_function(signature).graph
     bodies = [graph, *(f.graph for f in graph._functions.values() if hasattr(f, "graph"))]
     convolutions = [
         op.outputs[0].shape[0]

@@ -167,7 +167,8 @@ def test_mixed_images_are_trained_on(trained, mix):
 
 @pytest.mark.slow
 def test_steps_of_large_chunks_follow_one_another(tmp_path: pathlib.Path) -> None:
-    # From about 200 MiB on, TensorFlow's memory optimizer rewrites loops: the second step failed.
+    # From about 200 MiB on, TensorFlow's memory optimizer rewrites loops in graphs: with the chunks
+    # in such a loop the second step failed.
     # Not where the CPU is split into devices, as it is for these tests: hence a process.
     settings = ["--train_batch_size=512", "--accum_chunks=2", "--train_steps=3"]
     rest = ["--warmup_epochs=0", "--train_summary_steps=1", f"--model_dir={tmp_path}"]

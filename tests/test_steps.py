@@ -10,7 +10,7 @@ import tiny_runs
 
 from simclr_tf import config, distribute
 from simclr_tf.models import simclr
-from simclr_tf.training import loop, objectives, optimizers, schedules, steps
+from simclr_tf.training import accumulation, loop, objectives, optimizers, schedules, steps
 
 _BATCH = 16
 
@@ -168,14 +168,18 @@ def test_the_step_compiles_under_xla_and_agrees():
         np.testing.assert_allclose(compiled, plain, rtol=2e-3, atol=2e-5)
 
 
-def test_stops_at_the_first_loss_that_is_not_finite():
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_stops_at_the_first_loss_that_is_not_finite(chunks):
     strategy = _strategy(1)
     learner = _learner(strategy, "nt_xent")
     data = _data(2)
     data["views"][_BATCH] = np.nan  # In the second of four batches.
     batches = tf.data.Dataset.from_tensor_slices(data).batch(_BATCH, drop_remainder=True)
     dealt = strategy.distribute_datasets_from_function(lambda _: batches)
-    sums = loop.compile_steps(strategy, _step(learner, "nt_xent"))(iter(dealt), 4)
+    step = _step(learner, "nt_xent")
+    if chunks > 1:
+        step = accumulation.accumulated_step(learner, _task(learner.model, "nt_xent"), chunks)
+    sums = loop.compile_steps(strategy, step)(iter(dealt), 4)
     assert sums.steps == 2 and not sums.finite
 
 

@@ -163,12 +163,6 @@ class SimCLR(tf.keras.Model):
         side = architecture.image_size
         self(tf.zeros([1, side, side, 3]))  # Makes the variables.
 
-    @property
-    def projection_width(self) -> int:
-        """Returns d, the width of the projection."""
-        denses = self.projection_head.denses
-        return denses[-1].units if denses else self.encoder.num_features
-
     def represent(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the features (n, f), float32, as both heads read them.
 

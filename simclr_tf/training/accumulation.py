@@ -5,6 +5,15 @@ themselves only. Here every chunk is run twice (Gao et al. 2021, "GradCache"): o
 projections, from which the loss of the whole batch and its gradient by every projection follow;
 and once more to carry that gradient on into the weights.
 
+    for each chunk:   part -> project
+    the whole batch:  judge
+    for each chunk:   part -> add
+    the whole batch:  finish
+
+Each of these is a graph of its own, and the loops are Python's. One graph of all holds the views'
+and the network's operations several times over, which was measured to take 100 MiB more, and its
+loops TensorFlow may rewrite into ones that fail at their second run.
+
 Batch norm sees one chunk at a time, in both passes the same. Its moving averages follow in the
 second pass only, each chunk by a k-th of a step.
 """
@@ -34,46 +43,38 @@ def accumulated_step(learner: steps.Learner, task: steps.Task, chunks: int) -> s
         The step; its metrics are those of `steps.whole_step`.
     """
     chunked = _Chunked(learner, task, chunks)
-
-    def run(replicas: distribute.Replicas, batch: steps.Batch) -> steps.Metrics:
-        # Loops run over all replicas together: within one, replicas could not exchange anything.
-        def repeat(function: Callable[..., Any], fixed: tuple[Any, ...], *state: Any) -> Any:
-            # A call, not inlined: otherwise TensorFlow's memory optimizer may put a temporary
-            # variable into the body that the iteration after the last makes and never deletes,
-            # and the next step fails on it ("AlreadyExists").
-            @tf.function(experimental_attributes={"_noinline": True})
-            def once(fixed: tuple[Any, ...], index: tf.Tensor, state: Any) -> Any:
-                return replicas.run(function, *fixed, index, *state)
-
-            def body(index: tf.Tensor, *state: Any) -> tuple[Any, ...]:
-                return index + 1, *once(fixed, index, state)
-
-            start = (tf.constant(0), *state)
-            return tf.while_loop(
-                lambda index, *_: index < chunks, body, start, parallel_iterations=1
-            )[1:]
-
-        slopes, of_batch = (), {}
-        if task.together is not None:
-            empty = replicas.run(chunked.no_projections, batch)
-            (projections,) = repeat(chunked.project, (batch,), empty)
-            slopes, of_batch = replicas.run(chunked.judge, batch, projections)
-        sums = replicas.run(chunked.nothing)
-        sums = repeat(chunked.add, (batch, slopes), *sums)
-        return replicas.run(chunked.finish, of_batch, *sums)
-
-    return steps.Step(run, task.metrics)
+    return steps.Step(chunked.on, task.metrics, in_pieces=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chunked:
-    """What one replica does between the loops and within them."""
+    """What one replica does in each of the programs, and their order."""
 
     learner: steps.Learner
     task: steps.Task
     chunks: int
 
-    def _chunk(self, batch: steps.Batch, index: tf.Tensor) -> steps.Batch:
+    def on(self, replicas: distribute.Replicas) -> Callable[[steps.Batch], steps.Metrics]:
+        """Returns the step, over all replicas together: within one, none could reach another."""
+        part = replicas.compiled(self.part)
+        project, judge = replicas.compiled(self.project), replicas.compiled(self.judge)
+        nothing, add = replicas.compiled(self.nothing), replicas.compiled(self.add)
+        finish = replicas.compiled(self.finish)
+
+        def run(batch: steps.Batch) -> steps.Metrics:
+            indices = [tf.constant(index) for index in range(self.chunks)]
+            slopes, of_batch = [()] * self.chunks, {}
+            if self.task.together is not None:
+                slopes, of_batch = judge(batch, [project(part(batch, i)) for i in indices])
+            sums = nothing()
+            for index, slope in zip(indices, slopes):
+                sums = add(part(batch, index), slope, *sums)
+            return finish(of_batch, *sums)
+
+        return run
+
+    def part(self, batch: steps.Batch, index: tf.Tensor) -> steps.Batch:
+        """Returns one chunk of the batch, with its views."""
         size = batch["label"].shape[0] // self.chunks
         part = {
             name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])
@@ -81,29 +82,20 @@ class _Chunked:
         }
         return self.task.views(part)
 
-    def no_projections(self, batch: steps.Batch) -> tf.Tensor:
-        """Returns the (k, v * b / k, d) place for projections."""
-        views = self.task.num_views * batch["label"].shape[0]
-        width = self.learner.model.projection_width
-        return tf.zeros([self.chunks, views // self.chunks, width])
-
-    def project(
-        self, batch: steps.Batch, index: tf.Tensor, projections: tf.Tensor
-    ) -> tuple[tf.Tensor]:
-        """Fills in the projections of one chunk, and leaves no other trace."""
+    def project(self, chunk: steps.Batch) -> tf.Tensor:
+        """Returns the (v * b / k, d) projections of a chunk, and leaves no other trace."""
         with batch_norm.averages_following(0.0):
-            made = self.task.forward(self._chunk(batch, index))["projection"]
-        return (tf.tensor_scatter_nd_update(projections, [[index]], made[tf.newaxis]),)
+            return self.task.forward(chunk)["projection"]
 
-    def judge(self, batch: steps.Batch, projections: tf.Tensor) -> tuple[tf.Tensor, steps.Metrics]:
-        """Returns the gradient by every projection, (k, v * b / k, d), and the batch's metrics."""
+    def judge(
+        self, batch: steps.Batch, projections: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], steps.Metrics]:
+        """Returns the gradient by the projections of each chunk, and the batch's metrics."""
         assert self.task.together is not None
-        k, v = self.chunks, self.task.num_views
         with tf.GradientTape() as tape:
             tape.watch(projections)
-            by_view = tf.reshape(projections, [k, v, -1, projections.shape[2]])
-            by_view = tf.transpose(by_view, [1, 0, 2, 3])  # (v, k, b / k, d)
-            whole = tf.reshape(by_view, [-1, projections.shape[2]])  # (v * b, d)
+            by_view = [tf.split(chunk, self.task.num_views) for chunk in projections]
+            whole = tf.concat([part for view in zip(*by_view) for part in view], 0)  # (v * b, d)
             cost, metrics = self.task.together(whole, batch["label"])
         slopes = tape.gradient(cost, projections, output_gradients=self.learner.share())
         return slopes, {**metrics, steps.TOTAL: cost}
@@ -115,21 +107,27 @@ class _Chunked:
 
     def add(
         self,
-        batch: steps.Batch,
-        slopes: Any,
-        index: tf.Tensor,
+        chunk: steps.Batch,
+        slope: Any,
         gradients: list[tf.Tensor],
         sums: steps.Metrics,
     ) -> tuple[list[tf.Tensor], steps.Metrics]:
-        """Adds the share of one chunk to the gradients and to the metrics."""
-        chunk, k = self._chunk(batch, index), self.chunks
+        """Adds the share of one chunk to the gradients and to the metrics.
+
+        Args:
+            chunk: with its views.
+            slope: the gradient by its projections, (v * b / k, d); () if nothing depends on them.
+            gradients: those of the chunks before, one for each variable.
+            sums: of the metrics of the chunks before.
+        """
+        k = self.chunks
         with tf.GradientTape() as tape, batch_norm.averages_following(1 / k):
             outputs = self.task.forward(chunk)
             cost, metrics = self.task.each(chunk, outputs)
             share = self.learner.share() / k
             descended = share * (cost + self.learner.decay())
             if self.task.together is not None:
-                descended += tf.reduce_sum(outputs["projection"] * slopes[index])
+                descended += tf.reduce_sum(outputs["projection"] * slope)
         found = tape.gradient(
             descended, self.learner.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )

@@ -44,14 +44,16 @@ class Sums:
 def compile_steps(
     strategy: tf.distribute.Strategy, step: steps.Step, *, jit_compile: bool = False
 ) -> Callable[[Iterator, int], Sums]:
-    """Returns a function of (iterator, count) that trains for `count` steps in one graph call.
+    """Returns a function of (iterator, count) that trains for `count` steps.
+
+    They are one call of a graph, but for a step that is in pieces.
 
     Args:
         strategy: runs the step on each replica.
         step: what to repeat.
         jit_compile: compiles the step by XLA; one replica only.
     """
-    replicas = distribute.Replicas(strategy, jit_compile)
+    train = step.on(distribute.Replicas(strategy, jit_compile))
 
     def once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         asked = tf.timestamp()
@@ -59,17 +61,16 @@ def compile_steps(
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             waited = tf.timestamp() - asked
-        of_replicas = step.run(replicas, batch)
+        of_replicas = train(batch)
         means = {
             name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
             for name, value in of_replicas.items()
         }
         return waited, means
 
-    @tf.function
     def many(iterator: Any, count: tf.Tensor) -> Any:
         def go_on(done: tf.Tensor, _: tf.Tensor, totals: dict[str, tf.Tensor]) -> tf.Tensor:
-            return (done < count) & tf.math.is_finite(totals["train/total_loss"])
+            return (done < count) & tf.math.is_finite(totals[steps.TOTAL])
 
         def body(done: tf.Tensor, waited: tf.Tensor, totals: dict[str, tf.Tensor]) -> Any:
             # A step waits for the one before, so that waiting for input is only that.
@@ -88,10 +89,13 @@ def compile_steps(
         )
         return tf.while_loop(go_on, body, start, parallel_iterations=1)
 
+    # Outside a graph, TensorFlow's loop is Python's.
+    run_many = many if step.in_pieces else tf.function(many)
+
     def call(iterator: Iterator, count: int) -> Sums:
-        done, waited, totals = many(iterator, tf.constant(count))
+        done, waited, totals = run_many(iterator, tf.constant(count))
         numbers = {name: float(value) for name, value in totals.items()}
-        finite = math.isfinite(numbers["train/total_loss"])
+        finite = math.isfinite(numbers[steps.TOTAL])
         return Sums(int(done), float(waited), finite, numbers)
 
     return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import functools
 
 import tensorflow as tf
 
@@ -58,12 +59,15 @@ class Step:
     """One training step over all replicas.
 
     Attributes:
-        run: trains once, from the batches of the replicas to their metrics, all ().
+        on: returns what trains once on these replicas, from their batches to their metrics, all ().
         metrics: their names.
+        in_pieces: whether it is several compiled pieces, called one by one, and not to be made
+            into one graph.
     """
 
-    run: Callable[[distribute.Replicas, Batch], Metrics]
+    on: Callable[[distribute.Replicas], Callable[[Batch], Metrics]]
     metrics: tuple[str, ...]
+    in_pieces: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +127,7 @@ def whole_step(learner: Learner, task: Task) -> Step:
         learner.apply(tape.gradient(total, learner.variables, output_gradients=learner.share()))
         return {**metrics, DECAY: decay, TOTAL: total}
 
-    return Step(lambda replicas, batch: replicas.run(on_replica, batch), task.metrics)
+    return Step(lambda replicas: functools.partial(replicas.run, on_replica), task.metrics)
 
 
 def contrastive_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 
 import tensorflow as tf
@@ -237,14 +238,17 @@ def _batches(
     )
 
 
+def _shown(run: runs.Run, batch: steps.Batch) -> steps.Batch:
+    """Returns the first images of a batch, with their views."""
+    batch = {name: x[: records.SHOWN_IMAGES] for name, x in batch.items()}
+    return _views_of(run, batch) if run.config.resolved_augment_on == "device" else batch
+
+
 def _show_views(run: runs.Run, step: int, log: records.Records) -> None:
     """Puts the views of the first batch before the person's eyes: a picture and TensorBoard."""
     try:
         with console.working("made the first views"):
-            batch = next(iter(_batches(run, step)))
-            batch = {name: x[: records.SHOWN_IMAGES] for name, x in batch.items()}
-            if run.config.resolved_augment_on == "device":
-                batch = _views_of(run, batch)
+            batch = next(iter(_batches(run, step).map(functools.partial(_shown, run))))
     except tf.errors.InvalidArgumentError as error:
         raise runs.blame_image(run, error) from error
     grid = records.view_grid(batch["views"].numpy())

@@ -33,7 +33,7 @@ from rich.table import Table
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-_LARGEST = 2048
+_IMAGES, _LARGEST = 6000, 2048
 _SETTINGS = {"256": (256, 1), "2048_in_8": (_LARGEST, 8), "2048": (_LARGEST, 1)}
 
 
@@ -66,7 +66,7 @@ def run_one(batch: int, chunks: int, steps: int, cache: bool) -> dict[str, Any]:
                 f"--accum_chunks={chunks}",
                 f"--train_steps={steps * _LARGEST // batch}",
                 f"--cache_dataset={cache}",
-                "--warmup_epochs=3",
+                f"--warmup_epochs={min(3, steps * _LARGEST / _IMAGES / 2)}",
                 "--learning_rate=0.0125",
                 "--train_summary_steps=1",
             ]

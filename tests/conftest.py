@@ -6,8 +6,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# Tests look for paths in what is printed; pytest's temporary folders may be of any length.
-os.environ["COLUMNS"] = "500"
 
 import pathlib
 import shutil
@@ -29,6 +27,17 @@ tf.config.set_logical_device_configuration(
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Has the program print wide lines, whatever pytest's own are.
+
+    Tests look for paths in what is printed, and temporary folders may be of any length.
+    """
+    if session.config.pluginmanager.has_plugin("terminalreporter"):  # Workers have none.
+        writer = session.config.get_terminal_writer()
+        writer.fullwidth = writer.fullwidth  # Asked for once, not at every line.
+    os.environ["COLUMNS"] = "500"
 
 
 @pytest.fixture(scope="session")

@@ -109,3 +109,14 @@ def test_a_healthy_run_is_not_warned_of(capsys):
     watch.add(_sums(), seconds=1)
     watch.flush()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 120), ("200", 200), ("60", 60)])
+def test_a_log_is_as_wide_as_columns_says(columns, width, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    console.facts("a run", {"path": "x" * 300})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) == width
+    assert sum(line.count("x") for line in lines) == 300

@@ -136,15 +136,19 @@ def convolution_flops(setting: Setting) -> float:
     return 2 * (3 * sum(counted) - counted[0])
 
 
+@tf.function
+def _sum_of_square(a: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32))
+
+
 def matrix_product_rate(precision: str, side: int = 2048) -> float:
     """Returns the floating-point operations per second of a square matrix product."""
     dtype = tf.float32 if precision == "none" else tf.bfloat16
     a = tf.cast(tf.random.stateless_uniform([side, side], [0, 1]), dtype)
-    multiply = tf.function(lambda a: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
-        float(multiply(a))
+        float(_sum_of_square(a))
         seconds.append(time.perf_counter() - start)
     return 2 * side**3 / min(seconds[1:])
 

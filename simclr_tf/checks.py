@@ -181,11 +181,11 @@ def _check_samples_per_class(config: Config) -> None:
 
 def _check_decay(config: Config) -> None:
     for name in ("decay_epochs", "decay_factor"):
-        value = getattr(config, name)
-        if value != getattr(Config, name) and config.learning_rate_decay == "cosine":
+        value, unset = getattr(config, name), getattr(Config, name) or ""
+        if value not in (None, unset) and config.learning_rate_decay == "cosine":
             raise errors.UserError(
                 f"--{name}={value} belongs to --learning_rate_decay=exponential|step and does "
-                "nothing with cosine; leave it out."
+                f"nothing with cosine; leave it out, or say --{name}={unset} if a flagfile sets it."
             )
     _ = config.decay_at  # Refuses epochs that the decay cannot use.
 

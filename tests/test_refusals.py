@@ -72,11 +72,17 @@ IMPOSSIBLE = {
     ),
     "epochs of decay for a cosine": (
         {"decay_epochs": "1,2"},
-        ["--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step", "leave it out"],
+        [
+            "--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step",
+            "--decay_epochs= if",
+        ],
     ),
     "a factor of decay for a cosine": (
         {"decay_factor": 0.2},
-        ["--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step", "with cosine"],
+        [
+            "--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step",
+            "=0.1 if a flagfile",
+        ],
     ),
     "steps without their epochs": (
         {"learning_rate_decay": "step"},

@@ -20,7 +20,8 @@ def parse(decay: str, decay_epochs: str | None, decay_factor: float) -> tuple[fl
 
     Args:
         decay: one of DECAYS. "cosine" reads none.
-        decay_epochs: numbers with commas; exactly one for "exponential".
+        decay_epochs: numbers with commas; exactly one for "exponential". An empty text says none,
+            as None does: it takes back what a flagfile says.
         decay_factor: what the rate is multiplied by each time.
 
     Raises:
@@ -36,7 +37,7 @@ def parse(decay: str, decay_epochs: str | None, decay_factor: float) -> tuple[fl
     epochs = _numbers(decay_epochs)
     rising = all(low < high for low, high in itertools.pairwise((0.0, *epochs)))
     if not epochs or not rising or (decay == "exponential" and len(epochs) > 1):
-        got = "it is missing" if decay_epochs is None else f"got {decay_epochs!r}"
+        got = "it is missing" if not decay_epochs else f"got {decay_epochs!r}"
         raise errors.UserError(
             f"--learning_rate_decay={decay} needs --decay_epochs, {_WANTED[decay]}; {got}."
         )

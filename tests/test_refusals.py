@@ -74,19 +74,23 @@ IMPOSSIBLE = {
         {"decay_epochs": "1,2"},
         [
             "--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step",
-            "--decay_epochs= if",
+            "with cosine; leave it out, or say --decay_epochs= if a flagfile",
         ],
     ),
     "a factor of decay for a cosine": (
         {"decay_factor": 0.2},
         [
             "--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step",
-            "=0.1 if a flagfile",
+            "with cosine; leave it out, or say --decay_factor=0.1 if a flagfile",
         ],
     ),
     "steps without their epochs": (
         {"learning_rate_decay": "step"},
         ["needs --decay_epochs", "as in --decay_epochs=60,75,90", "it is missing"],
+    ),
+    "steps whose epochs were taken back": (
+        {"learning_rate_decay": "step", "decay_epochs": ""},
+        ["needs --decay_epochs", "it is missing"],
     ),
     "steps that go back": (
         {"learning_rate_decay": "step", "decay_epochs": "0.5,0.2"},

@@ -14,8 +14,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import logging
 
 from flags import command_line
-from simclr_tf import checks, errors
 from simclr_tf import config as config_lib
+from simclr_tf import errors
+from simclr_tf.config import validation
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,12 +38,13 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> None:
     command = command_line.parse(argv)
     config = command.config
-    checks.check(config)
+    validation.check(config)
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
-    from simclr_tf import convert, distribute, evaluate, export, look, runs, train
-    from simclr_tf.report import console
+    from simclr_tf import console, distribute
+    from simclr_tf.commands import check_data, convert, evaluate, export, show_views, train
+    from simclr_tf.runs import opening
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
     tf.get_logger().setLevel("ERROR")
@@ -51,8 +53,8 @@ def _run(argv: Sequence[str]) -> None:
     for warning in command.warnings:
         console.warn(warning)
     verbs = {
-        "check_data": look.check_data,
-        "show_views": look.show_views,
+        "check_data": check_data.check_data,
+        "show_views": show_views.show_views,
         "export": export.export,
         "convert": lambda config: convert.convert(config, command.typed, command_line.flagfile_of),
     }
@@ -70,7 +72,7 @@ def _run(argv: Sequence[str]) -> None:
     _compile_once_unheard(tf)  # Not before: devices are set up at their first use.
     if command.asked_mode == "finetune":
         _check_checkpoint(config)
-    run = runs.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
+    run = opening.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
     if config.mode == "eval":
         evaluate.evaluate(run)
         return
@@ -99,7 +101,7 @@ def _check_checkpoint(config: config_lib.Config) -> None:
     Raises:
         UserError: if there is neither a checkpoint to start from nor one to resume.
     """
-    from simclr_tf.training import checkpoints
+    from simclr_tf.runs import checkpoints
 
     resumes = config.model_dir is not None and checkpoints.listing(config.model_dir)
     if config.checkpoint is None and config.fine_tune_after_block < 0 and not resumes:

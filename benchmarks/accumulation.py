@@ -40,7 +40,7 @@ _SETTINGS = {"256": (256, 1), "2048_in_8": (_LARGEST, 8), "2048": (_LARGEST, 1)}
 def run_one(batch: int, chunks: int, steps: int, cache: bool) -> dict[str, Any]:
     """Trains in this process; returns its peak MiB, the estimate, and the logged losses."""
     import run as program
-    from simclr_tf import train
+    from simclr_tf.commands import train
     from simclr_tf.training import memory
 
     found: dict[str, Any] = {}

@@ -5,7 +5,7 @@
     python benchmarks/architectures.py --json     the same, and one JSON object as the last line
     python benchmarks/architectures.py --write    the same, and docs/architectures.md
 
-Parameters and multiply-adds are counted from a traced graph (`simclr_tf.models.sizes`), at 224 px.
+Parameters and multiply-adds are counted from a traced graph (`benchmarks.sizes`), at 224 px.
 Images per second are those of one training pass, forward and back, at the side and batch of the
 table, an image counting once; peak memory is that of the process. Each encoder is measured in a
 process of its own, one after another; the median of the rounds.
@@ -30,8 +30,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import tensorflow as tf
 
+from benchmarks import sizes
 from simclr_tf import config as config_lib
-from simclr_tf.models import simclr, sizes
+from simclr_tf.models import simclr
+from simclr_tf.runs import builders
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
@@ -70,7 +72,7 @@ class Setting:
             stem="imagenet" if self.encoder == "resnet" else "auto",
             sk_ratio=self.sk_ratio,
         )
-        return simclr.architecture_of(config, None)
+        return builders.architecture_of(config, None)
 
 
 def chosen(*, full: bool) -> list[Setting]:

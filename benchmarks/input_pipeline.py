@@ -33,7 +33,7 @@ import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 
 import tensorflow as tf  # isort: skip
 
-from simclr_tf.data import compositions, pipeline, policies, sources, views
+from simclr_tf.data import operation_names, pipeline, policies, sources, views
 
 _AUTOTUNE = tf.data.AUTOTUNE
 _SMALL, _LARGE = 32, 224
@@ -286,12 +286,12 @@ def each_operation(size: int, batch_size: int, *, rounds: int) -> dict[str, Side
     def stream(ops: tuple[str, ...]) -> Callable[[], Iterator[tf.Tensor]]:
         policy = policies.Policy(size, ops=ops)
         make = tf.function(lambda: views.make_views(images, seed, policy, num_views=1))
-        if compositions.CROP not in ops:
+        if operation_names.CROP not in ops:
             crops = 255.0 * images[:, tf.newaxis]
             make = tf.function(lambda: views.distort_views(crops, seed, policy))
         return lambda: iter(make, None)
 
-    names = (compositions.CROP, *compositions.OPERATIONS)
+    names = (operation_names.CROP, *operation_names.OPERATIONS)
     sides = {name: Side(stream((name,)), batch_size) for name in names}
     take_turns(sides, rounds=rounds, batches=1)
     return sides

@@ -28,6 +28,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import distribute
 from simclr_tf.models import layers, resnet, simclr
+from simclr_tf.runs import builders
 from simclr_tf.training import objectives, optimizers, schedules, steps
 
 _SIDE = 32
@@ -72,7 +73,7 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
         sk_ratio=setting.sk_ratio,
         mixed_precision=setting.precision,
     )
-    architecture = simclr.architecture_of(config, tuple("abcdefghij"))
+    architecture = builders.architecture_of(config, tuple("abcdefghij"))
     model = simclr.SimCLR(architecture, seed=0, mixed_precision=setting.precision)
     schedule = schedules.WarmupCosine(0.1, 0, 10**6)
     optimizer = optimizers.make_optimizer(config, model, model.trainable_variables, schedule)

@@ -141,23 +141,22 @@ def _told(error: flags.Error) -> str:
 
 
 def _flags_of_run() -> pathlib.Path | None:
-    from simclr_tf import run_directory  # Imports TensorFlow: not before it is needed.
+    from simclr_tf.runs import directory  # Imports TensorFlow: not before it is needed.
 
     if FLAGS.model_dir is None:
         return None
-    path = pathlib.Path(FLAGS.model_dir) / run_directory.FLAGS
+    path = pathlib.Path(FLAGS.model_dir) / directory.FLAGS
     return path if path.exists() else None
 
 
 def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
     """Returns the flags of the architecture stored with the run, except those typed."""
-    from simclr_tf import run_directory
     from simclr_tf.models import simclr
-    from simclr_tf.training import checkpoints
+    from simclr_tf.runs import checkpoints, directory
 
     stored, origin = None, FLAGS.model_dir
     if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
-        stored = run_directory.read_architecture(FLAGS.model_dir)
+        stored = directory.read_architecture(FLAGS.model_dir)
     if stored is None and FLAGS.checkpoint is not None:
         origin, stored = _architecture_of_checkpoint(typed, notes)
     if stored is None:
@@ -182,14 +181,13 @@ def _architecture_of_checkpoint(
     typed: frozenset[str], notes: list[str]
 ) -> tuple[str, simclr.Architecture | None]:
     """Returns where --checkpoint leads, and the network there, which typed flags must not deny."""
-    from simclr_tf import run_directory
     from simclr_tf.reference import loading
-    from simclr_tf.training import checkpoints
+    from simclr_tf.runs import checkpoints, directory, weights
 
-    foreign = loading.find(FLAGS.checkpoint)
+    foreign = weights.find_reference(FLAGS.checkpoint)
     if foreign is None:
         folder = checkpoints.locate(FLAGS.checkpoint)[0]
-        return folder, run_directory.read_architecture(folder)
+        return folder, directory.read_architecture(folder)
     # Training may choose other heads than theirs; converting takes what is there.
     fixed = (*_OF_ENCODER, *_OF_HEAD) if FLAGS.mode == "convert" else _OF_ENCODER
     asked = {name: FLAGS[name].value for name in fixed if name in typed}

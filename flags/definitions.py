@@ -14,8 +14,8 @@ from typing import Any
 from absl import flags
 
 from simclr_tf import config
-from simclr_tf.data import compositions
-from simclr_tf.training import decays
+from simclr_tf.config import decay
+from simclr_tf.data import operation_names
 
 FLAGS = flags.FLAGS
 
@@ -95,7 +95,7 @@ _section(
     augmentation="auto: simclr for pretraining, supervised (crop and flip) for fine-tuning. Or a "
     "policy by name: those two, autoaugment, autoaugment_cifar10, randaugment, and SupCon's "
     "simaugment and stacked_randaugment. Or operations in their order, as in crop,color: crop, "
-    f"{', '.join(compositions.OPERATIONS)}, and color for color_jitter,color_drop.",
+    f"{', '.join(operation_names.OPERATIONS)}, and color for color_jitter,color_drop.",
     augmentation_branches=f"{_one_of(config.BRANCHES)}. one leaves the second view at its crop, as "
     "in the paper's study of single operations.",
     augment_on=f"{_one_of(config.AUGMENT_ON)}. Where views are made: by the CPU beside training or "
@@ -204,7 +204,7 @@ _section(
     learning_rate_scaling="linear: rate * batch / 256. sqrt: rate * sqrt(batch), another unit: 0.3 "
     "linear and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
     warmup_epochs="Epochs of linear warm-up from 0.",
-    learning_rate_decay=f"{_one_of(decays.DECAYS)}. After warm-up: half a cosine to 0, as the "
+    learning_rate_decay=f"{_one_of(decay.DECAYS)}. After warm-up: half a cosine to 0, as the "
     "papers pretrain; or the rate times --decay_factor every --decay_epochs epochs after warm-up "
     "(SupCon's classifiers on ImageNet: 0.97 every 0.5); or at each of the --decay_epochs (on "
     "CIFAR-10: 0.2 at 60,75,90).",

@@ -16,9 +16,9 @@ import tensorflow as tf
 import tiny_runs
 
 import run
-from simclr_tf import train
+from simclr_tf.commands import train
+from simclr_tf.runs import checkpoints
 from simclr_tf.serving import export
-from simclr_tf.training import checkpoints
 
 TESTS = pathlib.Path(__file__).parent
 PATHS = (str(TESTS.parent), str(TESTS))

@@ -5,7 +5,8 @@ import pytest
 import replicas as over
 import tensorflow as tf
 
-from simclr_tf.losses import classification, mixing
+from simclr_tf.data import mixing
+from simclr_tf.losses import classification
 
 
 def _log_softmax(x):

@@ -15,11 +15,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 import tiny_runs
 
-from simclr_tf import run_directory
 from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
+from simclr_tf.runs import checkpoints, directory
 from simclr_tf.serving import export
-from simclr_tf.training import checkpoints
 
 # Ops that a server of models may lack, or that belong to training on several devices.
 FOREIGN = ("PyFunc", "EagerPyFunc", "Collective", "Nccl", "CrossReplica", "XlaLaunch", "NcclAll")
@@ -51,7 +50,7 @@ def exported(model_dir: pathlib.Path) -> pathlib.Path:
 
 def model_of(model_dir: pathlib.Path) -> simclr.SimCLR:
     """Returns the network of the checkpoint, in float32 and without a strategy."""
-    architecture = run_directory.read_architecture(str(model_dir))
+    architecture = directory.read_architecture(str(model_dir))
     assert architecture is not None
     model = simclr.SimCLR(architecture, seed=1)
     assert checkpoints.Checkpoints(str(model_dir), model, None).restore_latest()

@@ -10,7 +10,8 @@ import replicas
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf.models import batch_norm, keras_encoders, layers, simclr, sizes
+from benchmarks import sizes
+from simclr_tf.models import batch_norm, keras_encoders, layers, simclr
 
 
 def _encoder(encoder, *, image_size=32, seed=0, dtype="float32", momentum=0.9):

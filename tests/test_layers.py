@@ -5,56 +5,35 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# A module may import modules of its own layer's sub-package listed before it, and lower layers.
+# Packages and root modules, lowest first: a module imports from its own package and from lower
+# layers only. Packages of one layer do not know each other.
 LAYERS = (
-    ("errors", "data.changes", "losses.classification", "losses.mixing"),
-    (
-        "data.compositions",
-        "training.decays",
-        "distribute",
-        "data.augment",
-        "data.decode",
-        "report.console",
-    ),
-    ("config", "data.jitter", "data.geometry", "report.records", "report.contact_sheet"),
-    ("checks", "data.tones", "data.folder", "data.digits"),
-    ("losses.tiles", "losses.projections"),
-    ("losses.blocked",),
-    ("losses.relations", "losses.contrastive", "models.batch_norm"),
-    ("losses.supcon", "data.records", "data.autoaugment", "models.layers"),
-    ("data.sources", "data.policies", "models.channel_attention", "models.resnet_d"),
-    ("models.recompute",),
-    ("models.resnet", "models.keras_encoders", "models.heads"),
-    ("data.crops", "data.inspection", "data.balanced"),
-    ("data.views",),
-    ("data.pipeline", "models.simclr"),
-    ("models.sizes", "reference.networks"),
-    ("run_directory", "reference.names", "reference.graphs"),
-    ("reference.files", "reference.mapping"),
-    ("reference.inference",),
-    ("reference.loading",),
-    ("damaged", "look"),
-    (
-        "training.schedules",
-        "training.lars",
-        "training.rmsprop",
-        "training.checkpoints",
-        "serving.export",
-    ),
-    ("training.teachers", "training.objectives", "training.warm_start", "serving.official"),
-    ("starts",),
-    (
-        "runs",
-        "training.optimizers",
-        "training.steps",
-        "evaluation.features",
-        "evaluation.linear",
-    ),
-    ("training.loop", "training.accumulation", "training.memory"),
-    ("report.overview",),
-    ("train", "evaluate", "convert", "export"),
+    ("errors",),
+    ("keras_api", "distribute"),
+    ("storage",),
+    ("console",),
+    ("data", "losses", "models"),
+    ("config",),
+    ("reference",),
+    ("runs",),
+    ("training",),
+    ("evaluation", "serving"),
+    ("report",),
+    ("commands",),
 )
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
+# Pure leaves: arithmetic on tensors, which knows only errors and replicas.
+PURE = (
+    "losses",
+    "training.lars",
+    "data.augment",
+    "data.autoaugment",
+    "data.geometry",
+    "data.jitter",
+    "data.tones",
+    "data.mixing",
+    "data.conditional",
+)
 
 
 def _modules():
@@ -73,16 +52,36 @@ def _imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_every_module_has_a_layer():
-    assert {name for name, _ in _modules()} == set(LAYER)
+def _package(module):
+    return module.split(".")[0]
 
 
-def test_imports_point_down():
+def test_every_package_has_a_layer():
+    assert {_package(name) for name, _ in _modules()} == set(LAYER)
+
+
+def test_imports_between_packages_point_down():
     wrong = []
     for name, path in _modules():
         for imported in _imported(path):
             top, _, module = imported.partition(".")
-            if top == "simclr_tf" and LAYER[module] >= LAYER[name]:
+            if top != "simclr_tf" or _package(module) == _package(name):
+                continue
+            if LAYER[_package(module)] >= LAYER[_package(name)]:
+                wrong.append(f"{name} imports {module}")
+    assert wrong == []
+
+
+def test_pure_leaves_import_only_each_other_errors_and_distribute():
+    wrong = []
+    for name, path in _modules():
+        if not name.startswith(PURE):
+            continue
+        for imported in _imported(path):
+            top, _, module = imported.partition(".")
+            if top == "simclr_tf" and not module.startswith(
+                (*PURE, "errors", "distribute", "keras_api")
+            ):
                 wrong.append(f"{name} imports {module}")
     assert wrong == []
 
@@ -96,4 +95,16 @@ def test_the_package_knows_nothing_of_flags_or_addons_but_for_lamb():
                 wrong.append(f"{name} imports {imported}")
             if top == "tensorflow_addons" and name != "training.optimizers":
                 wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
+def test_keras_is_taken_from_one_module():
+    wrong = []
+    for name, path in _modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            attribute = isinstance(node, ast.Attribute) and node.attr == "keras"
+            if attribute and name != "keras_api":
+                wrong.append(f"{name}:{node.lineno}")
+        imports = [imported.split(".")[0] for imported in _imported(path)]
+        wrong += [name for top in imports if top in ("keras", "tf_keras")]
     assert wrong == []

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf import look
+from simclr_tf.commands import show_views
 from simclr_tf.data import crops, decode, inspection, policies, sources
 
 
@@ -175,7 +175,7 @@ def test_allowed_damaged_images_are_left_out_counted_and_remembered(damaged, tmp
 def test_show_views_draws_every_operation(photos, tmp_path, capsys):
     assert _look("show_views", tmp_path / "sheet", photos, image_size=16) == 0
     assert "operations.png" in capsys.readouterr().out
-    with Image.open(tmp_path / "sheet" / look.SHEET) as sheet:
+    with Image.open(tmp_path / "sheet" / show_views.SHEET) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
     rows = 2 + len(policies.OPERATIONS) + 3
     assert pixels.shape[0] == 6 + rows * (18 + 96 + 6) and pixels.shape[1] == 6 + 6 * 102
@@ -188,7 +188,7 @@ def test_show_views_draws_every_operation(photos, tmp_path, capsys):
 def test_rows_show_views_that_the_operation_changed(photos):
     source = sources.open_source("image_folder", data_dir=str(photos), seed=0)
     image = decode.decode_image(next(iter(source.examples("train")))["image"]).numpy()
-    rows = dict(look.contact_rows([image], policies.Policy(16), seed=0))
+    rows = dict(show_views.contact_rows([image], policies.Policy(16), seed=0))
     plain = next(iter(rows.values()))[0]
     for caption, made in rows.items():
         if caption.startswith(("solarize", "posterize", "equalize", "color_drop")):

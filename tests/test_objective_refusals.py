@@ -10,7 +10,8 @@ import tensorflow as tf
 import test_refusals
 import tiny_runs
 
-from simclr_tf import checks, config
+from simclr_tf import config
+from simclr_tf.config import validation
 
 # A setting that is impossible, and what the sentence must say of it.
 IMPOSSIBLE = {
@@ -102,7 +103,7 @@ def test_a_setting_that_the_objective_does_not_read_is_refused(capsys, photos, t
 def test_a_setting_at_its_default_disturbs_no_objective():
     for objective in config.OBJECTIVES:
         teacher = "runs/teacher" if objective == "distill" else None
-        checks.check(config.Config(objective=objective, teacher=teacher))
+        validation.check(config.Config(objective=objective, teacher=teacher))
 
 
 @pytest.mark.parametrize("objective", ["supcon", "supcon_in", "n_pairs"])

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from simclr_tf import run_directory, train
+from simclr_tf.commands import train
 from simclr_tf.models import simclr
+from simclr_tf.runs import directory
 from simclr_tf.serving import export
 
 STEPS = 2
@@ -95,7 +96,7 @@ def test_every_objective_trains_and_records_what_it_promises(trained, objective)
         assert all(np.isfinite(value) for value in line.values())
         assert line["train/total_loss"] > 0
     # It taught the encoder, down to its first layer.
-    start = simclr.SimCLR(run_directory.read_architecture(str(model_dir)), seed=0)
+    start = simclr.SimCLR(directory.read_architecture(str(model_dir)), seed=0)
     kernel = "model/encoder/stem_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE"
     moved = tiny_runs.weights(model_dir)[kernel] - start.encoder.stem_conv.kernel.numpy()
     assert np.abs(moved).max() > 1e-6

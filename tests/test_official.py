@@ -8,7 +8,7 @@ import tiny_runs
 import run
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading
-from simclr_tf.training import teachers
+from simclr_tf.runs import teachers
 
 OUTPUTS = {"features": "final_avg_pool", "projection": "proj_head_output", "logits": "logits_sup"}
 

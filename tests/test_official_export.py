@@ -12,11 +12,11 @@ import tensorflow as tf
 import tiny_runs
 
 import run
-from simclr_tf import errors, run_directory
+from simclr_tf import errors
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading, mapping
+from simclr_tf.runs import checkpoints, directory
 from simclr_tf.serving import export, official
-from simclr_tf.training import checkpoints
 
 # As data/official_r18, which the reference trained; smaller there is nothing in the reference.
 ARCHITECTURE = simclr.Architecture(
@@ -39,7 +39,7 @@ def untrained_run(model_dir: pathlib.Path, architecture: simclr.Architecture) ->
     model = simclr.SimCLR(architecture, seed=3)
     for variable in model.norm_variables():  # Zero gammas would hide what lies behind them.
         variable.assign(0.5 * tf.ones_like(variable))
-    run_directory.write_architecture(str(model_dir), architecture)
+    directory.write_architecture(str(model_dir), architecture)
     saved = checkpoints.Checkpoints(str(model_dir), model, None)
     saved.step.assign(STEP)
     saved.save()

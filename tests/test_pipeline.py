@@ -9,7 +9,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from simclr_tf.data import compositions, inspection, pipeline, policies, sources
+from simclr_tf.data import inspection, operation_names, pipeline, policies, sources
 
 _COUNTS = {"red": 7, "blue": 6}
 
@@ -144,7 +144,7 @@ def test_views_made_on_the_device_are_those_made_on_the_host(tmp_path, sides, re
     source = _folder(tmp_path, sides)
     if len(sides) == 1:  # As a data set whose images are known to have one size.
         source = dataclasses.replace(source, image_shape=(12, 10))
-    policy = policies.Policy(8, (*compositions.POLICIES["simclr"], "noise"))
+    policy = policies.Policy(8, (*operation_names.POLICIES["simclr"], "noise"))
     whole = _take(_train(source, policy), 3)
     stream = _train(source, policy, augment_on="device").rebatch(4 // replicas)
     made = [

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf import checks, config, errors
-from simclr_tf.data import compositions, policies, views
+from simclr_tf import config, errors
+from simclr_tf.config import validation
+from simclr_tf.data import operation_names, policies, views
+from simclr_tf.runs import builders
 
 SEED = tf.constant([3, 5])
 
@@ -17,8 +19,8 @@ def _images(b=6, h=28, w=34):
 
 
 def test_every_operation_has_its_name_and_a_description():
-    assert list(policies.OPERATIONS) == list(compositions.OPERATIONS)
-    assert all(compositions.OPERATIONS.values())
+    assert list(policies.OPERATIONS) == list(operation_names.OPERATIONS)
+    assert all(operation_names.OPERATIONS.values())
 
 
 @pytest.mark.parametrize(
@@ -28,12 +30,12 @@ def test_every_operation_has_its_name_and_a_description():
         ("crop,color", ("crop", "color_jitter", "color_drop")),
         ("sobel , rotate", ("sobel", "rotate")),
         ("crop,autoaugment", ("crop", "autoaugment")),
-        ("stacked_randaugment", compositions.POLICIES["stacked_randaugment"]),
+        ("stacked_randaugment", operation_names.POLICIES["stacked_randaugment"]),
     ],
 )
 def test_a_policy_is_a_name_or_a_list(augmentation, ops):
-    assert compositions.parse(augmentation) == ops
-    checks.check(config.Config(augmentation=augmentation))
+    assert operation_names.parse(augmentation) == ops
+    validation.check(config.Config(augmentation=augmentation))
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,11 @@ def test_a_policy_is_a_name_or_a_list(augmentation, ops):
 )
 def test_what_is_no_policy_is_refused(augmentation, says):
     with pytest.raises(errors.UserError, match=says):
-        checks.check(config.Config(augmentation=augmentation))
+        validation.check(config.Config(augmentation=augmentation))
 
 
 def test_settings_of_a_run_become_its_policy():
-    made = policies.from_config(
+    made = builders.policy_of(
         config.Config(
             image_size=32,
             augmentation="stacked_randaugment",
@@ -73,13 +75,13 @@ def test_settings_of_a_run_become_its_policy():
 
 def test_pretraining_and_fine_tuning_have_their_own_policies():
     pretraining, fine_tuning = config.Config(), config.Config(train_mode="finetune")
-    assert policies.from_config(pretraining).ops == compositions.POLICIES["simclr"]
-    assert policies.from_config(fine_tuning).ops == compositions.POLICIES["supervised"]
+    assert builders.policy_of(pretraining).ops == operation_names.POLICIES["simclr"]
+    assert builders.policy_of(fine_tuning).ops == operation_names.POLICIES["supervised"]
 
 
-@pytest.mark.parametrize("name", ["simclr", *compositions.OPERATIONS])
+@pytest.mark.parametrize("name", ["simclr", *operation_names.OPERATIONS])
 def test_views_of_a_part_and_under_xla_are_those_of_the_whole_batch(name):
-    policy = policies.Policy(20, compositions.parse(name))
+    policy = policies.Policy(20, operation_names.parse(name))
     images = _images()
 
     def make(images, places):

@@ -7,7 +7,8 @@ from absl import flags
 import pytest
 
 from flags import command_line, definitions
-from simclr_tf import checks, config, errors
+from simclr_tf import config, errors
+from simclr_tf.config import validation
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flags" / "recipes").glob("*.flags"))
@@ -20,7 +21,7 @@ def test_recipe_is_runnable_and_documented(path):
     assert [name for name in HEADER if f"# {name}: " not in text] == []
     assert str(path.relative_to(ROOT)) in text, "its Run line must name its own file"
     command = command_line.parse(["run.py", f"--flagfile={path}", "--model_dir=/nowhere"])
-    checks.check(command.config)
+    validation.check(command.config)
 
 
 def test_a_recipes_decay_can_be_taken_back_as_the_refusal_says():
@@ -28,9 +29,9 @@ def test_a_recipes_decay_can_be_taken_back_as_the_refusal_says():
     arguments = ["run.py", recipe, "--model_dir=/nowhere", "--learning_rate_decay=cosine"]
     for remedy in ("--decay_epochs=", "--decay_factor=0.1"):
         with pytest.raises(errors.UserError, match=f"or say {remedy} if a flagfile sets it"):
-            checks.check(command_line.parse(arguments).config)
+            validation.check(command_line.parse(arguments).config)
         arguments.append(remedy)
-    checks.check(command_line.parse(arguments).config)
+    validation.check(command_line.parse(arguments).config)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf.report import console, records
+from simclr_tf import console
+from simclr_tf.runs import metrics_log
 from simclr_tf.training import loop, schedules
 
 
 def test_metrics_are_json_lines_and_scalars(tmp_path):
-    log = records.Records(str(tmp_path))
+    log = metrics_log.Records(str(tmp_path))
     log.write(3, {"train/total_loss": 1 / 3})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 3, "train/total_loss": 0.3333333}]
@@ -28,14 +29,14 @@ def test_metrics_are_json_lines_and_scalars(tmp_path):
 def test_lines_after_the_last_checkpoint_and_half_lines_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    records.Records(str(tmp_path), from_step=2)
+    metrics_log.Records(str(tmp_path), from_step=2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_a_damaged_line_in_the_middle_is_told_of_and_dropped(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n[2]\n{"step": 2}\n')
-    records.Records(str(tmp_path), from_step=2)
+    metrics_log.Records(str(tmp_path), from_step=2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
     assert "metrics.jsonl had 2 damaged lines" in capsys.readouterr().out
 
@@ -43,7 +44,7 @@ def test_a_damaged_line_in_the_middle_is_told_of_and_dropped(tmp_path, capsys):
 def test_a_grid_has_a_column_per_image_and_a_row_per_view():
     views = np.zeros([3, 2, 4, 4, 3])
     views[1, 0] = 0.5
-    grid = records.view_grid(views, max_images=2)
+    grid = metrics_log.view_grid(views, max_images=2)
     assert grid.shape == (2 * 6 - 2, 2 * 6 - 2, 3) and grid.dtype == np.uint8
     assert (grid[:4, 6:10] == 128).all() and (grid[:4, 4:6] == 255).all()
     assert (grid[6:, :4] == 0).all()
@@ -51,7 +52,7 @@ def test_a_grid_has_a_column_per_image_and_a_row_per_view():
 
 def test_pictures_are_png(tmp_path):
     image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    records.write_png(str(tmp_path / "x.png"), image)
+    metrics_log.write_png(str(tmp_path / "x.png"), image)
     np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "x.png").read_bytes()), image)
 
 

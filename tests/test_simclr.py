@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf import run_directory
+from simclr_tf import storage
 from simclr_tf.models import simclr
+from simclr_tf.runs import directory
 
 
 def _model(**changes):
@@ -104,8 +105,8 @@ def test_a_description_from_before_the_newer_settings_still_fits_its_weights(tmp
     newer = ("proj_head_bn", "normalize_features")
     stored = dataclasses.asdict(tiny_runs.ARCHITECTURE)
     older = {name: value for name, value in stored.items() if name not in newer}
-    run_directory.write_json(str(tmp_path / "architecture.json"), older)
-    assert run_directory.read_architecture(str(tmp_path)) == tiny_runs.ARCHITECTURE
+    storage.write_json(str(tmp_path / "architecture.json"), older)
+    assert directory.read_architecture(str(tmp_path)) == tiny_runs.ARCHITECTURE
 
 
 def test_without_class_names_there_is_no_linear_head():

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf.models import simclr, sizes
+from benchmarks import sizes
+from simclr_tf.models import simclr
 
 
 def _architecture(depth, *, width=1, sk=False, image_size=32, stem="imagenet", **changes):

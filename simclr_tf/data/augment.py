@@ -15,7 +15,7 @@ from typing import NamedTuple, Union
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import changes
+from simclr_tf.data import conditional
 
 # Unlike TensorFlow's default, this generator draws the same bits on every device.
 PHILOX = "philox"
@@ -194,7 +194,7 @@ def _resample(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tens
 
 def flip(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
     """Mirror left and right the images (b, 3, h, w) whose flag (b,) is True."""
-    return changes.where(flags, lambda: tf.reverse(images, [3]), images)
+    return conditional.where(flags, lambda: tf.reverse(images, [3]), images)
 
 
 def blur_kernel_size(size: int) -> int:
@@ -236,7 +236,9 @@ def gaussian_blur(
     Returns:
         (b, 3, h, w).
     """
-    return changes.unless_idle(apply, lambda: _blurred(images, sigmas, apply, kernel_size), images)
+    return conditional.unless_idle(
+        apply, lambda: _blurred(images, sigmas, apply, kernel_size), images
+    )
 
 
 def _blurred(images: tf.Tensor, sigmas: tf.Tensor, apply: tf.Tensor, kernel_size: int) -> tf.Tensor:

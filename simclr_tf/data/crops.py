@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf import config
-from simclr_tf.data import augment, compositions, decode, policies
+from simclr_tf.data import augment, decode, operation_names, policies
 
 # Evaluation keeps this share of the shorter side of images that are not small.
 _EVALUATION_CROP = 0.875
@@ -24,7 +23,7 @@ def crop_boxes(
         (number, 4) int32: y, x, height, width; the whole image if the policy does not crop.
     """
     heights, widths = tf.fill([number], height), tf.fill([number], width)
-    if compositions.CROP in policy.ops:
+    if operation_names.CROP in policy.ops:
         return augment.sample_crops(seed, heights, widths, area=policy.crop_area)
     return augment.whole_boxes(heights, widths)
 
@@ -95,7 +94,7 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
     """
     height, width = tf.unstack(tf.shape(image)[-3:-1])
     side = tf.minimum(height, width)
-    if size > config.SMALL_IMAGE:
+    if size > operation_names.SMALL_IMAGE:
         side = tf.cast(tf.round(_EVALUATION_CROP * tf.cast(side, tf.float32)), tf.int32)
     y, x = (height - side + 1) // 2, (width - side + 1) // 2
     image = image[..., y : y + side, x : x + side, :]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import augment, changes
+from simclr_tf.data import augment, conditional
 
 GREY = 128 / 255
 # SupCon's code moves the control points of a 224-pixel image by up to 23 pixels.
@@ -31,10 +31,10 @@ def turn(images: tf.Tensor, quarters: tf.Tensor) -> tf.Tensor:
     Returns:
         (b, 3, s, s).
     """
-    images = changes.choose(quarters % 2 == 1, tf.transpose(images, [0, 1, 3, 2]), images)
+    images = conditional.choose(quarters % 2 == 1, tf.transpose(images, [0, 1, 3, 2]), images)
     upside_down = (quarters == 1) | (quarters == 2)
-    images = changes.choose(upside_down, tf.reverse(images, [2]), images)
-    return changes.choose(quarters >= 2, tf.reverse(images, [3]), images)
+    images = conditional.choose(upside_down, tf.reverse(images, [2]), images)
+    return conditional.choose(quarters >= 2, tf.reverse(images, [3]), images)
 
 
 def sample_cutout(seed: tf.Tensor, batch: augment.Size, side: int, *, share: float) -> tf.Tensor:
@@ -138,7 +138,7 @@ def warp(images: tf.Tensor, moves: tf.Tensor, apply: tf.Tensor) -> tf.Tensor:
     flow = _spline(points, moves, tf.stack([y[0], x[0]], axis=-1))  # (b, h * w, 2)
     bent = _bilinear(images, y - flow[..., 0], x - flow[..., 1])
     # Against rounding: bilinear weights sum to 1.
-    return changes.choose(apply, tf.clip_by_value(bent, 0.0, 1.0), images)
+    return conditional.choose(apply, tf.clip_by_value(bent, 0.0, 1.0), images)
 
 
 def _spline(points: tf.Tensor, values: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:

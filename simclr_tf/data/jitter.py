@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, changes
+from simclr_tf.data import augment, conditional
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 # The reference code's tf.image.rgb_to_grayscale.
@@ -101,7 +101,7 @@ def jitter(
     Returns:
         (b, 3, h, w) in [0, 1], to rounding.
     """
-    return changes.unless_idle(
+    return conditional.unless_idle(
         params.apply, lambda: _five_passes(images, params, additive_brightness), images
     )
 
@@ -124,7 +124,7 @@ def _five_passes(images: tf.Tensor, params: JitterParams, additive_brightness: b
             turn=tf.where(turns, params.hue, 0.0)[:, tf.newaxis],
             saturation=tf.where(saturates, params.saturation, 1.0)[:, tf.newaxis],
         )
-        planes = changes.unless_idle(saturates | turns, change, tuple(planes))
+        planes = conditional.unless_idle(saturates | turns, change, tuple(planes))
         if i < 2:
             is_brightness = brightness_first if i == 0 else ~brightness_first
             planes = _affine(planes, params, is_brightness, additive_brightness)
@@ -148,7 +148,7 @@ def _affine(
     offset = tf.where(is_brightness & params.apply, offset, 0.0)[:, tf.newaxis]
     # Contrast scales the distance to the channel's mean.
     keep = tf.where(is_brightness[:, tf.newaxis], 0.0, 1.0 - factor)
-    means = changes.unless_idle(
+    means = conditional.unless_idle(
         ~is_brightness,
         lambda: tuple(tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes),
         tuple(tf.zeros_like(plane[:, :1]) for plane in planes),
@@ -182,7 +182,7 @@ def _hue_and_saturation(planes: _Planes, *, turn: tf.Tensor, saturation: tf.Tens
 
 def color_drop(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
     """Make grey, in three equal channels, the images (b, 3, h, w) whose flag (b,) is True."""
-    return changes.where(flags, lambda: tf.tile(grey(images), [1, 3, 1, 1]), images)
+    return conditional.where(flags, lambda: tf.tile(grey(images), [1, 3, 1, 1]), images)
 
 
 def grey(images: tf.Tensor) -> tf.Tensor:

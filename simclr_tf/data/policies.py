@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.data import augment, autoaugment, changes, compositions, geometry, jitter, tones
+from simclr_tf.data import (
+    augment,
+    autoaugment,
+    conditional,
+    geometry,
+    jitter,
+    operation_names,
+    tones,
+)
 
 _COLOR_DROP_PROBABILITY = 0.2
 # SimCLR's figure 4 shows these ops without their settings; the settings are ours.
@@ -40,7 +47,7 @@ class Policy:
     """
 
     image_size: int
-    ops: tuple[str, ...] = compositions.POLICIES["simclr"]
+    ops: tuple[str, ...] = operation_names.POLICIES["simclr"]
     crop_area: tuple[float, float] = (0.08, 1.0)
     color_jitter_strength: float = 1.0
     additive_brightness: bool = False
@@ -67,11 +74,13 @@ class Policy:
                 f"RandAugment takes 1 layer or more at a level from 0 to 10, not "
                 f"{self.randaugment_layers} at {self.randaugment_level}."
             )
-        if self.branches not in config_lib.BRANCHES:
+        if self.branches not in operation_names.BRANCHES:
             raise errors.UserError(
-                f"branches is {self.branches!r}; give {' or '.join(config_lib.BRANCHES)}."
+                f"branches is {self.branches!r}; give {' or '.join(operation_names.BRANCHES)}."
             )
-        compositions.parse(",".join(self.ops or (compositions.CROP,)))  # Refuses unknown names.
+        operation_names.parse(
+            ",".join(self.ops or (operation_names.CROP,))
+        )  # Refuses unknown names.
 
     def without(self, *ops: str) -> Policy:
         """Returns the policy less some operations."""
@@ -148,11 +157,11 @@ def _some(value: float, otherwise: float) -> Callable[[tf.Tensor, augment.Size, 
 
 
 def _posterize(images: tf.Tensor, bits: tf.Tensor, _: Policy) -> tf.Tensor:
-    return changes.choose(bits < 8, tones.posterize(images, bits), images)
+    return conditional.choose(bits < 8, tones.posterize(images, bits), images)
 
 
 def _equalize(images: tf.Tensor, flags: tf.Tensor, _: Policy) -> tf.Tensor:
-    return changes.choose(flags, tones.equalize(images), images)
+    return conditional.choose(flags, tones.equalize(images), images)
 
 
 def _autoaugment(policy: str) -> Operation:
@@ -202,29 +211,3 @@ OPERATIONS: dict[str, Operation] = {
         alone=False,
     ),
 }
-
-
-def from_config(config: config_lib.Config) -> Policy:
-    """Returns the policy that a run's settings describe."""
-    name = config.augmentation
-    if name == "auto":
-        name = "simclr" if config.pretraining else "supervised"
-    switched_off = {
-        "crop": not config.use_crop,
-        "flip": not config.use_flip,
-        "color_jitter": not config.use_color_jitter,
-        "color_drop": not config.use_color_drop,
-        "blur": not config.use_blur,
-    }
-    policy = Policy(
-        config.image_size,
-        ops=compositions.parse(name),
-        crop_area=(config.crop_area_min, 1.0),
-        color_jitter_strength=config.color_jitter_strength,
-        additive_brightness=config.brightness == "additive",
-        random_jitter_order=config.jitter_order == "random",
-        randaugment_layers=config.randaugment_layers,
-        randaugment_level=config.randaugment_level,
-        branches=config.augmentation_branches,
-    )
-    return policy.without(*(op for op, off in switched_off.items() if off))

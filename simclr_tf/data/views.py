@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, compositions, crops, policies
+from simclr_tf.data import augment, crops, operation_names, policies
 
 # Sides in pixels; see `_compiled` and `_passes`.
 _COMPILE_FROM, _FUSE_UP_TO = 16, 64
@@ -149,7 +149,7 @@ def _one_by_one(
 
     An image stays in a core's cache on its way, and goes only through operations that change it.
     """
-    names = [name for name in policy.ops if name != compositions.CROP]
+    names = [name for name in policy.ops if name != operation_names.CROP]
     groups = itertools.groupby(names, lambda name: policies.OPERATIONS[name].alone)
     passes = [(alone, tuple(group)) for alone, group in groups]
     # The first loop makes planes of pixels, the last one pixels of planes.
@@ -198,7 +198,7 @@ def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
     Together for small images. Large ones leave the cache within a pass, and XLA would then work
     out twice what it does not keep.
     """
-    names = [name for name in policy.ops if name != compositions.CROP]
+    names = [name for name in policy.ops if name != operation_names.CROP]
     if policy.image_size > _FUSE_UP_TO:
         return [(name,) for name in names]
     groups = itertools.groupby(names, lambda name: policies.OPERATIONS[name].fused)
@@ -214,7 +214,7 @@ def _draw(policy: policies.Policy, number: augment.Size, seed: tf.Tensor) -> dic
     return {
         name: policies.OPERATIONS[name].sample(seeds[name], number, policy)
         for name in policy.ops
-        if name != compositions.CROP
+        if name != operation_names.CROP
     }
 
 

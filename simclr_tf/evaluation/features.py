@@ -9,9 +9,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf import console
 from simclr_tf.data import pipeline, sources
+from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
-from simclr_tf.report import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Extracted:
 RAW_SIDE = 32
 
 
-def fingerprint(model: tf.keras.Model) -> str:
+def fingerprint(model: keras.Model) -> str:
     """Returns a hash over every bit of every variable, moving averages included."""
     digest = hashlib.sha256()
     for variable in model.variables:

@@ -9,6 +9,7 @@ import contextvars
 import tensorflow as tf
 
 from simclr_tf import distribute
+from simclr_tf.keras_api import keras
 
 EPSILON = 1e-5
 
@@ -33,7 +34,7 @@ def averages_following(share: float) -> Iterator[None]:
         _FOLLOWING.reset(before)
 
 
-class BatchNorm(tf.keras.layers.Layer):
+class BatchNorm(keras.layers.Layer):
     """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last.
 
     In training it normalises by the mean and variance of the batch and lets the moving averages

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from simclr_tf.keras_api import keras
 from simclr_tf.models import layers
 
 # The networks that decide are at least this wide in selective kernels.
 _MIN_WIDTH = 32
 
 
-class SelectiveKernel(tf.keras.layers.Layer):
+class SelectiveKernel(keras.layers.Layer):
     """Mixes two streams of a convolution (Li et al. 2019, as SimCLRv2 sec. 3 has it).
 
     In the paper the streams see different kernel sizes; in SimCLRv2 both are 3x3, and come from
@@ -47,7 +48,7 @@ class SelectiveKernel(tf.keras.layers.Layer):
         return one * share + other * (1 - share)
 
 
-class SqueezeExcitation(tf.keras.layers.Layer):
+class SqueezeExcitation(keras.layers.Layer):
     """Scales each channel by what the mean of the map says of it (Hu et al. 2018)."""
 
     def __init__(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from simclr_tf.keras_api import keras
 from simclr_tf.models import layers
 
 
-class ProjectionHead(tf.keras.Model):
+class ProjectionHead(keras.Model):
     """Maps features to the space of the contrastive loss (g of the paper, sec. 2.1).
 
     "nonlinear": L layers; all but the last are dense, batch norm, ReLU at the width of the
@@ -79,7 +80,7 @@ class ProjectionHead(tf.keras.Model):
         return len(self.denses) if selector == -1 else selector
 
 
-class LinearHead(tf.keras.Model):
+class LinearHead(keras.Model):
     """A linear classifier, in float32."""
 
     def __init__(self, make: layers.LayerMaker, *, num_classes: int) -> None:

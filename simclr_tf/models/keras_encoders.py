@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import errors
+from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, layers
 
 RESNET, APPLICATION = "resnet", "keras:"
@@ -27,12 +28,12 @@ RESNET, APPLICATION = "resnet", "keras:"
 Preparation = Callable[[tf.Tensor], tf.Tensor]
 
 _NORMS = (
-    tf.keras.layers.BatchNormalization,
-    tf.keras.layers.experimental.SyncBatchNormalization,
+    keras.layers.BatchNormalization,
+    keras.layers.experimental.SyncBatchNormalization,
 )
 
 
-class KerasEncoder(tf.keras.Model):
+class KerasEncoder(keras.Model):
     """Any Keras model as encoder: images to features."""
 
     def __init__(self, make: layers.LayerMaker, *, encoder: str, image_size: int) -> None:
@@ -99,9 +100,7 @@ class KerasEncoder(tf.keras.Model):
         return {"features": features, "final_avg_pool": features}
 
 
-def _built(
-    build: Callable[..., tf.keras.Model], encoder: str, shape: tuple[int, ...]
-) -> tf.keras.Model:
+def _built(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ...]) -> keras.Model:
     try:
         made = build(input_shape=shape)
     except (ValueError, TypeError) as error:
@@ -110,7 +109,7 @@ def _built(
             f"--encoder={encoder} builds no network for images of {shape[0]} px ({told[:300]}); "
             "set another --image_size or --encoder."
         ) from error
-    if not isinstance(made, tf.keras.Model):
+    if not isinstance(made, keras.Model):
         raise errors.UserError(
             f"--encoder={encoder} returned a {type(made).__name__}; it must return a "
             "tf.keras.Model."
@@ -124,7 +123,7 @@ def check(encoder: str) -> None:
         _found(encoder)
 
 
-def _found(encoder: str) -> tuple[Callable[..., tf.keras.Model], Preparation]:
+def _found(encoder: str) -> tuple[Callable[..., keras.Model], Preparation]:
     """Returns what builds the network, from input_shape, and what prepares images for it."""
     if encoder.startswith(APPLICATION):
         return _application(encoder)
@@ -139,21 +138,21 @@ def _found(encoder: str) -> tuple[Callable[..., tf.keras.Model], Preparation]:
 
 
 def _applications() -> list[str]:
-    names = tf.keras.applications
+    names = keras.applications
     return [name for name in dir(names) if inspect.isfunction(getattr(names, name))]
 
 
-def _application(encoder: str) -> tuple[Callable[..., tf.keras.Model], Preparation]:
+def _application(encoder: str) -> tuple[Callable[..., keras.Model], Preparation]:
     name = encoder[len(APPLICATION) :]
     known = _applications()
     if name not in known:
         near = _near(name, known) or f"; there are {', '.join(known)}"
         raise errors.UserError(f"--encoder={encoder}: tf.keras.applications has no {name!r}{near}.")
-    function = getattr(tf.keras.applications, name)
+    function = getattr(keras.applications, name)
     prepare = next(
         (
             module.preprocess_input
-            for _, module in inspect.getmembers(tf.keras.applications, inspect.ismodule)
+            for _, module in inspect.getmembers(keras.applications, inspect.ismodule)
             if hasattr(module, name)
         ),
         _as_they_are,  # Some, as MobileNetV3, are in no module: they prepare images themselves.
@@ -169,7 +168,7 @@ def _as_they_are(images: tf.Tensor) -> tf.Tensor:
     return images
 
 
-def _own(encoder: str, module: str, function: str) -> Callable[..., tf.keras.Model]:
+def _own(encoder: str, module: str, function: str) -> Callable[..., keras.Model]:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
@@ -196,7 +195,7 @@ def _near(name: str, known: list[str]) -> str:
 def _seeded(seed: int) -> Iterator[None]:
     """Makes Keras's own initial weights a function of the seed."""
     before = random.getstate(), np.random.get_state()
-    tf.keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed)
     try:
         yield
     finally:
@@ -205,24 +204,24 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _policy(policy: tf.keras.mixed_precision.Policy) -> Iterator[None]:
+def _policy(policy: keras.mixed_precision.Policy) -> Iterator[None]:
     """Gives layers that are made within this dtype policy."""
-    before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(policy)
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
     try:
         yield
     finally:
-        tf.keras.mixed_precision.set_global_policy(before)
+        keras.mixed_precision.set_global_policy(before)
 
 
 def _adapted(
-    made: tf.keras.Model, make: layers.LayerMaker, encoder: str, shape: tuple[int, ...]
-) -> tf.keras.Model:
+    made: keras.Model, make: layers.LayerMaker, encoder: str, shape: tuple[int, ...]
+) -> keras.Model:
     """Returns the network with our batch norms and without chance; its other layers are shared."""
-    adapted: dict[int, tf.keras.layers.Layer] = {}  # A layer may be used more than once.
-    norms: list[tuple[tf.keras.layers.Layer, tf.keras.layers.Layer]] = []  # theirs, ours
+    adapted: dict[int, keras.layers.Layer] = {}  # A layer may be used more than once.
+    norms: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []  # theirs, ours
 
-    def adapt(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    def adapt(layer: keras.layers.Layer) -> keras.layers.Layer:
         if id(layer) not in adapted:
             adapted[id(layer)] = _adapt(layer, make, adapt)
             if isinstance(adapted[id(layer)], batch_norm.BatchNorm):
@@ -246,13 +245,13 @@ def _adapted(
 
 
 def _adapt(
-    layer: tf.keras.layers.Layer,
+    layer: keras.layers.Layer,
     make: layers.LayerMaker,
-    inner: Callable[[tf.keras.layers.Layer], tf.keras.layers.Layer],
-) -> tf.keras.layers.Layer:
+    inner: Callable[[keras.layers.Layer], keras.layers.Layer],
+) -> keras.layers.Layer:
     # Networks made by the functional interface or Sequential can be made again of other layers.
-    if isinstance(layer, tf.keras.Sequential) or getattr(layer, "_is_graph_network", False):
-        return tf.keras.models.clone_model(layer, clone_function=inner)
+    if isinstance(layer, keras.Sequential) or getattr(layer, "_is_graph_network", False):
+        return keras.models.clone_model(layer, clone_function=inner)
     if isinstance(layer, _NORMS) and _over_channels(layer):
         norm = make.norm(
             epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
@@ -260,15 +259,15 @@ def _adapt(
         norm.trainable = layer.trainable
         return norm
     if _draws(layer):
-        return tf.keras.layers.Activation("linear", name=layer.name, dtype=make.policy)
+        return keras.layers.Activation("linear", name=layer.name, dtype=make.policy)
     return layer
 
 
-def _over_channels(norm: tf.keras.layers.Layer) -> bool:
+def _over_channels(norm: keras.layers.Layer) -> bool:
     axes = [norm.axis] if isinstance(norm.axis, int) else list(norm.axis)
     return axes in ([-1], [norm.input_spec.ndim - 1])
 
 
-def _draws(layer: tf.keras.layers.Layer) -> bool:
-    chance = isinstance(layer, tf.keras.__internal__.layers.BaseRandomLayer)
+def _draws(layer: keras.layers.Layer) -> bool:
+    chance = isinstance(layer, keras.__internal__.layers.BaseRandomLayer)
     return chance or type(layer).__name__ == "StochasticDepth"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import tensorflow as tf
-
+from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm
 
 
@@ -24,7 +23,7 @@ class LayerMaker:
         bn_synchronized: see `batch_norm.BatchNorm`.
     """
 
-    policy: tf.keras.mixed_precision.Policy
+    policy: keras.mixed_precision.Policy
     seed: int
     bn_momentum: float = 0.9
     bn_synchronized: bool = True
@@ -35,11 +34,11 @@ class LayerMaker:
 
     def conv(
         self, filters: int, size: int, strides: int = 1, *, use_bias: bool = False
-    ) -> tf.keras.layers.Layer:
+    ) -> keras.layers.Layer:
         """Returns a convolution, padded alike on both sides when it strides."""
-        kernel = tf.keras.initializers.VarianceScaling(seed=self._next_seed())
+        kernel = keras.initializers.VarianceScaling(seed=self._next_seed())
         same = strides == 1 or size == 1
-        conv = tf.keras.layers.Conv2D(
+        conv = keras.layers.Conv2D(
             filters,
             size,
             strides,
@@ -50,15 +49,13 @@ class LayerMaker:
         )
         if same:
             return conv
-        pad = tf.keras.layers.ZeroPadding2D((size - 1) // 2, dtype=self.policy)
-        return tf.keras.Sequential([pad, conv])
+        pad = keras.layers.ZeroPadding2D((size - 1) // 2, dtype=self.policy)
+        return keras.Sequential([pad, conv])
 
-    def dense(
-        self, units: int, *, use_bias: bool, dtype: str | None = None
-    ) -> tf.keras.layers.Layer:
+    def dense(self, units: int, *, use_bias: bool, dtype: str | None = None) -> keras.layers.Layer:
         """Returns a dense layer that starts from N(0, 0.01), as the published heads do."""
-        kernel = tf.keras.initializers.RandomNormal(stddev=0.01, seed=self._next_seed())
-        return tf.keras.layers.Dense(
+        kernel = keras.initializers.RandomNormal(stddev=0.01, seed=self._next_seed())
+        return keras.layers.Dense(
             units, use_bias=use_bias, kernel_initializer=kernel, dtype=dtype or self.policy
         )
 

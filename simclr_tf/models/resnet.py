@@ -12,6 +12,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from simclr_tf import errors
+from simclr_tf.keras_api import keras
 from simclr_tf.models import channel_attention, layers, resnet_d
 from simclr_tf.models import recompute as recompute_lib
 
@@ -46,7 +47,7 @@ def num_groups(depth: int) -> int:
     return 3 if depth in _CIFAR else 4
 
 
-class Block(tf.keras.layers.Layer):
+class Block(keras.layers.Layer):
     """A residual block: two 3x3 convolutions (basic), or 1x1, 3x3, 1x1 (bottleneck).
 
     With selective kernels the 3x3 convolution of a bottleneck is one of twice the channels, the
@@ -105,7 +106,7 @@ class Block(tf.keras.layers.Layer):
         return x
 
 
-class ResNet(tf.keras.Model):
+class ResNet(keras.Model):
     """An encoder: images to features, with the feature maps on the way by name.
 
     Frozen groups (see `freeze`) run in inference mode: their batch norms neither use nor move

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from simclr_tf.keras_api import keras
 from simclr_tf.models import layers
 
 
-class DeepStem(tf.keras.layers.Layer):
+class DeepStem(keras.layers.Layer):
     """Three 3x3 convolutions, the first with stride 2, in place of one of 7x7.
 
     Batch norm and ReLU stand between them; those after the last are the caller's.

@@ -7,7 +7,7 @@ from typing import Union
 
 import tensorflow as tf
 
-from simclr_tf import config as config_lib
+from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, heads, keras_encoders, layers, resnet
 
 
@@ -65,29 +65,13 @@ ARCHITECTURE_FLAGS = tuple(
 )
 
 
-def architecture_of(config: config_lib.Config, class_names: tuple[str, ...] | None) -> Architecture:
-    """Returns the architecture that a run asks for, for data of these classes."""
-    chosen = {name: getattr(config, name) for name in ARCHITECTURE_FLAGS}
-    chosen["stem"] = config.resolved_stem
-    if config.encoder != keras_encoders.RESNET:
-        chosen["resnet_depth"] = config_lib.Config.resnet_depth  # Whatever it is, nobody reads it.
-    return Architecture(**chosen, class_names=class_names)
-
-
-def check_encoder(config: config_lib.Config) -> None:
-    """Raises UserError unless the encoder that a run asks for exists."""
-    keras_encoders.check(config.encoder)
-    if config.encoder == keras_encoders.RESNET:
-        resnet.check_depth(config.resnet_depth)
-
-
-def policy_of(mixed_precision: str) -> tf.keras.mixed_precision.Policy:
+def policy_of(mixed_precision: str) -> keras.mixed_precision.Policy:
     """Returns the Keras dtype policy: "none", "bfloat16" or "float16" arithmetic."""
     name = "float32" if mixed_precision == "none" else f"mixed_{mixed_precision}"
-    return tf.keras.mixed_precision.Policy(name)
+    return keras.mixed_precision.Policy(name)
 
 
-_NORMS = (batch_norm.BatchNorm, tf.keras.layers.LayerNormalization)
+_NORMS = (batch_norm.BatchNorm, keras.layers.LayerNormalization)
 Encoder = Union[resnet.ResNet, keras_encoders.KerasEncoder]
 
 
@@ -120,7 +104,7 @@ def make_encoder(
     )
 
 
-class SimCLR(tf.keras.Model):
+class SimCLR(keras.Model):
     """Encoder, projection head and linear head; outputs come back under names."""
 
     def __init__(
@@ -220,7 +204,7 @@ class SimCLR(tf.keras.Model):
             return {"features": features}
         return {"features": features, "logits": self._judge(features)}
 
-    def inference_layers(self) -> list[tf.keras.layers.Layer]:
+    def inference_layers(self) -> list[keras.layers.Layer]:
         """Returns the layers that `infer` and `classify` run, from the images on."""
         if self.linear_head is None:
             return [self.encoder]

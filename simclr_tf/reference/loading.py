@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
-import os
 from typing import Any
 
-import tensorflow as tf
-
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
+from simclr_tf import errors
+from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.reference import files, inference, mapping, names, networks
 
@@ -53,9 +51,7 @@ def find(path: str) -> Foreign | None:
     Raises:
         UserError: if they are damaged, not whole, or of no network.
     """
-    folder = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
-    ours = run_directory.read_architecture(folder) is not None
-    stored = None if ours else files.find(path)
+    stored = files.find(path)
     if stored is None:
         return None
     reading = inference.infer(stored)
@@ -231,7 +227,7 @@ def _part_line(foreign: Foreign, model: simclr.SimCLR, part: str, problem: str |
             f"The encoder in {foreign.stored.origin} does not fit this run's ResNet-"
             f"{model.architecture.resnet_depth} ({problem}); leave out the flags of the network."
         )
-    module: tf.keras.Model = getattr(model, part)
+    module: keras.Model = getattr(model, part)
     told = part.replace("_", " ")
     count = 0 if module is None else len(module.variables)
     if problem and any(key.startswith(f"{part}/") for key in foreign.reading.names):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from simclr_tf import errors
+from simclr_tf.keras_api import keras
 from simclr_tf.models import keras_encoders, resnet, simclr
 from simclr_tf.reference import networks
 
@@ -53,7 +54,7 @@ def variables_of(model: simclr.SimCLR) -> dict[str, tf.Variable]:
     found = {}
     for key, layer in layers.items():
         # A convolution that strides is a pad and a convolution.
-        layer = layer.layers[-1] if isinstance(layer, tf.keras.Sequential) else layer
+        layer = layer.layers[-1] if isinstance(layer, keras.Sequential) else layer
         for leaf in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
             variable = getattr(layer, leaf, None)
             if variable is not None:
@@ -61,7 +62,7 @@ def variables_of(model: simclr.SimCLR) -> dict[str, tf.Variable]:
     return found
 
 
-_Layers = Iterator[tuple[str, tf.keras.layers.Layer]]
+_Layers = Iterator[tuple[str, keras.layers.Layer]]
 
 
 def _layers_of(model: simclr.SimCLR) -> _Layers:
@@ -78,7 +79,7 @@ def _layers_of(model: simclr.SimCLR) -> _Layers:
         yield "linear_head/dense", model.linear_head.dense
 
 
-def _pairs(pattern: str, layers: list[tf.keras.layers.Layer]) -> _Layers:
+def _pairs(pattern: str, layers: list[keras.layers.Layer]) -> _Layers:
     for index, layer in enumerate(layers):
         yield pattern.format(index), layer
 

@@ -1,1 +1,1 @@
-"""What a person sees: tables, progress, logs."""
+"""Tables and pictures."""

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simclr_tf import config as config_lib
-from simclr_tf.report import console
+from simclr_tf import console
 from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
-    from simclr_tf import runs
     from simclr_tf.models import simclr
+    from simclr_tf.runs import opening
     from simclr_tf.training import schedules
 
 
 def before_training(
-    run: runs.Run,
+    run: opening.Run,
     plan: schedules.Plan,
     model: simclr.SimCLR,
     origin: list[str],
@@ -89,7 +89,7 @@ def _contrast(config: config_lib.Config) -> str:
     return told if chance is None else f"{told}, chance loss {chance:.3f}"
 
 
-def _splits(run: runs.Run) -> str:
+def _splits(run: opening.Run) -> str:
     train, test = run.config.train_split, run.config.eval_split
     counts = [f"{run.source.num_examples(train):,} images in {train}"]
     if test.split("[")[0].split("+")[0] in run.source.splits:
@@ -105,7 +105,7 @@ def _classes(names: tuple[str, ...] | None) -> str:
     return f"{len(names)}: {shown}{more}"
 
 
-def _encoder(run: runs.Run, model: simclr.SimCLR) -> str:
+def _encoder(run: opening.Run, model: simclr.SimCLR) -> str:
     shape = run.architecture
     if run.config.encoder != "resnet":
         return f"{shape.encoder_name}, {model.encoder.num_features} features"
@@ -127,7 +127,7 @@ def _encoder(run: runs.Run, model: simclr.SimCLR) -> str:
     )
 
 
-def _arithmetic(run: runs.Run) -> str:
+def _arithmetic(run: opening.Run) -> str:
     precision = run.config.mixed_precision
     told = "float32" if precision == "none" else f"mixed {precision}"
     strategy = type(run.strategy).__name__.replace("V1", "").replace("V2", "")
@@ -138,7 +138,7 @@ def _count(model: Any) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def after_evaluation(run: runs.Run, result: dict[str, Any]) -> None:
+def after_evaluation(run: opening.Run, result: dict[str, Any]) -> None:
     """Prints how good the representation is, beside what it must beat."""
     if "eval/skipped" in result:
         console.say(f"Not evaluated: {result['eval/skipped']}.")

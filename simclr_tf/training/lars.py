@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from simclr_tf.keras_api import keras
+
 
 class Update(NamedTuple):
     """A step of LARS: the new weight and the new momentum buffer."""
@@ -60,7 +62,7 @@ def lars_update(
     return Update(weight - (momentum * buffer + step if nesterov else buffer), buffer)
 
 
-class LARS(tf.keras.optimizers.Optimizer):
+class LARS(keras.optimizers.Optimizer):
     """Keeps a momentum buffer per variable and applies `lars_update`."""
 
     def __init__(

@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import distribute, errors
-from simclr_tf.report import console, records
-from simclr_tf.training import checkpoints as checkpoints_lib
+from simclr_tf import console, distribute, errors
+from simclr_tf.runs import checkpoints as checkpoints_lib
+from simclr_tf.runs import metrics_log
 from simclr_tf.training import schedules, steps
 
 # A call of the compiled loop should take about this long: long enough to hide the cost of
@@ -107,7 +107,7 @@ def fit(
     plan: schedules.Plan,
     schedule: schedules.Schedule,
     checkpoints: checkpoints_lib.Checkpoints,
-    log: records.Records,
+    log: metrics_log.Records,
     *,
     chance: float | None = None,
 ) -> None:

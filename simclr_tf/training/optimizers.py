@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
+from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.training import lars, rmsprop
 
@@ -14,8 +15,8 @@ def make_optimizer(
     config: config_lib.Config,
     model: simclr.SimCLR,
     variables: list[tf.Variable],
-    schedule: tf.keras.optimizers.schedules.LearningRateSchedule,
-) -> tf.keras.optimizers.Optimizer:
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+) -> keras.optimizers.Optimizer:
     """Returns the optimizer with its slots made. Call it in the strategy's scope.
 
     Args:
@@ -38,12 +39,12 @@ def make_optimizer(
     optimizer = make(config, model, schedule)
     if config.mixed_precision == "float16":
         # float16 gradients underflow unless the loss is scaled up; bfloat16 has float32's range.
-        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     _make_slots(optimizer, variables)
     return optimizer
 
 
-def _make_slots(optimizer: tf.keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
+def _make_slots(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
     else:  # The older class of tensorflow-addons.
@@ -61,7 +62,7 @@ def _lars(config, model, schedule):  # type: ignore[no-untyped-def]
 
 
 def _momentum(config, model, schedule):  # type: ignore[no-untyped-def]
-    return tf.keras.optimizers.SGD(
+    return keras.optimizers.SGD(
         schedule, momentum=config.momentum, nesterov=True, jit_compile=False
     )
 
@@ -71,11 +72,11 @@ def _rmsprop(config, model, schedule):  # type: ignore[no-untyped-def]
 
 
 def _adam(config, model, schedule):  # type: ignore[no-untyped-def]
-    return tf.keras.optimizers.Adam(schedule, jit_compile=False)
+    return keras.optimizers.Adam(schedule, jit_compile=False)
 
 
 def _adamw(config, model, schedule):  # type: ignore[no-untyped-def]
-    optimizer = tf.keras.optimizers.AdamW(
+    optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=config.weight_decay, jit_compile=False
     )
     optimizer.exclude_from_weight_decay(

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from simclr_tf.keras_api import keras
+
 
 class Update(NamedTuple):
     """A step of RMSProp: the new weight, mean square of gradients, and momentum buffer."""
@@ -51,7 +53,7 @@ def rmsprop_update(
     return Update(weight - buffer, mean_square, buffer)
 
 
-class RMSProp(tf.keras.optimizers.Optimizer):
+class RMSProp(keras.optimizers.Optimizer):
     """Keeps a mean square and a momentum buffer per variable and applies `rmsprop_update`.
 
     Keras's own starts the mean square at zero, which makes the first steps at SupCon's rates

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
+from simclr_tf.keras_api import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,7 @@ def make_schedule(config: config_lib.Config, plan: Plan) -> Schedule:
     return WarmupCosine(peak, warmup, plan.total_steps)
 
 
-class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up from 0 to a peak; how the rate falls from there, a subclass says."""
 
     def __init__(self, peak: float, warmup_steps: int) -> None:

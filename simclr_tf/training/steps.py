@@ -9,7 +9,9 @@ import functools
 import tensorflow as tf
 
 from simclr_tf import distribute
-from simclr_tf.losses import classification, contrastive, mixing
+from simclr_tf.data import mixing
+from simclr_tf.keras_api import keras
+from simclr_tf.losses import classification, contrastive
 from simclr_tf.models import simclr
 from simclr_tf.training import objectives
 
@@ -83,7 +85,7 @@ class Learner:
     """
 
     model: simclr.SimCLR
-    optimizer: tf.keras.optimizers.Optimizer
+    optimizer: keras.optimizers.Optimizer
     variables: list[tf.Variable]
     decayed: list[tf.Variable]
     weight_decay: float

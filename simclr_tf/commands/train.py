@@ -1,4 +1,4 @@
-"""Training as a verb: from a run to trained weights, a checkpoint and a SavedModel."""
+"""The train command: from a run to trained weights, a checkpoint and a SavedModel."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory, runs
-from simclr_tf.data import pipeline, policies
-from simclr_tf.losses import mixing
+from simclr_tf import console, errors
+from simclr_tf.data import mixing, pipeline
 from simclr_tf.models import simclr
-from simclr_tf.report import console, overview, records
+from simclr_tf.report import overview
+from simclr_tf.runs import builders, diagnosis, directory, metrics_log, opening, warm_start
+from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.serving import export
-from simclr_tf.training import (
-    accumulation,
-    loop,
-    memory,
-    objectives,
-    optimizers,
-    schedules,
-    steps,
-    warm_start,
-)
-from simclr_tf.training import checkpoints as checkpoints_lib
+from simclr_tf.training import accumulation, loop, memory, objectives, optimizers, schedules, steps
 
 
-def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
+def train(run: opening.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     """Trains, or goes on training, and exports the outcome.
 
     Args:
@@ -51,22 +42,22 @@ def train(run: runs.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     )
     origin = _start(run, model, checkpoints)
     # Only now: a start that is refused leaves the run directory as it was.
-    run_directory.write_architecture(run.model_dir, run.architecture)
+    directory.write_architecture(run.model_dir, run.architecture)
     if flagfile is not None:
-        run_directory.write_flags(run.model_dir, flagfile)
+        directory.write_flags(run.model_dir, flagfile)
     overview.before_training(run, plan, model, origin, _needs(run, learner))
     try:
-        log = records.Records(run.model_dir, from_step=int(checkpoints.step))
+        log = metrics_log.Records(run.model_dir, from_step=int(checkpoints.step))
         if int(checkpoints.step) < plan.total_steps:
             _fit(run, plan, schedule, learner, checkpoints, log)
     except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
-        raise runs.blame_resource(run, error) from error
+        raise diagnosis.blame_resource(run, error) from error
     with console.working("exported the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
     return model
 
 
-def _check_start(run: runs.Run) -> None:
+def _check_start(run: opening.Run) -> None:
     """Refuses a fine-tuning that freezes what was never trained."""
     config = run.config
     if config.checkpoint is None and config.fine_tune_after_block >= 0:
@@ -77,7 +68,7 @@ def _check_start(run: runs.Run) -> None:
 
 
 def _make_learner(
-    run: runs.Run, model: simclr.SimCLR, schedule: schedules.Schedule
+    run: opening.Run, model: simclr.SimCLR, schedule: schedules.Schedule
 ) -> steps.Learner:
     config = run.config
     if config.pretraining:
@@ -92,7 +83,7 @@ def _make_learner(
 
 
 def _start(
-    run: runs.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
+    run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
 ) -> list[str]:
     """Starts where it should: own checkpoint, given checkpoint, or initial weights."""
     own = checkpoints.restore_latest()
@@ -109,12 +100,12 @@ def _start(
 
 
 def _fit(
-    run: runs.Run,
+    run: opening.Run,
     plan: schedules.Plan,
     schedule: schedules.Schedule,
     learner: steps.Learner,
     checkpoints: checkpoints_lib.Checkpoints,
-    log: records.Records,
+    log: metrics_log.Records,
 ) -> None:
     config, start = run.config, int(checkpoints.step)
     _show_views(run, start, log)
@@ -131,10 +122,10 @@ def _fit(
             chance=objectives.chance_loss(config),
         )
     except tf.errors.InvalidArgumentError as error:
-        raise runs.blame_image(run, error) from error
+        raise diagnosis.blame_image(run, error) from error
 
 
-def _needs(run: runs.Run, learner: steps.Learner) -> memory.Needs:
+def _needs(run: opening.Run, learner: steps.Learner) -> memory.Needs:
     with console.working("estimated the memory of a step"):
         return memory.needs_of(
             learner,
@@ -144,7 +135,7 @@ def _needs(run: runs.Run, learner: steps.Learner) -> memory.Needs:
         )
 
 
-def _make_step(run: runs.Run, learner: steps.Learner) -> steps.Step:
+def _make_step(run: opening.Run, learner: steps.Learner) -> steps.Step:
     config, task = run.config, _make_task(run, learner)
     if config.resolved_augment_on == "device":
         task = dataclasses.replace(task, views=lambda batch: _views_of(run, batch))
@@ -153,7 +144,7 @@ def _make_step(run: runs.Run, learner: steps.Learner) -> steps.Step:
     return accumulation.accumulated_step(learner, task, config.accum_chunks)
 
 
-def _make_task(run: runs.Run, learner: steps.Learner) -> steps.Task:
+def _make_task(run: opening.Run, learner: steps.Learner) -> steps.Task:
     """Returns what the run learns."""
     config, model = run.config, learner.model
     if config.pretraining:
@@ -190,18 +181,18 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixe
     return mixer
 
 
-def _views_of(run: runs.Run, batch: steps.Batch) -> steps.Batch:
+def _views_of(run: opening.Run, batch: steps.Batch) -> steps.Batch:
     """Makes the views of a batch, or of a part of it, inside the step."""
     hosts = getattr(run.strategy.extended, "num_hosts", 1)  # More than one on a TPU pod only.
     return pipeline.views_of_batch(
         batch,
-        policies.from_config(run.config),
+        builders.policy_of(run.config),
         num_views=run.num_views,
         total=run.config.train_batch_size // hosts,
     )
 
 
-def _distributed(run: runs.Run, start_step: int) -> tf.distribute.DistributedDataset:
+def _distributed(run: opening.Run, start_step: int) -> tf.distribute.DistributedDataset:
     """Returns the endless stream of training batches, dealt out to the replicas."""
     per_replica = run.config.train_batch_size // run.strategy.num_replicas_in_sync
 
@@ -217,13 +208,13 @@ def _distributed(run: runs.Run, start_step: int) -> tf.distribute.DistributedDat
 
 
 def _batches(
-    run: runs.Run, start_step: int, num_shards: int = 1, shard: int = 0
+    run: opening.Run, start_step: int, num_shards: int = 1, shard: int = 0
 ) -> tf.data.Dataset:
     config = run.config
     return pipeline.train_batches(
         run.source,
         config.train_split,
-        policies.from_config(config),
+        builders.policy_of(config),
         batch_size=config.train_batch_size,
         num_views=run.num_views,
         seed=config.seed,
@@ -238,19 +229,19 @@ def _batches(
     )
 
 
-def _shown(run: runs.Run, batch: steps.Batch) -> steps.Batch:
+def _shown(run: opening.Run, batch: steps.Batch) -> steps.Batch:
     """Returns the first images of a batch, with their views."""
-    batch = {name: x[: records.SHOWN_IMAGES] for name, x in batch.items()}
+    batch = {name: x[: metrics_log.SHOWN_IMAGES] for name, x in batch.items()}
     return _views_of(run, batch) if run.config.resolved_augment_on == "device" else batch
 
 
-def _show_views(run: runs.Run, step: int, log: records.Records) -> None:
+def _show_views(run: opening.Run, step: int, log: metrics_log.Records) -> None:
     """Puts the views of the first batch before the person's eyes: a picture and TensorBoard."""
     try:
         with console.working("made the first views"):
             batch = next(iter(_batches(run, step).map(functools.partial(_shown, run))))
     except tf.errors.InvalidArgumentError as error:
-        raise runs.blame_image(run, error) from error
-    grid = records.view_grid(batch["views"].numpy())
+        raise diagnosis.blame_image(run, error) from error
+    grid = metrics_log.view_grid(batch["views"].numpy())
     log.image("train/views", step, grid)
-    records.write_png(os.path.join(run.model_dir, records.VIEWS), grid)
+    metrics_log.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)

@@ -1,4 +1,4 @@
-"""Converting as a verb: from what google-research/simclr wrote to a run directory of ours."""
+"""The convert command: from what google-research/simclr wrote to a run directory of ours."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Callable
 import dataclasses
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
-from simclr_tf.models import simclr
+from simclr_tf import console, errors
 from simclr_tf.reference import loading
-from simclr_tf.report import console
+from simclr_tf.runs import builders, checkpoints, directory, weights
 from simclr_tf.serving import export
-from simclr_tf.training import checkpoints
 
 # Flags of the reference's run that say what it was about, under the same names here.
 _ABOUT = ("dataset", "train_split", "eval_split", "temperature", "hidden_norm")
@@ -33,9 +31,9 @@ def convert(
         UserError: if there are no such weights, they are not whole, or the directory is taken.
     """
     model_dir, foreign = _check(config)
-    architecture = simclr.architecture_of(config, foreign.architecture.class_names)
+    architecture = builders.architecture_of(config, foreign.architecture.class_names)
     model, report = loading.build(foreign, architecture)
-    run_directory.prepare(model_dir)
+    directory.prepare(model_dir)
     about = {
         name: foreign.stored.flags[name]
         for name in _ABOUT
@@ -43,8 +41,8 @@ def convert(
         and isinstance(foreign.stored.flags.get(name), type(getattr(config, name)))
     }
     config = dataclasses.replace(config, **about)
-    run_directory.write_architecture(model_dir, architecture)
-    run_directory.write_flags(model_dir, flagfile_of(config))
+    directory.write_architecture(model_dir, architecture)
+    directory.write_flags(model_dir, flagfile_of(config))
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
     with console.working("exported the SavedModel"):
         folder = export.export(model, model_dir, 0)
@@ -69,7 +67,7 @@ def _check(config: config_lib.Config) -> tuple[str, loading.Foreign]:
             f"--model_dir={config.model_dir} holds a run already "
             f"({checkpoints.latest(config.model_dir)}); name a new folder."
         )
-    foreign = loading.find(config.checkpoint)
+    foreign = weights.find_reference(config.checkpoint)
     if foreign is None:
         checkpoints.locate(config.checkpoint)
         raise errors.UserError(

@@ -1,15 +1,15 @@
-"""Export as a verb: from a checkpoint to a SavedModel, without data."""
+"""The export command: from a checkpoint to a SavedModel, without data."""
 
 from __future__ import annotations
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
+from simclr_tf import console, errors
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading
-from simclr_tf.report import console
+from simclr_tf.runs import builders, directory, weights
+from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.serving import export as serving
 from simclr_tf.serving import official
-from simclr_tf.training import checkpoints as checkpoints_lib
 
 
 def export(config: config_lib.Config) -> str:
@@ -28,7 +28,7 @@ def export(config: config_lib.Config) -> str:
         UserError: if there is nothing to export, it is damaged, or it cannot be written.
     """
     model, step, model_dir = _read(config)
-    run_directory.prepare(model_dir)
+    directory.prepare(model_dir)
     write = {"serving": serving.export, "official": official.export_official}[config.format]
     with console.working("exported the SavedModel"):
         folder = write(model, model_dir, step, keep=config.keep_hub_module_max)
@@ -49,7 +49,7 @@ def _read(config: config_lib.Config) -> tuple[simclr.SimCLR, int, str]:
             "--mode=export has nothing to export; name a run by --model_dir, or a checkpoint by "
             "--checkpoint."
         )
-    foreign = loading.find(asked)
+    foreign = weights.find_reference(asked)
     if foreign is None:
         return _read_ours(config, asked)
     if config.checkpoint is None or config.model_dir is None:
@@ -68,7 +68,7 @@ def _read_ours(config: config_lib.Config, asked: str) -> tuple[simclr.SimCLR, in
     if path is None:
         damage = checkpoints_lib.damage_of(found[-1])
         raise errors.UserError(f"--{flag}={asked} is damaged ({damage}); name another one.")
-    stored = run_directory.read_architecture(origin)
+    stored = directory.read_architecture(origin)
     if stored is None:
         raise errors.UserError(
             f"{origin} does not say which network its checkpoints fit (no architecture.json); "
@@ -83,4 +83,4 @@ def _read_ours(config: config_lib.Config, asked: str) -> tuple[simclr.SimCLR, in
 
 def _check_asked(config: config_lib.Config, stored: simclr.Architecture, origin: str) -> None:
     """Refuses settings of the network that are not those of the run."""
-    run_directory.check_same(stored, simclr.architecture_of(config, stored.class_names), origin)
+    directory.check_same(stored, builders.architecture_of(config, stored.class_names), origin)

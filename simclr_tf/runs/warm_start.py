@@ -7,10 +7,11 @@ import dataclasses
 
 import tensorflow as tf
 
-from simclr_tf import errors, run_directory
+from simclr_tf import errors
+from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading
-from simclr_tf.training import checkpoints
+from simclr_tf.runs import checkpoints, directory, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,10 @@ def architecture_of(checkpoint: str) -> simclr.Architecture | None:
     Raises:
         UserError: if there is no checkpoint.
     """
-    foreign = loading.find(checkpoint)
+    foreign = weights.find_reference(checkpoint)
     if foreign is not None:
         return foreign.architecture
-    return run_directory.read_architecture(checkpoints.locate(checkpoint)[0])
+    return directory.read_architecture(checkpoints.locate(checkpoint)[0])
 
 
 def start_from(checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer: bool) -> list[str]:
@@ -77,7 +78,7 @@ def start_from(checkpoint: str, model: simclr.SimCLR, *, zero_init_logits_layer:
 
 
 def _open(checkpoint: str) -> _Source:
-    foreign = loading.find(checkpoint)
+    foreign = weights.find_reference(checkpoint)
     if foreign is not None:
         found = foreign
 
@@ -91,14 +92,14 @@ def _open(checkpoint: str) -> _Source:
             f" ({foreign.described})",
             tuple(loading.leftovers(foreign)),
         )
-    directory, prefixes = checkpoints.locate(checkpoint)
+    folder, prefixes = checkpoints.locate(checkpoint)
     prefix = checkpoints.newest_whole(prefixes)
     if prefix is None:
         damage = checkpoints.damage_of(prefixes[-1])
         raise errors.UserError(
             f"--checkpoint={checkpoint} is damaged ({damage}); name another one."
         )
-    stored = run_directory.read_architecture(directory)
+    stored = directory.read_architecture(folder)
     whole = prefix
 
     def read(model: simclr.SimCLR, part: str) -> str | None:
@@ -154,12 +155,12 @@ def _load_linear(source: _Source, model: simclr.SimCLR, zero: bool) -> str:
     return f"linear head: skipped ({problem})" if problem else _loaded("linear head", head)
 
 
-def _loaded(part: str, module: tf.keras.Model) -> str:
+def _loaded(part: str, module: keras.Model) -> str:
     count = len(module.variables)
     return f"{part}: loaded {count} of {count} variables"
 
 
-def _read(prefix: str, name: str, part: tf.keras.Model) -> str | None:
+def _read(prefix: str, name: str, part: keras.Model) -> str | None:
     """Reads one part of a model of ours; returns what did not fit, or None.
 
     A misfit may leave some of the part's variables changed; a caller who goes on must not

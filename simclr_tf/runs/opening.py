@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import psutil
 import tensorflow as tf
 
-from simclr_tf import checks, damaged, errors, run_directory, starts
 from simclr_tf import config as config_lib
-from simclr_tf.data import balanced, inspection, pipeline, sources
+from simclr_tf import console, errors
+from simclr_tf.config import validation
+from simclr_tf.data import balanced, pipeline, sources
 from simclr_tf.models import simclr
-from simclr_tf.report import console
-from simclr_tf.training import checkpoints, teachers
+from simclr_tf.runs import builders, compatibility, directory, teachers, unreadable
 
 # The rest of the memory is for the network, shuffling and everyone else.
 _CACHE_SHARE = 0.8
@@ -76,11 +75,11 @@ def open_run(
     Raises:
         UserError: for whatever is wrong with settings, data or directory.
     """
-    checks.check(config)
+    validation.check(config)
     model_dir = config.model_dir
     if model_dir is None:
         raise errors.UserError("--model_dir is missing; name a folder for this run's files.")
-    simclr.check_encoder(config)
+    builders.check_encoder(config)
     replicas = strategy.num_replicas_in_sync
     if config.train_batch_size % replicas:
         raise errors.UserError(
@@ -97,7 +96,7 @@ def open_run(
         raise errors.UserError(
             f"--jit_compile works on one device, and there are {replicas} replicas; leave it out."
         )
-    starts.check_started(config, model_dir)
+    compatibility.check_started(config, model_dir)
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
     config = _with_splits(config, source, eval_split_given=eval_split_given)
     if config.mode == "eval" or config.reads_labels:
@@ -105,17 +104,17 @@ def open_run(
     if config.cache_dataset:
         needed = pipeline.cached_bytes(source, config.train_split)
         _check_memory("cache_dataset", config.train_split, needed)
-    run_directory.prepare(model_dir)
+    directory.prepare(model_dir)
     if config.max_bad_images:
-        source = damaged.without_damaged(config, source, model_dir)
+        source = unreadable.without_damaged(config, source, model_dir)
     teacher = None
     if config.teacher is not None and config.mode != "eval":
         with strategy.scope():
             teacher = teachers.load(config.teacher, image_size=config.image_size)
     by_class = _by_class(config, source) if config.mode != "eval" else None
     class_names = _class_names(config, source, teacher)
-    architecture = simclr.architecture_of(config, class_names)
-    architecture = starts.fitted(config, architecture, model_dir)
+    architecture = builders.architecture_of(config, class_names)
+    architecture = compatibility.fitted(config, architecture, model_dir)
     return Run(config, source, strategy, architecture, teacher, by_class)
 
 
@@ -242,53 +241,3 @@ def lack_of_labels(source: sources.Source, split: str) -> str | None:
     if not _is_labelled(source, split):
         return f"The split {split!r} of {source.name!r} has no labels"
     return None
-
-
-def blame_resource(run: Run, error: Exception) -> Exception:
-    """Finds out what ran out: the disk or the memory.
-
-    Args:
-        run: of which.
-        error: what TensorFlow or the system raised.
-
-    Returns:
-        What to raise: a UserError that says so, or `error` if it is something else.
-    """
-    told, latest = run_directory.reason(error), checkpoints.latest(run.model_dir)
-    kept = f"the last complete checkpoint is {latest}" if latest else "there is no checkpoint yet"
-    if re.search("No space left|File too large|quota", str(error)):
-        return errors.UserError(
-            f"The disk of --model_dir={run.model_dir} is full ({told}); {kept}; free some space "
-            "and run the same command again to go on."
-        )
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return errors.UserError(
-            f"Memory ran out with --train_batch_size={run.config.train_batch_size} ({told[:200]}); "
-            f"{kept}; set a smaller batch, image size or network."
-        )
-    return error
-
-
-def blame_image(run: Run, error: tf.errors.OpError) -> Exception:
-    """Finds the image that does not decode.
-
-    Args:
-        run: of which.
-        error: what TensorFlow raised, which does not name the image.
-
-    Returns:
-        What to raise: a UserError with the image's name, or `error` if every image decodes.
-    """
-    for split in {run.config.train_split, run.config.eval_split}:
-        try:
-            with console.working(f"looked for the damaged image in {split}"):
-                found = inspection.first_damaged(run.source, split)
-        except errors.UserError:
-            continue  # No such split.
-        if found is not None:
-            return errors.UserError(
-                f"The image {found.name} of {split!r} {found.damage}; repair it or take it out, or "
-                "leave it out by --max_bad_images (--mode=check_data lists all such images). "
-                "Training goes on from the last checkpoint when you run the same command again."
-            )
-    return error

@@ -7,9 +7,10 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import errors, run_directory
+from simclr_tf import console, errors, storage
+from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
-from simclr_tf.report import console
+from simclr_tf.runs import directory
 
 _NAME = "ckpt"
 # What TensorFlow raises on damaged files (IndexError: a file cut short) and on a full disk.
@@ -29,7 +30,7 @@ class Checkpoints:
         self,
         model_dir: str,
         model: simclr.SimCLR,
-        optimizer: tf.keras.optimizers.Optimizer | None,
+        optimizer: keras.optimizers.Optimizer | None,
         *,
         keep: int = 5,
     ) -> None:
@@ -83,7 +84,7 @@ class Checkpoints:
     def _unwritten(self, error: Exception) -> errors.UserError:
         before = latest(self.model_dir)
         kept = f"the last complete one is {before}" if before else "there is no earlier one"
-        why = run_directory.reason(error)
+        why = storage.reason(error)
         return errors.UserError(
             f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; free "
             "some space and run the same command again to go on."
@@ -104,11 +105,11 @@ class Checkpoints:
         except (AssertionError, ValueError) as error:
             raise errors.UserError(
                 f"{path} does not fit this run ({misfit(error)}); resume with the settings it was "
-                f"trained with, which are in {run_directory.FLAGS} beside it, or use another "
+                f"trained with, which are in {directory.FLAGS} beside it, or use another "
                 "--model_dir."
             ) from error
         except _DAMAGED as error:
-            why = run_directory.reason(error)
+            why = storage.reason(error)
             raise errors.UserError(
                 f"{path} is damaged ({why}); delete it to go on from the one before."
             ) from error
@@ -174,7 +175,7 @@ def damage_of(path: str) -> str | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except _DAMAGED as error:
-        return run_directory.reason(error)
+        return storage.reason(error)
     return None
 
 
@@ -203,7 +204,7 @@ def misfit(error: Exception) -> str:
     )
     if shapes:
         return f"{shapes[3]} has the shape {shapes[1]} there and {shapes[2]} here"
-    return run_directory.reason(error)
+    return storage.reason(error)
 
 
 def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.report import console
+from simclr_tf import console
 
 METRICS = "metrics.jsonl"
 VIEWS = "views.png"

@@ -1,4 +1,4 @@
-"""Evaluation as a verb: from a checkpoint to result.json and a table."""
+"""The evaluate command: from a checkpoint to result.json and a table."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, run_directory, runs
+from simclr_tf import console, errors
 from simclr_tf.evaluation import features, linear
 from simclr_tf.models import simclr
-from simclr_tf.report import console, overview
-from simclr_tf.training import checkpoints as checkpoints_lib
-from simclr_tf.training import warm_start
+from simclr_tf.report import overview
+from simclr_tf.runs import checkpoints as checkpoints_lib
+from simclr_tf.runs import diagnosis, directory, opening, warm_start
 
 
-def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bool = False) -> dict:
+def evaluate(
+    run: opening.Run, model: simclr.SimCLR | None = None, *, baselines: bool = False
+) -> dict:
     """Evaluates the last checkpoint of a run and writes result.json.
 
     Args:
@@ -37,13 +39,13 @@ def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bo
     _restore(run, model, checkpoints)
     start = time.monotonic()
     result: dict[str, Any] = {"global_step": int(checkpoints.step)}
-    missing = runs.lack_of_labels(run.source, config.train_split)
-    missing = missing or runs.lack_of_labels(run.source, config.eval_split)
+    missing = opening.lack_of_labels(run.source, config.train_split)
+    missing = missing or opening.lack_of_labels(run.source, config.eval_split)
     if missing is None:
         try:
             result.update(_scores(run, model, baselines=baselines))
         except tf.errors.InvalidArgumentError as error:
-            raise runs.blame_image(run, error) from error
+            raise diagnosis.blame_image(run, error) from error
     else:
         result["eval/skipped"] = missing
     seconds = float(checkpoints.seconds)
@@ -51,12 +53,14 @@ def evaluate(run: runs.Run, model: simclr.SimCLR | None = None, *, baselines: bo
     trained = int(checkpoints.step) * config.train_batch_size
     result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
     result["eval/seconds"] = round(time.monotonic() - start, 3)
-    run_directory.write_result(run.model_dir, result)
+    directory.write_result(run.model_dir, result)
     overview.after_evaluation(run, result)
     return result
 
 
-def _restore(run: runs.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints) -> None:
+def _restore(
+    run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
+) -> None:
     """Reads the run's last checkpoint, or the weights that --checkpoint names."""
     if checkpoints.restore_latest() is not None:
         return
@@ -69,7 +73,7 @@ def _restore(run: runs.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.C
         console.say(line)
 
 
-def _scores(run: runs.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
+def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
     config = run.config
     test = _extract(run, model, config.eval_split, with_pixels=baselines)
     result: dict[str, Any] = {}
@@ -97,7 +101,7 @@ def _scores(run: runs.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str
 
 
 def _extract(
-    run: runs.Run,
+    run: opening.Run,
     model: simclr.SimCLR,
     split: str,
     *,
@@ -127,7 +131,7 @@ def _extract(
 
 
 def _probe(
-    run: runs.Run,
+    run: opening.Run,
     name: str,
     train_x: np.ndarray,
     test_x: np.ndarray,

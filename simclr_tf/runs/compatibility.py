@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
+from simclr_tf import console, errors
 from simclr_tf.models import simclr
-from simclr_tf.reference import loading
-from simclr_tf.report import console
-from simclr_tf.training import checkpoints, warm_start
+from simclr_tf.runs import checkpoints, directory, warm_start, weights
 
 # Settings that decide which variables a checkpoint of training holds, and the seed: a run of
 # another seed is another run, of which this one's weights would be passed off as the outcome.
@@ -37,7 +35,7 @@ def check_started(config: config_lib.Config, model_dir: str) -> None:
     if config.mode != "eval":
         asked = {name: getattr(config, name) for name in _FIXED_BY_START}
         asked["objective"] = config.resolved_objective
-        run_directory.check_same_training(model_dir, asked)
+        directory.check_same_training(model_dir, asked)
 
 
 def fitted(
@@ -59,7 +57,7 @@ def fitted(
     """
     if not checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
         return _as_evaluated(config, architecture)
-    stored = run_directory.read_architecture(model_dir)
+    stored = directory.read_architecture(model_dir)
     if stored is None:
         return architecture
     if config.mode == "eval" and stored.class_names is None:
@@ -69,7 +67,7 @@ def fitted(
     if names is not None and names == simclr.unnamed_classes(len(names)):
         architecture = _without_other_head(config, architecture, names)
         stored = dataclasses.replace(stored, class_names=architecture.class_names)
-    run_directory.check_same(stored, architecture, model_dir)
+    directory.check_same(stored, architecture, model_dir)
     return architecture
 
 
@@ -100,7 +98,10 @@ def _without_other_head(
 
 def _check_ours(model_dir: str) -> None:
     """Refuses to go on in a run directory of the reference, which has checkpoints of such names."""
-    if run_directory.read_architecture(model_dir) is None and loading.find(model_dir) is not None:
+    if (
+        directory.read_architecture(model_dir) is None
+        and weights.find_reference(model_dir) is not None
+    ):
         raise errors.UserError(
             f"--model_dir={model_dir} is a run of google-research/simclr; make it one of ours by "
             f"--mode=convert --checkpoint={model_dir} and a new --model_dir, or start from it by "

@@ -7,6 +7,10 @@ import difflib
 from simclr_tf import errors
 
 CROP = "crop"
+# Whether operations change both views of an image, or only the first.
+BRANCHES = ("both", "one")
+# At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
+SMALL_IMAGE = 32
 # What each operation does, for --help and under pictures. Their order decides their seeds: add new
 # ones at the end. A crop comes before them all.
 OPERATIONS = {

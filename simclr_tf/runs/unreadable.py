@@ -8,9 +8,8 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
+from simclr_tf import console, errors, storage
 from simclr_tf.data import inspection, sources
-from simclr_tf.report import console
 
 LIST = "bad_images.json"
 _NAMED = 3
@@ -41,7 +40,7 @@ def without_damaged(
     counts = {split: source.num_examples(split) for split in splits}
     data = {"dataset": config.dataset, "data_dir": config.data_dir}
     path = os.path.join(model_dir, LIST)
-    stored = run_directory.read_json(path) if tf.io.gfile.exists(path) else {}
+    stored = storage.read_json(path) if tf.io.gfile.exists(path) else {}
     known = stored["splits"] if stored.get("data") == data else {}
     for split, count in counts.items():
         if known.get(split, {}).get("images") != count:
@@ -54,7 +53,7 @@ def without_damaged(
             f"{len(bad)} images cannot be used, more than --max_bad_images="
             f"{config.max_bad_images} ({some}); repair them, or allow more."
         )
-    run_directory.write_json(path, {"data": data, "splits": known})
+    storage.write_json(path, {"data": data, "splits": known})
     if bad:
         console.warn(f"Left out {len(bad)} images that cannot be used: {some}.")
     left_out = {split: tuple(images) for split, images in found.items()}

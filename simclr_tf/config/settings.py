@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from simclr_tf.training import decays
+from simclr_tf.config import decay
+from simclr_tf.data import operation_names
 
 MODES = (
     "train",
@@ -27,14 +28,11 @@ LEARNING_RATE_SCALINGS = ("linear", "sqrt")
 PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
 STEM_CHOICES = ("auto", "small", "imagenet")
-BRANCHES = ("both", "one")
+BRANCHES = operation_names.BRANCHES
 AUGMENT_ON = ("auto", "host", "device")
 BRIGHTNESSES = ("multiplicative", "additive")
 JITTER_ORDERS = ("random", "fixed")
 FORMATS = ("serving", "official")
-
-# At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
-SMALL_IMAGE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,11 +173,11 @@ class Config:
     @property
     def decay_at(self) -> tuple[float, ...]:
         """The epochs of --decay_epochs: when the rate falls, or how often (exponential)."""
-        return decays.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+        return decay.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
 
     @property
     def resolved_stem(self) -> str:
         """The stem by name, chosen by image size if left to us."""
         if self.stem != "auto":
             return self.stem
-        return "small" if self.image_size <= SMALL_IMAGE else "imagenet"
+        return "small" if self.image_size <= operation_names.SMALL_IMAGE else "imagenet"

@@ -9,10 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors, run_directory
+from simclr_tf import errors, storage
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading
-from simclr_tf.training import checkpoints
+from simclr_tf.runs import checkpoints, directory, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def load(path: str, *, image_size: int) -> Teacher:
     """
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
         return _of_saved_model(path, image_size)
-    foreign = loading.find(path)
+    foreign = weights.find_reference(path)
     model = _of_run(path) if foreign is None else loading.build(foreign)[0]
     class_names = model.architecture.class_names
     if class_names is None:
@@ -65,9 +65,9 @@ def load(path: str, *, image_size: int) -> Teacher:
 
 def _of_run(path: str) -> simclr.SimCLR:
     """Returns the network of a run of ours, with its newest weights."""
-    directory, found = checkpoints.locate(path, flag="teacher")
+    folder, found = checkpoints.locate(path, flag="teacher")
     prefix = checkpoints.newest_whole(found)
-    architecture = run_directory.read_architecture(directory)
+    architecture = directory.read_architecture(folder)
     if prefix is None or architecture is None:
         raise errors.UserError(
             f"--teacher={path} cannot be read: its checkpoints are damaged or its "
@@ -83,7 +83,7 @@ def _of_saved_model(path: str, image_size: int) -> Teacher:
         loaded = tf.saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--teacher={path} is no SavedModel that can be read ({run_directory.reason(error)}); "
+            f"--teacher={path} is no SavedModel that can be read ({storage.reason(error)}); "
             "name another one, or a run directory."
         ) from error
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
 from typing import Any
 
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, storage
 from simclr_tf.models import simclr
 
 _ARCHITECTURE = "architecture.json"
@@ -32,14 +30,14 @@ def prepare(model_dir: str) -> None:
         tf.io.gfile.remove(probe)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--model_dir={model_dir} cannot be written to ({reason(error)}); name a folder "
-            "that you may write to."
+            f"--model_dir={model_dir} cannot be written to ({storage.reason(error)}); name a "
+            "folder that you may write to."
         ) from error
 
 
 def write_architecture(model_dir: str, architecture: simclr.Architecture) -> None:
     """Stores the architecture beside the weights that will fit it."""
-    write_json(os.path.join(model_dir, _ARCHITECTURE), dataclasses.asdict(architecture))
+    storage.write_json(os.path.join(model_dir, _ARCHITECTURE), dataclasses.asdict(architecture))
 
 
 def read_architecture(model_dir: str) -> simclr.Architecture | None:
@@ -47,14 +45,14 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
     path = os.path.join(model_dir, _ARCHITECTURE)
     if not tf.io.gfile.exists(path):
         return None
-    stored = read_json(path)
+    stored = storage.read_json(path)
     try:
         names = stored["class_names"]
         stored["class_names"] = None if names is None else tuple(names)
         return simclr.Architecture(**stored)
     except (KeyError, TypeError) as error:
         raise errors.UserError(
-            f"{path} does not describe a network ({reason(error)}); restore it, or use "
+            f"{path} does not describe a network ({storage.reason(error)}); restore it, or use "
             "another --model_dir."
         ) from error
 
@@ -122,46 +120,9 @@ def _brief(value: object) -> str:
 def write_result(model_dir: str, result: dict[str, Any]) -> None:
     """Writes result.json and result_STEP.json."""
     for name in ("result.json", f"result_{result['global_step']}.json"):
-        write_json(os.path.join(model_dir, name), result)
+        storage.write_json(os.path.join(model_dir, name), result)
 
 
 def write_flags(model_dir: str, flagfile: str) -> None:
     """Stores the flags of a run, as a flagfile that makes it again."""
-    _replace(os.path.join(model_dir, FLAGS), flagfile)
-
-
-def write_json(path: str, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
-    _replace(path, json.dumps(value, indent=2) + "\n")
-
-
-def _replace(path: str, text: str) -> None:
-    try:
-        with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
-            file.write(text)
-        tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
-    except (OSError, tf.errors.OpError) as error:
-        raise errors.UserError(
-            f"{path} could not be written ({reason(error)}); free some space and run the same "
-            "command again."
-        ) from error
-
-
-def read_json(path: str) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        UserError: if it is not JSON.
-    """
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
-
-
-def reason(error: Exception) -> str:
-    """Returns what an error of TensorFlow or the system says, fit for the middle of a sentence."""
-    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    storage.replace(os.path.join(model_dir, FLAGS), flagfile)

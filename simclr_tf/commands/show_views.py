@@ -1,8 +1,7 @@
-"""Looking at the data as verbs: check_data reads every image, show_views draws every operation."""
+"""The show_views command: draws every operation on the user's images."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 
@@ -10,61 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, run_directory
-from simclr_tf.data import compositions, crops, decode, inspection, policies, sources, views
-from simclr_tf.report import console, contact_sheet
+from simclr_tf import console, errors
+from simclr_tf.commands import check_data
+from simclr_tf.data import crops, decode, inspection, operation_names, policies, views
+from simclr_tf.report import contact_sheet
+from simclr_tf.runs import builders, directory
 
 SHEET = "operations.png"
 _COLUMNS, _DRAWN = 6, 24
-_MAX_LISTED = 100
 # A sheet is looked at: small images are drawn larger.
 _MIN_DRAWN = 96
-
-
-def check_data(config: config_lib.Config) -> None:
-    """Reads every image of a data set and lists what is wrong with it.
-
-    Args:
-        config: of which dataset, data_dir and seed are used.
-
-    Raises:
-        UserError: if an image is damaged, or the data set cannot be read.
-    """
-    source = _open(config)
-    damaged, odd = [], collections.Counter[str]()
-    examples: dict[str, str] = {}
-    for split, count in source.splits.items():
-        with console.Progress(f"images of {split}", count) as progress:
-            for number, finding in enumerate(inspection.findings(source, split), 1):
-                if finding.damage:
-                    damaged.append((split, finding.name, finding.damage))
-                for oddity in finding.oddities:
-                    odd[oddity] += 1
-                    examples.setdefault(oddity, finding.name)
-                progress.update(number, f"{len(damaged)} damaged")
-    total = sum(source.splits.values())
-    rows = [[what, f"{number:,}", examples[what]] for what, number in odd.most_common()]
-    if rows:
-        console.scores("usable, but look at them", ["what", "images", "such as"], rows)
-    if not damaged:
-        console.say(f"All {total:,} images of {config.dataset} can be used.")
-        return
-    rows = [list(row) for row in damaged[:_MAX_LISTED]]
-    console.scores("damaged", ["split", "image", "it"], rows)
-    more = len(damaged) - len(rows)
-    if more:
-        console.say(f"... and {more:,} more.")
-    raise errors.UserError(
-        f"{len(damaged):,} of {total:,} images of {config.dataset} cannot be used; repair them or "
-        f"take them out, or train without them by --max_bad_images={len(damaged)}."
-    )
-
-
-def _open(config: config_lib.Config) -> sources.Source:
-    source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
-    for note in source.notes:
-        console.say(note)
-    return source
 
 
 def show_views(config: config_lib.Config) -> None:
@@ -77,11 +31,11 @@ def show_views(config: config_lib.Config) -> None:
         UserError: if an image cannot be decoded, or the picture not written.
     """
     folder = config.model_dir or "."
-    run_directory.prepare(folder)
-    source = _open(config)
+    directory.prepare(folder)
+    source = check_data.open_source(config)
     split = config.train_split
     number = source.num_examples(split)
-    policy = policies.from_config(config)
+    policy = builders.policy_of(config)
     with console.working(f"drew views of {min(number, 3)} images"):
         images = [_decoded(example) for example in source.examples(split).take(3)]
         rows = contact_rows(images, policy, seed=config.seed)
@@ -116,8 +70,10 @@ def contact_rows(
     """
     plain = crops.evaluation_image(images[0], policy.image_size).numpy()
     rows = [("as evaluation sees it; below, views that an operation changed", plain[np.newaxis])]
-    rows.append(("crop: random, then resized", _row(images[0], policy, (compositions.CROP,), seed)))
-    for name, about in compositions.OPERATIONS.items():
+    rows.append(
+        ("crop: random, then resized", _row(images[0], policy, (operation_names.CROP,), seed))
+    )
+    for name, about in operation_names.OPERATIONS.items():
         rows.append((f"{name}: {about}", _row(images[0], policy, (name,), seed)))
     told = f"the policy: {', '.join(policy.ops) or 'nothing'}"
     rows += [(told, _row(image, policy, policy.ops, seed)) for image in images]
@@ -129,7 +85,7 @@ def _row(image: np.ndarray, policy: policies.Policy, ops: tuple[str, ...], seed:
     policy = dataclasses.replace(policy, ops=ops)
     plain = crops.evaluation_image(image, policy.image_size).numpy()
     seeds = tf.constant([[seed, 0], [seed, 1]])
-    if compositions.CROP in ops:
+    if operation_names.CROP in ops:
         height, width, _ = image.shape
         boxes = crops.crop_boxes(seeds[0], _DRAWN, height, width, policy)
         cropped = crops.crop_views(tf.constant(image), boxes, policy.image_size)

@@ -6,8 +6,8 @@ import math
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.data import compositions
-from simclr_tf.training import decays
+from simclr_tf.config import decay
+from simclr_tf.data import operation_names
 
 Config = config_lib.Config
 
@@ -29,7 +29,7 @@ def check(config: Config) -> None:
         )
     _check_decay(config)
     if config.augmentation != "auto":
-        compositions.parse(config.augmentation)
+        operation_names.parse(config.augmentation)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):
         raise errors.UserError(
             f"--data_service={config.data_service} is no address; give that of the dispatcher, "
@@ -47,7 +47,7 @@ def _check_choices(config: Config) -> None:
         ("negatives", config_lib.NEGATIVES),
         ("optimizer", config_lib.OPTIMIZERS),
         ("learning_rate_scaling", config_lib.LEARNING_RATE_SCALINGS),
-        ("learning_rate_decay", decays.DECAYS),
+        ("learning_rate_decay", decay.DECAYS),
         ("proj_head_mode", config_lib.PROJ_HEAD_MODES),
         ("mixed_precision", config_lib.MIXED_PRECISIONS),
         ("stem", config_lib.STEM_CHOICES),

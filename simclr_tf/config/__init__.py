@@ -1,0 +1,43 @@
+"""The settings of a run: fields, what they may be, and how they are checked."""
+
+from simclr_tf.config.settings import (
+    AUGMENT_ON,
+    BRANCHES,
+    BRIGHTNESSES,
+    CONTRASTIVE_OBJECTIVES,
+    FORMATS,
+    JITTER_ORDERS,
+    LEARNING_RATE_SCALINGS,
+    MIXED_PRECISIONS,
+    MODES,
+    NEGATIVES,
+    OBJECTIVES,
+    OPTIMIZERS,
+    PROJ_HEAD_MODES,
+    STEM_CHOICES,
+    SUPERVISED_CONTRAST,
+    TRAIN_MODES,
+    UNSUPERVISED_OBJECTIVES,
+    Config,
+)
+
+__all__ = [
+    "AUGMENT_ON",
+    "BRANCHES",
+    "BRIGHTNESSES",
+    "CONTRASTIVE_OBJECTIVES",
+    "FORMATS",
+    "JITTER_ORDERS",
+    "LEARNING_RATE_SCALINGS",
+    "MIXED_PRECISIONS",
+    "MODES",
+    "NEGATIVES",
+    "OBJECTIVES",
+    "OPTIMIZERS",
+    "PROJ_HEAD_MODES",
+    "STEM_CHOICES",
+    "SUPERVISED_CONTRAST",
+    "TRAIN_MODES",
+    "UNSUPERVISED_OBJECTIVES",
+    "Config",
+]

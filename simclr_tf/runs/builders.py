@@ -1,0 +1,51 @@
+"""Builds from a Config what the leaves of the package take as arguments."""
+
+from __future__ import annotations
+
+from simclr_tf import config as config_lib
+from simclr_tf.data import operation_names, policies
+from simclr_tf.models import keras_encoders, resnet, simclr
+
+
+def policy_of(config: config_lib.Config) -> policies.Policy:
+    """Returns the policy that a run's settings describe."""
+    name = config.augmentation
+    if name == "auto":
+        name = "simclr" if config.pretraining else "supervised"
+    switched_off = {
+        "crop": not config.use_crop,
+        "flip": not config.use_flip,
+        "color_jitter": not config.use_color_jitter,
+        "color_drop": not config.use_color_drop,
+        "blur": not config.use_blur,
+    }
+    policy = policies.Policy(
+        config.image_size,
+        ops=operation_names.parse(name),
+        crop_area=(config.crop_area_min, 1.0),
+        color_jitter_strength=config.color_jitter_strength,
+        additive_brightness=config.brightness == "additive",
+        random_jitter_order=config.jitter_order == "random",
+        randaugment_layers=config.randaugment_layers,
+        randaugment_level=config.randaugment_level,
+        branches=config.augmentation_branches,
+    )
+    return policy.without(*(op for op, off in switched_off.items() if off))
+
+
+def architecture_of(
+    config: config_lib.Config, class_names: tuple[str, ...] | None
+) -> simclr.Architecture:
+    """Returns the architecture that a run asks for, for data of these classes."""
+    chosen = {name: getattr(config, name) for name in simclr.ARCHITECTURE_FLAGS}
+    chosen["stem"] = config.resolved_stem
+    if config.encoder != keras_encoders.RESNET:
+        chosen["resnet_depth"] = config_lib.Config.resnet_depth  # Whatever it is, nobody reads it.
+    return simclr.Architecture(**chosen, class_names=class_names)
+
+
+def check_encoder(config: config_lib.Config) -> None:
+    """Raises UserError unless the encoder that a run asks for exists."""
+    keras_encoders.check(config.encoder)
+    if config.encoder == keras_encoders.RESNET:
+        resnet.check_depth(config.resnet_depth)

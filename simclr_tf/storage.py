@@ -1,0 +1,53 @@
+"""Files that are whole or not there: JSON, atomic writes, and why an operation on them failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import tensorflow as tf
+
+from simclr_tf import errors
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    replace(path, json.dumps(value, indent=2) + "\n")
+
+
+def replace(path: str, text: str) -> None:
+    """Writes a text so that a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        UserError: if the disk is full or refuses.
+    """
+    try:
+        with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
+            file.write(text)
+        tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        raise errors.UserError(
+            f"{path} could not be written ({reason(error)}); free some space and run the same "
+            "command again."
+        ) from error
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: if it is not JSON.
+    """
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
+
+
+def reason(error: Exception) -> str:
+    """Returns what an error of TensorFlow or the system says, fit for the middle of a sentence."""
+    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

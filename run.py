@@ -27,12 +27,25 @@ def main(argv: Sequence[str]) -> int:
     try:
         _run(argv)
     except errors.UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(_message(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+# Arguments of functions in simclr_tf/ whose names are not those of the flags that set them.
+_FLAG_OF_ARGUMENT = {"depth": "resnet_depth", "crop_area": "crop_area_min"}
+
+
+def _message(error: errors.UserError) -> str:
+    """Returns what to print of an error, with flags in place of arguments of functions."""
+    if not isinstance(error, errors.ArgumentError):
+        return str(error)
+    flag = _FLAG_OF_ARGUMENT.get(error.argument, error.argument)
+    given = "" if error.value is None else f"={error.value}"
+    return f"--{flag}{given} {error.problem}"
 
 
 def _run(argv: Sequence[str]) -> None:

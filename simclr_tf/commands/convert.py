@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import dataclasses
 
 from simclr_tf import config as config_lib
@@ -18,14 +17,12 @@ _ABOUT = ("dataset", "train_split", "eval_split", "temperature", "hidden_norm")
 def convert(
     config: config_lib.Config,
     typed: frozenset[str],
-    flagfile_of: Callable[[config_lib.Config], str],
 ) -> None:
     """Writes weights of google-research/simclr as a run directory, with a SavedModel.
 
     Args:
         config: names --checkpoint and --model_dir; the architecture comes from the weights.
         typed: names of the flags that the person gave, which win over the reference's flags.json.
-        flagfile_of: tells a config as flags.
 
     Raises:
         UserError: if there are no such weights, they are not whole, or the directory is taken.
@@ -42,7 +39,7 @@ def convert(
     }
     config = dataclasses.replace(config, **about)
     directory.write_architecture(model_dir, architecture)
-    directory.write_flags(model_dir, flagfile_of(config))
+    directory.write_config(model_dir, config)
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
     with console.working("exported the SavedModel"):
         folder = export.export(model, model_dir, 0)

@@ -19,12 +19,11 @@ from simclr_tf.serving import export
 from simclr_tf.training import accumulation, loop, memory, objectives, optimizers, schedules, steps
 
 
-def train(run: opening.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
+def train(run: opening.Run) -> simclr.SimCLR:
     """Trains, or goes on training, and exports the outcome.
 
     Args:
         run: what to train, on what.
-        flagfile: stored in the run directory, as the flags that make the run again.
 
     Returns:
         The trained network.
@@ -43,15 +42,14 @@ def train(run: opening.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     origin = _start(run, model, checkpoints)
     # Only now: a start that is refused leaves the run directory as it was.
     directory.write_architecture(run.model_dir, run.architecture)
-    if flagfile is not None:
-        directory.write_flags(run.model_dir, flagfile)
+    directory.write_config(run.model_dir, config)
     overview.before_training(run, plan, model, origin, _needs(run, learner))
     try:
-        log = metrics_log.Records(run.model_dir, from_step=int(checkpoints.step))
+        log = metrics_log.MetricsLog(run.model_dir, from_step=int(checkpoints.step))
         if int(checkpoints.step) < plan.total_steps:
             _fit(run, plan, schedule, learner, checkpoints, log)
     except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
-        raise diagnosis.blame_resource(run, error) from error
+        raise diagnosis.explain_resource_error(run, error) from error
     with console.working("exported the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
     return model
@@ -71,7 +69,7 @@ def _make_learner(
     run: opening.Run, model: simclr.SimCLR, schedule: schedules.Schedule
 ) -> steps.Learner:
     config = run.config
-    if config.pretraining:
+    if config.contrastive:
         variables = model.trainable_variables
     else:
         model.encoder.freeze(config.fine_tune_after_block)
@@ -91,7 +89,7 @@ def _start(
         return [f"resumed from {own}"]
     if run.config.checkpoint is None:
         told = f"from scratch: initial weights of seed {run.config.seed}"
-        return [told if run.config.pretraining else f"{told} (--checkpoint names a pretraining)"]
+        return [told if run.config.contrastive else f"{told} (--checkpoint names a pretraining)"]
     return warm_start.start_from(
         run.config.checkpoint,
         model,
@@ -105,7 +103,7 @@ def _fit(
     schedule: schedules.Schedule,
     learner: steps.Learner,
     checkpoints: checkpoints_lib.Checkpoints,
-    log: metrics_log.Records,
+    log: metrics_log.MetricsLog,
 ) -> None:
     config, start = run.config, int(checkpoints.step)
     _show_views(run, start, log)
@@ -122,7 +120,7 @@ def _fit(
             chance=objectives.chance_loss(config),
         )
     except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.blame_image(run, error) from error
+        raise diagnosis.find_undecodable_image(run, error) from error
 
 
 def _needs(run: opening.Run, learner: steps.Learner) -> memory.Needs:
@@ -147,7 +145,7 @@ def _make_step(run: opening.Run, learner: steps.Learner) -> steps.Step:
 def _make_task(run: opening.Run, learner: steps.Learner) -> steps.Task:
     """Returns what the run learns."""
     config, model = run.config, learner.model
-    if config.pretraining:
+    if config.contrastive:
         return steps.contrastive_task(
             model,
             objectives.make_objective(config),
@@ -235,13 +233,13 @@ def _shown(run: opening.Run, batch: steps.Batch) -> steps.Batch:
     return _views_of(run, batch) if run.config.resolved_augment_on == "device" else batch
 
 
-def _show_views(run: opening.Run, step: int, log: metrics_log.Records) -> None:
+def _show_views(run: opening.Run, step: int, log: metrics_log.MetricsLog) -> None:
     """Puts the views of the first batch before the person's eyes: a picture and TensorBoard."""
     try:
         with console.working("made the first views"):
             batch = next(iter(_batches(run, step).map(functools.partial(_shown, run))))
     except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.blame_image(run, error) from error
+        raise diagnosis.find_undecodable_image(run, error) from error
     grid = metrics_log.view_grid(batch["views"].numpy())
     log.image("train/views", step, grid)
     metrics_log.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)

@@ -9,10 +9,6 @@ from simclr_tf import console, errors
 from simclr_tf.models import simclr
 from simclr_tf.runs import checkpoints, directory, warm_start, weights
 
-# Settings that decide which variables a checkpoint of training holds, and the seed: a run of
-# another seed is another run, of which this one's weights would be passed off as the outcome.
-_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block", "seed")
-
 
 def check_started(config: config_lib.Config, model_dir: str) -> None:
     """Refuses to evaluate nothing, and to go on with another kind of training.
@@ -33,9 +29,7 @@ def check_started(config: config_lib.Config, model_dir: str) -> None:
         return
     _check_ours(model_dir)
     if config.mode != "eval":
-        asked = {name: getattr(config, name) for name in _FIXED_BY_START}
-        asked["objective"] = config.resolved_objective
-        directory.check_same_training(model_dir, asked)
+        directory.check_same_training(model_dir, config)
 
 
 def fitted(

@@ -107,7 +107,7 @@ def fit(
     plan: schedules.Plan,
     schedule: schedules.Schedule,
     checkpoints: checkpoints_lib.Checkpoints,
-    log: metrics_log.Records,
+    log: metrics_log.MetricsLog,
     *,
     chance: float | None = None,
 ) -> None:

@@ -26,7 +26,9 @@ class Plan:
         checkpoint_steps: steps between checkpoints.
         summary_steps: steps between records of the metrics.
         peak_rate: learning rate after warm-up.
-        decay_steps: --decay_epochs in steps, which need not be whole.
+        decay_interval: steps between two decays after warm-up, of an exponential decay. Like
+            decay_steps it need not be whole.
+        decay_steps: when a step decay happens.
     """
 
     num_examples: int
@@ -36,6 +38,7 @@ class Plan:
     checkpoint_steps: int
     summary_steps: int
     peak_rate: float
+    decay_interval: float | None = None
     decay_steps: tuple[float, ...] = ()
 
 
@@ -67,6 +70,11 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
             f"only {total} ({epochs:.3g} epochs); set --warmup_epochs below {epochs:.3g} or train "
             "longer."
         )
+    decay = config.decay
+
+    def decay_step(epoch: float) -> float:
+        return _decay_step(config, epoch, total, num_examples)
+
     epoch = max(1, round(num_examples / batch))
     checkpoint = config.checkpoint_steps or config.checkpoint_epochs * epoch
     return Plan(
@@ -77,7 +85,8 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
         checkpoint_steps=checkpoint,
         summary_steps=config.train_summary_steps or min(epoch, 100),
         peak_rate=scaled_rate(config.learning_rate, batch, config.learning_rate_scaling),
-        decay_steps=tuple(_decay_step(config, at, total, num_examples) for at in config.decay_at),
+        decay_interval=None if decay.interval is None else decay_step(decay.interval),
+        decay_steps=tuple(map(decay_step, decay.epochs)),
     )
 
 
@@ -120,11 +129,11 @@ def make_schedule(config: config_lib.Config, plan: Plan) -> Schedule:
         plan: of the run.
     """
     peak, warmup = plan.peak_rate, plan.warmup_steps
-    if config.learning_rate_decay == "exponential":
+    if plan.decay_interval is not None:
         return WarmupExponential(
-            peak, warmup, factor=config.decay_factor, every=plan.decay_steps[0]
+            peak, warmup, factor=config.decay_factor, every=plan.decay_interval
         )
-    if config.learning_rate_decay == "step":
+    if plan.decay_steps:
         return WarmupStep(peak, warmup, factor=config.decay_factor, at=plan.decay_steps)
     return WarmupCosine(peak, warmup, plan.total_steps)
 

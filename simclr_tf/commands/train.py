@@ -16,7 +16,16 @@ from simclr_tf.report import overview
 from simclr_tf.runs import builders, diagnosis, directory, metrics_log, opening, warm_start
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.serving import export
-from simclr_tf.training import accumulation, loop, memory, objectives, optimizers, schedules, steps
+from simclr_tf.training import (
+    accumulation,
+    loop,
+    memory,
+    objectives,
+    optimizers,
+    schedules,
+    steps,
+    tasks,
+)
 
 
 def train(run: opening.Run) -> simclr.SimCLR:
@@ -43,7 +52,7 @@ def train(run: opening.Run) -> simclr.SimCLR:
     # Only now: a start that is refused leaves the run directory as it was.
     directory.write_architecture(run.model_dir, run.architecture)
     directory.write_config(run.model_dir, config)
-    overview.before_training(run, plan, model, origin, _needs(run, learner))
+    overview.before_training(run, plan, model, origin, _estimate_memory(run, learner))
     try:
         log = metrics_log.MetricsLog(run.model_dir, from_step=int(checkpoints.step))
         if int(checkpoints.step) < plan.total_steps:
@@ -107,8 +116,7 @@ def _fit(
 ) -> None:
     config, start = run.config, int(checkpoints.step)
     _show_views(run, start, log)
-    step = _make_step(run, learner)
-    train_steps = loop.compile_steps(run.strategy, step, jit_compile=config.jit_compile)
+    train_steps = loop.compile_steps(_make_step(run, learner))
     try:
         loop.fit(
             train_steps,
@@ -123,9 +131,9 @@ def _fit(
         raise diagnosis.find_undecodable_image(run, error) from error
 
 
-def _needs(run: opening.Run, learner: steps.Learner) -> memory.Needs:
+def _estimate_memory(run: opening.Run, learner: steps.Learner) -> memory.Estimate:
     with console.working("estimated the memory of a step"):
-        return memory.needs_of(
+        return memory.estimate(
             learner,
             _make_task(run, learner),
             views=run.num_views,
@@ -136,17 +144,19 @@ def _needs(run: opening.Run, learner: steps.Learner) -> memory.Needs:
 def _make_step(run: opening.Run, learner: steps.Learner) -> steps.Step:
     config, task = run.config, _make_task(run, learner)
     if config.resolved_augment_on == "device":
-        task = dataclasses.replace(task, views=lambda batch: _views_of(run, batch))
+        task = dataclasses.replace(task, make_views=lambda batch: _views_of(run, batch))
     if config.accum_chunks == 1:
-        return steps.whole_step(learner, task)
-    return accumulation.accumulated_step(learner, task, config.accum_chunks)
+        return steps.whole_step(learner, task, run.strategy, jit_compile=config.jit_compile)
+    return accumulation.chunked_step(
+        learner, task, run.strategy, config.accum_chunks, jit_compile=config.jit_compile
+    )
 
 
-def _make_task(run: opening.Run, learner: steps.Learner) -> steps.Task:
-    """Returns what the run learns."""
+def _make_task(run: opening.Run, learner: steps.Learner) -> tasks.Task:
+    """Returns the task that the run trains on."""
     config, model = run.config, learner.model
     if config.contrastive:
-        return steps.contrastive_task(
+        return tasks.contrastive_task(
             model,
             objectives.make_objective(config),
             temperature=config.temperature,
@@ -155,18 +165,19 @@ def _make_task(run: opening.Run, learner: steps.Learner) -> steps.Task:
         )
     if config.resolved_objective == "distill":
         assert run.teacher is not None
-        return steps.distillation_task(
+        return tasks.distillation_task(
             model,
             run.teacher.logits,
             temperature=config.distillation_temperature,
             weight=config.distillation_weight,
+            autograph=run.teacher.needs_autograph,
         )
-    return steps.supervised_task(
+    return tasks.supervised_task(
         model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
     )
 
 
-def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixer | None:
+def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:
     """Returns what mixes the images of a step, a function of the seed and the step's number."""
     if not (config.mixup or config.cutmix):
         return None
@@ -179,7 +190,7 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixe
     return mixer
 
 
-def _views_of(run: opening.Run, batch: steps.Batch) -> steps.Batch:
+def _views_of(run: opening.Run, batch: tasks.Batch) -> tasks.Batch:
     """Makes the views of a batch, or of a part of it, inside the step."""
     hosts = getattr(run.strategy.extended, "num_hosts", 1)  # More than one on a TPU pod only.
     return pipeline.views_of_batch(
@@ -227,7 +238,7 @@ def _batches(
     )
 
 
-def _shown(run: opening.Run, batch: steps.Batch) -> steps.Batch:
+def _shown(run: opening.Run, batch: tasks.Batch) -> tasks.Batch:
     """Returns the first images of a batch, with their views."""
     batch = {name: x[: metrics_log.SHOWN_IMAGES] for name, x in batch.items()}
     return _views_of(run, batch) if run.config.resolved_augment_on == "device" else batch

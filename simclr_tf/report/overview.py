@@ -21,7 +21,7 @@ def before_training(
     plan: schedules.Plan,
     model: simclr.SimCLR,
     origin: list[str],
-    needs: memory.Needs,
+    estimate: memory.Estimate,
 ) -> None:
     """Prints the plan of a training: data, network, batch, steps, rate, memory, initial weights."""
     config, source, replicas = run.config, run.source, run.strategy.num_replicas_in_sync
@@ -44,7 +44,7 @@ def before_training(
     rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}, {_decay(config)}"
     rows["arithmetic"] = _arithmetic(run)
     free = memory.free_bytes(run.strategy)
-    rows["memory"] = _memory(needs, batch // replicas, config.accum_chunks, free)
+    rows["memory"] = _memory(estimate, batch // replicas, config.accum_chunks, free)
     rows["start"] = "\n".join(origin)
     rows["run directory"] = run.model_dir
     if config.accum_chunks > 1:
@@ -53,9 +53,9 @@ def before_training(
     for note in source.notes:
         console.say(note)
     if free is not None:
-        advice = memory.advice(needs, batch // replicas, config.accum_chunks, free)
-        if advice:
-            console.warn(advice)
+        suggestion = memory.suggestion(estimate, batch // replicas, config.accum_chunks, free)
+        if suggestion:
+            console.warn(suggestion)
 
 
 def _title(config: config_lib.Config) -> str:
@@ -67,9 +67,9 @@ def _title(config: config_lib.Config) -> str:
     return "Supervised training" if config.checkpoint is None else "Fine-tuning"
 
 
-def _memory(needs: memory.Needs, images: int, chunks: int, free: int | None) -> str:
-    needed = f"about {memory.gib(needs.step(images, chunks=chunks))} per step and replica"
-    return needed if free is None else f"{needed}, of {memory.gib(free)} free"
+def _memory(estimate: memory.Estimate, images: int, chunks: int, free: int | None) -> str:
+    step = f"about {memory.gib(estimate.step(images, chunks=chunks))} per step and replica"
+    return f"{step}, {'free memory unknown' if free is None else f'of {memory.gib(free)} free'}"
 
 
 def _decay(config: config_lib.Config) -> str:

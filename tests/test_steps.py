@@ -136,7 +136,7 @@ def test_the_weight_decay_loss_is_half_the_squared_norm():
     assert decayed | norms == {v.ref() for v in momentum.variables} and not decayed & norms
 
 
-@pytest.mark.parametrize("optimizer", config.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_updates_every_variable(optimizer):
     if optimizer == "lamb":
         pytest.importorskip("tensorflow_addons")

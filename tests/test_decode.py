@@ -48,6 +48,10 @@ def _png_16_bit(samples, colour_type):
     )
 
 
+KINDS = ("PNG", "JPEG", "BMP", "GIF")
+CUT_SHORT = [_encoded(_gradient(), kind)[:60] for kind in KINDS]
+
+
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
@@ -115,11 +119,13 @@ def test_kinds_mix_in_one_graph():
 
 
 @pytest.mark.parametrize(
-    "damaged",
-    [b"", b"B", b"BM", b"BM" + 60 * b"\0", b"a letter to my aunt"]
-    + [_encoded(_gradient(), kind)[:60] for kind in ("PNG", "JPEG", "BMP", "GIF")]
-    + [_encoded(_noise().convert("P"), "BMP")[:-9]],
+    "corrupt",
+    [
+        *(b"", b"B", b"BM", b"BM" + 60 * b"\0", b"a letter to my aunt"),
+        *CUT_SHORT,
+        _encoded(_noise().convert("P"), "BMP")[:-9],
+    ],
 )
-def test_damaged_bytes_raise_invalid_argument(damaged):
+def test_corrupt_bytes_raise_invalid_argument(corrupt):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode.decode_image(damaged)
+        decode.decode_image(corrupt)

@@ -186,21 +186,24 @@ IMPOSSIBLE = {
     ),
     "data set that does not exist": (
         {"dataset": "cifar11", "data_dir": "/nowhere"},
-        ["'cifar11'", "near names: cifar10", "--dataset"],
+        ["--dataset=cifar11 is unknown", "'/nowhere'", "did you mean cifar10"],
     ),
     "split that does not exist": (
         {"train_split": "trian"},
-        ["no split 'trian'", "near names: train", "train (36)", "test (18)"],
+        ["no split 'trian'", "did you mean train", "train (36)", "test (18)"],
     ),
     "evaluation split that does not exist": (
         {"mode": "train_then_eval", "eval_split": "tset"},
-        ["no split 'tset'", "near names: test", "train (36)"],
+        ["no split 'tset'", "did you mean test", "train (36)"],
     ),
     "checkpoint that does not exist": (
         {"mode": "finetune", "checkpoint": "/nowhere/ckpt-7"},
         ["--checkpoint=/nowhere/ckpt-7 does not exist", "name a run directory"],
     ),
-    "missing folder": ({"data_dir": "/nowhere/photos"}, ["'/nowhere/photos'", "--data_dir"]),
+    "missing folder": (
+        {"data_dir": "/nowhere/photos"},
+        ["--data_dir=/nowhere/photos does not exist"],
+    ),
     "no run directory": ({"model_dir": None}, ["--model_dir is missing", "name a folder"]),
 }
 

@@ -25,10 +25,10 @@ def check_data(config: config_lib.Config) -> None:
     examples: dict[str, str] = {}
     for split, count in source.splits.items():
         with console.Progress(f"images of {split}", count) as progress:
-            for number, finding in enumerate(inspection.findings(source, split), 1):
-                if finding.damage:
-                    damaged.append((split, finding.name, finding.damage))
-                for oddity in finding.oddities:
+            for number, finding in enumerate(inspection.inspect(source, split), 1):
+                if finding.unreadable:
+                    damaged.append((split, finding.name, finding.unreadable))
+                for oddity in finding.unusual:
                     odd[oddity] += 1
                     examples.setdefault(oddity, finding.name)
                 progress.update(number, f"{len(damaged)} damaged")

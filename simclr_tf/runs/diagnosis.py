@@ -49,13 +49,14 @@ def blame_image(run: opening.Run, error: tf.errors.OpError) -> Exception:
     for split in {run.config.train_split, run.config.eval_split}:
         try:
             with console.working(f"looked for the damaged image in {split}"):
-                found = inspection.first_damaged(run.source, split)
+                found = inspection.first_unreadable(run.source, split)
         except errors.UserError:
             continue  # No such split.
         if found is not None:
             return errors.UserError(
-                f"The image {found.name} of {split!r} {found.damage}; repair it or take it out, or "
-                "leave it out by --max_bad_images (--mode=check_data lists all such images). "
+                f"The image {found.name} of {split!r} {found.unreadable}; repair it or take it "
+                "out, or leave it out by --max_bad_images (--mode=check_data lists all such "
+                "images). "
                 "Training goes on from the last checkpoint when you run the same command again."
             )
     return error

@@ -10,7 +10,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf.config import validation
-from simclr_tf.data import balanced, pipeline, sources
+from simclr_tf.data import balanced, sources, streams
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, compatibility, directory, teachers, unreadable
 
@@ -102,7 +102,7 @@ def open_run(
     if config.mode == "eval" or config.reads_labels:
         _check_labels(config, source)
     if config.cache_dataset:
-        needed = pipeline.cached_bytes(source, config.train_split)
+        needed = streams.cached_bytes(source, config.train_split)
         _check_memory("cache_dataset", config.train_split, needed)
     directory.prepare(model_dir)
     if config.max_bad_images:

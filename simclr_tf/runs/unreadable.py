@@ -56,16 +56,16 @@ def without_damaged(
     storage.write_json(path, {"data": data, "splits": known})
     if bad:
         console.warn(f"Left out {len(bad)} images that cannot be used: {some}.")
-    left_out = {split: tuple(images) for split, images in found.items()}
-    return dataclasses.replace(source, left_out=left_out)
+    excluded = {split: tuple(images) for split, images in found.items()}
+    return dataclasses.replace(source, excluded=excluded)
 
 
 def _look(source: sources.Source, split: str, count: int) -> dict[str, str]:
     """Returns the name of each image that cannot be used, and why."""
     found: dict[str, str] = {}
     with console.Progress(f"checked images of {split}", count) as progress:
-        for number, finding in enumerate(inspection.findings(source, split), 1):
-            if finding.damage:
-                found[finding.name] = finding.damage
+        for number, finding in enumerate(inspection.inspect(source, split), 1):
+            if finding.unreadable:
+                found[finding.name] = finding.unreadable
             progress.update(number, f"{len(found)} cannot be used")
     return found

@@ -227,7 +227,7 @@ def supervised_task(
             return {"logits": model.classify(images, training=True)}
         mixed = mixer(images, labels)
         logits = model.classify(mixed.images, training=True)
-        return {"logits": logits, "others": mixed.others, "share": mixed.share}
+        return {"logits": logits, "others": mixed.other_labels, "share": mixed.weight}
 
     def each(batch: Batch, outputs: Outputs) -> Judged:
         def loss_for(labels: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import functools
 import math
+import re
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,9 +16,28 @@ MAX_PIXELS = 100_000_000
 _JPEG_MARGIN = 16
 # The most images that `decode_batch` decodes in one iteration of its loop.
 _UNROLLED = 16
+# Name scope of the ops of this module, by which `is_decode_error` recognises them.
+_SCOPE = "decode_encoded"
 _JPEG, _BMP, _PNG, _GIF = b"\xff\xd8", b"BM", b"\x89P", b"GI"
 
 
+def is_decode_error(error: tf.errors.OpError) -> bool:
+    """Returns whether an error in a graph comes from decoding an image."""
+    return bool(re.search(rf"{{{{node [^}}]*\b{_SCOPE}", str(error)))
+
+
+def _named(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Puts the ops of a function into the name scope of this module."""
+
+    @functools.wraps(decode)
+    def named(*args: Any) -> tf.Tensor:
+        with tf.name_scope(_SCOPE):
+            return decode(*args)
+
+    return named
+
+
+@_named
 def decode_batch(encoded: tf.Tensor, shape: tuple[int, int], kind: str | None) -> tf.Tensor:
     """Decodes images of one size, one after another.
 
@@ -50,6 +73,7 @@ def decode_batch(encoded: tf.Tensor, shape: tuple[int, int], kind: str | None) -
     return tf.reshape(images, [-1, *shape, 3])
 
 
+@_named
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG, PNG, BMP or GIF image to RGB, in eager or graph mode.
 
@@ -82,6 +106,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     return image  # (h, w, 3)
 
 
+@_named
 def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     """Decodes a window of an image; of a JPEG, little more than the window.
 
@@ -121,6 +146,7 @@ def _decode_jpeg_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     return tf.slice(image, [*tf.unstack(box[:2] - low), 0], [*tf.unstack(box[2:]), 3])
 
 
+@_named
 def image_size(encoded: tf.Tensor) -> tf.Tensor:
     """Returns (2,) int32, height and width, from the header of an image file.
 

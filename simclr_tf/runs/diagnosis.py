@@ -7,7 +7,7 @@ import re
 import tensorflow as tf
 
 from simclr_tf import console, errors, storage
-from simclr_tf.data import inspection
+from simclr_tf.data import decode, inspection
 from simclr_tf.runs import checkpoints, opening
 
 
@@ -44,8 +44,11 @@ def blame_image(run: opening.Run, error: tf.errors.OpError) -> Exception:
         error: what TensorFlow raised, which does not name the image.
 
     Returns:
-        What to raise: a UserError with the image's name, or `error` if every image decodes.
+        What to raise: a UserError with the image's name, or `error` if every image decodes or the
+        error is not of a decoding op.
     """
+    if not decode.is_decode_error(error):
+        return error
     for split in {run.config.train_split, run.config.eval_split}:
         try:
             with console.working(f"looked for the damaged image in {split}"):

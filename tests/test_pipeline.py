@@ -9,7 +9,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from simclr_tf.data import inspection, pipeline, policies, sources, streams
+from simclr_tf.data import inspection, pipeline, policies, random, sources, streams
 
 _COUNTS = {"red": 7, "blue": 6}
 
@@ -209,6 +209,22 @@ def test_excluded_images_are_in_no_epoch(source):
     for batch in _take(_train(less, plain, batch_size=11), 2):
         assert len(np.unique(batch["views"][:, 0, 4, 4, 0])) == 11
     assert _equal(_take(_train(less), 6)[4:], _take(_train(less, start_step=4), 2))
+
+
+# --- AutoGraph
+
+
+def test_no_function_of_the_pipeline_is_converted_by_autograph(source, monkeypatch):
+    statuses = []
+
+    def recorded(*arguments, original=random.derive_seed):
+        statuses.append(tf.__internal__.autograph.control_status_ctx().status.name)
+        return original(*arguments)
+
+    monkeypatch.setattr(random, "derive_seed", recorded)
+    for settings in ({}, {"cache": True}):
+        _train(source, **settings)
+    assert set(statuses) == {"DISABLED"}
 
 
 # --- memory

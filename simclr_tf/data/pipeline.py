@@ -28,6 +28,8 @@ _AUTOTUNE = tf.data.AUTOTUNE
 _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 1, 2, 3
 
 
+# AutoGraph has nothing to convert in this package, and looking for it takes seconds.
+@tf.autograph.experimental.do_not_convert
 def train_batches(
     source: sources.Source,
     split: str,
@@ -205,6 +207,7 @@ def views_of_batch(
     return {"views": made, "label": batch["label"]}
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(
     source: sources.Source, split: str, *, batch_size: int, image_size: int
 ) -> tf.data.Dataset:

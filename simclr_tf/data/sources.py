@@ -82,6 +82,8 @@ class Source:
         """Estimates the bytes of the encoded images of a split; stats each file of a folder."""
         return self.reader.num_bytes(self._slices(split))
 
+    # AutoGraph has nothing to convert in this package, and looking for it takes seconds.
+    @tf.autograph.experimental.do_not_convert
     def examples(self, split: str, *, order_seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Streams the examples of a split once, each exactly once.
 

@@ -122,11 +122,11 @@ IMPOSSIBLE = {
     "flag that does not exist": ({"temprature": 1}, ["temprature", "temperature", "--help"]),
     "application that does not exist": (
         {"encoder": "keras:EfficientNetV2B9"},
-        ["'EfficientNetV2B9'", "near names: EfficientNetV2B", "tf.keras.applications"],
+        ["'EfficientNetV2B9'", "did you mean EfficientNetV2B", "tf.keras.applications"],
     ),
     "encoder that is no name at all": (
         {"encoder": "resnet50"},
-        ["--encoder=resnet50", "near names: ", "keras:ResNet50", "keras:NAME", "MODULE:FUNCTION"],
+        ["--encoder=resnet50", "did you mean ", "keras:ResNet50", "keras:NAME", "MODULE:FUNCTION"],
     ),
     "encoder in a module that is not there": (
         {"encoder": "no_such_module:make"},
@@ -134,7 +134,7 @@ IMPOSSIBLE = {
     ),
     "encoder by a function that is not there": (
         {"encoder": "tiny_encoders:seqential"},
-        ["tiny_encoders has no function 'seqential'", "near names: sequential"],
+        ["tiny_encoders has no function 'seqential'", "did you mean sequential"],
     ),
     "encoder that returns something else": (
         {"encoder": "tiny_encoders:no_model"},

@@ -8,11 +8,10 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage
+from simclr_tf import console, errors, storage, text
 from simclr_tf.data import inspection, sources
 
 LIST = "bad_images.json"
-_NAMED = 3
 
 
 def without_damaged(
@@ -47,7 +46,7 @@ def without_damaged(
             known[split] = {"images": count, "left_out": _look(source, split, count)}
     found = {split: known[split]["left_out"] for split in counts}
     bad = [f"{name} {why}" for images in found.values() for name, why in images.items()]
-    some = "; ".join(bad[:_NAMED]) + ("; ..." if len(bad) > _NAMED else "")
+    some = text.shortened(bad, separator="; ")
     if len(bad) > config.max_bad_images:
         raise errors.UserError(
             f"{len(bad)} images cannot be used, more than --max_bad_images="

@@ -36,7 +36,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 # Arguments of functions in simclr_tf/ whose names are not those of the flags that set them.
-_FLAG_OF_ARGUMENT = {"depth": "resnet_depth", "crop_area": "crop_area_min"}
+_FLAG_OF_ARGUMENT = {
+    "branches": "augmentation_branches",
+    "crop_area": "crop_area_min",
+    "depth": "resnet_depth",
+}
 
 
 def _message(error: errors.UserError) -> str:

@@ -24,13 +24,13 @@ def _images(b=4, h=28, w=28):
 
 
 def _apply(op, images, *args, **kwargs):
-    """Run an op, which wants channels first, on channels-last images."""
+    """Runs an op, which takes channels first, on channels-last images."""
     result = op(tf.transpose(images, [0, 3, 1, 2]), *args, **kwargs)
     return tf.transpose(result, [0, 2, 3, 1]).numpy()
 
 
 def _apply_one_by_one(op, images, *args, **kwargs):
-    """Do the same to one image after another, which takes branches where a batch selects."""
+    """Does the same to one image after another, which branches where a batch selects."""
     of_one = tf.function(lambda image, row: op(image, *row, **kwargs), autograph=False)
     args = tf.nest.map_structure(tf.convert_to_tensor, args)
     rows = (tf.nest.map_structure(lambda x, i=i: x[i : i + 1], args) for i in range(len(images)))
@@ -73,10 +73,10 @@ def _boxes_of_tensorflow(height, width, number, area):
 def test_crops_are_distributed_as_tensorflow_draws_them(height, width, area):
     number = 5000
     sides = tf.fill([number], height), tf.fill([number], width)
-    theirs = _boxes_of_tensorflow(height, width, number, area)
-    ours = augment.sample_crops(SEED, *sides, area=area).numpy()
-    y, x, h, w = np.stack([theirs, ours], axis=1).T.astype(float)  # (2, number) each
-    looks = {
+    want_boxes = _boxes_of_tensorflow(height, width, number, area)
+    got_boxes = augment.sample_crops(SEED, *sides, area=area).numpy()
+    y, x, h, w = np.stack([want_boxes, got_boxes], axis=1).T.astype(float)  # (2, number) each
+    statistics = {
         "area": h * w,
         "aspect": w / h,
         "height": h,
@@ -85,40 +85,40 @@ def test_crops_are_distributed_as_tensorflow_draws_them(height, width, area):
         "bottom": y + h,
         "right": x + w,
     }
-    for name, (want, got) in looks.items():
+    for name, (want, got) in statistics.items():
         assert stats.ks_2samp(want, got).pvalue > 0.01, name
-    share = ours[:, 2] * ours[:, 3] / (height * width)
-    assert max(area[0], 0.1) <= share.min() and share.max() <= area[1]
+    fraction = got_boxes[:, 2] * got_boxes[:, 3] / (height * width)
+    assert max(area[0], 0.1) <= fraction.min() and fraction.max() <= area[1]
 
 
-def _law_of_crop_shapes(side, min_share):
-    """Return {(height, width): probability} on a square, by the kernel's rules, one by one."""
-    law = collections.Counter()
+def _crop_shape_probabilities(side, min_area):
+    """Returns {(height, width): probability} on a square, by the rules of the kernel."""
+    weights = collections.Counter()
     for ratio in np.linspace(3 / 4, 4 / 3, 8001):
         highest = round(side / np.sqrt(ratio))
         while round(highest * ratio) > side:
             highest -= 1
         highest = min(highest, side)
-        lowest = min(round(side * np.sqrt(min_share / ratio)), highest)
+        lowest = min(round(side * np.sqrt(min_area / ratio)), highest)
         for height in range(lowest, highest + 1):
             probability = 1 / (highest - lowest + 1)
-            if height * round(height * ratio) < min_share * side**2:
+            if height * round(height * ratio) < min_area * side**2:
                 height += 1
             width = round(height * ratio)
             if height * width >= 0.1 * side**2 and max(height, width) <= side:
-                law[height, width] += probability
-    return {shape: weight / sum(law.values()) for shape, weight in law.items()}
+                weights[height, width] += probability
+    return {shape: weight / sum(weights.values()) for shape, weight in weights.items()}
 
 
 def test_crops_at_28_pixels_have_the_exact_probabilities_of_the_kernels_rules():
     number = 100_000
-    law = _law_of_crop_shapes(28, 0.08)
+    want = _crop_shape_probabilities(28, 0.08)
     boxes = augment.sample_crops(SEED, tf.fill([number], 28), tf.fill([number], 28)).numpy()
     counts = collections.Counter(map(tuple, boxes[:, 2:].tolist()))
-    assert set(counts) <= set(law)
-    shapes = [shape for shape in law if number * law[shape] > 20]
-    surprise = [(counts[s] - number * law[s]) ** 2 / (number * law[s]) for s in shapes]
-    assert stats.chi2.sf(sum(surprise), len(shapes)) > 0.01
+    assert set(counts) <= set(want)
+    shapes = [shape for shape in want if number * want[shape] > 20]
+    deviations = [(counts[s] - number * want[s]) ** 2 / (number * want[s]) for s in shapes]
+    assert stats.chi2.sf(sum(deviations), len(shapes)) > 0.01
 
 
 def test_crops_of_a_batch_of_sizes_fit_each_size():
@@ -130,7 +130,7 @@ def test_crops_of_a_batch_of_sizes_fit_each_size():
     assert np.all(h * w >= 0.0999 * heights * widths)
 
 
-def test_an_image_that_no_crop_fits_is_taken_whole():
+def test_an_image_that_no_crop_fits_is_used_whole():
     boxes = augment.sample_crops(SEED, tf.fill([50], 20), tf.fill([50], 400))
     np.testing.assert_array_equal(boxes, [[0, 0, 20, 400]] * 50)
 
@@ -181,7 +181,7 @@ def test_color_drop_makes_grey_as_tensorflow_does(apply_op):
 
 
 def _jitter_one(image, order, brightness, contrast, saturation, hue):
-    """Run the reference's chain: one image, one op after another, a clip after each."""
+    """Applies the ops of the reference to one image, with a clip after each."""
     ops = {
         jitter.BRIGHTNESS: lambda x: x * brightness,
         jitter.CONTRAST: lambda x: tf.image.adjust_contrast(x, contrast),
@@ -208,7 +208,7 @@ def test_jitter_equals_the_chain_of_tf_image_in_all_24_orders(strength, apply_op
 
 
 @both_ways
-def test_jitter_leaves_images_alone_that_it_does_not_apply_to(apply_op):
+def test_jitter_does_not_change_images_without_a_flag(apply_op):
     images = _images(8)
     params = jitter.sample_jitter(SEED, 8, strength=1.0, probability=0.5)
     apply = params.apply.numpy()
@@ -221,7 +221,7 @@ def test_jitter_leaves_images_alone_that_it_does_not_apply_to(apply_op):
 @pytest.mark.parametrize(
     ("strength", "low", "high", "hue"), [(0.5, 0.6, 1.4, 0.1), (1, 0.2, 1.8, 0.2), (3, 0, 3.4, 0.5)]
 )
-def test_jitter_is_sampled_evenly_from_the_ranges_of_the_reference(strength, low, high, hue):
+def test_jitter_is_sampled_uniformly_from_the_ranges_of_the_reference(strength, low, high, hue):
     params = jitter.sample_jitter(SEED, 20000, strength=strength)
     assert np.mean(params.apply) == pytest.approx(0.8, abs=0.01)
     for factor in (params.brightness, params.contrast, params.saturation):
@@ -244,7 +244,7 @@ def test_the_parameters_of_a_jitter_are_independent():
 
 
 def _blur_one(image, sigma, kernel_size):
-    """Sum over two dimensions at once, pixel by pixel, in float64."""
+    """Sums over two dimensions at once, pixel by pixel, in float64."""
     radius = kernel_size // 2
     padded = np.pad(image.astype(np.float64), [(radius, radius)] * 2 + [(0, 0)], "reflect")
     offsets = np.arange(-radius, radius + 1)
@@ -278,7 +278,7 @@ def test_blur_equals_that_of_tensorflow_addons():
 
 
 @both_ways
-def test_blur_leaves_images_alone_that_it_does_not_apply_to(apply_op):
+def test_blur_does_not_change_images_without_a_flag(apply_op):
     images, apply = _images(), np.array([True, False, True, False])
     got = apply_op(augment.gaussian_blur, images, tf.fill([4], 2.0), apply, kernel_size=5)
     np.testing.assert_array_equal(got[1::2], images[1::2])
@@ -293,7 +293,7 @@ def test_blur_does_not_darken_the_border():
     np.testing.assert_allclose(got, white, atol=1e-6)
 
 
-def test_blur_kernels_are_a_tenth_of_the_image_made_odd():
+def test_blur_kernels_are_an_odd_tenth_of_the_image():
     sizes = {19: 1, 28: 3, 32: 3, 64: 7, 96: 9, 128: 13, 224: 23}
     assert {size: augment.blur_kernel_size(size) for size in sizes} == sizes
 

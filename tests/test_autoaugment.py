@@ -1,4 +1,4 @@
-"""AutoAugment and RandAugment: what is drawn, and that each image gets what it drew."""
+"""AutoAugment and RandAugment: what is drawn, and that each image gets its own operations."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def _images(b=4, s=16):
 
 
 def _params(names, magnitudes):
-    """One op for each image."""
+    """Returns one op for each image."""
     op = tf.constant([[autoaugment.OPS.index(name)] for name in names])
     magnitude = tf.constant([[m] for m in magnitudes], tf.float32)
     return autoaugment.PolicyParams(op, magnitude, tf.fill([len(names), 1, 2], 0.4))
@@ -49,7 +49,7 @@ def test_every_op_changes_an_image_and_stays_in_range(name):
     assert np.abs(got - 0.8 * _images(1)).max() > 0.02
 
 
-def test_translations_and_cutouts_are_shares_of_the_side():
+def test_translations_and_cutouts_are_fractions_of_the_side():
     images = _images(2, 20)
     got = autoaugment.apply_policy(images, _params(["translate_x", "cutout"], [0.25, 0.2])).numpy()
     np.testing.assert_array_equal(got[0, :, :, :15], images[0, :, :, 5:])
@@ -71,7 +71,7 @@ def test_translations_and_cutouts_are_shares_of_the_side():
         ("invert", 7, 0.0),
     ],
 )
-def test_levels_mean_what_the_published_code_makes_of_them(op, level, want):
+def test_levels_have_the_meaning_of_the_published_code(op, level, want):
     assert autoaugment.magnitude_of(op, level, translate=0.4) == pytest.approx(want)
 
 
@@ -80,7 +80,7 @@ def test_for_cifar_higher_levels_solarize_and_posterize_more():
     assert autoaugment.magnitude_of("posterize", 7, translate=0, stronger=True) == 2
 
 
-def test_randaugment_draws_every_op_evenly_and_half_of_the_time():
+def test_randaugment_draws_all_ops_equally_often_and_applies_half():
     params = autoaugment.sample_randaugment(SEED, 20000, num_layers=3, level=5)
     assert params.op.shape == (20000, 3)
     op = params.op.numpy().ravel()
@@ -98,7 +98,7 @@ def test_autoaugment_draws_its_25_sub_policies(policy):
     assert ops.shape == probabilities.shape == magnitudes.shape == (25, 2)
     params = autoaugment.sample_autoaugment(SEED, 50000, policy=policy)
     drawn = params.op.numpy()
-    # How often each pair of ops should come, worked out from the table.
+    # The expected frequency of each pair of ops, from the table.
     want = {}
     for pair, chance in zip(ops, probabilities):
         for first in (0, 1):
@@ -108,8 +108,8 @@ def test_autoaugment_draws_its_25_sub_policies(policy):
                 want[key] = want.get(key, 0) + weight
     found = {key: np.mean((drawn == key).all(1)) for key in want}
     assert sum(found.values()) == pytest.approx(1)
-    for key, share in want.items():
-        assert found[key] == pytest.approx(share, abs=0.006), key
+    for key, probability in want.items():
+        assert found[key] == pytest.approx(probability, abs=0.006), key
 
 
 def test_the_ops_of_cifar_are_those_of_its_paper():

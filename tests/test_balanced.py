@@ -1,4 +1,4 @@
-"""Class-balanced batches: as many images of each class, a function of (seed, step) alone."""
+"""Class-balanced batches: the same number of images of each class, a function of (seed, step)."""
 
 import collections
 import dataclasses
@@ -15,11 +15,11 @@ _COUNTS = (7, 6, 2, 9)  # of four classes
 
 
 def _images(counts=_COUNTS):
-    """Returns images whose number tells the class: 100 * class + place, in mixed order."""
-    numbers = [100 * label + place for label, count in enumerate(counts) for place in range(count)]
+    """Returns images whose indices encode the class: 100 * class + index in the class."""
+    indices = [100 * label + i for label, count in enumerate(counts) for i in range(count)]
     starts = np.cumsum([0, *counts[:-1]])
     return balanced.ByClass(
-        np.array(numbers, np.int64), starts.astype(np.int32), np.array(counts, np.int32), None
+        np.array(indices, np.int64), starts.astype(np.int32), np.array(counts, np.int32), None
     )
 
 
@@ -36,7 +36,7 @@ def test_a_batch_holds_m_different_images_of_each_of_its_classes():
         assert len(set(numbers)) == 6
 
 
-def test_a_small_class_gives_all_its_images_before_any_twice():
+def test_a_small_class_gives_all_its_images_before_any_is_repeated():
     seen = 0
     for step in range(60):
         numbers = _draw(step, batch_size=5, m=5)
@@ -46,7 +46,7 @@ def test_a_small_class_gives_all_its_images_before_any_twice():
     assert seen > 5
 
 
-def test_every_class_and_every_image_of_a_class_is_as_likely():
+def test_classes_and_images_of_a_class_are_equally_likely():
     steps = 3000
     draw = tf.function(
         lambda step: balanced.batch_of(
@@ -58,13 +58,13 @@ def test_every_class_and_every_image_of_a_class_is_as_likely():
     np.testing.assert_allclose(classes, 0.25, atol=0.015)  # More than three deviations.
     for label, count in enumerate(_COUNTS):
         places = drawn[drawn // 100 == label] % 100
-        share = np.bincount(places, minlength=count) / len(places)
-        np.testing.assert_allclose(share, 1 / count, atol=4 * (1 / count / len(places)) ** 0.5)
+        frequency = np.bincount(places, minlength=count) / len(places)
+        np.testing.assert_allclose(frequency, 1 / count, atol=4 * (1 / count / len(places)) ** 0.5)
 
 
-def test_every_pair_of_a_class_is_as_likely():
+def test_pairs_of_a_class_are_equally_likely():
     counts = tf.fill([6000], 4)
-    places = balanced._different(counts, 2, tf.constant([5, 6])).numpy()
+    places = balanced._distinct(counts, 2, tf.constant([5, 6])).numpy()
     pairs = collections.Counter(map(tuple, np.sort(places, 1)))
     assert len(pairs) == 6
     assert max(pairs.values()) / min(pairs.values()) < 1.25
@@ -99,7 +99,7 @@ def _batches(source, count, **settings):
     return [{key: x.numpy() for key, x in batch.items()} for batch in batches.take(count)]
 
 
-def test_batches_are_balanced_whatever_the_data_and_go_on_after_a_resume(source):
+def test_batches_are_balanced_and_the_same_after_a_resume(source):
     whole, rest = _batches(source, 4), _batches(source, 2, start_step=2)
     for batch in whole:
         assert sorted(collections.Counter(batch["label"]).values()) == [3, 3]
@@ -119,30 +119,32 @@ def test_an_image_keeps_its_label(tmp_path):
     source = _folder(tmp_path)
     images = balanced.open_by_class(source, "train")
     for first, count in zip(images.starts, images.counts):
-        numbers = images.numbers[first : first + count]
+        numbers = images.indices[first : first + count]
         examples = [images.read(tf.constant(number)) for number in numbers]
         (label,) = {int(example["label"]) for example in examples}
         folders = {example["name"].numpy().decode().split("/")[1] for example in examples}
         assert folders == {source.class_names[label]}
 
 
-def test_images_that_are_left_out_are_not_drawn(tmp_path):
+def test_excluded_images_are_not_drawn(tmp_path):
     source = _folder(tmp_path)
-    less = dataclasses.replace(source, left_out={"train": ("train/odd/1.png", "train/red/0.png")})
+    less = dataclasses.replace(source, excluded={"train": ("train/odd/1.png", "train/red/0.png")})
     images = balanced.open_by_class(less, "train")
     assert sorted(images.counts) == [1, 5, 7]
-    names = {images.read(tf.constant(number))["name"].numpy() for number in images.numbers}
+    names = {images.read(tf.constant(number))["name"].numpy() for number in images.indices}
     assert not names & {b"train/odd/1.png", b"train/red/0.png"}
 
 
-def test_too_few_classes_are_refused_with_what_would_do():
-    with pytest.raises(errors.UserError, match="of 12 from 6 classes, and the data has images of "):
+def test_too_few_classes_are_refused_with_a_remedy():
+    with pytest.raises(
+        errors.UserError, match="of 12 from 6 classes, but the data has images of 4"
+    ):
         balanced.check(_images(), batch_size=12, samples_per_class=2)
-    with pytest.raises(errors.UserError, match="use --samples_per_class=3, or a smaller"):
+    with pytest.raises(errors.UserError, match="use 3, or a smaller batch"):
         balanced.check(_images(), batch_size=12, samples_per_class=2)
 
 
-def test_small_classes_are_told():
+def test_small_classes_are_reported():
     note = balanced.check(_images(), batch_size=12, samples_per_class=3)
     assert note.startswith("1 of 4 classes have fewer than 3 images (the smallest 2)")
     assert balanced.check(_images(), batch_size=8, samples_per_class=2) is None

@@ -80,9 +80,9 @@ def _images(n=4, side=16):
 
 def test_mixup_averages_each_image_with_the_one_before():
     mixed = mixing.mixup(_images(), tf.range(4), tf.constant([0, 1]), alpha=1.0)
-    share = float(mixed.share)
+    share = float(mixed.weight)
     assert 0 <= share <= 1
-    np.testing.assert_array_equal(mixed.others, [3, 0, 1, 2])
+    np.testing.assert_array_equal(mixed.other_labels, [3, 0, 1, 2])
     want = share * np.arange(4) + (1 - share) * np.array([3, 0, 1, 2])
     np.testing.assert_allclose(mixed.images[:, 5, 7, 1], want, rtol=1e-6)
 
@@ -91,7 +91,7 @@ def test_cutmix_pastes_a_box_whose_area_is_what_the_share_says():
     for k in range(20):
         mixed = mixing.cutmix(_images(), tf.range(4), tf.constant([k, 1]), alpha=1.0)
         pasted = mixed.images[1, :, :, 0].numpy() == 0
-        assert float(mixed.share) == pytest.approx(1 - pasted.mean(), abs=1e-6)
+        assert float(mixed.weight) == pytest.approx(1 - pasted.mean(), abs=1e-6)
         rows, columns = pasted.any(1), pasted.any(0)
         np.testing.assert_array_equal(pasted, np.outer(rows, columns))
         assert set(np.unique(mixed.images[1])) <= {0.0, 1.0}
@@ -100,10 +100,10 @@ def test_cutmix_pastes_a_box_whose_area_is_what_the_share_says():
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_shares_are_drawn_from_a_beta_distribution(alpha):
     shares = [
-        float(mixing.mixup(_images(2, 2), tf.range(2), tf.constant([0, k]), alpha=alpha).share)
+        float(mixing.mixup(_images(2, 2), tf.range(2), tf.constant([0, k]), alpha=alpha).weight)
         for k in range(1000)
     ]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
     assert np.var(shares) == pytest.approx(0.25 / (2 * alpha + 1), rel=0.1)
-    with pytest.raises(ValueError, match="alpha must be > 0, got 0"):
+    with pytest.raises(ValueError, match="alpha=0 must be greater than 0"):
         mixing.mixup(_images(), tf.range(4), tf.constant([0, 1]), alpha=0)

@@ -48,6 +48,10 @@ def _png_16_bit(samples, colour_type):
     )
 
 
+KINDS = ("PNG", "JPEG", "BMP", "GIF")
+CUT_SHORT = [_encoded(_gradient(), kind)[:60] for kind in KINDS]
+
+
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
@@ -115,11 +119,56 @@ def test_kinds_mix_in_one_graph():
 
 
 @pytest.mark.parametrize(
-    "damaged",
-    [b"", b"B", b"BM", b"BM" + 60 * b"\0", b"a letter to my aunt"]
-    + [_encoded(_gradient(), kind)[:60] for kind in ("PNG", "JPEG", "BMP", "GIF")]
-    + [_encoded(_noise().convert("P"), "BMP")[:-9]],
+    "corrupt",
+    [
+        *(b"", b"B", b"BM", b"BM" + 60 * b"\0", b"a letter to my aunt"),
+        *CUT_SHORT,
+        _encoded(_noise().convert("P"), "BMP")[:-9],
+    ],
 )
-def test_damaged_bytes_raise_invalid_argument(damaged):
+def test_corrupt_bytes_raise_invalid_argument(corrupt):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode.decode_image(damaged)
+        decode.decode_image(corrupt)
+
+
+def _error_in_graph(function, content):
+    """Returns the error of a function that tf.data maps."""
+    stream = tf.data.Dataset.from_tensors(content).map(function, num_parallel_calls=2)
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        next(iter(stream.prefetch(1)))
+    return raised.value
+
+
+@pytest.mark.parametrize("content", [b"a letter", *CUT_SHORT], ids=["text", *KINDS])
+@pytest.mark.parametrize(
+    "function",
+    [
+        decode.decode_image,
+        lambda content: decode.decode_window(content, tf.constant([0, 0, 9, 9])),
+        lambda content: decode.decode_batch(content[tf.newaxis], (40, 30), "png"),
+    ],
+    ids=["image", "window", "batch"],
+)
+def test_a_decode_error_is_recognised(function, content):
+    assert decode.is_decode_error(_error_in_graph(function, content))
+
+
+def _failed_assertion(image):
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(image) == 0, ["decode_encoded"])]):
+        return tf.identity(image)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda image: tf.ensure_shape(image, [3, 3, 3]),
+        lambda image: tf.io.decode_png(tf.strings.as_string(image[0, 0, 0])),
+        _failed_assertion,
+    ],
+    ids=["shape", "decoder elsewhere", "assertion"],
+)
+def test_another_error_is_not_taken_for_a_decode_error(function):
+    error = _error_in_graph(
+        lambda content: function(decode.decode_image(content)), _encoded(_noise(), "PNG")
+    )
+    assert not decode.is_decode_error(error)

@@ -1,4 +1,4 @@
-"""Tests of simclr_tf.data.digits: the embedded data set is what its docstring says."""
+"""Tests of simclr_tf.data.digits: the embedded data set is as its docstring says."""
 
 import collections
 
@@ -35,7 +35,7 @@ def test_it_opens_with_its_counts_classes_and_size(prepared):
     assert "Prepared the data set 'digits' in" in source.notes[0]
 
 
-def test_it_is_prepared_once_and_in_silence(prepared, capfd):
+def test_it_is_prepared_once_and_silently(prepared, capfd):
     again = sources.open_source("digits", data_dir=prepared[1], seed=1)
     assert again.notes == ()
     assert capfd.readouterr() == ("", "")
@@ -53,8 +53,8 @@ def test_labels_are_those_of_the_digits_and_balanced(examples):
     for split in ("train", "test"):
         label = examples[split]["label"]
         np.testing.assert_array_equal(label, target[examples[split]["digit_index"]])
-        share = np.bincount(label) / len(label)
-        np.testing.assert_allclose(share, np.bincount(target) / len(target), atol=0.005)
+        frequency = np.bincount(label) / len(label)
+        np.testing.assert_allclose(frequency, np.bincount(target) / len(target), atol=0.005)
 
 
 def test_digits_are_used_about_equally_often(examples):
@@ -76,7 +76,7 @@ def test_the_digit_is_light_on_dark(examples):
 
 
 def test_the_picture_is_the_digit_moved_enlarged_and_turned():
-    # A blob of ink off the digit's middle: where the painter puts it tells place, size and angle.
+    # A blob of ink off the digit's centre: where it is painted shows position, size and angle.
     y, x = np.mgrid[:8, :8] - 3.5
     turn, scale, centre = 0.2, 2.5, np.array([13.0, 15.0])
     pixel = np.arange(digits.SIDE) + 0.5
@@ -91,7 +91,7 @@ def test_the_picture_is_the_digit_moved_enlarged_and_turned():
         assert ink.sum() == pytest.approx(scale**2 * blob.sum(), rel=0.03)
 
 
-def test_widths_are_16_to_24_pixels_and_digits_lie_anywhere():
+def test_widths_are_16_to_24_pixels_at_any_position():
     rng = np.random.default_rng(0)
     full = np.ones((400, 8, 8))
     images = digits.paint(full, rng).astype(float).mean(axis=3)  # (b, h, w)
@@ -105,7 +105,7 @@ def test_widths_are_16_to_24_pixels_and_digits_lie_anywhere():
     assert np.ptp(np.array(centres)[:, 1]) > 9
 
 
-def test_the_data_set_is_the_same_for_everybody(examples):
+def test_the_data_set_is_the_same_everywhere(examples):
     chosen = np.resize(digits._digits_of("train", datasets.load_digits().target), 6_000)
     ink = datasets.load_digits().images[chosen[: digits._CHUNK]] / 16
     images = digits.paint(ink, np.random.default_rng([1998, 0]))

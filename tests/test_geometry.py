@@ -1,4 +1,4 @@
-"""Turning, moving, bending and covering: each image of a batch against its oracle."""
+"""Geometric operations: each image of a batch against an oracle."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def _apply(op, images, *args, **kwargs):
 
 
 def _projective(image, row, fill=geometry.GREY):
-    """TensorFlow's own kernel, one image at a time."""
+    """Transforms one image by TensorFlow's kernel."""
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[np.newaxis],
         transforms=tf.concat([row, [0.0, 0.0]], 0)[np.newaxis],
@@ -38,7 +38,7 @@ def test_turns_equal_rot90():
         np.testing.assert_array_equal(got[k], np.rot90(image, k))
 
 
-def test_turns_are_drawn_evenly():
+def test_turns_are_equally_likely():
     counts = np.bincount(geometry.sample_turns(SEED, 8000), minlength=4)
     assert len(counts) == 4 and stats.chisquare(counts).pvalue > 0.01
 
@@ -69,7 +69,7 @@ def test_rotation_and_translation_equal_tensorflow_addons():
         np.testing.assert_array_equal(np.round(result * 255), want)
 
 
-def test_a_map_that_changes_nothing_changes_nothing():
+def test_an_identity_map_changes_nothing():
     images = _images()
     zeros = tf.zeros([4])
     for maps in (geometry.rotation(zeros, 21, 21), geometry.shear(zeros, zeros)):
@@ -94,7 +94,7 @@ def test_cutout_equals_that_of_tensorflow_addons():
 
 
 def test_cutouts_are_squares_centred_anywhere():
-    boxes = geometry.sample_cutout(SEED, 4000, 40, share=0.5).numpy()
+    boxes = geometry.sample_cutout(SEED, 4000, 40, fraction=0.5).numpy()
     assert np.all(boxes[:, :2] >= 0) and np.all(boxes[:, :2] + boxes[:, 2:] <= 40)
     inside = np.all((boxes[:, :2] > 0) & (boxes[:, :2] + boxes[:, 2:] < 40), axis=1)
     np.testing.assert_array_equal(boxes[inside, 2:], 20)
@@ -118,14 +118,14 @@ def test_warp_equals_that_of_tensorflow_addons():
     np.testing.assert_allclose(got[4], images[4], atol=1e-6)
 
 
-def test_warp_leaves_images_alone_that_it_does_not_apply_to():
+def test_warp_does_not_change_images_without_a_flag():
     images, moves = _images(4, 24), geometry.sample_warp(SEED, 4, 24)
     got = _apply(geometry.warp, images, moves, tf.constant([True, False, True, False]))
     np.testing.assert_array_equal(got[1::2], images[1::2])
     assert np.abs(got - images)[::2].max() > 0.05
 
 
-def test_warps_move_points_by_a_tenth_of_the_side_or_so():
+def test_warps_move_points_by_about_a_tenth_of_the_side():
     moves = geometry.sample_warp(SEED, 20000, 224).numpy()
     # The product of a uniform length up to 23 and a normal direction.
     assert np.std(moves) == pytest.approx(23 / np.sqrt(3), rel=0.03)

@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Packages and root modules, lowest first: a module imports from its own package and from lower
 # layers only. Packages of one layer do not know each other.
 LAYERS = (
-    ("errors",),
+    ("errors", "text"),
     ("keras_api", "distribute"),
     ("storage",),
     ("console",),
@@ -33,6 +33,7 @@ PURE = (
     "data.tones",
     "data.mixing",
     "data.conditional",
+    "data.random",
 )
 
 

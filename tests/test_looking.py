@@ -1,4 +1,4 @@
-"""check_data, show_views and --max_bad_images: what a person learns of their data."""
+"""check_data, show_views and --max_bad_images: what the user learns about the data."""
 
 import io
 import shutil
@@ -37,7 +37,7 @@ def _saved(image, kind, **settings):
     return buffer.getvalue()
 
 
-def _odd_files():
+def _unusual_files():
     cmyk = Image.fromarray(_noise(20, 16)).convert("CMYK")
     return {
         "fine.jpg": _saved(Image.fromarray(_noise(20, 16)), "JPEG"),
@@ -51,18 +51,18 @@ def _odd_files():
 
 
 @pytest.fixture
-def odd(tmp_path):
-    root = tmp_path / "odd"
+def unusual(tmp_path):
+    root = tmp_path / "unusual"
     root.mkdir()
-    for name, content in _odd_files().items():
+    for name, content in _unusual_files().items():
         (root / name).write_bytes(content)
     return root
 
 
 @pytest.fixture
-def damaged(photos, tmp_path):
-    """A copy of the photos with two of 36 training images damaged."""
-    root = tmp_path / "damaged"
+def unreadable(photos, tmp_path):
+    """A copy of the photos with two of 36 training images unreadable."""
+    root = tmp_path / "unreadable"
     for path in photos.rglob("*.png"):
         copy = root / path.relative_to(photos)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -76,11 +76,11 @@ def _look(mode, model_dir, data_dir, **changes):
     return tiny_runs.main(mode, model_dir, data_dir, **changes)
 
 
-# --- odd images
+# --- unusual images
 
 
-def test_odd_images_are_all_used(odd):
-    source = sources.open_source("image_folder", data_dir=str(odd), seed=0)
+def test_unusual_images_are_all_used(unusual):
+    source = sources.open_source("image_folder", data_dir=str(unusual), seed=0)
     for example in source.examples("train"):
         cut = crops.crop_encoded(
             example["image"], tf.constant([1, 2]), policies.Policy(8), num_views=2
@@ -91,19 +91,19 @@ def test_odd_images_are_all_used(odd):
         np.testing.assert_array_equal(size, decode.decode_image(example["image"]).shape[:2], name)
 
 
-def test_check_data_tells_what_is_odd(odd, tmp_path, capsys):
-    assert _look("check_data", tmp_path / "run", odd) == 0
+def test_check_data_reports_unusual_images(unusual, tmp_path, capsys):
+    assert _look("check_data", tmp_path / "run", unusual) == 0
     out = capsys.readouterr().out
     assert "All 7 images of image_folder are readable." in out
-    for told in ("less than 8 pixels", "an animation", "16 bits", "CMYK", "transparency"):
-        assert told in out
+    for words in ("less than 8 pixels", "an animation", "16 bits", "CMYK", "transparency"):
+        assert words in out
     for name in ("pixel.png", "moving.gif", "deep.png", "print.jpg", "clear.png"):
         assert name in out
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "JPEG"])
-def test_an_image_too_large_to_decode_is_refused_by_its_head(kind, monkeypatch):
+def test_an_image_too_large_to_decode_is_refused_by_its_header(kind, monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", 399)
     content = _saved(Image.fromarray(_noise(20, 20)), kind)
     for function in (decode.decode_image, decode.image_size):
@@ -113,7 +113,7 @@ def test_an_image_too_large_to_decode_is_refused_by_its_head(kind, monkeypatch):
     assert decode.decode_image(tf.constant(content)).shape == (20, 20, 3)
 
 
-def test_a_window_of_a_jpeg_is_that_of_the_whole_image(shared):
+def test_a_window_of_a_jpeg_has_the_pixels_of_the_whole_image(shared):
     folder = str(shared / "data" / "clothing")
     source = sources.open_source("image_folder", data_dir=folder, seed=0)
     rng = np.random.default_rng(0)
@@ -126,45 +126,47 @@ def test_a_window_of_a_jpeg_is_that_of_the_whole_image(shared):
         np.testing.assert_array_equal(got, whole[y : y + h, x : x + w])
 
 
-# --- damaged images
+# --- unreadable images
 
 
-def test_check_data_lists_what_is_damaged_and_tells_the_remedy(damaged, tmp_path, capsys):
-    assert _look("check_data", tmp_path / "run", damaged) == 2
+def test_check_data_lists_unreadable_images_and_the_remedy(unreadable, tmp_path, capsys):
+    assert _look("check_data", tmp_path / "run", unreadable) == 2
     out, err = capsys.readouterr()
-    assert "train/red/3.png" in out and "is damaged or cut short" in out
-    assert "train/blue/0.png" in out and "is no JPEG, PNG, BMP or GIF" in out
+    assert "train/red/3.png" in out and "is corrupt or truncated" in out
+    assert "train/blue/0.png" in out and "is not a JPEG, PNG, BMP or GIF" in out
     assert "2 of 54 images of image_folder are unreadable" in err
     assert "--max_bad_images=2" in err
 
 
-def test_a_damaged_image_stops_training_unless_allowed(damaged, tmp_path, capsys):
+def test_an_unreadable_image_stops_training_unless_allowed(unreadable, tmp_path, capsys):
     model_dir = tmp_path / "run"
-    assert tiny_runs.main("pretrain", model_dir, damaged, **tiny_runs.NO_COLOR) == 2
+    assert tiny_runs.main("pretrain", model_dir, unreadable, **tiny_runs.NO_COLOR) == 2
     err = capsys.readouterr().err
     assert "train/red/3.png" in err or "train/blue/0.png" in err
     assert "--max_bad_images" in err
 
 
-def test_more_damaged_images_than_allowed_are_refused(damaged, tmp_path, capsys):
-    assert tiny_runs.main("pretrain", tmp_path / "run", damaged, max_bad_images=1) == 2
+def test_more_unreadable_images_than_allowed_are_refused(unreadable, tmp_path, capsys):
+    assert tiny_runs.main("pretrain", tmp_path / "run", unreadable, max_bad_images=1) == 2
     err = capsys.readouterr().err
     assert "2 images are unreadable, more than --max_bad_images=1" in err
-    assert "train/red/3.png is damaged" in err
+    assert "train/red/3.png is corrupt" in err
 
 
-def test_allowed_damaged_images_are_left_out_counted_and_remembered(damaged, tmp_path, capsys):
+def test_allowed_unreadable_images_are_excluded_counted_and_remembered(
+    unreadable, tmp_path, capsys
+):
     model_dir, settings = tmp_path / "run", {**tiny_runs.NO_COLOR, "max_bad_images": 2}
-    assert tiny_runs.main("train_then_eval", model_dir, damaged, **settings) == 0
+    assert tiny_runs.main("train_then_eval", model_dir, unreadable, **settings) == 0
     out = capsys.readouterr().out
     assert "Excluded 2 unreadable images" in out and "34" in out
     splits = tiny_runs.json_of(model_dir / "bad_images.json")["splits"]
     assert set(splits["train"]["left_out"]) == {"train/red/3.png", "train/blue/0.png"}
     assert splits["test"] == {"images": 18, "left_out": {}}
     assert tiny_runs.json_of(model_dir / "result.json")["eval/examples"] == 18
-    # The list is not made again: an image damaged later stops the run.
-    (damaged / "train/red/5.png").write_bytes(b"gone")
-    assert tiny_runs.main("eval", model_dir, damaged, **settings) == 2
+    # The list is not made again: an image corrupted later stops the run.
+    (unreadable / "train/red/5.png").write_bytes(b"gone")
+    assert tiny_runs.main("eval", model_dir, unreadable, **settings) == 2
     out, err = capsys.readouterr()
     assert "train/red/5.png" in err and "checked images" not in out
 
@@ -200,15 +202,15 @@ def test_show_views_names_an_image_that_cannot_be_drawn(tmp_path, capsys):
     root.mkdir()
     (root / "a.png").write_bytes(b"nothing")
     assert _look("show_views", tmp_path / "sheet", root) == 2
-    assert "The image a.png is no JPEG, PNG, BMP or GIF" in capsys.readouterr().err
+    assert "The image a.png is not a JPEG, PNG, BMP or GIF" in capsys.readouterr().err
 
 
-def test_findings_come_in_the_stored_order(damaged):
-    source = sources.open_source("image_folder", data_dir=str(damaged), seed=0)
+def test_findings_come_in_the_stored_order(unreadable):
+    source = sources.open_source("image_folder", data_dir=str(unreadable), seed=0)
     findings = list(inspection.inspect(source, "train"))
     names = [example["name"].numpy().decode() for example in source.examples("train")]
     assert [finding.name for finding in findings] == names
-    assert sum(finding.damage is not None for finding in findings) == 2
+    assert sum(finding.unreadable is not None for finding in findings) == 2
 
 
 def test_a_cache_that_does_not_fit_is_refused(photos, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""--augment_on as a program: the same training, wherever its views are made."""
+"""--augment_on: the same training, wherever the views are made."""
 
 import pathlib
 import subprocess
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-# At a high rate, rounding decides which ReLUs open, and weights part within two steps.
+# At a high rate, rounding decides which ReLUs are active, and weights diverge within two steps.
 VIEWS = {"use_blur": False, "image_size": 8, "train_steps": 3, "learning_rate": 0.02}
 
 
@@ -35,12 +35,12 @@ def test_views_made_in_the_step_train_to_the_same_weights(on_host, photos, tmp_p
 
 
 def test_views_made_chunk_by_chunk_train_to_the_same_weights(photos, tmp_path):
-    # Twice a step, in both passes over the chunks: other views there would be another gradient.
+    # Both passes over the chunks make the views: different views would give another gradient.
     trained = {}
-    for place in ("host", "auto"):
-        settings = {**VIEWS, "augment_on": place, "accum_chunks": 2, "num_virtual_cpus": 2}
-        assert tiny_runs.main("pretrain", tmp_path / place, photos, **settings) == 0
-        trained[place] = tiny_runs.part(tiny_runs.weights(tmp_path / place), "encoder")
+    for augment_on in ("host", "auto"):
+        settings = {**VIEWS, "augment_on": augment_on, "accum_chunks": 2, "num_virtual_cpus": 2}
+        assert tiny_runs.main("pretrain", tmp_path / augment_on, photos, **settings) == 0
+        trained[augment_on] = tiny_runs.part(tiny_runs.weights(tmp_path / augment_on), "encoder")
     for name, want in trained["host"].items():
         np.testing.assert_allclose(trained["auto"][name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
@@ -56,7 +56,7 @@ def test_other_views_train_to_other_weights(on_host, photos, tmp_path):
 
 
 def test_a_process_of_its_own_can_split_its_cpu(photos, tmp_path):
-    """Here devices are split beforehand; a person's process must not use them before it splits."""
+    """Here the CPU is split beforehand; a user's process must not use it before splitting it."""
     settings = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2, "train_steps": 1}
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **settings)
     program = pathlib.Path(__file__).parents[1] / "run.py"
@@ -65,4 +65,4 @@ def test_a_process_of_its_own_can_split_its_cpu(photos, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "2 replicas" in done.stdout
-    assert "XLA" not in done.stderr  # Of which a person need not hear.
+    assert "XLA" not in done.stderr  # The user need not see its notes.

@@ -122,11 +122,11 @@ IMPOSSIBLE = {
     "flag that does not exist": ({"temprature": 1}, ["temprature", "temperature", "--help"]),
     "application that does not exist": (
         {"encoder": "keras:EfficientNetV2B9"},
-        ["'EfficientNetV2B9'", "near names: EfficientNetV2B", "tf.keras.applications"],
+        ["'EfficientNetV2B9'", "did you mean EfficientNetV2B", "tf.keras.applications"],
     ),
     "encoder that is no name at all": (
         {"encoder": "resnet50"},
-        ["--encoder=resnet50", "near names: ", "keras:ResNet50", "keras:NAME", "MODULE:FUNCTION"],
+        ["--encoder=resnet50", "did you mean ", "keras:ResNet50", "keras:NAME", "MODULE:FUNCTION"],
     ),
     "encoder in a module that is not there": (
         {"encoder": "no_such_module:make"},
@@ -134,7 +134,7 @@ IMPOSSIBLE = {
     ),
     "encoder by a function that is not there": (
         {"encoder": "tiny_encoders:seqential"},
-        ["tiny_encoders has no function 'seqential'", "near names: sequential"],
+        ["tiny_encoders has no function 'seqential'", "did you mean sequential"],
     ),
     "encoder that returns something else": (
         {"encoder": "tiny_encoders:no_model"},
@@ -186,21 +186,24 @@ IMPOSSIBLE = {
     ),
     "data set that does not exist": (
         {"dataset": "cifar11", "data_dir": "/nowhere"},
-        ["'cifar11'", "near names: cifar10", "--dataset"],
+        ["--dataset=cifar11 is unknown", "'/nowhere'", "did you mean cifar10"],
     ),
     "split that does not exist": (
         {"train_split": "trian"},
-        ["no split 'trian'", "near names: train", "train (36)", "test (18)"],
+        ["no split 'trian'", "did you mean train", "train (36)", "test (18)"],
     ),
     "evaluation split that does not exist": (
         {"mode": "train_then_eval", "eval_split": "tset"},
-        ["no split 'tset'", "near names: test", "train (36)"],
+        ["no split 'tset'", "did you mean test", "train (36)"],
     ),
     "checkpoint that does not exist": (
         {"mode": "finetune", "checkpoint": "/nowhere/ckpt-7"},
         ["--checkpoint=/nowhere/ckpt-7 does not exist", "name a run directory"],
     ),
-    "missing folder": ({"data_dir": "/nowhere/photos"}, ["'/nowhere/photos'", "--data_dir"]),
+    "missing folder": (
+        {"data_dir": "/nowhere/photos"},
+        ["--data_dir=/nowhere/photos does not exist"],
+    ),
     "no run directory": ({"model_dir": None}, ["--model_dir is missing", "name a folder"]),
 }
 

@@ -126,14 +126,14 @@ def test_the_stored_order_is_that_of_tensorflow_datasets(toy, data_dir):
     assert [int(e["label"]) for e in examples] == [int(e["label"]) for e in want]
 
 
-def test_names_tell_the_file_and_the_record_in_it(toy, data_dir):
+def test_names_give_the_file_and_the_record_in_it(toy, data_dir):
     split = "train[50:90]"
     for index, example in enumerate(toy.examples(split).as_numpy_iterator()):
         name = example["name"].decode()
         assert toy.reader.example_name(toy._slices(split), index) == name
-        file, place = name.rstrip("]").split("[")
+        file, index_in_file = name.rstrip("]").split("[")
         path = os.path.join(data_dir, "toy", "1.0.0", file)
-        record = next(tf.data.TFRecordDataset(path).skip(int(place)).as_numpy_iterator())
+        record = next(tf.data.TFRecordDataset(path).skip(int(index_in_file)).as_numpy_iterator())
         assert example["image"] in record
     assert index == 39
 
@@ -262,7 +262,7 @@ def test_a_data_set_without_the_one_image_is_refused(data_dir, dataset, found):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("tran", r"'toy' has no split 'tran' \(near names: train\); it has train \(120\), test"),
+        ("tran", r"'toy' has no split 'tran' \(did you mean train\?\); it has train \(120\), test"),
         ("train+validation", r"has no split 'validation'; it has train \(120\), test \(30\)\.$"),
         (
             "train[:10",
@@ -270,7 +270,7 @@ def test_a_data_set_without_the_one_image_is_refused(data_dir, dataset, found):
         ),
         ("train[:200]", "cannot be read .*200.* incompatible with 120 examples"),
         ("train[:110%]", "cannot be read"),
-        ("train[5:5]", r"selects no examples, .* has train \(120\), test \(30\); choose"),
+        ("train[5:5]", r"selects no examples, .* has train \(120\), test \(30\); select more"),
         ("train[80%:20%]", "selects no examples"),
         ("", "has no split ''"),
     ],
@@ -290,14 +290,15 @@ def _refusal(dataset, data_dir):
     return message
 
 
-def test_an_unknown_data_set_is_refused_with_near_names(data_dir, tmp_path):
-    assert "no data set 'cifar1' (near names: cifar10" in _refusal("cifar1", tmp_path)
-    assert "(near names: digits" in _refusal("digit", tmp_path)
-    assert "(near names: image_folder" in _refusal("imagefolder", tmp_path)
-    assert "(near names: toy" in _refusal("toys", data_dir)
-    assert "There is no data set '/my/photos'" in _refusal("/my/photos", tmp_path)
+def test_an_unknown_data_set_is_refused_with_similar_names(data_dir, tmp_path):
+    assert "(did you mean cifar10" in _refusal("cifar1", tmp_path)
+    assert "(did you mean digits" in _refusal("digit", tmp_path)
+    assert "(did you mean image_folder" in _refusal("imagefolder", tmp_path)
+    assert "(did you mean toy" in _refusal("toys", data_dir)
+    assert "dataset='/my/photos' is unknown" in _refusal("/my/photos", tmp_path)
     message = _refusal("toy", tmp_path / "nothing")
-    assert "nothing is no folder that can be read; check --dataset and --data_dir" in message
+    assert "nothing' is not a readable folder" in message
+    assert "; check the name and the data directory, or use image_folder" in message
 
 
 def test_a_wrong_version_is_refused_with_those_there_are(tmp_path):
@@ -307,7 +308,9 @@ def test_a_wrong_version_is_refused_with_those_there_are(tmp_path):
 
 def test_a_failing_download_is_refused_with_reason_and_remedy(tmp_path, capfd):
     message = _refusal("refusing", tmp_path)
-    assert "preparing it failed (the network is down); mend that, or set --data_dir" in message
+    assert (
+        "preparing it failed (the network is down); fix that, or choose a data directory" in message
+    )
     message = _refusal("imagenet2012", tmp_path)
     assert "manual does not exist or is empty" in message
     assert "ILSVRC2012_img_train.tar" in message
@@ -316,8 +319,8 @@ def test_a_failing_download_is_refused_with_reason_and_remedy(tmp_path, capfd):
 def test_a_data_dir_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     message = _refusal("digits", tmp_path / "file")
-    assert "'digits' does not lie prepared in" in message
-    assert "to a folder that can be written" in message
+    assert "'digits' is not prepared in" in message
+    assert "or that can be written" in message
 
 
 def test_a_half_copied_data_set_is_refused(tmp_path):
@@ -331,7 +334,7 @@ def test_a_half_copied_data_set_is_refused(tmp_path):
 
 def test_an_unfinished_data_set_is_refused(tmp_path):
     (tmp_path / "digits" / "1.0.0").mkdir(parents=True)
-    assert "holds no finished data set; delete it" in _refusal("digits", tmp_path)
+    assert "is incomplete; delete the folder" in _refusal("digits", tmp_path)
 
 
 def test_a_data_set_that_tf_data_cannot_stream_is_refused(tmp_path):
@@ -344,16 +347,16 @@ def test_the_name_of_a_corrupt_record_is_found(tmp_path):
     builder = Toy(data_dir=str(tmp_path))
     _prepare(builder)
     source = sources.open_source("toy", data_dir=str(tmp_path), seed=0)
-    assert inspection.first_damaged(source, "train") is None
+    assert inspection.first_unreadable(source, "train") is None
     path = str(builder.data_path / "toy-train.tfrecord-00000-of-00001")
     stored = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     with tf.io.TFRecordWriter(path) as writer:
         for i, record in enumerate(stored):
             writer.write(record.replace(b"IDAT", b"XXXX") if i in (41, 60) else record)
     want = "toy-train.tfrecord-00000-of-00001[41]"
-    assert inspection.first_damaged(source, "train").name == want
-    assert inspection.first_damaged(source, "train[40:]").name == want
-    assert inspection.first_damaged(source, "train[:41]") is None
+    assert inspection.first_unreadable(source, "train").name == want
+    assert inspection.first_unreadable(source, "train[40:]").name == want
+    assert inspection.first_unreadable(source, "train[:41]") is None
 
 
 @pytest.mark.skipif(not TFDS.exists(), reason="the shared data sets are not here")

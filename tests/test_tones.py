@@ -1,17 +1,17 @@
-"""What policies do to colours: each image of a batch against Pillow or float64 NumPy."""
+"""Colour operations: each image of a batch against Pillow or float64 NumPy."""
 
 import numpy as np
 from PIL import Image, ImageOps
 import pytest
 import tensorflow as tf
 
-from simclr_tf.data import augment, tones
+from simclr_tf.data import random, tones
 
 GREY = np.array([0.2989, 0.5870, 0.1140])
 
 
 def _images(b=5, h=19, w=23):
-    """Eight-bit images of different ranges, so that stretching and equalizing have work."""
+    """Eight-bit images of different ranges, so that stretching and equalizing change them."""
     rng = np.random.default_rng(0)
     low, span = rng.integers(0, 90, (b, 1, 1, 3)), rng.integers(30, 160, (b, 1, 1, 3))
     levels = low + rng.beta(0.7, 2.0, (b, h, w, 3)) * span
@@ -85,7 +85,7 @@ def test_autocontrast_stretches_each_channel_to_the_whole_range():
         low, high = image.min((0, 1)), image.max((0, 1))
         want = np.where(high > low, (image - low) / np.where(high > low, high - low, 1), image)
         np.testing.assert_allclose(result, want, atol=1e-6)
-    for image, result in zip(images, got):  # Pillow cuts to whole levels.
+    for image, result in zip(images, got):  # Pillow truncates to whole levels.
         assert np.abs(result - _pil(ImageOps.autocontrast, image)).max() < 1.01 / 255
 
 
@@ -120,7 +120,7 @@ def test_sobel_equals_tensorflows():
 
 
 def test_noise_is_normal_and_clipped():
-    noise = augment.normal(tf.constant([1, 2]), (20000,)).numpy()
+    noise = random.normal(tf.constant([1, 2]), (20000,)).numpy()
     assert noise.mean() == pytest.approx(0, abs=0.03) and noise.std() == pytest.approx(1, abs=0.02)
     assert np.mean(np.abs(noise) > 1.96) == pytest.approx(0.05, abs=0.01)
     assert np.all(np.isfinite(noise))

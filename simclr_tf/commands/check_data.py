@@ -25,12 +25,12 @@ def check_data(config: config_lib.Config) -> None:
     examples: dict[str, str] = {}
     for split, count in source.splits.items():
         with console.Progress(f"images of {split}", count) as progress:
-            for number, finding in enumerate(inspection.findings(source, split), 1):
-                if finding.damage:
-                    unreadable.append((split, finding.name, finding.damage))
-                for oddity in finding.oddities:
-                    unusual[oddity] += 1
-                    examples.setdefault(oddity, finding.name)
+            for number, finding in enumerate(inspection.inspect(source, split), 1):
+                if finding.unreadable:
+                    unreadable.append((split, finding.name, finding.unreadable))
+                for remark in finding.unusual:
+                    unusual[remark] += 1
+                    examples.setdefault(remark, finding.name)
                 progress.update(number, f"{len(unreadable)} unreadable")
     total = sum(source.splits.values())
     rows = [[what, f"{number:,}", examples[what]] for what, number in unusual.most_common()]

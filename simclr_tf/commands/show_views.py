@@ -51,7 +51,7 @@ def _decoded(example: dict[str, tf.Tensor]) -> np.ndarray:
         return decode.decode_image(example["image"]).numpy()
     except tf.errors.OpError as error:
         raise errors.UserError(
-            f"The image {example['name'].numpy().decode()} {inspection.reason_of(error)}; "
+            f"The image {example['name'].numpy().decode()} {inspection.why_unreadable(error)}; "
             "--mode=check_data lists all unreadable images."
         ) from error
 

@@ -1,13 +1,13 @@
 """SimCLR's crop, flip and blur as batched, stateless functions (Chen et al. 2020, App. A).
 
-Every op is two functions. `sample_*` draws one set of parameters per image from a stateless seed;
-the other applies them to the batch. Equal seeds give equal parameters, and these equal pixels, on
+Every operation is two functions. `sample_*` draws one set of parameters per image from a stateless
+seed; the other applies them to the batch. Equal seeds give equal parameters and equal pixels, on
 the host and under XLA; shapes are static.
 
-Letters for shapes, here and in the modules beside it:
+Letters for shapes, here and in the other modules of this package:
   b: images in the batch.   v: views of an image.   h, w: height and width.   s: side of a view.
-Images are float32 in [0, 1], and channels come first here, (b, 3, h, w): on a CPU that is twice as
-fast for these ops. `views` takes and returns them channels last.
+Images are float32 in [0, 1], channels first, (b, 3, h, w): twice as fast on a CPU for these
+operations. `views` takes and returns them channels last.
 """
 
 from typing import NamedTuple, Union
@@ -15,16 +15,14 @@ from typing import NamedTuple, Union
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import conditional
+from simclr_tf.data import conditional, random
 
-# Unlike TensorFlow's default, this generator draws the same bits on every device.
-PHILOX = "philox"
 Size = Union[int, tf.Tensor]
 
-# The reference code asks for crops that cover 0.1 of the one object it names, the whole image: the
-# area of a crop is never below that, whatever range is asked for.
+# The reference requires that a crop cover 0.1 of the only object, which is the whole image. So no
+# crop has a smaller area, whatever the requested range.
 MIN_CROP_AREA = 0.1
-# Of the candidates drawn per image, nine in ten or more are valid at the paper's setting.
+# At the paper's setting, at least 90% of the candidates drawn per image are valid.
 _CROP_CANDIDATES = 16
 # TensorFlow's bicubic kernel looks its weights up in a table with this many steps per pixel.
 _CUBIC_STEPS = 1024.0
@@ -37,29 +35,9 @@ class BlurParams(NamedTuple):
     apply: tf.Tensor
 
 
-def split_seed(seed: tf.Tensor, num: int) -> list[tf.Tensor]:
-    """Derive `num` independent seeds, each (2,) int32, from one of (2,) int32."""
-    return tf.unstack(tf.random.experimental.stateless_split(seed, num, alg=PHILOX), num)
-
-
-def uniform(seed: tf.Tensor, shape: tuple, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-    """Draw float32 of `shape` from [low, high), the same on every device."""
-    # XLA and the CPU kernel make the same bits but other floats of them, so we make our own.
-    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg=PHILOX)
-    fraction = tf.cast(tf.cast(tf.bitwise.right_shift(bits, 8), tf.int32), tf.float32) / 2.0**24
-    return low + (high - low) * fraction
-
-
-def normal(seed: tf.Tensor, shape: tuple) -> tf.Tensor:
-    """Draw float32 of `shape` from the standard normal; equal on every device, to rounding."""
-    for_length, for_angle = split_seed(seed, 2)
-    length = tf.sqrt(-2.0 * tf.math.log(1.0 - uniform(for_length, shape)))  # Box and Muller
-    return length * tf.cos(2.0 * np.pi * uniform(for_angle, shape))
-
-
 def sample_flags(seed: tf.Tensor, batch: Size, *, probability: float) -> tf.Tensor:
-    """Draw (b,) bool, each True with `probability`."""
-    return uniform(seed, (batch,)) < probability
+    """Draws (b,) bool, each True with `probability`."""
+    return random.uniform(seed, (batch,)) < probability
 
 
 def sample_crops(
@@ -70,24 +48,24 @@ def sample_crops(
     area: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tf.Tensor:
-    """Draw one crop box per image as `tf.image.sample_distorted_bounding_box` does.
+    """Draws one crop box per image as `tf.image.sample_distorted_bounding_box` does.
 
-    The distribution is that of the reference code (the op on the whole image, at
-    min_object_covered 0.1), not the paper's uniform area: the height is uniform among those that
-    the aspect allows, so areas are small more often, and none is below 0.1 of the image. An image
-    that no candidate fits (a panorama, say) is taken whole.
+    The distribution is that of the reference (this op on the whole image, at min_object_covered
+    0.1), not the paper's uniform area: the height is uniform among those that the aspect ratio
+    allows, so small areas are more frequent, and none is below 0.1 of the image. If no candidate
+    fits (a panorama, for example), the whole image is used.
 
     Args:
         seed: (2,) int32.
         heights: (b,) int32, in pixels.
         widths: (b,) int32, in pixels.
-        area: smallest and largest share of the image's area, in (0, 1].
+        area: smallest and largest fraction of the image's area, in (0, 1].
         aspect: smallest and largest width / height.
 
     Returns:
         (b, 4) int32: y, x, height, width.
     """
-    drawn = uniform(seed, (heights.shape[0] or tf.shape(heights)[0], _CROP_CANDIDATES, 4))
+    drawn = random.uniform(seed, (heights.shape[0] or tf.shape(heights)[0], _CROP_CANDIDATES, 4))
     for_aspect, for_height, for_y, for_x = tf.unstack(drawn, axis=-1)  # (b, k) each
     ratio = aspect[0] + for_aspect * (aspect[1] - aspect[0])
     image_height = tf.cast(heights, tf.float32)[:, tf.newaxis]  # (b, 1)
@@ -97,8 +75,8 @@ def sample_crops(
         for_height, ratio, image_height, image_width, area[0] * whole, area[1] * whole
     )
     valid &= height * width >= MIN_CROP_AREA * whole
-    y = _integer_below(for_y, tf.maximum(image_height - height, 1.0))  # the kernel leaves out
-    x = _integer_below(for_x, tf.maximum(image_width - width, 1.0))  # the last position
+    y = _integer_below(for_y, tf.maximum(image_height - height, 1.0))  # the kernel never
+    x = _integer_below(for_x, tf.maximum(image_width - width, 1.0))  # draws the last position
     candidates = tf.cast(tf.stack([y, x, height, width], axis=-1), tf.int32)  # (b, k, 4)
 
     valid_so_far = tf.cumsum(tf.cast(valid, tf.int32), axis=1)
@@ -109,7 +87,7 @@ def sample_crops(
 
 
 def whole_boxes(heights: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
-    """Return (b, 4) int32, the crop boxes that leave out nothing."""
+    """Returns (b, 4) int32, the crop boxes of whole images."""
     heights, widths = tf.cast(heights, tf.int32), tf.cast(widths, tf.int32)
     return tf.stack([tf.zeros_like(heights), tf.zeros_like(heights), heights, widths], axis=-1)
 
@@ -122,7 +100,7 @@ def _crop_sides(
     min_area: tf.Tensor,
     max_area: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return height and width of boxes, whole numbers in float32, and whether they are valid."""
+    """Returns height and width of boxes, whole numbers in float32, and whether they are valid."""
     highest = tf.round(tf.sqrt(max_area / ratio))
     too_wide = tf.round(highest * ratio) > image_width
     highest = tf.where(too_wide, tf.floor((image_width + 0.5) / ratio), highest)
@@ -130,7 +108,7 @@ def _crop_sides(
     highest = tf.minimum(highest, image_height)
     lowest = tf.minimum(tf.round(tf.sqrt(min_area / ratio)), highest)
     height = lowest + _integer_below(fraction, highest - lowest + 1.0)
-    # Rounding may have left the range of areas: try one row more, then one row less.
+    # Rounding may leave the range of areas: try one more row, then one less.
     height += tf.cast(height * tf.round(height * ratio) < min_area, tf.float32)
     height -= tf.cast(height * tf.round(height * ratio) > max_area, tf.float32)
     width = tf.round(height * ratio)
@@ -140,15 +118,15 @@ def _crop_sides(
 
 
 def _integer_below(fraction: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
-    """Turn draws from [0, 1) into whole numbers from 0 to bound - 1, in float32."""
+    """Converts draws from [0, 1) to whole numbers from 0 to bound - 1, in float32."""
     return tf.minimum(tf.floor(fraction * bound), bound - 1.0)
 
 
 def crop_and_resize(images: tf.Tensor, crops: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize each image's crop to a square, bicubic, as `tf.image.resize` would one by one.
+    """Resizes each image's crop to a square by bicubic interpolation, as `tf.image.resize` does.
 
-    Every view is two small matrix products, which a batch, an accelerator and XLA do well
-    (TensorFlow's own bicubic kernel takes one box for the batch and has no XLA form).
+    Each view takes two small matrix products, which are fast in batches, on accelerators and under
+    XLA. TensorFlow's own bicubic kernel takes one box for the whole batch and has no XLA version.
 
     Args:
         images: (b, 3, h, w).
@@ -166,10 +144,10 @@ def crop_and_resize(images: tf.Tensor, crops: tf.Tensor, size: int) -> tf.Tensor
 
 @tf.function(jit_compile=True, autograph=False)
 def _bicubic_weights(start: tf.Tensor, length: tf.Tensor, side: Size, size: int) -> tf.Tensor:
-    """Return (b, size, side): what each pixel gives to each pixel of the resized crop.
+    """Returns (b, size, side): the weight of each pixel in each pixel of the resized crop.
 
     As in TensorFlow's kernel: Keys' cubic with a = -0.5, half-pixel centres, fractions rounded to
-    the table's steps; pixels outside the crop weigh nothing, and the others are scaled to sum to 1.
+    the steps of the table. Pixels outside the crop have weight 0; the other weights sum to 1.
     """
     length = tf.cast(length, tf.float32)[:, tf.newaxis]  # (b, 1)
     centre = (tf.range(size, dtype=tf.float32) + 0.5) * (length / size) - 0.5  # (b, size)
@@ -177,28 +155,28 @@ def _bicubic_weights(start: tf.Tensor, length: tf.Tensor, side: Size, size: int)
     centre = whole + tf.round((centre - whole) * _CUBIC_STEPS) / _CUBIC_STEPS
     pixel = tf.range(side, dtype=tf.int32) - start[:, tf.newaxis]  # (b, side), 0 at the crop's edge
     pixel = tf.cast(pixel, tf.float32)
-    # A pixel outside the crop goes out of the cubic's reach: cheaper than masking (b, size, side).
+    # Moves pixels outside the crop beyond the cubic's support: cheaper than a (b, size, side) mask.
     pixel = tf.where((pixel >= 0) & (pixel < length), pixel, -4.0)
     distance = tf.abs(pixel[:, tf.newaxis, :] - centre[:, :, tf.newaxis])  # (b, size, side)
-    # Keys' two cubic pieces, factored so that each is 0 beyond its reach.
+    # Keys' two cubic pieces, factored so that each is 0 beyond its support.
     outer, inner = tf.nn.relu(2.0 - distance), tf.nn.relu(1.0 - distance)
     weights = 0.5 * (1.0 - distance) * outer * outer + (2.0 * distance - 1.0) * inner * inner
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
 def _resample(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Mix (b, 3, h, w) along both axes by (b, p, h) and (b, q, w), into (b, 3, p, q)."""
+    """Multiplies (b, 3, h, w) by weights (b, p, h) and (b, q, w) along its axes: (b, 3, p, q)."""
     images = tf.matmul(images, columns[:, tf.newaxis], transpose_b=True)  # (b, 3, h, q)
     return tf.matmul(rows[:, tf.newaxis], images)  # (b, 3, p, q)
 
 
 def flip(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
-    """Mirror left and right the images (b, 3, h, w) whose flag (b,) is True."""
+    """Mirrors left and right the images (b, 3, h, w) whose flag (b,) is True."""
     return conditional.where(flags, lambda: tf.reverse(images, [3]), images)
 
 
 def blur_kernel_size(size: int) -> int:
-    """Return the width of the blur for images of side `size`: a tenth, made odd (224: 23)."""
+    """Returns the width of the blur for images of side `size`: an odd tenth of it (224: 23)."""
     return 2 * ((size // 10) // 2) + 1
 
 
@@ -209,13 +187,13 @@ def sample_blur(
     probability: float = 0.5,
     sigma: tuple[float, float] = (0.1, 2.0),
 ) -> BlurParams:
-    """Draw for each image whether it is blurred and how much.
+    """Draws for each image whether it is blurred and how much.
 
-    The reference code draws one sigma per batch; here, as in the paper, each image has its own.
+    The reference draws one sigma per batch; here, as in the paper, each image has its own.
     """
-    for_apply, for_sigma = split_seed(seed, 2)
+    for_apply, for_sigma = random.split_seed(seed, 2)
     return BlurParams(
-        sigma=uniform(for_sigma, (batch,), *sigma),
+        sigma=random.uniform(for_sigma, (batch,), *sigma),
         apply=sample_flags(for_apply, batch, probability=probability),
     )
 
@@ -223,20 +201,20 @@ def sample_blur(
 def gaussian_blur(
     images: tf.Tensor, sigmas: tf.Tensor, apply: tf.Tensor, *, kernel_size: int
 ) -> tf.Tensor:
-    """Blur each image by its own Gaussian, cut off at `kernel_size` and scaled to sum to 1.
+    """Blurs each image by its own Gaussian, truncated to `kernel_size` and normalised to sum 1.
 
-    The border is mirrored. (The reference code pads with zeros, which darkens it.)
+    The border is mirrored. (The reference pads with zeros, which darkens it.)
 
     Args:
-        images: (b, 3, h, w), with h and w known and more than half of `kernel_size`.
+        images: (b, 3, h, w), with h and w static and more than half of `kernel_size`.
         sigmas: (b,) in pixels.
-        apply: (b,) bool; other images come back unchanged.
+        apply: (b,) bool; the other images do not change.
         kernel_size: odd; see `blur_kernel_size`.
 
     Returns:
         (b, 3, h, w).
     """
-    return conditional.unless_idle(
+    return conditional.apply_if_any(
         apply, lambda: _blurred(images, sigmas, apply, kernel_size), images
     )
 
@@ -248,12 +226,12 @@ def _blurred(images: tf.Tensor, sigmas: tf.Tensor, apply: tf.Tensor, kernel_size
     taps = tf.where(apply[:, tf.newaxis], taps, np.float32(offsets == 0))
     taps /= 2.0 * tf.reduce_sum(taps, axis=-1, keepdims=True) - taps[:, :1]
     for axis in (3, 2):
-        images = _weigh_neighbours(_mirror_borders(images, radius, axis), taps, axis=axis)
+        images = _convolve(_pad_by_reflection(images, radius, axis), taps, axis=axis)
     return images
 
 
-def _mirror_borders(images: tf.Tensor, width: int, axis: int) -> tf.Tensor:
-    """Continue images beyond their borders in reverse order, the border pixel itself once."""
+def _pad_by_reflection(images: tf.Tensor, width: int, axis: int) -> tf.Tensor:
+    """Pads images by reflection along an axis, without repeating the border pixel."""
     if width == 0:
         return images
     side = images.shape[axis]
@@ -262,40 +240,42 @@ def _mirror_borders(images: tf.Tensor, width: int, axis: int) -> tf.Tensor:
     before, after = tf.reverse(images[near], [axis]), tf.reverse(images[far], [axis])
     if images.shape[0] != 1:
         return tf.concat([before, images, after], axis=axis)
-    # XLA, which has lone images to itself, would concatenate anew for every neighbour.
+    # XLA, which compiles the loop over single images, would repeat a concat for every neighbour.
     bordered = tf.zeros([n + 2 * width * (i == axis) for i, n in enumerate(images.shape)])
-    others = 0b1111 ^ (1 << axis)  # Axes on which all is updated.
-    for start, part in ((0, before), (width, images), (width + side, after)):
-        place = {"begin": [start] * 4, "end": [start + part.shape[axis]] * 4, "strides": [1] * 4}
+    others = 0b1111 ^ (1 << axis)  # Axes that are updated over their whole length.
+    for start, piece in ((0, before), (width, images), (width + side, after)):
+        window = {"begin": [start] * 4, "end": [start + piece.shape[axis]] * 4, "strides": [1] * 4}
         bordered = tf.raw_ops.TensorStridedSliceUpdate(
-            input=bordered, value=part, begin_mask=others, end_mask=others, **place
+            input=bordered, value=piece, begin_mask=others, end_mask=others, **window
         )
     return bordered
 
 
-# Compiled, this is one pass; as TensorFlow's ops it would be one for each neighbour.
+# Compiled, this is one pass over the pixels; as separate ops it is one for each neighbour.
 @tf.function(jit_compile=True, autograph=False)
-def _weigh_neighbours(padded: tf.Tensor, taps: tf.Tensor, *, axis: int) -> tf.Tensor:
-    """Sum along an axis of images with borders: each pixel by tap 0, the k-th neighbours by tap k.
+def _convolve(padded: tf.Tensor, taps: tf.Tensor, *, axis: int) -> tf.Tensor:
+    """Convolves padded images along an axis: tap 0 weighs a pixel, tap k its k-th neighbours.
 
     Args:
-        padded: (b, 3, h, w), with borders as wide as there are neighbours.
+        padded: (b, 3, h, w), with borders of radius pixels.
         taps: (b, radius + 1).
-        axis: of the sum.
+        axis: 2 or 3.
 
     Returns:
-        The images without their borders along that axis.
+        The images without the borders along that axis.
     """
     radius = taps.shape[1] - 1
     side = padded.shape[axis] - 2 * radius
 
-    def moved(by: int) -> tf.Tensor:
+    def shifted(by: int) -> tf.Tensor:
         window = [slice(None)] * 4
         window[axis] = slice(radius + by, radius + by + side)
         return padded[window]
 
     weights = tf.unstack(taps[:, :, tf.newaxis, tf.newaxis, tf.newaxis], axis=1)
-    blurred = weights[0] * moved(0)
+    blurred = weights[0] * shifted(0)
     for k in range(1, radius + 1):
-        blurred += weights[k] * (moved(-k) + moved(k))
-    return tf.clip_by_value(blurred, 0.0, 1.0)  # Against rounding: weights sum to 1.
+        blurred += weights[k] * (shifted(-k) + shifted(k))
+    return tf.clip_by_value(
+        blurred, 0.0, 1.0
+    )  # Rounding may exceed 1, though the weights sum to 1.

@@ -1,11 +1,11 @@
 """AutoAugment (Cubuk et al. 2019) and RandAugment (Cubuk et al. 2020), stateless.
 
-Every image draws a few ops with magnitudes for itself. Their papers count magnitudes from 0 to 10;
-the tables here turn these into what each op takes, by the published TensorFlow code (of
-EfficientNet for ImageNet, of AutoAugment for CIFAR-10). Two departures: images stay float32
-instead of being cut to 8 bits after each op, and the mean of `contrast` is the image's, where that
-code divides the number of pixels by 256. Translations and cutouts, which it gives in pixels, are
-the same share of a side at every image size.
+Every image draws its own operations (ops) and their magnitudes. The papers count magnitudes from 0
+to 10; the tables here convert them to the argument of each op, as the published TensorFlow code
+does (of EfficientNet for ImageNet, of AutoAugment for CIFAR-10). There are two differences: images
+stay float32 instead of being rounded to 8 bits after each op, and `contrast` uses the mean of the
+image, while that code divides the number of pixels by 256. Translations and cutouts, which it gives
+in pixels, are the same fraction of the side at every image size.
 
 Images are (b, 3, h, w) float32 in [0, 1], channels first.
 """
@@ -18,22 +18,22 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import augment, geometry, tones
+from simclr_tf.data import augment, geometry, random, tones
 
 _MAX_LEVEL = 10
-# RandAugment's share of a 224-pixel image in that code: 100 pixels moved, and half of 80 covered.
+# In that code RandAugment moves 224-pixel images by up to 100 and covers up to 2 * 40 pixels.
 _RAND_TRANSLATE, _RAND_CUTOUT = 100 / 224, 40 / 224
 # The AutoAugment paper moves 331-pixel images by up to 150; its code 32-pixel ones by up to 10.
 _IMAGENET_TRANSLATE, _CIFAR_TRANSLATE = 150 / 331, 10 / 32
 
 
 class PolicyParams(NamedTuple):
-    """What is drawn for each image, for each of k ops in turn.
+    """What is drawn for each image: k ops, first to last.
 
     Attributes:
-        op: (b, k) int32, places in `OPS`; 0 is none.
-        magnitude: (b, k) float32, as the op takes it, with its sign.
-        centre: (b, k, 2) float32 in [0, 1), where a cutout lies.
+        op: (b, k) int32, indices in `OPS`; 0 is none.
+        magnitude: (b, k) float32, the argument of the op, with its sign.
+        centre: (b, k, 2) float32 in [0, 1), the centre of a cutout.
     """
 
     op: tf.Tensor
@@ -73,7 +73,7 @@ def _cutout(images: tf.Tensor, magnitude: tf.Tensor, centre: tf.Tensor) -> tf.Te
 
 
 def _plain(op: Callable) -> Callable:
-    """Makes an op without magnitude look like one with."""
+    """Gives an op without magnitude the signature of `_FUNCTIONS`."""
     return lambda images, *_: op(images)
 
 
@@ -102,88 +102,88 @@ _FUNCTIONS: dict[str, Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]] = 
     "cutout": _cutout,
 }
 OPS = tuple(_FUNCTIONS)
-# Ops whose magnitude goes either way, with equal probability.
+# Ops whose magnitude is positive or negative with equal probability.
 _SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
 
 def magnitude_of(op: str, level: float, *, translate: float, stronger: bool = False) -> float:
-    """Turn a level from 0 to 10 into what an op takes: degrees, shares, bits, factors.
+    """Converts a level from 0 to 10 to the argument of an op: degrees, fractions, bits, factors.
 
     Args:
-        op: of `OPS`.
+        op: one of `OPS`.
         level: the papers' magnitude.
-        translate: share of the side that level 10 moves an image by.
-        stronger: whether higher levels solarize and posterize more, as in AutoAugment's own code;
-            in EfficientNet's they do less.
+        translate: fraction of the side by which level 10 moves an image.
+        stronger: whether higher levels solarize and posterize more, as in AutoAugment's own code,
+            or less, as in EfficientNet's.
     """
-    share = level / _MAX_LEVEL
+    fraction = level / _MAX_LEVEL
     if op == "rotate":
-        return 30.0 * share
+        return 30.0 * fraction
     if op in ("shear_x", "shear_y"):
-        return 0.3 * share
+        return 0.3 * fraction
     if op in ("translate_x", "translate_y"):
-        return translate * share
+        return translate * fraction
     if op in ("color", "contrast", "brightness", "sharpness"):
-        return 1.8 * share + 0.1
+        return 1.8 * fraction + 0.1
     if op == "posterize":
-        return float(4 - int(4 * share) if stronger else int(4 * share))
+        return float(4 - int(4 * fraction) if stronger else int(4 * fraction))
     if op == "solarize":
-        return (256 - int(256 * share) if stronger else int(256 * share)) / 255
+        return (256 - int(256 * fraction) if stronger else int(256 * fraction)) / 255
     if op == "solarize_add":
-        return int(110 * share) / 255
+        return int(110 * fraction) / 255
     if op == "cutout":
-        return _RAND_CUTOUT * share
+        return _RAND_CUTOUT * fraction
     return 0.0
 
 
 def sample_randaugment(
     seed: tf.Tensor, batch: augment.Size, *, num_layers: int = 2, level: float = 10.0
 ) -> PolicyParams:
-    """Draw RandAugment: in each layer any op but none, with a probability drawn from 0.2 to 0.8.
+    """Draws RandAugment: each layer applies any op, with a probability drawn from 0.2 to 0.8.
 
     Args:
         seed: (2,) int32.
         batch: number of images.
-        num_layers: how many ops in turn, the paper's N.
+        num_layers: number of ops, the paper's N.
         level: of all ops, from 0 to 10; the paper's M.
     """
-    seeds = augment.split_seed(seed, 3)
-    drawn = augment.uniform(seeds[0], (batch, num_layers))
+    seeds = random.split_seed(seed, 3)
+    drawn = random.uniform(seeds[0], (batch, num_layers))
     op = 1 + tf.cast(drawn * (len(OPS) - 1), tf.int32)  # (b, k)
-    probability = augment.uniform(seeds[1], (batch, num_layers, 2))
-    happens = probability[..., 0] < 0.2 + 0.6 * probability[..., 1]
+    probability = random.uniform(seeds[1], (batch, num_layers, 2))
+    applied = probability[..., 0] < 0.2 + 0.6 * probability[..., 1]
     levels = [magnitude_of(name, level, translate=_RAND_TRANSLATE) for name in OPS]
-    return _finish(seeds[2], tf.where(happens, op, 0), tf.gather(_float32(levels), op))
+    return _finish(seeds[2], tf.where(applied, op, 0), tf.gather(_float32(levels), op))
 
 
 def sample_autoaugment(seed: tf.Tensor, batch: augment.Size, *, policy: str) -> PolicyParams:
-    """Draw AutoAugment: one of a policy's sub-policies for each image, two ops in turn.
+    """Draws AutoAugment: for each image one of a policy's sub-policies, which are two ops each.
 
     Args:
         seed: (2,) int32.
         batch: number of images.
-        policy: imagenet or cifar10.
+        policy: "imagenet" or "cifar10".
     """
     ops, probabilities, magnitudes = _TABLES[policy]  # (sub-policies, 2) each
-    seeds = augment.split_seed(seed, 3)
-    choice = tf.cast(augment.uniform(seeds[0], (batch,)) * float(len(ops)), tf.int32)  # (b,)
-    happens = augment.uniform(seeds[1], (batch, 2)) < tf.gather(_float32(probabilities), choice)
-    op = tf.where(happens, tf.gather(tf.constant(ops, tf.int32), choice), 0)
+    seeds = random.split_seed(seed, 3)
+    choice = tf.cast(random.uniform(seeds[0], (batch,)) * float(len(ops)), tf.int32)  # (b,)
+    applied = random.uniform(seeds[1], (batch, 2)) < tf.gather(_float32(probabilities), choice)
+    op = tf.where(applied, tf.gather(tf.constant(ops, tf.int32), choice), 0)
     return _finish(seeds[2], op, tf.gather(_float32(magnitudes), choice))
 
 
 def _finish(seed: tf.Tensor, op: tf.Tensor, magnitude: tf.Tensor) -> PolicyParams:
-    """Draws signs and centres."""
-    drawn = augment.uniform(seed, (op.shape[0] or tf.shape(op)[0], op.shape[1], 3))
+    """Draws the signs of magnitudes and the centres of cutouts."""
+    drawn = random.uniform(seed, (op.shape[0] or tf.shape(op)[0], op.shape[1], 3))
     signed = tf.gather(tf.constant([name in _SIGNED for name in OPS]), op)
     negative = signed & (drawn[..., 0] < 0.5)
     return PolicyParams(op, tf.where(negative, -magnitude, magnitude), drawn[..., 1:])
 
 
 def apply_policy(images: tf.Tensor, params: PolicyParams) -> tf.Tensor:
-    """Do to each image the ops drawn for it, one after another.
+    """Applies to each image the ops drawn for it, one after another.
 
-    Image by image, because each has other ops: doing every op to all would cost sixteen times more.
+    Image by image, because each has its own ops: applying every op to all costs 16 times as much.
 
     Args:
         images: (b, 3, h, w) in [0, 1].
@@ -204,7 +204,7 @@ def apply_policy(images: tf.Tensor, params: PolicyParams) -> tf.Tensor:
         of_one,
         (images, params),
         fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32),
-        parallel_iterations=1,  # The calls for other batches keep the other cores busy.
+        parallel_iterations=1,  # The other cores work on other batches.
     )
 
 
@@ -222,7 +222,7 @@ def _float32(values: Sequence) -> tf.Tensor:
 def _table(
     text: str, *, translate: float, stronger: bool = False
 ) -> tuple[list[list[int]], list[list[float]], list[list[float]]]:
-    """Reads sub-policies, one a line: op, probability, level, and the same again."""
+    """Parses sub-policies, one per line: op, probability, level, and the same for a second op."""
     ops, probabilities, magnitudes = [], [], []
     for line in text.strip().splitlines():
         words = line.split()

@@ -1,4 +1,4 @@
-"""Which images of a batch an operation changes: a selection for many, a branch for a lone one."""
+"""Applies operations to some images of a batch: by selection, or for a single image by a branch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ _Tensors = TypeVar("_Tensors")
 
 
 def where(flags: tf.Tensor, changed: Callable[[], tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-    """Return what `changed` makes of the images whose flag is True, and the others as they are.
+    """Replaces the images whose flag is True by those that `changed` returns.
 
-    Of several images all are changed and some are chosen, which a batch does best. A lone one is
-    changed only if need be: so the host's cores, which take views one by one, save that work.
+    For several images `changed` is computed for all, and some are selected, which is fastest in a
+    batch. For a single image it is computed only if needed, which saves work on a CPU that
+    processes one view at a time.
 
     Args:
-        flags: (b,) bool; b must be known to be 1 for a branch.
-        changed: returns what the operation makes of all the images.
+        flags: (b,) bool; a static b of 1 makes a branch.
+        changed: returns the result of the operation on all images.
         images: (b, ...).
 
     Returns:
@@ -29,10 +30,11 @@ def where(flags: tf.Tensor, changed: Callable[[], tf.Tensor], images: tf.Tensor)
     return choose(flags, changed(), images)
 
 
-def unless_idle(flags: tf.Tensor, changed: Callable[[], _Tensors], images: _Tensors) -> _Tensors:
-    """Return what `changed` makes, which leaves the images whose flag is False as they are.
+def apply_if_any(flags: tf.Tensor, changed: Callable[[], _Tensors], images: _Tensors) -> _Tensors:
+    """Returns the result of `changed`, which must not change images whose flag is False.
 
-    As `where`, for operations whose parameters already tell one image from another.
+    Like `where`, for operations whose parameters already depend on the flag: a single image skips
+    the operation if its flag is False.
     """
     if flags.shape[0] == 1:
         return tf.cond(flags[0], changed, lambda: images)
@@ -40,6 +42,6 @@ def unless_idle(flags: tf.Tensor, changed: Callable[[], _Tensors], images: _Tens
 
 
 def choose(flags: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Take image i from `images` where flag i is True, else from `others`; shapes are equal."""
-    # Version 1 copies whole images, where version 2 broadcasts the flags: three times as fast.
+    """Selects image i from `images` if flag i is True, else from `others`; shapes are equal."""
+    # Version 1 copies whole images, while version 2 broadcasts the flags: three times as fast.
     return tf.compat.v1.where(flags, images, others)

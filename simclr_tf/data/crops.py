@@ -1,4 +1,4 @@
-"""What is cut out of an image and resized: at random for training, the centre for evaluation."""
+"""Crops of single images, resized: random for training, the centre for evaluation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from simclr_tf.data import augment, decode, operation_names, policies
 
-# Evaluation keeps this share of the shorter side of images that are not small.
+# Evaluation keeps this fraction of the shorter side of images that are not small.
 _EVALUATION_CROP = 0.875
 
 
@@ -17,7 +17,7 @@ def crop_boxes(
     width: augment.Size,
     policy: policies.Policy,
 ) -> tf.Tensor:
-    """Draw what a policy crops out of images of one size.
+    """Draws crop boxes for images of one size.
 
     Returns:
         (number, 4) int32: y, x, height, width; the whole image if the policy does not crop.
@@ -31,14 +31,14 @@ def crop_boxes(
 def crop_encoded(
     encoded: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, num_views: int
 ) -> tf.Tensor:
-    """Decode the random crops of one image: what must happen before images can be batched.
+    """Decodes random crops of one image, so that images of different sizes can be batched.
 
-    For tf.data on the host, which resizes by TensorFlow's bicubic kernel.
+    For tf.data on the host; resizes by TensorFlow's bicubic kernel.
 
     Args:
         encoded: () string, the content of an image file.
-        seed: (2,) int32, another for every image.
-        policy: of which only the crop and the size are used.
+        seed: (2,) int32, different for every image.
+        policy: only its crop and size are used.
         num_views: v, at least 1.
 
     Returns:
@@ -46,23 +46,23 @@ def crop_encoded(
     """
     height, width = tf.unstack(decode.image_size(encoded))
     boxes = crop_boxes(seed, num_views, height, width, policy)
-    window = _around(boxes)
+    window = _bounding_box(boxes)
     pixels = decode.decode_window(encoded, window)  # (h, w, 3) uint8
     boxes -= tf.concat([window[:2], [0, 0]], axis=0)
     return crop_views(pixels, boxes, policy.image_size)
 
 
 def crop_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize crops of one image.
+    """Resizes crops of one image.
 
     Args:
         image: (h, w, 3) uint8, of any size.
-        boxes: (v, 4) int32: y, x, height, width; v must be known.
+        boxes: (v, 4) int32: y, x, height, width; v must be static.
         size: side of the results, s.
 
     Returns:
-        (v, s, s, 3) float32 from 0 to 255, or a little beyond where bicubic weights overshoot:
-        `views.distort_views` scales and clips them, together with what else it does.
+        (v, s, s, 3) float32 from 0 to 255, or slightly beyond where bicubic weights overshoot;
+        `views.distort_views` scales and clips them.
     """
     resized = []
     for box in tf.unstack(boxes):
@@ -72,21 +72,21 @@ def crop_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
     return tf.stack(resized)
 
 
-def _around(boxes: tf.Tensor) -> tf.Tensor:
-    """Return the smallest box, (4,) int32, that holds all of (v, 4)."""
+def _bounding_box(boxes: tf.Tensor) -> tf.Tensor:
+    """Returns the smallest box, (4,) int32, that contains all of (v, 4)."""
     low = tf.reduce_min(boxes[:, :2], axis=0)
     high = tf.reduce_max(boxes[:, :2] + boxes[:, 2:], axis=0)
     return tf.concat([low, high - low], axis=0)
 
 
 def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Cut out the centre of an image, or of each of a batch, and resizes it to a square.
+    """Crops the centre of an image, or of each of a batch, and resizes it to a square.
 
-    Above 32 px it keeps 0.875 of the shorter side. At or below, it crops only what is not square,
-    and an image of the right size comes back unchanged; the reference code fails on any other.
+    Above 32 px it keeps 0.875 of the shorter side. At or below, it only crops to a square, and an
+    image of the right size does not change; the reference fails on any other size.
 
     Args:
-        image: (h, w, 3) or (b, h, w, 3), uint8 or float32 in [0, 1]; sizes may be unknown.
+        image: (h, w, 3) or (b, h, w, 3), uint8 or float32 in [0, 1]; h and w may be dynamic.
         size: side of the result, in pixels.
 
     Returns:
@@ -102,8 +102,8 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _resize(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize (..., h, w, 3), uint8 or float32 in [0, 1], to a square of float32 in [0, 1]."""
-    resized = tf.image.resize(images, [size, size], "bicubic")  # float32, on the scale it came on
+    """Resizes (..., h, w, 3), uint8 or float32 in [0, 1], to a square of float32 in [0, 1]."""
+    resized = tf.image.resize(images, [size, size], "bicubic")  # float32, on the input's scale
     if images.dtype == tf.uint8:
         resized /= 255.0
     return tf.clip_by_value(resized, 0.0, 1.0)

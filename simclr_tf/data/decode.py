@@ -1,24 +1,47 @@
-"""Turns the bytes of an image file, of whatever kind, into RGB pixels, or some of them."""
+"""Decodes the bytes of an image file, of any supported kind, to RGB pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import functools
 import math
+import re
+from typing import Any
 
 import tensorflow as tf
 
-# Larger images are refused before they are decoded: 300 MB of pixels for each that is in hand.
+# Larger images, of more than 300 MB of pixels each, are refused before they are decoded.
 MAX_PIXELS = 100_000_000
-# Pixels around a window of a JPEG whose colours the window needs.
+# Pixels around a window of a JPEG that influence the colours within it.
 _JPEG_MARGIN = 16
-# Images that `decode_batch` decodes in one turn of its loop, at most.
+# The most images that `decode_batch` decodes in one iteration of its loop.
 _UNROLLED = 16
+# Name scope of the ops of this module, by which `is_decode_error` recognises them.
+_SCOPE = "decode_encoded"
 _JPEG, _BMP, _PNG, _GIF = b"\xff\xd8", b"BM", b"\x89P", b"GI"
 
 
+def is_decode_error(error: tf.errors.OpError) -> bool:
+    """Returns whether an error in a graph comes from decoding an image."""
+    return bool(re.search(rf"{{{{node [^}}]*\b{_SCOPE}", str(error)))
+
+
+def _named(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Puts the ops of a function into the name scope of this module."""
+
+    @functools.wraps(decode)
+    def named(*args: Any) -> tf.Tensor:
+        with tf.name_scope(_SCOPE):
+            return decode(*args)
+
+    return named
+
+
+@_named
 def decode_batch(encoded: tf.Tensor, shape: tuple[int, int], kind: str | None) -> tf.Tensor:
     """Decodes images of one size, one after another.
 
-    For small images, of which thousands a second pass: it spares the cost of handing each around.
+    For small images, thousands of which are decoded per second: saves tf.data's cost per element.
 
     Args:
         encoded: (b,) string.
@@ -29,7 +52,7 @@ def decode_batch(encoded: tf.Tensor, shape: tuple[int, int], kind: str | None) -
         (b, h, w, 3) uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: as `decode_image`, or if an image has another size.
+        tf.errors.InvalidArgumentError: as for `decode_image`, or if an image has another size.
     """
 
     def one(content: tf.Tensor) -> tf.Tensor:
@@ -39,7 +62,7 @@ def decode_batch(encoded: tf.Tensor, shape: tuple[int, int], kind: str | None) -
     def together(contents: tf.Tensor) -> tf.Tensor:
         return tf.stack([one(content) for content in tf.unstack(contents)])
 
-    # A turn of the loop costs a third of what decoding a PNG costs, so one turn decodes several.
+    # An iteration costs a third of decoding a PNG, so one iteration decodes several.
     number = math.gcd(encoded.shape[0] or 1, _UNROLLED) if kind == "png" else 1
     images = tf.map_fn(
         together,
@@ -50,12 +73,13 @@ def decode_batch(encoded: tf.Tensor, shape: tuple[int, int], kind: str | None) -
     return tf.reshape(images, [-1, *shape, 3])
 
 
+@_named
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG, PNG, BMP or GIF image to RGB, in eager or graph mode.
 
     Grey, palette and CMYK images become RGB, 16-bit samples keep their upper byte, an alpha channel
-    is dropped (not blended), and of an animation the first frame counts. The kind is read from the
-    bytes, not from a file name.
+    is dropped (not blended), and the first frame of an animation is used. The kind is read from
+    the bytes, not from a file name.
 
     Args:
         encoded: () string, the content of an image file.
@@ -64,8 +88,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         (h, w, 3) uint8 pixels; h and w are unknown while a graph is built.
 
     Raises:
-        tf.errors.InvalidArgumentError: when the op runs, if the bytes are no such image, are
-            damaged, or hold more than MAX_PIXELS.
+        tf.errors.InvalidArgumentError: when the op runs, if the bytes are not such an image, are
+            corrupt, or hold more than MAX_PIXELS.
     """
     encoded = tf.convert_to_tensor(encoded, tf.string)
     with tf.control_dependencies([image_size(encoded)]):
@@ -82,11 +106,12 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     return image  # (h, w, 3)
 
 
+@_named
 def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
-    """Decodes a part of an image; of a JPEG, little more than that part.
+    """Decodes a window of an image; of a JPEG, little more than the window.
 
     JPEG's cheaper decoding at a half, a quarter or an eighth of the size is not used: it averages
-    pixels where the resizing of the papers picks some, which changes results by far more than
+    pixels, while the resizing of the papers samples them. Results would differ by far more than
     1/255.
 
     Args:
@@ -97,8 +122,8 @@ def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
         (height, width, 3) uint8, the pixels that `decode_image` has there.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are no such image or damaged. Of a JPEG only
-            the window must not be too large: ask `image_size` first, which looks at the whole.
+        tf.errors.InvalidArgumentError: if the bytes are not such an image or corrupt. Of a JPEG
+            only the size of the window is checked: call `image_size` first to check the whole.
     """
     y, x, height, width = tf.unstack(box)
     image = tf.cond(
@@ -111,7 +136,7 @@ def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
-    """Decodes a window of a JPEG, and a margin, for colours are smoothed across a window's edge."""
+    """Decodes a window of a JPEG with a margin, as colours are smoothed across its edge."""
     low = tf.maximum(box[:2] - _JPEG_MARGIN, 0)
     size = tf.io.extract_jpeg_shape(encoded)[:2]
     high = tf.minimum(box[:2] + box[2:] + _JPEG_MARGIN, size)
@@ -121,12 +146,13 @@ def _decode_jpeg_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     return tf.slice(image, [*tf.unstack(box[:2] - low), 0], [*tf.unstack(box[2:]), 3])
 
 
+@_named
 def image_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns (2,) int32, height and width, from the head of an image file.
+    """Returns (2,) int32, height and width, from the header of an image file.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are no JPEG, PNG, BMP or GIF, or the image has
-            more than MAX_PIXELS.
+        tf.errors.InvalidArgumentError: if the bytes are not a JPEG, PNG, BMP or GIF, or the image
+            has more than MAX_PIXELS.
     """
     encoded = tf.convert_to_tensor(encoded, tf.string)
     size = tf.case(
@@ -140,7 +166,7 @@ def image_size(encoded: tf.Tensor) -> tf.Tensor:
         exclusive=True,
     )
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    known = tf.debugging.Assert(tf.reduce_all(size > 0), ["no JPEG, PNG, BMP or GIF image"])
+    known = tf.debugging.Assert(tf.reduce_all(size > 0), ["not a JPEG, PNG, BMP or GIF"])
     small = tf.debugging.Assert(
         pixels <= MAX_PIXELS, [f"more than {MAX_PIXELS:,} pixels (height, width):", size]
     )

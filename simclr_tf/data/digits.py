@@ -1,10 +1,10 @@
-"""The data set that needs no download: handwritten digits, painted small, crooked and in colour.
+"""A data set that needs no download: handwritten digits, rotated, moved and coloured.
 
-scikit-learn brings 1,797 handwritten digits of 8 by 8 pixels (Alpaydin and Kaynak 1998). Each is
-painted several times onto a frame of 28 by 28 pixels: 16 to 24 pixels wide, turned by up to 15
-degrees, anywhere, in a light colour on a dark one. Where a digit is and what colour it has says
-nothing of which digit it is, so a classifier of raw pixels does badly, and a representation that
-has learned to ignore place and colour does well.
+scikit-learn includes 1,797 handwritten digits of 8 by 8 pixels (Alpaydin and Kaynak 1998). Each is
+painted several times onto a frame of 28 by 28 pixels: 16 to 24 pixels wide, rotated by up to 15
+degrees, at a random position, in a light colour on a dark one. Position and colour are independent
+of the class, so a classifier of raw pixels does badly, and a representation that has learned to
+ignore position and colour does well.
 
 Importing this module makes the data set known to tensorflow-datasets as `digits`.
 """
@@ -19,11 +19,11 @@ import tensorflow_datasets as tfds
 
 SIDE = 28
 SPLITS = {"train": 6_000, "test": 1_500}
-SCALE_RANGE = (2.0, 3.0)  # a digit of 8 pixels becomes 16 to 24
+SCALE_RANGE = (2.0, 3.0)  # a digit of 8 pixels becomes 16 to 24 wide
 MAX_TURN = np.deg2rad(15.0)
 # Part of the data set's definition, whatever the seed of a run.
 _SEED = 1998
-_TRAIN_SHARE = 0.8
+_TRAIN_FRACTION = 0.8
 _DARK = (0, 60)
 _LIGHT = (170, 256)
 _NOISE = 6.0  # standard deviation, of 255
@@ -33,7 +33,7 @@ _CHUNK = 100
 class Digits(tfds.core.GeneratorBasedBuilder):
     """Builder of the `digits` data set for tensorflow-datasets.
 
-    An example holds `image` (28, 28, 3), `label` 0 to 9, and `digit_index`, which of
+    An example has `image` (28, 28, 3), `label` 0 to 9, and `digit_index`, which of
     scikit-learn's 1,797 digits was painted. No digit is in both splits.
     """
 
@@ -56,7 +56,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        del dl_manager  # nothing to download
+        del dl_manager  # There is nothing to download.
         return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,22 +75,22 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def _digits_of(split: str, labels: np.ndarray) -> np.ndarray:
-    """Returns the shuffled indices of the digits a split may use: 4 in 5 of each class train."""
+    """Returns shuffled indices of the digits of a split: 4 in 5 of each class are for training."""
     rng = np.random.default_rng(_SEED)
-    mine = []
+    chosen = []
     for label in np.unique(labels):
         indices = rng.permutation(np.flatnonzero(labels == label))
-        cut = round(_TRAIN_SHARE * len(indices))
-        mine.append(indices[:cut] if split == "train" else indices[cut:])
-    return rng.permutation(np.concatenate(mine))
+        cut = round(_TRAIN_FRACTION * len(indices))
+        chosen.append(indices[:cut] if split == "train" else indices[cut:])
+    return rng.permutation(np.concatenate(chosen))
 
 
 def paint(digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Paints each digit onto a frame of its own, at a random place, size, angle and colour.
+    """Paints each digit onto a frame of its own, at a random position, size, angle and colour.
 
     Args:
-        digits: (b, 8, 8) floats, how much ink each pixel has, in [0, 1].
-        rng: draws everything that is random.
+        digits: (b, 8, 8) floats, the ink of each pixel, in [0, 1].
+        rng: the source of randomness.
 
     Returns:
         (b, 28, 28, 3) uint8 images.
@@ -98,7 +98,7 @@ def paint(digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     b = len(digits)
     scale = rng.uniform(*SCALE_RANGE, b)
     turn = rng.uniform(-MAX_TURN, MAX_TURN, b)
-    # Anywhere in the frame; the outer half pixel of a digit, nearly always blank, may stick out.
+    # The outer half pixel of a digit, which is nearly always blank, may exceed the frame.
     margin = scale[:, None] * (digits.shape[1] - 0.5) / 2
     centre = rng.uniform(margin, SIDE - margin, (b, 2))
     ink = _place(digits, scale=scale, turn=turn, centre=centre)[..., None]  # (b, h, w, 1)
@@ -111,13 +111,13 @@ def paint(digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _place(
     digits: np.ndarray, *, scale: np.ndarray, turn: np.ndarray, centre: np.ndarray
 ) -> np.ndarray:
-    """Enlarges, turns and moves each digit, with bicubic interpolation.
+    """Enlarges, rotates and moves each digit, with bicubic interpolation.
 
     Args:
         digits: (b, n, n) ink.
-        scale: (b,) pixels of the frame per pixel of the digit; above 1, so nothing aliases.
+        scale: (b,) pixels of the frame per pixel of the digit; above 1, so there is no aliasing.
         turn: (b,) radians.
-        centre: (b, 2) where the digit's middle lies in the frame, (row, column).
+        centre: (b, 2) the digit's centre in the frame, (row, column).
 
     Returns:
         (b, 28, 28) ink in [0, 1].

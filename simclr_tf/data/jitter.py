@@ -1,10 +1,10 @@
 """SimCLR's colour distortion, batched and stateless (Chen et al. 2020, App. A).
 
-Four ops in a random order per image, each clipped to [0, 1]. Branching per image would cost a
-graph of `tf.cond`s. Instead, note that brightness and contrast are affine in the pixel (A), while
-saturation and hue act on different coordinates of HSV (H), so neighbours among those two merge
-into one pass. Any order of the four is then part of the five passes H A H A H, and each image
-meets an identity in the passes that it does not use.
+Four operations in a random order per image, each clipped to [0, 1]. Branching per image would take
+a graph of `tf.cond`s. Instead, note that brightness and contrast are affine in the pixel (A), while
+saturation and hue act on different coordinates of HSV (H), so that adjacent ones merge into one
+pass. Any order of the four is then a subsequence of the five passes H A H A H, and the passes that
+an image does not use are identities.
 """
 
 import functools
@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, conditional
+from simclr_tf.data import augment, conditional, random
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-# The reference code's tf.image.rgb_to_grayscale.
+# As in tf.image.rgb_to_grayscale, which the reference uses.
 _GREY = (0.2989, 0.5870, 0.1140)
 _Planes = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # red, green, blue, each (b, h * w)
 
@@ -24,9 +24,9 @@ class JitterParams(NamedTuple):
     """What `sample_jitter` draws, one row per image.
 
     Attributes:
-        apply: (b,) bool; images with False stay as they are.
+        apply: (b,) bool; images with False do not change.
         order: (b, 4) int32, a permutation of BRIGHTNESS, CONTRAST, SATURATION, HUE: first to last.
-        brightness: (b,) factor of the pixels, or what is added to them.
+        brightness: (b,) factor of the pixels, or the value added to them.
         contrast: (b,) factor of the distance from the channel's mean.
         saturation: (b,) factor of the saturation.
         hue: (b,) shift of the hue, in turns.
@@ -49,27 +49,27 @@ def sample_jitter(
     additive_brightness: bool = False,
     random_order: bool = True,
 ) -> JitterParams:
-    """Draw the colour jitter of each image.
+    """Draws the colour jitter of each image.
 
-    Factors are from [max(1 - 0.8s, 0), 1 + 0.8s), hue shifts from [-0.2s, 0.2s) or half a turn
-    each way, at most. (Beyond s = 1.25 the reference code fails on a negative contrast.)
+    Factors are from [max(1 - 0.8s, 0), 1 + 0.8s), hue shifts from [-0.2s, 0.2s), at most half a
+    turn either way. (Beyond s = 1.25 the reference fails on a negative contrast.)
 
     Args:
         seed: (2,) int32.
         batch: number of images.
         strength: s, at least 0; 1 for ImageNet, 0.5 for CIFAR-10 in the paper.
-        probability: of an image being jittered at all.
+        probability: that an image is jittered at all.
         additive_brightness: whether brightness is added, from [-0.8s, 0.8s), as in the paper and
-            in SimCLR's first code; otherwise it is a factor, as in that of SimCLRv2.
-        random_order: whether each image has its own order of the four ops; otherwise it is
+            in SimCLR's first code; otherwise it is a factor, as in the code of SimCLRv2.
+        random_order: whether each image has its own order of the four operations; otherwise it is
             brightness, contrast, saturation, hue, as in the paper's pseudo-code.
     """
-    seeds = augment.split_seed(seed, 3)
+    seeds = random.split_seed(seed, 3)
     low, high = max(1.0 - 0.8 * strength, 0.0), 1.0 + 0.8 * strength
     turn = min(0.2 * strength, 0.5)
-    drawn = augment.uniform(seeds[2], (batch, 4))
+    drawn = random.uniform(seeds[2], (batch, 4))
     factors = low + (high - low) * drawn
-    order = tf.argsort(augment.uniform(seeds[1], (batch, 4)), axis=-1)
+    order = tf.argsort(random.uniform(seeds[1], (batch, 4)), axis=-1)
     if not random_order:
         order = tf.zeros_like(order) + tf.range(4)
     brightness = factors[:, BRIGHTNESS]
@@ -88,7 +88,7 @@ def sample_jitter(
 def jitter(
     images: tf.Tensor, params: JitterParams, *, additive_brightness: bool = False
 ) -> tf.Tensor:
-    """Distort the colours of each image by its own parameters, in its own order.
+    """Distorts the colours of each image by its own parameters, in its own order.
 
     Equal to `tf.image.adjust_contrast`, `adjust_saturation`, `adjust_hue` and the product (or sum)
     with the brightness, one after another with a clip to [0, 1] after each.
@@ -96,23 +96,23 @@ def jitter(
     Args:
         images: (b, 3, h, w) in [0, 1].
         params: one row per image.
-        additive_brightness: as it was for `sample_jitter`.
+        additive_brightness: as for `sample_jitter`.
 
     Returns:
         (b, 3, h, w) in [0, 1], to rounding.
     """
-    return conditional.unless_idle(
+    return conditional.apply_if_any(
         params.apply, lambda: _five_passes(images, params, additive_brightness), images
     )
 
 
 def _five_passes(images: tf.Tensor, params: JitterParams, additive_brightness: bool) -> tf.Tensor:
-    """Do what `jitter` promises, by the passes H A H A H."""
-    place = tf.argsort(params.order, axis=-1)  # (b, 4) when each op has its turn
-    brightness_first = place[:, BRIGHTNESS] < place[:, CONTRAST]
-    # Which of the three H passes does it: as many affine ops as came before.
-    saturation_pass = _affine_ops_before(place, SATURATION)
-    hue_pass = _affine_ops_before(place, HUE)
+    """Implements `jitter` by the passes H A H A H."""
+    position = tf.argsort(params.order, axis=-1)  # (b, 4), of each operation in the order
+    brightness_first = position[:, BRIGHTNESS] < position[:, CONTRAST]
+    # Index of the H pass that does it: the number of affine operations before it.
+    saturation_pass = _affine_ops_before(position, SATURATION)
+    hue_pass = _affine_ops_before(position, HUE)
     shape = tf.shape(images)
     planes = tf.unstack(tf.reshape(images, [shape[0], 3, -1]), num=3, axis=1)  # 3 x (b, h * w)
     for i in range(3):
@@ -124,23 +124,23 @@ def _five_passes(images: tf.Tensor, params: JitterParams, additive_brightness: b
             turn=tf.where(turns, params.hue, 0.0)[:, tf.newaxis],
             saturation=tf.where(saturates, params.saturation, 1.0)[:, tf.newaxis],
         )
-        planes = conditional.unless_idle(saturates | turns, change, tuple(planes))
+        planes = conditional.apply_if_any(saturates | turns, change, tuple(planes))
         if i < 2:
             is_brightness = brightness_first if i == 0 else ~brightness_first
             planes = _affine(planes, params, is_brightness, additive_brightness)
     return tf.reshape(tf.stack(planes, axis=1), shape)  # (b, 3, h, w)
 
 
-def _affine_ops_before(place: tf.Tensor, op: int) -> tf.Tensor:
-    """Return (b,) int32: how many of brightness and contrast have their turn before `op`."""
-    before = place[:, BRIGHTNESS : CONTRAST + 1] < place[:, op : op + 1]
+def _affine_ops_before(position: tf.Tensor, op: int) -> tf.Tensor:
+    """Returns (b,) int32: how many of brightness and contrast come before `op`."""
+    before = position[:, BRIGHTNESS : CONTRAST + 1] < position[:, op : op + 1]
     return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
 
 
 def _affine(
     planes: _Planes, params: JitterParams, is_brightness: tf.Tensor, additive_brightness: bool
 ) -> _Planes:
-    """Change the brightness where `is_brightness` (b,) says so, else the contrast, and clip."""
+    """Changes the brightness where `is_brightness` (b,) is True, else the contrast, and clips."""
     factor = 1.0 if additive_brightness else params.brightness
     factor = tf.where(is_brightness, factor, params.contrast)
     factor = tf.where(params.apply, factor, 1.0)[:, tf.newaxis]  # (b, 1)
@@ -148,7 +148,7 @@ def _affine(
     offset = tf.where(is_brightness & params.apply, offset, 0.0)[:, tf.newaxis]
     # Contrast scales the distance to the channel's mean.
     keep = tf.where(is_brightness[:, tf.newaxis], 0.0, 1.0 - factor)
-    means = conditional.unless_idle(
+    means = conditional.apply_if_any(
         ~is_brightness,
         lambda: tuple(tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes),
         tuple(tf.zeros_like(plane[:, :1]) for plane in planes),
@@ -160,10 +160,10 @@ def _affine(
 
 
 def _hue_and_saturation(planes: _Planes, *, turn: tf.Tensor, saturation: tf.Tensor) -> _Planes:
-    """Turn the hue and scales the saturation, leaving the HSV value.
+    """Shifts the hue and scales the saturation, keeping the HSV value.
 
     With value V and chroma C, a channel is V - C + C * bump(hue), where the bump is a trapezium
-    around that channel's own hue. So the way back needs neither cases nor the saturation itself.
+    around that channel's own hue. So converting back to RGB takes neither cases nor the saturation.
     """
     red, green, blue = planes
     value = tf.maximum(tf.maximum(red, green), blue)
@@ -181,11 +181,11 @@ def _hue_and_saturation(planes: _Planes, *, turn: tf.Tensor, saturation: tf.Tens
 
 
 def color_drop(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
-    """Make grey, in three equal channels, the images (b, 3, h, w) whose flag (b,) is True."""
+    """Converts the images (b, 3, h, w) whose flag (b,) is True to grey, in three equal channels."""
     return conditional.where(flags, lambda: tf.tile(grey(images), [1, 3, 1, 1]), images)
 
 
 def grey(images: tf.Tensor) -> tf.Tensor:
-    """Return the luminance (b, 1, h, w) of (b, 3, h, w), as `tf.image.rgb_to_grayscale`."""
+    """Returns the luminance (b, 1, h, w) of (b, 3, h, w), as `tf.image.rgb_to_grayscale`."""
     planes = zip(tf.unstack(images, num=3, axis=1), _GREY)
     return sum(plane * weight for plane, weight in planes)[:, tf.newaxis]

@@ -1,4 +1,4 @@
-"""Mixtures of two images, which the supervised baselines of SupCon learn from."""
+"""Mixup and CutMix, for the supervised baselines of SupCon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 from scipy import stats
 import tensorflow as tf
 
-# Shares are drawn from this many equally likely values: finer than any batch can tell.
+from simclr_tf import errors
+
+# Weights are drawn from this many equally likely values, fine enough for any batch.
 _QUANTILES = 4096
 
 
@@ -17,44 +19,44 @@ class Mixed(NamedTuple):
 
     Attributes:
         images: (n, h, w, 3).
-        others: (n,) int, the labels of what was mixed in.
-        share: () float32 in [0, 1], how much of each image is left of itself.
+        other_labels: (n,) int, the labels of the images that were mixed in.
+        weight: () float32 in [0, 1], of each image itself; the papers' lambda.
     """
 
     images: tf.Tensor
-    others: tf.Tensor
-    share: tf.Tensor
+    other_labels: tf.Tensor
+    weight: tf.Tensor
 
 
 def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: float) -> Mixed:
-    """Mixup (Zhang et al. 2018): averages each image with the next of the batch.
+    """Averages each image with the next of the batch: mixup (Zhang et al. 2018).
 
     Args:
         images: (n, h, w, 3).
         labels: (n,) int.
-        seed: (2,) int32; draws the share, one for the batch, from Beta(alpha, alpha).
-        alpha: greater than 0; ImageNet's usual value is 0.2, 1 makes all shares equally likely.
+        seed: (2,) int32; draws one weight for the batch, from Beta(alpha, alpha).
+        alpha: greater than 0; usually 0.2 on ImageNet; 1 makes all weights equally likely.
     """
-    share = _draw_share(seed, alpha)
+    weight = _draw_weight(seed, alpha)
     others = tf.roll(images, 1, 0)
-    mixed = share * tf.cast(images, tf.float32) + (1 - share) * tf.cast(others, tf.float32)
-    return Mixed(tf.cast(mixed, images.dtype), tf.roll(labels, 1, 0), share)
+    mixed = weight * tf.cast(images, tf.float32) + (1 - weight) * tf.cast(others, tf.float32)
+    return Mixed(tf.cast(mixed, images.dtype), tf.roll(labels, 1, 0), weight)
 
 
 def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: float) -> Mixed:
-    """CutMix (Yun et al. 2019): pastes a box of the next image of the batch into each image.
+    """Pastes a box of the next image of the batch into each image: CutMix (Yun et al. 2019).
 
-    The box has the proportions of the image and a centre anywhere in it, so that it may be cut at
-    the border; the share is what is left.
+    The box has the aspect ratio of the image and its centre anywhere in the image, so it may be cut
+    off at the border; the weight is the fraction of the image that remains.
 
     Args:
-        images: (n, h, w, 3), sizes known.
+        images: (n, h, w, 3), h and w static.
         labels: (n,) int.
         seed: (2,) int32; draws the area of the box, one for the batch, from Beta(alpha, alpha).
-        alpha: greater than 0; the paper: 1.
+        alpha: greater than 0; the paper uses 1.
     """
-    for_share, for_centre = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    side = tf.sqrt(1 - _draw_share(for_share, alpha))  # As a share of the image's sides.
+    for_area, for_centre = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    side = tf.sqrt(1 - _draw_weight(for_area, alpha))  # As a fraction of the image's sides.
     centre = tf.random.stateless_uniform([2], for_centre)
     inside = [
         tf.abs((tf.range(length, dtype=tf.float32) + 0.5) / length - centre[axis]) < side / 2
@@ -62,14 +64,14 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: floa
     ]
     box = inside[0][:, tf.newaxis] & inside[1]  # (h, w)
     mixed = tf.where(box[:, :, tf.newaxis], tf.roll(images, 1, 0), images)
-    share = 1 - tf.reduce_mean(tf.cast(box, tf.float32))
-    return Mixed(mixed, tf.roll(labels, 1, 0), share)
+    weight = 1 - tf.reduce_mean(tf.cast(box, tf.float32))
+    return Mixed(mixed, tf.roll(labels, 1, 0), weight)
 
 
-def _draw_share(seed: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Draws () from Beta(alpha, alpha), by a table of quantiles, which works on every device."""
+def _draw_weight(seed: tf.Tensor, alpha: float) -> tf.Tensor:
+    """Draws () from Beta(alpha, alpha) by a table of quantiles, which works on every device."""
     if not alpha > 0:
-        raise ValueError(f"alpha must be > 0, got {alpha}.")
+        raise errors.ArgumentError("alpha", alpha, "must be greater than 0.")
     quantiles = stats.beta.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, alpha, alpha)
     index = tf.random.stateless_uniform([], seed, 0, _QUANTILES, tf.int32)
     return tf.gather(tf.constant(quantiles, tf.float32), index)

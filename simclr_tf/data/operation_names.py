@@ -1,18 +1,16 @@
-"""The names of operations on images and of the policies that they make; knows no TensorFlow."""
+"""Names of image operations and of policies; does not import TensorFlow."""
 
 from __future__ import annotations
 
-import difflib
-
-from simclr_tf import errors
+from simclr_tf import errors, text
 
 CROP = "crop"
 # Whether operations change both views of an image, or only the first.
 BRANCHES = ("both", "one")
 # At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
 SMALL_IMAGE = 32
-# What each operation does, for --help and under pictures. Their order decides their seeds: add new
-# ones at the end. A crop comes before them all.
+# What each operation does, for help texts and captions. Their order decides their seeds: add new
+# ones at the end. A crop comes first.
 OPERATIONS = {
     "flip": "mirrors half of the views",
     "color_jitter": "brightness, contrast, saturation and hue, 0.8 of the views",
@@ -22,7 +20,7 @@ OPERATIONS = {
     "cutout": "covers a square of half the side",
     "noise": "Gaussian noise of deviation up to 0.2",
     "sobel": "edges only",
-    "solarize": "inverts what is lighter than half, 0.2 of the views",
+    "solarize": "inverts values above a half, 0.2 of the views",
     "equalize": "equalizes the histogram, 0.2 of the views",
     "posterize": "keeps four bits, 0.2 of the views",
     "warp": "bends half of the views",
@@ -41,45 +39,48 @@ POLICIES = {
         *(CROP, "flip", "color_jitter", "randaugment", "color_drop", "warp", "blur"),
     ),
 }
-# What figure 5 of SimCLR calls by one name.
+# Figure 5 of SimCLR has one name for both.
 _GROUPS = {"color": ("color_jitter", "color_drop")}
 
 
 def parse(augmentation: str) -> tuple[str, ...]:
-    """Returns the operations that --augmentation names: a policy's, or those of a list.
+    """Returns the operations of a policy or of a list of names.
 
     Args:
-        augmentation: one of POLICIES, or names with commas: "crop", those of OPERATIONS, or
+        augmentation: one of POLICIES, or names separated by commas: "crop", those of OPERATIONS, or
             "color" for color_jitter and color_drop.
 
     Raises:
-        errors.UserError: for a name that is none of them, or an operation named twice.
+        errors.ArgumentError: if a name is unknown or repeated, or a crop is not first.
     """
     if augmentation in POLICIES:
         return POLICIES[augmentation]
     ops: list[str] = []
     for name in (name.strip() for name in augmentation.split(",")):
         if name != CROP and name not in OPERATIONS and name not in _GROUPS:
-            raise errors.UserError(_unknown(augmentation, name))
+            raise _unknown(augmentation, name)
         ops += _GROUPS.get(name, (name,))
     for name in ops:
         if ops.count(name) > 1:
-            raise errors.UserError(
-                f"--augmentation={augmentation} names {name} twice; name each operation once."
+            raise errors.ArgumentError(
+                "augmentation", augmentation, f"names {name} twice; name each operation once."
             )
     if CROP in ops[1:]:
-        raise errors.UserError(
-            f"--augmentation={augmentation} crops after other operations; put crop first, because "
-            "it makes images of one size."
+        raise errors.ArgumentError(
+            "augmentation",
+            augmentation,
+            "crops after other operations; put crop first, because it makes images of one size.",
         )
     return tuple(ops)
 
 
-def _unknown(augmentation: str, name: str) -> str:
-    near = difflib.get_close_matches(name, (CROP, *OPERATIONS, *_GROUPS, *POLICIES), n=1)
-    did_you_mean = f" (did you mean {near[0]}?)" if near else ""
-    return (
-        f"--augmentation={augmentation} names {name!r}, which is no operation{did_you_mean}; give "
-        f"a policy ({', '.join(POLICIES)}) or operations in their order, with commas "
-        f"({', '.join((CROP, *OPERATIONS, *_GROUPS))})."
+def _unknown(augmentation: str, name: str) -> errors.ArgumentError:
+    operations = (CROP, *OPERATIONS, *_GROUPS)
+    return errors.ArgumentError(
+        "augmentation",
+        augmentation,
+        f"names {name!r}, which is not an operation"
+        f"{text.suggestion(name, (*operations, *POLICIES))}; give a policy "
+        f"({', '.join(POLICIES)}) or operations in their order, separated by commas "
+        f"({', '.join(operations)}).",
     )

@@ -1,4 +1,4 @@
-"""Policies: which operations make a view, with which settings; and each operation itself."""
+"""Policies, which are operations with their settings, and the operations themselves."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from simclr_tf.data import (
     geometry,
     jitter,
     operation_names,
+    random,
     tones,
 )
 
 _COLOR_DROP_PROBABILITY = 0.2
-# SimCLR's figure 4 shows these ops without their settings; the settings are ours.
-_CUTOUT_SHARE = 0.5
+# SimCLR's figure 4 shows these operations without their settings, which are our choice.
+_CUTOUT_FRACTION = 0.5
 _NOISE = (0.0, 0.2)
-# The paper (app. B.2) gives no share for its broader policy; SupCon's code warps half of the views.
+# The paper (app. B.2) gives no probability for its broader policy; SupCon's code warps half.
 _BROADER_PROBABILITY = 0.2
 _WARP_PROBABILITY = 0.5
 
@@ -36,13 +37,13 @@ class Policy:
         image_size: side of a view in pixels, at least 1.
         ops: names of operations, first to last; a view is cropped first if "crop" is among them,
             otherwise only resized, where it differs.
-        crop_area: smallest and largest share of the image's area, in (0, 1]; never below 0.1.
-        color_jitter_strength: at least 0; 0 removes jitter and grey, as in the reference code.
+        crop_area: smallest and largest fraction of the image's area, in (0, 1]; never below 0.1.
+        color_jitter_strength: at least 0; 0 disables jitter and grey, as in the reference.
         additive_brightness: see `jitter.sample_jitter`.
         random_jitter_order: see `jitter.sample_jitter`.
-        randaugment_layers: how many ops RandAugment takes.
-        randaugment_level: how strong they are, from 0 to 10.
-        branches: "both", or "one" to leave every second view of an image at its crop, as in the
+        randaugment_layers: how many operations RandAugment applies.
+        randaugment_level: their strength, from 0 to 10.
+        branches: "both", or "one" to only crop every view of an image but the first, as in the
             paper's study of single operations (sec. 3.1).
     """
 
@@ -59,48 +60,51 @@ class Policy:
     def __post_init__(self) -> None:
         low, high = self.crop_area
         if self.image_size < 1:
-            raise errors.UserError(f"image_size is {self.image_size}; give 1 pixel or more.")
+            raise errors.ArgumentError("image_size", self.image_size, "must be at least 1 pixel.")
         if not 0 < low <= high <= 1 or high < augment.MIN_CROP_AREA:
-            raise errors.UserError(
-                f"crop_area is {low} to {high}; give two shares of the image with 0 < smallest <= "
-                f"largest <= 1 and the largest at least {augment.MIN_CROP_AREA}."
+            raise errors.ArgumentError(
+                "crop_area",
+                self.crop_area,
+                "must be two fractions of the image with 0 < smallest <= largest <= 1, and the "
+                f"largest at least {augment.MIN_CROP_AREA}.",
             )
         if not self.color_jitter_strength >= 0:
-            raise errors.UserError(
-                f"color_jitter_strength is {self.color_jitter_strength}; give 0 (none) or more."
+            raise errors.ArgumentError(
+                "color_jitter_strength", self.color_jitter_strength, "must be at least 0 (none)."
             )
-        if not 0 <= self.randaugment_level <= 10 or self.randaugment_layers < 1:
-            raise errors.UserError(
-                f"RandAugment takes 1 layer or more at a level from 0 to 10, not "
-                f"{self.randaugment_layers} at {self.randaugment_level}."
+        if not 0 <= self.randaugment_level <= 10:
+            raise errors.ArgumentError(
+                "randaugment_level", self.randaugment_level, "must be from 0 to 10."
+            )
+        if self.randaugment_layers < 1:
+            raise errors.ArgumentError(
+                "randaugment_layers", self.randaugment_layers, "must be at least 1."
             )
         if self.branches not in operation_names.BRANCHES:
-            raise errors.UserError(
-                f"branches is {self.branches!r}; give {' or '.join(operation_names.BRANCHES)}."
+            raise errors.ArgumentError(
+                "branches", self.branches, f"must be {' or '.join(operation_names.BRANCHES)}."
             )
-        operation_names.parse(
-            ",".join(self.ops or (operation_names.CROP,))
-        )  # Refuses unknown names.
+        operation_names.parse(",".join(self.ops or (operation_names.CROP,)))  # Checks the names.
 
     def without(self, *ops: str) -> Policy:
-        """Returns the policy less some operations."""
+        """Returns the policy without some operations."""
         return dataclasses.replace(self, ops=tuple(op for op in self.ops if op not in ops))
 
 
 class Operation(NamedTuple):
-    """An operation on views, with its sampling apart from its applying.
+    """An operation on views: how its parameters are drawn, and how they are applied.
 
     Attributes:
-        sample: (seed (2,), number n, policy) -> parameters, whose tensors begin with n.
-        apply: (images (n, 3, s, s), parameters, policy) -> images, in [0, 1] if they were.
-        fused: whether it works pixel by pixel, so that XLA makes one pass of it and its neighbours.
-        alone: whether XLA is good at it on one image at a time.
+        sample: (seed (2,), number n, policy) -> parameters, tensors with n rows.
+        apply: (images (n, 3, s, s), parameters, policy) -> images, in [0, 1] if the input is.
+        fused: whether it works pixel by pixel, so that XLA can fuse it with its neighbours.
+        single: whether XLA handles it well on one image at a time.
     """
 
     sample: Callable[[tf.Tensor, augment.Size, Policy], Any]
     apply: Callable[[tf.Tensor, Any, Policy], tf.Tensor]
     fused: bool = True
-    alone: bool = True
+    single: bool = True
 
 
 def _flags(probability: float) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
@@ -135,19 +139,21 @@ def _blur(images: tf.Tensor, params: augment.BlurParams, policy: Policy) -> tf.T
 
 
 def _sample_noise(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tf.Tensor:
-    for_sigma, for_noise = augment.split_seed(seed, 2)
-    sigma = augment.uniform(for_sigma, (n, 1, 1, 1), *_NOISE)
-    return sigma * augment.normal(for_noise, (n, 3, policy.image_size, policy.image_size))
+    for_sigma, for_noise = random.split_seed(seed, 2)
+    sigma = random.uniform(for_sigma, (n, 1, 1, 1), *_NOISE)
+    return sigma * random.normal(for_noise, (n, 3, policy.image_size, policy.image_size))
 
 
 def _sample_warp(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tuple[tf.Tensor, tf.Tensor]:
-    for_moves, for_flags = augment.split_seed(seed, 2)
+    for_moves, for_flags = random.split_seed(seed, 2)
     moves = geometry.sample_warp(for_moves, n, policy.image_size)
     return moves, augment.sample_flags(for_flags, n, probability=_WARP_PROBABILITY)
 
 
-def _some(value: float, otherwise: float) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
-    """Draws `value` for a fifth of the views."""
+def _for_a_fifth(
+    value: float, otherwise: float
+) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
+    """Returns a sampler of `value` for a fifth of the views, `otherwise` for the rest."""
 
     def sample(seed: tf.Tensor, n: augment.Size, _: Policy) -> tf.Tensor:
         flags = augment.sample_flags(seed, n, probability=_BROADER_PROBABILITY)
@@ -169,7 +175,7 @@ def _autoaugment(policy: str) -> Operation:
         lambda seed, n, _: autoaugment.sample_autoaugment(seed, n, policy=policy),
         lambda images, params, _: autoaugment.apply_policy(images, params),
         fused=False,
-        alone=False,
+        single=False,
     )
 
 
@@ -181,7 +187,7 @@ def _sample_randaugment(
     )
 
 
-# By the names and in the order of `compositions.OPERATIONS`.
+# With the names and in the order of `operation_names.OPERATIONS`.
 OPERATIONS: dict[str, Operation] = {
     "flip": Operation(_flags(0.5), lambda x, p, _: augment.flip(x, p)),
     "color_jitter": Operation(_sample_jitter, _jitter),
@@ -192,22 +198,24 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "cutout": Operation(
         lambda seed, n, policy: geometry.sample_cutout(
-            seed, n, policy.image_size, share=_CUTOUT_SHARE
+            seed, n, policy.image_size, fraction=_CUTOUT_FRACTION
         ),
         lambda x, p, _: geometry.cutout(x, p),
     ),
     "noise": Operation(_sample_noise, lambda x, p, _: tones.add_noise(x, p)),
     "sobel": Operation(lambda *_: (), lambda x, *_: tones.sobel(x)),
-    "solarize": Operation(_some(0.5, 2.0), lambda x, p, _: tones.solarize(x, p)),
-    "equalize": Operation(_flags(_BROADER_PROBABILITY), _equalize, fused=False, alone=False),
-    "posterize": Operation(_some(4.0, 8.0), _posterize),
-    "warp": Operation(_sample_warp, lambda x, p, _: geometry.warp(x, *p), fused=False, alone=False),
+    "solarize": Operation(_for_a_fifth(0.5, 2.0), lambda x, p, _: tones.solarize(x, p)),
+    "equalize": Operation(_flags(_BROADER_PROBABILITY), _equalize, fused=False, single=False),
+    "posterize": Operation(_for_a_fifth(4.0, 8.0), _posterize),
+    "warp": Operation(
+        _sample_warp, lambda x, p, _: geometry.warp(x, *p), fused=False, single=False
+    ),
     "autoaugment": _autoaugment("imagenet"),
     "autoaugment_cifar10": _autoaugment("cifar10"),
     "randaugment": Operation(
         _sample_randaugment,
         lambda x, p, _: autoaugment.apply_policy(x, p),
         fused=False,
-        alone=False,
+        single=False,
     ),
 }

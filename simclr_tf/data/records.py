@@ -11,24 +11,26 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import folder
+from simclr_tf.data import folder, random
 
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_EXAMPLES = 1024
-_UNKNOWN_EXAMPLE_BYTES = 100 * 2**10  # for data sets that do not say: about a photo of ImageNet
+_UNKNOWN_EXAMPLE_BYTES = (
+    100 * 2**10
+)  # for data sets that do not record it: about a photo of ImageNet
 _FILES_AT_ONCE = 16
-_READ_BYTES = 8 * 2**20  # fewer, longer reads, for disks across a network
+_READ_BYTES = 8 * 2**20  # few long reads, for disks across a network
 
 
 class Records:
-    """Streams the encoded images of a prepared data set; of a record only image and label are read.
+    """Streams the encoded images of a prepared data set; only image and label are parsed.
 
     Record files are shuffled, sixteen are read in turn, and their records pass through a shuffle
-    buffer as large as memory allows. For a data set that fits the buffer that is a full shuffle.
+    buffer of 256 MiB. A data set that fits the buffer is shuffled fully.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, *, image: str, label: str | None) -> None:
-        """Takes the builder and the keys of its image and, where it has one, its class label."""
+        """Takes the builder and the keys of its image and its class label, if it has one."""
         self._info = builder.info
         self.split_infos = builder.info.splits
         self._builder, self._image, self._label = builder, image, label
@@ -41,7 +43,7 @@ class Records:
     def examples(
         self, slices: Sequence[folder.Slice], *, order_seed: tf.Tensor | None = None
     ) -> tf.data.Dataset:
-        """Streams the examples of some slices once; `sources.Source.examples` has the terms."""
+        """Streams the examples of some slices once; see `sources.Source.examples`."""
         is_tfrecord = _is_tfrecord(self._info)
         stream: Any = self._tfrecords if is_tfrecord else self._other_records
         finish: Any = self._parse if is_tfrecord else self._example
@@ -49,10 +51,12 @@ class Records:
             return _map(stream(slices, None), finish)
 
         def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
-            # tf.data mixes the global seed into a shuffle, and fails if that is 0. This function
-            # has one of its own, which `set_random_seed` sets inside a graph.
+            # tf.data mixes the global seed into a shuffle, and fails if it is 0. Within a graph,
+            # `set_random_seed` sets the seed of that graph alone.
             tf.compat.v1.set_random_seed(1)
-            folded = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64, alg="philox")
+            folded = tf.random.stateless_uniform(
+                (), seed, 1, 2**31 - 1, tf.int64, alg=random.PHILOX
+            )
             dataset = stream(slices, seed)
             buffer = self.shuffle_buffer(slices)
             return dataset.shuffle(buffer, seed=folded, reshuffle_each_iteration=False)
@@ -62,16 +66,16 @@ class Records:
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of some slices from those of the whole splits."""
         infos = self._info.splits
-        shares = [(infos[name], (stop - start)) for name, start, stop in slices]
+        counts = [(infos[name], stop - start) for name, start, stop in slices]
         return sum(
-            round(_stored_bytes(info) * count / max(info.num_examples, 1)) for info, count in shares
+            round(_stored_bytes(info) * count / max(info.num_examples, 1)) for info, count in counts
         )
 
-    def by_number(
-        self, slices: Sequence[folder.Slice], *, left_out: Sequence[str] = ()
-    ) -> folder.ByNumber | None:
-        """Returns None: record files are read from their beginning."""
-        del slices, left_out
+    def random_access(
+        self, slices: Sequence[folder.Slice], *, excluded: Sequence[str] = ()
+    ) -> folder.RandomAccess | None:
+        """Returns None: record files can only be read from their beginning."""
+        del slices, excluded
         return None
 
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
@@ -83,7 +87,7 @@ class Records:
         raise IndexError(index)
 
     def shuffle_buffer(self, slices: Sequence[folder.Slice]) -> int:
-        """Returns how many encoded examples the shuffle buffer holds: 256 MiB, or 1,024, or all."""
+        """Returns how many encoded examples the shuffle buffer holds: 256 MiB, at least 1,024."""
         wanted = sum(stop - start for _, start, stop in slices)
         infos = [self._info.splits[name] for name in {name for name, _, _ in slices}]
         stored = sum(info.num_examples for info in infos)
@@ -101,7 +105,7 @@ class Records:
     def _tfrecords(
         self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
     ) -> tf.data.Dataset:
-        """Streams (name of the file, place in it, serialized record)."""
+        """Streams (name of the file, index in it, serialized record)."""
         files = self._files(slices)
         columns = (
             tf.constant([file.filename for file in files]),
@@ -109,29 +113,26 @@ class Records:
             tf.constant([file.take for file in files], tf.int64),
         )
         if order_seed is not None:
-            keys = tf.random.stateless_uniform(
-                (len(files),), order_seed, None, None, tf.int64, alg="philox"
-            )
-            order = tf.argsort(keys, stable=True)
+            order = random.permutation(order_seed, len(files))
             columns = tuple(tf.gather(column, order) for column in columns)
         return tf.data.Dataset.from_tensor_slices(columns).interleave(
             _read_file,
-            # In the stored order files follow one another.
+            # The stored order is one file after another.
             cycle_length=1 if order_seed is None else min(_FILES_AT_ONCE, len(files)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
 
-    def _parse(self, file: tf.Tensor, place: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _parse(self, file: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
         example = self._features.deserialize_example(record, decoders=self._decoding.decoders)
-        name = tf.strings.join([file, "[", tf.strings.as_string(place), "]"])
+        name = tf.strings.join([file, "[", tf.strings.as_string(index), "]"])
         return self._example(example, name)
 
     def _other_records(
         self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
     ) -> tf.data.Dataset:
-        """Streams (parsed example, place) for file formats that tensorflow-datasets must read."""
-        del order_seed  # files are read in the stored order
+        """Streams (parsed example, index) for file formats that tensorflow-datasets must read."""
+        del order_seed  # Files are read in the stored order.
         config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in slices)
         with tf.init_scope():
@@ -139,7 +140,7 @@ class Records:
                 split=split, decoders=self._decoding, read_config=config
             )
         return dataset.enumerate().map(
-            lambda place, example: (example, tf.strings.as_string(place))
+            lambda index, example: (example, tf.strings.as_string(index))
         )
 
     def _example(self, example: dict[str, tf.Tensor], name: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -148,7 +149,7 @@ class Records:
 
 
 def _stored_bytes(info: Any) -> int:
-    """Returns the bytes of a split, or a guess if the data set does not say."""
+    """Returns the bytes of a split, or a guess if the data set does not record them."""
     return int(info.num_bytes) or _UNKNOWN_EXAMPLE_BYTES * info.num_examples
 
 
@@ -161,15 +162,15 @@ def _map(dataset: tf.data.Dataset, function: Any) -> tf.data.Dataset:
 
 
 def _read_file(file: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-    """Streams the wanted records of a file with where they come from."""
+    """Streams (name of the file, index in it, record) of the selected records of a file."""
     name = tf.strings.split(file, "/")[-1]
     records = tf.data.TFRecordDataset(file, buffer_size=_READ_BYTES)
     records = records.enumerate().skip(skip).take(take)
-    return records.map(lambda place, record: (name, place, record))
+    return records.map(lambda index, record: (name, index, record))
 
 
 def image_key(dataset: str, features: Any) -> str:
-    """Returns the feature that is the image: `image`, or the only image there is.
+    """Returns the key of the image: `image`, or the only image there is.
 
     Raises:
         errors.UserError: if there is none, or several of other names.
@@ -179,7 +180,7 @@ def image_key(dataset: str, features: Any) -> str:
         for key, feature in _top_features(features).items()
         if isinstance(feature, tfds.features.Image)
         and not isinstance(feature, tfds.features.LabeledImage)
-        and feature.np_dtype != np.float32  # stored as four bytes a pixel, not as a picture
+        and feature.np_dtype != np.float32  # Stored as raw floats, not as a picture.
     )
     if "image" in images:
         return "image"
@@ -187,13 +188,13 @@ def image_key(dataset: str, features: Any) -> str:
         found = f"{len(images)} ({', '.join(images)})" if images else "none"
         raise errors.UserError(
             f"The data set {dataset!r} must have one image per example, named 'image' or the only "
-            f"one, and has {found}; choose another --dataset."
+            f"one, but has {found}; choose another data set."
         )
     return images[0]
 
 
 def label_key(info: Any) -> str | None:
-    """Returns the feature that is the class: `label`, or the second of the supervised keys."""
+    """Returns the key of the class label: `label`, or the second of the supervised keys."""
     keys = ["label"]
     if info.supervised_keys and len(info.supervised_keys) > 1:
         keys.append(info.supervised_keys[1])

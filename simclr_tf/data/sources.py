@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
-import difflib
 import io
 import os
 import re
@@ -15,14 +14,14 @@ from typing import Any, Protocol
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors
+from simclr_tf import errors, text
 from simclr_tf.data import digits, folder, records
 
 IMAGE_FOLDER = "image_folder"
 
 
 class Reader(Protocol):
-    """Streams slices of splits; `Source` has the terms."""
+    """Reads slices of splits; see the methods of `Source`."""
 
     split_infos: Mapping[str, Any]  # name of a split -> tfds.core.SplitInfo
 
@@ -34,13 +33,13 @@ class Reader(Protocol):
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of the encoded images of the slices."""
 
-    def by_number(
-        self, slices: Sequence[folder.Slice], *, left_out: Sequence[str] = ()
-    ) -> folder.ByNumber | None:
-        """Returns the examples of the slices by number; None where they can only be streamed."""
+    def random_access(
+        self, slices: Sequence[folder.Slice], *, excluded: Sequence[str] = ()
+    ) -> folder.RandomAccess | None:
+        """Returns the examples of the slices; None where they can only be streamed."""
 
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
-        """Names an example, counted in the stored order of the slices."""
+        """Returns the name of an example, counted in the stored order of the slices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +48,13 @@ class Source:
 
     Attributes:
         name: as the user wrote it.
-        class_names: None where it has no labels.
+        class_names: None if it has no labels.
         splits: name of a split -> number of examples.
         image_shape: (height, width), each None unless all images are known to have it.
-        notes: sentences to tell the user at the start.
-        reader: streams the examples.
-        left_out: split, as it is asked for -> names of examples that are treated as not there.
-        kind: "png" or "jpeg" if all images are encoded so, None if not known.
+        notes: sentences to show the user at the start.
+        reader: reads the examples.
+        excluded: split, as requested -> names of examples to skip.
+        kind: "png" or "jpeg" if all images are encoded so, None if unknown.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Source:
     image_shape: tuple[int | None, int | None]
     notes: tuple[str, ...]
     reader: Reader = dataclasses.field(repr=False, compare=False)
-    left_out: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    excluded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     kind: str | None = None
 
     def num_examples(self, split: str) -> int:
@@ -77,12 +76,14 @@ class Source:
             errors.UserError: if there is no such split, or nothing in it.
         """
         stored = sum(stop - start for _, start, stop in self._slices(split))
-        return stored - len(self.left_out.get(split, ()))
+        return stored - len(self.excluded.get(split, ()))
 
     def num_bytes(self, split: str) -> int:
-        """Estimates the bytes of the encoded images of a split; looks at each file of a folder."""
+        """Estimates the bytes of the encoded images of a split; stats each file of a folder."""
         return self.reader.num_bytes(self._slices(split))
 
+    # AutoGraph has nothing to convert in this package, and looking for it takes seconds.
+    @tf.autograph.experimental.do_not_convert
     def examples(self, split: str, *, order_seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Streams the examples of a split once, each exactly once.
 
@@ -101,47 +102,48 @@ class Source:
             errors.UserError: if there is no such split, or nothing in it.
         """
         examples = self.reader.examples(self._slices(split), order_seed=order_seed)
-        names = self.left_out.get(split)
+        names = self.excluded.get(split)
         if names:
             examples = examples.filter(
                 lambda example: tf.reduce_all(example["name"] != tf.constant(names))
             )
         return examples
 
-    def by_number(self, split: str) -> folder.ByNumber | None:
-        """Returns the examples of a split by number; None where they can only be streamed."""
-        return self.reader.by_number(self._slices(split), left_out=self.left_out.get(split, ()))
+    def random_access(self, split: str) -> folder.RandomAccess | None:
+        """Returns the examples of a split; None where they can only be streamed."""
+        excluded = self.excluded.get(split, ())
+        return self.reader.random_access(self._slices(split), excluded=excluded)
 
     def example_name(self, split: str, index: int) -> str:
-        """Names an example of a split, counted in the stored order."""
+        """Returns the name of an example of a split, counted in the stored order."""
         return self.reader.example_name(self._slices(split), index)
 
     def _slices(self, split: str) -> list[folder.Slice]:
-        names = {part.split("[")[0].strip() for part in split.split("+")} - {"all"}
+        names = {term.split("[")[0].strip() for term in split.split("+")} - {"all"}
         has = ", ".join(f"{name} ({count:,})" for name, count in self.splits.items())
         for name in sorted(names - set(self.splits)):
             raise errors.UserError(
                 f"The data set {self.name!r} has no split {name!r}"
-                f"{_near(name, self.splits)}; it has {has}."
+                f"{text.suggestion(name, self.splits)}; it has {has}."
             )
         try:
             instruction = tfds.core.ReadInstruction.from_spec(split)
-            parts = instruction.to_absolute(self.reader.split_infos)
+            instructions = instruction.to_absolute(self.reader.split_infos)
         except (ValueError, NotImplementedError, AssertionError, TypeError) as error:
             raise errors.UserError(
                 f"The split {split!r} of {self.name!r}, which has {has}, cannot be read "
-                f"({_reason(error)}); write it like train, train[:10%], train[500:] or "
+                f"({_tfds_reason(error)}); write it like train, train[:10%], train[500:] or "
                 "train+test."
             ) from error
         slices = [
-            (name, part.from_ or 0, self.splits[name] if part.to is None else part.to)
-            for name, part in ((str(part.splitname), part) for part in parts)
+            (name, one.from_ or 0, self.splits[name] if one.to is None else one.to)
+            for name, one in ((str(one.splitname), one) for one in instructions)
         ]
         slices = [(name, start, stop) for name, start, stop in slices if start < stop]
         if not slices:
             raise errors.UserError(
                 f"The split {split!r} of {self.name!r} selects no examples, and the data set has "
-                f"{has}; choose a larger part."
+                f"{has}; select more."
             )
         return slices
 
@@ -151,8 +153,8 @@ def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
 
     Args:
         dataset: `digits`, which needs no download; `image_folder`, a folder of the user's; or any
-            name that tensorflow-datasets knows or that lies prepared in `data_dir`.
-        data_dir: where the data sets lie, None for tensorflow-datasets' own place; for
+            name that tensorflow-datasets knows or that is prepared in `data_dir`.
+        data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder.
         seed: draws the held-out split of an image folder that has no splits.
 
@@ -161,22 +163,31 @@ def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
     """
     if dataset == IMAGE_FOLDER:
         if not data_dir:
-            raise errors.UserError(
-                f"The data set 'image_folder' needs --data_dir, a folder that holds "
-                f"{folder.LAYOUTS}."
+            raise errors.ArgumentError(
+                "data_dir", None, f"is missing; name a folder that holds {folder.LAYOUTS}."
             )
-        images = folder.ImageFolder(data_dir, seed=seed)
-        return _source(dataset, images, reader=images, notes=list(images.notes))
+        return _open_folder(dataset, folder.ImageFolder(data_dir, seed=seed))
     builder = _find(dataset, data_dir)
     notes = _prepare(dataset, builder)
-    return _source(dataset, builder, reader=None, notes=notes)
+    return _open_records(dataset, builder, notes)
 
 
-def _source(dataset: str, builder: Any, *, reader: Reader | None, notes: list[str]) -> Source:
+def _open_folder(dataset: str, images: folder.ImageFolder) -> Source:
+    return Source(
+        name=dataset,
+        class_names=images.class_names,
+        splits={name: info.num_examples for name, info in images.split_infos.items()},
+        image_shape=(None, None),
+        notes=images.notes,
+        reader=images,
+    )
+
+
+def _open_records(dataset: str, builder: Any, notes: list[str]) -> Source:
     features = builder.info.features
     image = records.image_key(dataset, features)
     label = records.label_key(builder.info)
-    if label is None and reader is None:
+    if label is None:
         notes.append(f"The data set {dataset!r} has no class label, so it is used unlabelled.")
     shape = features[image].shape
     return Source(
@@ -185,8 +196,8 @@ def _source(dataset: str, builder: Any, *, reader: Reader | None, notes: list[st
         splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),
-        reader=reader or records.Records(builder, image=image, label=label),
-        kind=None if reader else getattr(features[image], "_encoding_format", None),
+        reader=records.Records(builder, image=image, label=label),
+        kind=getattr(features[image], "_encoding_format", None),
     )
 
 
@@ -195,47 +206,47 @@ def _find(dataset: str, data_dir: str | None) -> Any:
     try:
         return tfds.builder(dataset, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
-        raise errors.UserError(_unknown(dataset, data_dir)) from error
-    except Exception as error:  # a bad name, version, configuration or argument may raise anything
-        reason = _reason(error)
+        raise _not_found(dataset, data_dir) from error
+    except Exception as error:  # A wrong name, version or configuration may raise anything.
+        reason = _tfds_reason(error)
         if reason.startswith("Parsing builder name"):
-            raise errors.UserError(_unknown(dataset, data_dir)) from error
-        raise errors.UserError(
-            f"The data set {dataset!r} cannot be opened ({reason}); check its name, version and "
-            "configuration, and --data_dir."
+            raise _not_found(dataset, data_dir) from error
+        raise errors.ArgumentError(
+            "dataset",
+            dataset,
+            f"cannot be opened ({reason}); check its name, version and configuration, and the "
+            "data directory.",
         ) from error
 
 
-def _unknown(dataset: str, data_dir: str | None) -> str:
-    """Returns what to say of a name that leads nowhere."""
-    # Community data sets are left out because listing them asks the network.
+def _not_found(dataset: str, data_dir: str | None) -> errors.ArgumentError:
+    """Returns the error for a name that is neither known nor prepared."""
+    # Community data sets are not among them, because listing them takes network access.
     known = {IMAGE_FOLDER, *tfds.list_builders(with_community_datasets=False)}
-    looked = "tensorflow-datasets does not know it"
+    problem = "is unknown to tensorflow-datasets"
     if data_dir:
         try:
             prepared = tf.io.gfile.listdir(os.path.expanduser(data_dir))
             known |= {name.rstrip("/") for name in prepared if "." not in name}
-            looked += f", and it does not lie prepared in {data_dir!r}"
+            problem += f" and not prepared in {data_dir!r}"
         except (tf.errors.OpError, OSError):
-            looked += f", and --data_dir={data_dir} is no folder that can be read"
-    return (
-        f"There is no data set {dataset!r}{_near(dataset, known)}: {looked}; check --dataset and "
-        "--data_dir, or take --dataset=image_folder for a folder of your own images."
+            problem += f", and {data_dir!r} is not a readable folder"
+    return errors.ArgumentError(
+        "dataset",
+        dataset,
+        f"{problem}{text.suggestion(dataset, known)}; check the name and the "
+        f"data directory, or use {IMAGE_FOLDER} for a folder of your own images.",
     )
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
-    return f" (near names: {', '.join(near)})" if near else ""
-
-
-def _reason(error: Exception) -> str:
-    """Returns an error of tensorflow-datasets as part of a sentence."""
-    text = " ".join(str(error).split())
-    text = re.sub(
-        r"^Failed to construct .*?\}\": |^Error parsing split .*?datasets/splits ", "", text
+def _tfds_reason(error: Exception) -> str:
+    """Returns an error of tensorflow-datasets, which may have many lines, as part of a sentence."""
+    message = " ".join(str(error).split())
+    message = re.sub(
+        r"^Failed to construct .*?\}\": |^Error parsing split .*?datasets/splits ", "", message
     )
-    return (text[:1000] + "..." if len(text) > 1000 else text).rstrip(".") or type(error).__name__
+    message = message[:1000] + "..." if len(message) > 1000 else message.rstrip(".")
+    return message or type(error).__name__
 
 
 def _prepare(dataset: str, builder: Any) -> list[str]:
@@ -245,11 +256,11 @@ def _prepare(dataset: str, builder: Any) -> list[str]:
         return []
     if builder.data_path.exists():
         raise errors.UserError(
-            f"The folder {builder.data_dir!r} holds no finished data set; delete it, so that "
+            f"The data set in {builder.data_dir!r} is incomplete; delete the folder, so that "
             f"{dataset!r} is prepared again."
         )
     started = time.monotonic()
-    # The embedded data set takes seconds; of a download the user wants to see the progress.
+    # The embedded data set takes seconds; the progress of a download is shown.
     hidden = io.StringIO()
     try:
         with contextlib.ExitStack() as stack:
@@ -257,23 +268,23 @@ def _prepare(dataset: str, builder: Any) -> list[str]:
                 stack.enter_context(contextlib.redirect_stdout(hidden))
                 stack.enter_context(contextlib.redirect_stderr(hidden))
             builder.download_and_prepare()
-    except Exception as error:  # the code of several hundred data sets may raise anything
+    except Exception as error:  # The code of hundreds of data sets may raise anything.
         raise errors.UserError(
-            f"The data set {dataset!r} does not lie prepared in {str(builder.data_dir_root)!r}, "
-            f"and preparing it failed ({_reason(error)}); mend that, or set --data_dir to where it "
-            "is prepared or to a folder that can be written."
+            f"The data set {dataset!r} is not prepared in {str(builder.data_dir_root)!r}, and "
+            f"preparing it failed ({_tfds_reason(error)}); fix that, or choose a data "
+            "directory where it is prepared or that can be written."
         ) from error
     seconds = time.monotonic() - started
     return [f"Prepared the data set {dataset!r} in {builder.data_dir!r} ({seconds:.0f} s)."]
 
 
 def _check_files(dataset: str, builder: Any) -> None:
-    """Refuses a prepared data set of which files are missing, or whose files cannot be streamed."""
+    """Refuses a prepared data set that lacks files, or whose files cannot be streamed."""
     info = builder.info
     if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         raise errors.UserError(
             f"The data set {dataset!r} is stored as array_record, which tf.data cannot stream; "
-            "prepare it as tfrecord in another --data_dir."
+            "prepare it as tfrecord in another data directory."
         )
     wanted = {os.path.basename(path) for split in info.splits.values() for path in split.filenames}
     missing = sorted(wanted - set(tf.io.gfile.listdir(builder.data_dir)))

@@ -1,8 +1,8 @@
-"""What AutoAugment, RandAugment and SimCLR's broader policy do to colours: batched, stateless.
+"""Colour operations of AutoAugment, RandAugment and SimCLR's broader policy: batched, stateless.
 
 Shapes as in `augment`: images are (b, 3, h, w) float32 in [0, 1], channels first. All results are
-in [0, 1]. The papers' own code works on 8-bit images. Here `posterize` and `equalize`, which only
-mean something on 256 levels, round to them; the others keep every fraction.
+in [0, 1]. The papers' own code works on 8-bit images. Here `posterize` and `equalize`, which are
+defined on 256 levels only, round to them; the others do not round.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from simclr_tf.data import jitter
 
 
 def invert(images: tf.Tensor) -> tf.Tensor:
-    """Return the negatives."""
+    """Returns the negatives."""
     return 1.0 - images
 
 
 def solarize(images: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """Invert every channel value at or above the image's threshold (b,), in [0, 256 / 255]."""
+    """Inverts every channel value at or above the image's threshold (b,), in [0, 256 / 255]."""
     return tf.where(images < _per_image(thresholds), images, 1.0 - images)
 
 
 def solarize_add(
     images: tf.Tensor, additions: tf.Tensor, *, threshold: float = 128 / 255
 ) -> tf.Tensor:
-    """Add (b,) to every channel value below the threshold, and clip."""
+    """Adds (b,) to every channel value below the threshold, and clips."""
     brighter = tf.clip_by_value(images + _per_image(additions), 0.0, 1.0)
     return tf.where(images < threshold, brighter, images)
 
 
 def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Keep the upper (b,) bits, 0 to 8, of the eight of each channel value."""
+    """Keeps the upper (b,) bits, 0 to 8, of the eight of each channel value."""
     step = _per_image(tf.pow(2.0, 8.0 - tf.cast(bits, tf.float32)))
     return tf.floor(_levels(images) / step) * step / 255.0
 
 
 def equalize(images: tf.Tensor) -> tf.Tensor:
-    """Spread each channel's values so that all are equally frequent, by the rule of Pillow.
+    """Spreads each channel's values so that all are equally frequent, as Pillow does.
 
-    A channel with a single value stays as it is, rounded to 256 levels.
+    A channel with a single value is only rounded to 256 levels.
     """
     shape = tf.shape(images)
     planes = tf.reshape(tf.cast(_levels(images), tf.int32), [shape[0] * 3, -1])  # (b * 3, h * w)
@@ -61,32 +61,32 @@ def equalize(images: tf.Tensor) -> tf.Tensor:
 
 
 def autocontrast(images: tf.Tensor) -> tf.Tensor:
-    """Stretch each channel so that its darkest value is 0 and its lightest 1, if they differ."""
+    """Stretches each channel so that its darkest value is 0 and its lightest 1, if they differ."""
     low = tf.reduce_min(images, axis=[2, 3], keepdims=True)
     span = tf.reduce_max(images, axis=[2, 3], keepdims=True) - low
     return tf.where(span > 0, (images - low) / tf.where(span > 0, span, 1.0), images)
 
 
 def brightness(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Multiply by (b,), and clip."""
+    """Multiplies by (b,), and clips."""
     return _blend(tf.zeros_like(images), images, factors)
 
 
 def contrast(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Scale by (b,) the distance to the mean of the grey image, and clip (Pillow's Contrast)."""
+    """Scales by (b,) the distance to the mean of the grey image, and clips (Pillow's Contrast)."""
     mean = tf.reduce_mean(jitter.grey(images), axis=[2, 3], keepdims=True)
     return _blend(mean, images, factors)
 
 
 def color(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Scale by (b,) the distance to the grey image, and clip (Pillow's Color)."""
+    """Scales by (b,) the distance to the grey image, and clips (Pillow's Color)."""
     return _blend(jitter.grey(images), images, factors)
 
 
 def sharpness(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Scale by (b,) the distance to a smoothed image, and clip (Pillow's Sharpness).
+    """Scales by (b,) the distance to a smoothed image, and clips (Pillow's Sharpness).
 
-    The smoothing is 3 by 3, ones around a five; the border pixels are left as they are.
+    The smoothing kernel is 3 by 3, ones around a five; border pixels do not change.
     """
     around = sum(_shifted(images, dy, dx) for dy in range(3) for dx in range(3))
     smooth = (around + 4.0 * _shifted(images, 1, 1)) / 13.0
@@ -96,7 +96,7 @@ def sharpness(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 
 
 def sobel(images: tf.Tensor) -> tf.Tensor:
-    """Return the length of each channel's Sobel gradient, clipped (SimCLR, figure 4).
+    """Returns the length of each channel's Sobel gradient, clipped (SimCLR, figure 4).
 
     The gradient is that of `tf.image.sobel_edges`: the border is mirrored.
     """
@@ -109,23 +109,23 @@ def sobel(images: tf.Tensor) -> tf.Tensor:
 
 
 def add_noise(images: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """Add (b, 3, h, w), and clip (SimCLR, figure 4)."""
+    """Adds (b, 3, h, w), and clips (SimCLR, figure 4)."""
     return tf.clip_by_value(images + noise, 0.0, 1.0)
 
 
 def _shifted(images: tf.Tensor, dy: int, dx: int) -> tf.Tensor:
-    """Return the (h - 2, w - 2) window of the images that begins at (dy, dx)."""
+    """Returns the (h - 2, w - 2) window of the images that begins at (dy, dx)."""
     height, width = tf.shape(images)[2], tf.shape(images)[3]
     return images[:, :, dy : dy + height - 2, dx : dx + width - 2]
 
 
-def _blend(some: tf.Tensor, others: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """Go from `some` towards `others` by (b,): 0 stays, 1 arrives, more goes beyond; clipped."""
-    return tf.clip_by_value(some + _per_image(factors) * (others - some), 0.0, 1.0)
+def _blend(start: tf.Tensor, end: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Interpolates from `start` (factor 0) to `end` (1), or extrapolates, by (b,), and clips."""
+    return tf.clip_by_value(start + _per_image(factors) * (end - start), 0.0, 1.0)
 
 
 def _levels(images: tf.Tensor) -> tf.Tensor:
-    """Round to whole numbers from 0 to 255, as float32."""
+    """Rounds to whole numbers from 0 to 255, as float32."""
     return tf.floor(images * 255.0 + 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Views of images: a policy's operations, from which seeds, on a batch or a part of one."""
+"""Makes views of images by the operations of a policy."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, crops, operation_names, policies
+from simclr_tf.data import augment, crops, operation_names, policies, random
 
 # Sides in pixels; see `_compiled` and `_passes`.
 _COMPILE_FROM, _FUSE_UP_TO = 16, 64
 
 
-class Part(NamedTuple):
-    """Which images of a larger batch are at hand, where replicas share it.
+class Subset(NamedTuple):
+    """Which images of a batch are given, when replicas split the batch.
 
-    Parameters are drawn for the whole batch and picked by place, so that views do not depend on
-    how many share the work.
+    Parameters are drawn for the whole batch and gathered by index, so that views do not depend on
+    the number of replicas.
 
     Attributes:
-        places: (b,) int32, where in the batch each image is.
+        indices: (b,) int32, of each image in the batch.
         total: number of images in the batch.
     """
 
-    places: tf.Tensor
+    indices: tf.Tensor
     total: int
 
 
@@ -36,34 +36,34 @@ def make_views(
     policy: policies.Policy,
     *,
     num_views: int,
-    part: Part | None = None,
+    subset: Subset | None = None,
     one_by_one: bool = False,
 ) -> tf.Tensor:
-    """Make random views of every image of a batch whose images have one size.
+    """Makes random views of every image of a batch whose images have one size.
 
-    Batched, and free to be compiled by XLA. For images of different sizes use
-    `crops.crop_encoded` on each, batch the results, and give them to `distort_views`.
+    Batched, and XLA can compile it. For images of different sizes use `crops.crop_encoded` on
+    each, batch the results, and pass them to `distort_views`.
 
     Args:
         images: (b, h, w, 3), uint8 or float32 in [0, 1].
         seed: (2,) int32; equal seeds make equal views, on every device.
-        policy: what to do.
+        policy: the operations and their settings.
         num_views: v, at least 1.
-        part: which images of the seed's batch these are; None for all.
-        one_by_one: whether views go one after another through the operations that they drew and no
-            others: what a CPU does best, and an accelerator worst. The views are the same.
+        subset: which images of the seed's batch these are; None for all.
+        one_by_one: whether each view passes through all of its operations, and only those, before
+            the next: fast on a CPU, slow on an accelerator. The views are the same.
 
     Returns:
         (b, v, s, s, 3) float32 in [0, 1], s being the policy's image size.
     """
-    for_crop, for_rest = augment.split_seed(seed, 2)
+    for_crop, for_rest = random.split_seed(seed, 2)
     batch, height, width, _ = _shape(images)
     planes = _to_planes(policy, num_views)(images)  # (b * v, 3, h, w)
-    total = part.total if part else batch
+    total = subset.total if subset else batch
     boxes = crops.crop_boxes(for_crop, total * num_views, height, width, policy)
-    boxes = _pick(boxes, part, num_views)
-    planes = augment.crop_and_resize(planes, boxes, policy.image_size)  # clipped in `_distort`
-    made = _distort(planes, for_rest, policy, num_views, part, one_by_one=one_by_one)
+    boxes = _gather(boxes, subset, num_views)
+    planes = augment.crop_and_resize(planes, boxes, policy.image_size)  # `_distort` clips.
+    made = _distort(planes, for_rest, policy, num_views, subset, one_by_one=one_by_one)
     return tf.reshape(made, [batch, num_views, *made.shape[1:]])
 
 
@@ -72,18 +72,18 @@ def distort_views(
     seed: tf.Tensor,
     policy: policies.Policy,
     *,
-    part: Part | None = None,
+    subset: Subset | None = None,
     one_by_one: bool = False,
 ) -> tf.Tensor:
-    """Do to crops what is left of the policy.
+    """Applies the policy's remaining operations to crops.
 
-    Every operation has a seed of its own: leaving one out does not change what the others draw.
+    Every operation has its own seed: removing one does not change what the others draw.
 
     Args:
-        cropped: (b, v, s, s, 3) float32 from 0 to 255, or a little beyond: from `crops.crop_views`.
+        cropped: (b, v, s, s, 3) float32 from 0 to 255, or slightly beyond: from `crops.crop_views`.
         seed: (2,) int32.
-        policy: what to do.
-        part: which images of the seed's batch these are; None for all.
+        policy: the operations and their settings.
+        subset: which images of the seed's batch these are; None for all.
         one_by_one: as for `make_views`.
 
     Returns:
@@ -91,7 +91,7 @@ def distort_views(
     """
     batch, num_views, *rest = _shape(cropped)
     images = tf.reshape(cropped, [batch * num_views, *rest])  # (b * v, s, s, 3)
-    made = _distort(images, seed, policy, num_views, part, scale=1 / 255, one_by_one=one_by_one)
+    made = _distort(images, seed, policy, num_views, subset, scale=1 / 255, one_by_one=one_by_one)
     return tf.reshape(made, [batch, num_views, *rest])
 
 
@@ -100,29 +100,29 @@ def _distort(
     seed: tf.Tensor,
     policy: policies.Policy,
     num_views: int,
-    part: Part | None,
+    subset: Subset | None,
     *,
     scale: float | None = None,
     one_by_one: bool,
 ) -> tf.Tensor:
-    """Do what `distort_views` promises to the views of images, side by side.
+    """Implements `distort_views` for planes (b * v, 3, s, s), or pixels (b * v, s, s, 3).
 
-    Takes planes (b * v, 3, s, s), or with a scale pixels (b * v, s, s, 3) to be multiplied by it;
-    resized images may lie a little outside [0, 1] when they come here. Returns (b * v, s, s, 3).
+    Pixels are multiplied by `scale`; planes have none. Resized images may be slightly outside
+    [0, 1]. Returns (b * v, s, s, 3).
     """
     distort = functools.partial(_distort, scale=scale, one_by_one=one_by_one)
     if policy.branches == "one" and num_views > 1:
         images = tf.reshape(images, [-1, num_views, *images.shape[1:]])
-        first = distort(images[:, 0], seed, policy, 1, part)[:, tf.newaxis]
+        first = distort(images[:, 0], seed, policy, 1, subset)[:, tf.newaxis]
         rest = tf.reshape(images[:, 1:], [-1, *images.shape[2:]])
-        rest = distort(rest, seed, policy.without(*policy.ops), num_views - 1, part)
+        rest = distort(rest, seed, policy.without(*policy.ops), num_views - 1, subset)
         rest = tf.reshape(rest, [-1, num_views - 1, *first.shape[2:]])
         return tf.reshape(tf.concat([first, rest], axis=1), [-1, *first.shape[2:]])
-    number = part.total * num_views if part else _shape(images)[0]
-    # XLA wants the number while the graph is built.
-    known = isinstance(number, int)
-    drawn = _draws(policy, number)(seed) if known else _draw(policy, number, seed)
-    params = tf.nest.map_structure(lambda x: _pick(x, part, num_views), drawn)
+    number = subset.total * num_views if subset else _shape(images)[0]
+    # XLA needs a static number.
+    static = isinstance(number, int)
+    drawn = _draws(policy, number)(seed) if static else _draw(policy, number, seed)
+    params = tf.nest.map_structure(lambda x: _gather(x, subset, num_views), drawn)
     if one_by_one and policy.image_size >= _COMPILE_FROM:
         return _one_by_one(images, params, policy, scale)
     return _together(images, params, policy, scale)
@@ -131,7 +131,7 @@ def _distort(
 def _together(
     images: tf.Tensor, params: dict[str, Any], policy: policies.Policy, scale: float | None
 ) -> tf.Tensor:
-    """Apply the operations, each to all images: what accelerators are good at."""
+    """Applies each operation to all images before the next: fast on accelerators."""
     if scale is not None:
         images = _to_planes(policy, 1, scale)(images)
     passes = _passes(policy)
@@ -145,23 +145,23 @@ def _together(
 def _one_by_one(
     images: tf.Tensor, params: dict[str, Any], policy: policies.Policy, scale: float | None
 ) -> tf.Tensor:
-    """Apply the operations, to one image after another: what the host's cores are good at.
+    """Applies all operations to one image before the next: fast on a CPU.
 
-    An image stays in a core's cache on its way, and goes only through operations that change it.
+    An image stays in a core's cache, and skips the operations that do not change it.
     """
     names = [name for name in policy.ops if name != operation_names.CROP]
-    groups = itertools.groupby(names, lambda name: policies.OPERATIONS[name].alone)
-    passes = [(alone, tuple(group)) for alone, group in groups]
-    # The first loop makes planes of pixels, the last one pixels of planes.
+    groups = itertools.groupby(names, lambda name: policies.OPERATIONS[name].single)
+    passes = [(single, tuple(group)) for single, group in groups]
+    # The first loop converts pixels to planes, the last one planes to pixels.
     if not passes or not passes[0][0]:
         passes.insert(0, (True, ()))
     if not passes[-1][0]:
         passes.append((True, ()))
-    for i, (alone, group) in enumerate(passes):
-        if alone:
+    for i, (single, group) in enumerate(passes):
+        if single:
             last = i == len(passes) - 1
             images = _loop(policy, group, None if i else scale, last)(images, params)
-        for name in () if alone else group:
+        for name in () if single else group:
             images = policies.OPERATIONS[name].apply(images, params[name], policy)
     return images
 
@@ -170,7 +170,7 @@ def _one_by_one(
 def _loop(
     policy: policies.Policy, names: tuple[str, ...], scale: float | None, last: bool
 ) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
-    """Return the function of images and parameters that applies operations image by image.
+    """Returns a function of images and parameters that applies operations image by image.
 
     It takes pixels (n, s, s, 3) if there is a scale, else planes (n, 3, s, s), and returns pixels
     if it is the last.
@@ -193,10 +193,10 @@ def _loop(
 
 
 def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
-    """Group a policy's operations by what is compiled into one pass over the pixels.
+    """Groups a policy's operations by what is compiled into one pass over the pixels.
 
-    Together for small images. Large ones leave the cache within a pass, and XLA would then work
-    out twice what it does not keep.
+    Only for small images. Large ones do not fit the cache, and XLA would then compute
+    intermediate results twice.
     """
     names = [name for name in policy.ops if name != operation_names.CROP]
     if policy.image_size > _FUSE_UP_TO:
@@ -209,8 +209,8 @@ def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
 
 
 def _draw(policy: policies.Policy, number: augment.Size, seed: tf.Tensor) -> dict[str, Any]:
-    """Draw the parameters of each operation but the crop, for a number of views."""
-    seeds = dict(zip(policies.OPERATIONS, augment.split_seed(seed, len(policies.OPERATIONS))))
+    """Draws the parameters of each operation but the crop, for a number of views."""
+    seeds = dict(zip(policies.OPERATIONS, random.split_seed(seed, len(policies.OPERATIONS))))
     return {
         name: policies.OPERATIONS[name].sample(seeds[name], number, policy)
         for name in policy.ops
@@ -220,7 +220,7 @@ def _draw(policy: policies.Policy, number: augment.Size, seed: tf.Tensor) -> dic
 
 @functools.lru_cache(maxsize=64)
 def _draws(policy: policies.Policy, number: int) -> Callable[[tf.Tensor], dict[str, Any]]:
-    """Return `_draw` as a function of the seed, compiled."""
+    """Returns `_draw` as a function of the seed, compiled."""
     return _compiled(functools.partial(_draw, policy, number), policy)
 
 
@@ -228,11 +228,11 @@ def _draws(policy: policies.Policy, number: int) -> Callable[[tf.Tensor], dict[s
 def _applies(
     policy: policies.Policy, names: tuple[str, ...]
 ) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
-    """Return the function of images and parameters that applies some operations in turn."""
+    """Returns a function of images and parameters that applies some operations in turn."""
 
     def apply(images: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
         if policies.OPERATIONS[names[0]].fused:
-            images = _clip(images)  # After a crop; costs nothing within a pass.
+            images = _clip(images)  # Needed after a crop; free within a pass.
         for name in names:
             images = policies.OPERATIONS[name].apply(images, params[name], policy)
         return images
@@ -241,7 +241,7 @@ def _applies(
 
 
 def _compiled(function: Callable, policy: policies.Policy) -> Callable:
-    """Compile by XLA, which turns dozens of passes over the pixels into a few.
+    """Compiles a function by XLA, which fuses dozens of passes over the pixels into a few.
 
     Not for the smallest images, where compiling takes longer than it saves.
     """
@@ -250,11 +250,11 @@ def _compiled(function: Callable, policy: policies.Policy) -> Callable:
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-def _pick(params: tf.Tensor, part: Part | None, num_views: int) -> tf.Tensor:
-    """Pick the rows of the views at hand from parameters (total * v, ...) of a whole batch."""
-    if part is None:
+def _gather(params: tf.Tensor, subset: Subset | None, num_views: int) -> tf.Tensor:
+    """Gathers the rows of a subset's views from parameters (total * v, ...) of a whole batch."""
+    if subset is None:
         return params
-    rows = part.places[:, tf.newaxis] * num_views + tf.range(num_views)  # (b, v)
+    rows = subset.indices[:, tf.newaxis] * num_views + tf.range(num_views)  # (b, v)
     return tf.gather(params, tf.reshape(rows, [-1]))
 
 
@@ -262,7 +262,7 @@ def _pick(params: tf.Tensor, part: Part | None, num_views: int) -> tf.Tensor:
 def _to_planes(
     policy: policies.Policy, copies: int, scale: float = 1.0
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function from (n, h, w, 3) to float32 (n * copies, 3, h, w)."""
+    """Returns a function from (n, h, w, 3) to float32 (n * copies, 3, h, w)."""
 
     def planes(images: tf.Tensor) -> tf.Tensor:
         images = tf.image.convert_image_dtype(images, tf.float32)
@@ -273,7 +273,7 @@ def _to_planes(
 
 
 def _shape(x: tf.Tensor) -> list[augment.Size]:
-    """Return the shape, as numbers where they are known: XLA and Keras want them."""
+    """Returns the shape, with static sizes as numbers, which XLA and Keras need."""
     dynamic = tf.shape(x)
     return [dynamic[i] if side is None else side for i, side in enumerate(x.shape)]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
-import difflib
 import functools
 import importlib
 import inspect
@@ -19,7 +18,7 @@ import random
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, layers
 
@@ -135,7 +134,7 @@ def _found(encoder: str) -> tuple[Callable[..., keras.Model], Preparation]:
     module, colon, function = encoder.partition(":")
     if colon and module and function:
         return _own(encoder, module, function), _as_they_are
-    near = _near(encoder, [RESNET, *(APPLICATION + name for name in _applications())])
+    near = text.suggestion(encoder, [RESNET, *(APPLICATION + name for name in _applications())])
     raise errors.UserError(
         f"--encoder={encoder} is no encoder{near}; it takes resnet, keras:NAME of "
         "tf.keras.applications, or MODULE:FUNCTION."
@@ -151,7 +150,7 @@ def _application(encoder: str) -> tuple[Callable[..., keras.Model], Preparation]
     name = encoder[len(APPLICATION) :]
     known = _applications()
     if name not in known:
-        near = _near(name, known) or f"; there are {', '.join(known)}"
+        near = text.suggestion(name, known) or f"; there are {', '.join(known)}"
         raise errors.UserError(f"--encoder={encoder}: tf.keras.applications has no {name!r}{near}.")
     function = getattr(keras.applications, name)
     prepare = next(
@@ -183,17 +182,12 @@ def _own(encoder: str, module: str, function: str) -> Callable[..., keras.Model]
         ) from error
     build = getattr(found, function, None)
     if not callable(build):
+        functions = [name for name in dir(found) if callable(getattr(found, name))]
         raise errors.UserError(
             f"--encoder={encoder}: {module} has no function {function!r}"
-            f"{_near(function, [name for name in dir(found) if callable(getattr(found, name))])}."
+            f"{text.suggestion(function, functions)}."
         )
     return build
-
-
-def _near(name: str, known: list[str]) -> str:
-    by_lower = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
-    return f" (near names: {', '.join(by_lower[one] for one in near)})" if near else ""
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, storage
+from simclr_tf import console, errors, storage, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory
@@ -197,8 +197,7 @@ def misfit(error: Exception) -> str:
     """Returns what did not fit, briefly, from TensorFlow's long message."""
     names = re.findall(r"tf\.Variable '([^']+)'", str(error))
     if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"nothing there for {', '.join(names[:3])}{more}"
+        return f"nothing there for {text.shortened(names)}"
     shapes = re.search(
         r"tensor with shape (\(.*?\)) .* shape (\(.*?\)) and name (\S+)\.", str(error)
     )

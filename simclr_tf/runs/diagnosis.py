@@ -7,7 +7,7 @@ import re
 import tensorflow as tf
 
 from simclr_tf import console, errors, storage
-from simclr_tf.data import inspection
+from simclr_tf.data import decode, inspection
 from simclr_tf.runs import checkpoints, opening
 
 
@@ -44,17 +44,20 @@ def find_undecodable_image(run: opening.Run, error: tf.errors.OpError) -> Except
         error: raised by TensorFlow; it does not name the image.
 
     Returns:
-        The error to raise: a UserError with the image's name, or `error` if every image decodes.
+        The error to raise: a UserError with the image's name, or `error` if every image decodes, or
+        if the error is not of a decoding op.
     """
+    if not decode.is_decode_error(error):
+        return error
     for split in {run.config.train_split, run.config.eval_split}:
         try:
             with console.working(f"searched for the unreadable image in {split}"):
-                found = inspection.first_damaged(run.source, split)
+                found = inspection.first_unreadable(run.source, split)
         except errors.UserError:
             continue  # No such split.
         if found is not None:
             return errors.UserError(
-                f"The image {found.name} of {split!r} {found.damage}; repair or remove it, or "
+                f"The image {found.name} of {split!r} {found.unreadable}; repair or remove it, or "
                 "exclude it with --max_bad_images (--mode=check_data lists all such images). The "
                 "same command then resumes from the last checkpoint."
             )

@@ -8,8 +8,8 @@ import psutil
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors
-from simclr_tf.data import balanced, pipeline, sources
+from simclr_tf import console, errors, text
+from simclr_tf.data import balanced, sources, streams
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, compatibility, directory, teachers, unreadable
 
@@ -89,7 +89,7 @@ def open_run(
     if per_replica % config.accum_chunks:
         raise errors.UserError(
             f"--accum_chunks={config.accum_chunks} does not divide the {per_replica} images of a "
-            f"replica's batch; use {_nearest_divisor(per_replica, config.accum_chunks)}."
+            f"replica's batch; use {text.nearest_divisor(per_replica, config.accum_chunks)}."
         )
     if config.jit_compile and replicas > 1 and not config.use_tpu:
         raise errors.UserError(
@@ -101,7 +101,7 @@ def open_run(
     if config.mode == "eval" or config.reads_labels:
         _check_labels(config, source)
     if config.cache_dataset:
-        needed = pipeline.cached_bytes(source, config.train_split)
+        needed = streams.cached_bytes(source, config.train_split)
         _check_memory("cache_dataset", config.train_split, needed)
     directory.prepare(model_dir)
     if config.max_bad_images:
@@ -133,17 +133,11 @@ def _class_names(
     if teacher.num_classes != len(names) or teacher.class_names not in (None, names):
         raise errors.UserError(
             f"--teacher={config.teacher} tells {teacher.num_classes} classes apart "
-            f"({_first(teacher.class_names)}), and the data has {len(names)} ({_first(names)}); "
+            f"({text.shortened(teacher.class_names or ['unnamed'])}), and the data has "
+            f"{len(names)} ({text.shortened(names)}); "
             "take a teacher of the same classes, or images without labels."
         )
     return names
-
-
-def _first(names: tuple[str, ...] | None) -> str:
-    """Returns the first names, as part of a sentence."""
-    if names is None:
-        return "unnamed"
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _by_class(config: config_lib.Config, source: sources.Source) -> balanced.ByClass | None:
@@ -182,11 +176,6 @@ def _is_labelled(source: sources.Source, split: str) -> bool:
     if source.class_names is None:
         return False
     return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
-
-
-def _nearest_divisor(value: int, near: int) -> int:
-    divisors = [k for k in range(1, value + 1) if value % k == 0]
-    return min(divisors, key=lambda k: (abs(k - near), k))
 
 
 def _nearest_multiple(value: int, of: int) -> str:

@@ -9,11 +9,10 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage
+from simclr_tf import console, errors, storage, text
 from simclr_tf.data import inspection, sources
 
 LIST = "bad_images.json"
-_NAMED_IN_MESSAGES = 3
 
 
 def exclude(
@@ -45,8 +44,7 @@ def exclude(
             known[split] = {"images": count, "left_out": _find(source, split, count)}
     found = {split: known[split]["left_out"] for split in counts}
     bad = [f"{name} {why}" for images in found.values() for name, why in images.items()]
-    some = "; ".join(bad[:_NAMED_IN_MESSAGES])
-    some += "; ..." if len(bad) > _NAMED_IN_MESSAGES else ""
+    some = text.shortened(bad, separator="; ")
     if len(bad) > config.max_bad_images:
         raise errors.UserError(
             f"{len(bad)} images are unreadable, more than --max_bad_images="
@@ -55,16 +53,16 @@ def exclude(
     storage.write_json(path, {"data": data, "splits": known})
     if bad:
         console.warn(f"Excluded {len(bad)} unreadable images: {some}.")
-    left_out = {split: tuple(images) for split, images in found.items()}
-    return dataclasses.replace(source, left_out=left_out)
+    excluded = {split: tuple(images) for split, images in found.items()}
+    return dataclasses.replace(source, excluded=excluded)
 
 
 def _find(source: sources.Source, split: str, count: int) -> dict[str, str]:
     """Returns the name of each unreadable image of a split, and the reason."""
     found: dict[str, str] = {}
     with console.Progress(f"checked images of {split}", count) as progress:
-        for number, finding in enumerate(inspection.findings(source, split), 1):
-            if finding.damage:
-                found[finding.name] = finding.damage
+        for number, finding in enumerate(inspection.inspect(source, split), 1):
+            if finding.unreadable:
+                found[finding.name] = finding.unreadable
             progress.update(number, f"{len(found)} unreadable")
     return found

@@ -150,7 +150,7 @@ def supervised_task(
             return {"logits": model.classify(images, training=True)}
         mixed = mixer(images, labels)
         logits = model.classify(mixed.images, training=True)
-        return {"logits": logits, "other_labels": mixed.others, "ratio": mixed.share}
+        return {"logits": logits, "other_labels": mixed.other_labels, "ratio": mixed.weight}
 
     def per_example_loss(batch: Batch, outputs: Outputs) -> LossAndMetrics:
         def loss_for(labels: tf.Tensor) -> tf.Tensor:

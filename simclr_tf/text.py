@@ -1,0 +1,28 @@
+"""Pieces of messages: suggestions, and lists cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+import difflib
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Returns " (did you mean ...?)" with up to three similar names, or "" if there is none."""
+    by_lower = {one.lower(): one for one in sorted(known)}
+    near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), list(by_lower), n=3)]
+    if not near:
+        return ""
+    first, last = ", ".join(near[:-1]), near[-1]
+    return f" (did you mean {f'{first} or {last}' if first else last}?)"
+
+
+def shortened(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """Lists the first items and counts the rest, as in "a, b, c and 4 more"."""
+    rest = len(items) - most
+    return separator.join(items[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def nearest_divisor(value: int, near: int) -> int:
+    """Returns the divisor of `value` nearest to `near`, the smaller of two equally near."""
+    divisors = (k for k in range(1, value + 1) if value % k == 0)
+    return min(divisors, key=lambda k: (abs(k - near), k))

@@ -60,7 +60,7 @@ LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 def _modules():
     for path in sorted((ROOT / "simclr_tf").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT / "simclr_tf").with_suffix("").parts)
-        if not name.endswith("__init__"):
+        if path.stem not in ("__init__", "__main__"):
             yield name, path
 
 

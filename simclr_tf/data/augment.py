@@ -10,7 +10,7 @@ Images are float32 in [0, 1], and channels come first here, (b, 3, h, w): on a C
 fast for these ops. `views` takes and returns them channels last.
 """
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ from simclr_tf.data import changes
 
 # Unlike TensorFlow's default, this generator draws the same bits on every device.
 PHILOX = "philox"
-Size = Union[int, tf.Tensor]
+Size: TypeAlias = int | tf.Tensor
 
 # The reference code asks for crops that cover 0.1 of the one object it names, the whole image: the
 # area of a crop is never below that, whatever range is asked for.

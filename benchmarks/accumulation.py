@@ -55,7 +55,8 @@ def run_one(batch: int, chunks: int, steps: int, cache: bool) -> dict[str, Any]:
         found["estimated_mib"] = estimated.step(batch, chunks=chunks) / 2**20
         return estimated
 
-    train._fit, memory.estimate = watched_fit, watched_estimate
+    train._fit = watched_fit  # type: ignore[assignment]
+    memory.estimate = watched_estimate
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         code = program.main(
             [
@@ -138,9 +139,9 @@ def main() -> None:
     print(f"2,048 in 8 chunks took {ratio:.2f} times the memory of 256.")
     print(f"The two losses of batch 2,048 are never more than {apart:.2%} apart.")
     if arguments.json:
-        figures = {name: {**one, "losses": one["losses"][-1]} for name, one in results.items()}
+        ends = {name: {**one, "losses": one["losses"][-1]} for name, one in results.items()}
         more = {"memory_ratio": ratio, "largest_relative_difference": apart}
-        print(json.dumps({**figures, **more}))
+        print(json.dumps({**ends, **more}))
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def our_batches(
         {"train": len(encoded)},
         shape,
         (),
-        _Memory(encoded),
+        _Memory(encoded),  # type: ignore[arg-type]  # It is only streamed.
         kind="png" if one_size else None,
     )
     return pipeline.train_batches(

@@ -100,14 +100,20 @@ def _flagfiles_first(argv: Sequence[str]) -> list[str]:
     others: list[str] = []
     while rest:
         argument = rest.pop(0)
-        name, assigned, _ = argument.partition("=")
+        name, assigned, path = argument.partition("=")
         if name not in ("--flagfile", "-flagfile"):
             others.append(argument)
             continue
-        files.append(argument)
         if not assigned and rest:  # Written as two words.
-            files.append(rest.pop(0))
+            path = rest.pop(0)
+        files.append(f"--flagfile={_find_flagfile(path)}" if path else argument)
     return [program, *files, *others]
+
+
+def _find_flagfile(path: str) -> str:
+    """Returns the path of a flagfile; those that come with the program are found from anywhere."""
+    own = RECIPES.parent.parent / path
+    return str(own) if not pathlib.Path(path).exists() and own.is_file() else path
 
 
 def _with_flagfiles_read(arguments: Sequence[str]) -> list[str]:

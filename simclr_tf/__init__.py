@@ -9,6 +9,8 @@ import importlib.metadata
 import os
 import sys
 
+__version__ = "0.1.0.dev0"
+
 _DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")
 
 

@@ -66,7 +66,7 @@ def test_a_run_that_was_interrupted_by_hand_goes_on(
 ):
     save = checkpoints.Checkpoints.save
 
-    def interrupted(self):  # type: ignore[no-untyped-def]
+    def interrupted(self):
         if int(self.step) == 3:  # Its metrics are written already.
             raise KeyboardInterrupt
         return save(self)
@@ -169,7 +169,7 @@ def test_a_run_of_which_every_checkpoint_is_truncated_is_refused(copied, photos,
 
 
 @contextlib.contextmanager
-def files_of_at_most(size: int):  # type: ignore[no-untyped-def]
+def files_of_at_most(size: int):
     """Lets writing fail beyond a size, as it does on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
@@ -182,7 +182,7 @@ def files_of_at_most(size: int):  # type: ignore[no-untyped-def]
 def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
     copied, photos, capsys, monkeypatch
 ):
-    def on_a_full_disk(self):  # type: ignore[no-untyped-def]
+    def on_a_full_disk(self):
         with files_of_at_most(100_000):
             return save(self)
 

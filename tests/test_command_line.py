@@ -118,15 +118,16 @@ def test_short_modes_mean_train_with_that_train_mode(short):
     assert (command.config.mode, command.config.train_mode) == ("train", short)
 
 
-def _other_value(field: dataclasses.Field) -> object:
+def _other_value(field: dataclasses.Field) -> typing.Any:
     """Returns a value of the type of a field that is not its default."""
     kind = typing.get_type_hints(config.Config)[field.name]
+    default: typing.Any = field.default
     if kind is bool:
-        return not field.default
+        return not default
     if kind is int:
-        return field.default + 3
+        return default + 3
     if kind is float:
-        return field.default + 1e-7 / 3  # As many digits as a float has.
+        return default + 1e-7 / 3  # As many digits as a float has.
     return {
         "mode": "train_then_eval",
         "train_mode": "finetune",
@@ -226,7 +227,9 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             }[flagfile_lib.types(config.Config)[field.name]]
         )
         with pytest.raises(errors.UserError) as refused:
-            config.validate(dataclasses.replace(without, **{field.name: value}))
+            config.validate(
+                dataclasses.replace(without, **{field.name: typing.cast(typing.Any, value)})
+            )
         assert f"--{field.name}={value} belongs to --{other}={'|'.join(values)}" in str(
             refused.value
         )

@@ -1,5 +1,7 @@
 """Losses of two views: against the papers' formulas in loops, finite differences, over replicas."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import replicas as over
@@ -63,7 +65,7 @@ def _hard(term):
 
 def _cases():
     """Returns name -> (loss of views, its oracle), for every loss and its variants."""
-    cases = {}
+    cases: dict[str, Any] = {}
     for negatives in ("both", "one"):
 
         def nt_xent(v, negatives=negatives):

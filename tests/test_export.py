@@ -213,7 +213,7 @@ def test_a_process_without_this_project_gets_the_same_features(run_dirs, tmp_pat
 
 
 def test_only_the_newest_export_is_kept_and_nothing_else_is_touched(tmp_path, monkeypatch):
-    def save(module, folder, signatures):  # type: ignore[no-untyped-def]
+    def save(module, folder, signatures):
         del module, signatures
         os.makedirs(folder)
 

@@ -4,13 +4,14 @@ import dataclasses
 import itertools
 import random
 import re
+from typing import Any
 
 import pytest
 
 from simclr_tf import errors
 from simclr_tf.reference import files, graphs, inference, names, networks
 
-HEADS = (
+HEADS: tuple[dict[str, Any], ...] = (
     {"head": "none"},
     {"head": "nonlinear", "head_layers": 2, "out_dim": 64},
     {"head": "nonlinear", "head_layers": 3, "out_dim": 128, "classes": 1000},

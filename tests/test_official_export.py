@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 import shutil
 
@@ -179,7 +180,7 @@ def fine_tune(loaded, variables, steps=4, **settings):
 def test_a_linear_head_on_it_learns_and_leaves_it_alone(loaded):
     before = [variable.numpy() for variable in loaded.variables]
     losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-3)
-    assert all(later < earlier for earlier, later in zip(losses, losses[1:])), losses
+    assert all(later < earlier for earlier, later in itertools.pairwise(losses)), losses
     assert all(np.array_equal(v, old) for v, old in zip(loaded.variables, before))
 
 

@@ -242,7 +242,7 @@ def test_pretraining_on_an_unlabelled_split_of_labelled_data(
 
 
 def test_pretraining_learns_nothing_from_labels(photos, tmp_path, pretrained, monkeypatch):
-    def with_other_labels(*args, **named):  # type: ignore[no-untyped-def]
+    def with_other_labels(*args, **named):
         dataset = train_batches(*args, **named)
         return dataset.map(lambda batch: {**batch, "label": (batch["label"] + 1) % 3})
 
@@ -301,7 +301,7 @@ def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
         (data / split / "red").rename(data / split / "rose")
     initial: list[np.ndarray] = []
 
-    def fit(*arguments, **named):  # type: ignore[no-untyped-def]
+    def fit(*arguments, **named):
         initial.extend(_head_of(arguments[4]))  # The checkpoints.
         return really_fit(*arguments, **named)
 
@@ -322,7 +322,7 @@ def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
     )
 
 
-def _head_of(checkpoints):  # type: ignore[no-untyped-def]
+def _head_of(checkpoints):
     return [v.numpy() for v in checkpoints._checkpoint.model.linear_head.variables]
 
 

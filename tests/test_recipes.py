@@ -24,6 +24,22 @@ def test_recipe_is_runnable_and_documented(path):
     config.validate(command.config)
 
 
+@pytest.mark.parametrize("words", [1, 2])
+def test_a_recipe_is_found_from_any_directory(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    flag = "--flagfile=flags/recipes/cifar10_resnet50.flags"
+    arguments = flag.split("=") if words == 2 else [flag]
+    assert command_line.parse(["run.py", *arguments, "--seed=3"]).config.image_size == 32
+
+
+def test_a_flagfile_in_the_current_directory_comes_before_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flags" / "recipes").mkdir(parents=True)
+    (tmp_path / "flags/recipes/cifar10_resnet50.flags").write_text("--dataset=mine\n")
+    command = command_line.parse(["run.py", "--flagfile=flags/recipes/cifar10_resnet50.flags"])
+    assert (command.config.dataset, command.config.image_size) == ("mine", 224)
+
+
 def test_a_recipes_decay_can_be_taken_back_as_the_refusal_says():
     recipe = f"--flagfile={ROOT}/flags/recipes/cifar10_supcon_linear.flags"
     arguments = ["run.py", recipe, "--model_dir=/nowhere", "--learning_rate_decay=cosine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,9 @@ def _trained(
 )
 def test_loss_gradients_and_averages_are_the_same_as_without(setting):
     plain, recomputed = _trained(False, **setting), _trained(True, **setting)
-    tolerance = {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
+    tolerance: dict[str, Any] = (
+        {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
+    )
     assert any(np.any(gradient) for gradient in plain[0][1:])
     for values, others in zip(plain, recomputed):
         for one, other in zip(values, others):

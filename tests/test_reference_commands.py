@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 import re
 import shlex
+from typing import Any
 
 import pytest
 import tiny_runs
@@ -182,7 +183,7 @@ LINEAR_IMAGENET = (
     },
     LINEAR_CIFAR[1],
 )
-COMMANDS = {
+COMMANDS: dict[str, Any] = {
     "tf2/README, pretraining on CIFAR-10": PRETRAIN_CIFAR,
     "tf2/README, pretraining on ImageNet": PRETRAIN_IMAGENET,
     "README, linear evaluation on CIFAR-10": LINEAR_CIFAR,
@@ -250,7 +251,11 @@ def test_a_renamed_flag_hands_its_value_on(dash, words):
     if words == 2:
         arguments = [word for argument in arguments for word in argument.split("=")]
     command = parse("--dataset=cifar10", *arguments)
-    expected = {"proj_head_mode": "linear", "proj_out_dim": 64, "num_proj_layers": 2}
+    expected: dict[str, Any] = {
+        "proj_head_mode": "linear",
+        "proj_out_dim": 64,
+        "num_proj_layers": 2,
+    }
     assert command.config == config.Config(dataset="cifar10", **expected)
     assert command.typed == {"dataset", *expected}
     for (name, _), (successor, value), warning in zip(

@@ -39,7 +39,7 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     return sentence
 
 
-def told(capsys, photos, tmp_path, mode="pretrain", **changes):  # type: ignore[no-untyped-def]
+def told(capsys, photos, tmp_path, mode="pretrain", **changes):
     changes.setdefault("model_dir", tmp_path / "run")
     changes.setdefault("data_dir", photos)
     return refusal(capsys, tiny_runs.arguments(mode, **changes))
@@ -247,7 +247,7 @@ def test_a_folder_of_files_that_are_no_images_is_refused(capsys, tmp_path):
 
 
 def test_lamb_without_addons_is_refused(capsys, photos, tmp_path, monkeypatch):
-    def without_addons(name, *rest, **named):  # type: ignore[no-untyped-def]
+    def without_addons(name, *rest, **named):
         if name.startswith("tensorflow_addons"):
             raise ImportError(name)
         return imported(name, *rest, **named)

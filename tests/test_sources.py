@@ -17,7 +17,7 @@ TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 TRAIN, TEST, FILES = 120, 30, 5
 
 
-class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Numbered images; as its code is not registered, it opens from its files alone."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -45,18 +45,18 @@ class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield i, {key: values[key] for key in self.FEATURES}
 
 
-class Unlabelled(Toy, skip_registration=True):
+class Unlabelled(Toy, skip_registration=True):  # type: ignore[call-arg]
     FEATURES = {"picture": tfds.features.Image()}  # noqa: RUF012
 
 
-class TwoPictures(Toy, skip_registration=True):
+class TwoPictures(Toy, skip_registration=True):  # type: ignore[call-arg]
     FEATURES = {  # noqa: RUF012
         "picture": tfds.features.Image(),
         "second": tfds.features.Image(),
     }
 
 
-class NoPicture(Toy, skip_registration=True):
+class NoPicture(Toy, skip_registration=True):  # type: ignore[call-arg]
     FEATURES = {"remark": tfds.features.Text()}  # noqa: RUF012
 
 

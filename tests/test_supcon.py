@@ -1,5 +1,7 @@
 """SupCon: against loops of equations 2 and 3, golden values, its limits, and over replicas."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import replicas as over
@@ -53,7 +55,7 @@ def _by_loops(views, labels, temperature, *, inside=False, most=0, own=True, l2_
     return np.mean(losses) if losses else 0.0
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "out": {},
     "in": {"inside": True},
     "out-most-1": {"most": 1},

@@ -58,7 +58,7 @@ class Own(tf.keras.Model):
         return self.norm(x, training=training)
 
 
-class Branching(keras_layers.Layer):
+class Branching(tf.keras.layers.Layer):
     """Doubles images of a positive mean and halves others, by a Python `if` on a tensor."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

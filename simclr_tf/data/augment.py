@@ -10,14 +10,14 @@ Images are float32 in [0, 1], channels first, (b, 3, h, w): twice as fast on a C
 operations. `views` takes and returns them channels last.
 """
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_tf.data import conditional, random
 
-Size = Union[int, tf.Tensor]
+Size: TypeAlias = int | tf.Tensor
 
 # The reference requires that a crop cover 0.1 of the only object, which is the whole image. So no
 # crop has a smaller area, whatever the requested range.

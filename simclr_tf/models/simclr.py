@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Union
 
 import tensorflow as tf
 
@@ -72,7 +71,7 @@ def policy_of(mixed_precision: str) -> keras.mixed_precision.Policy:
 
 
 _NORMS = (batch_norm.BatchNorm, keras.layers.LayerNormalization)
-Encoder = Union[resnet.ResNet, keras_encoders.KerasEncoder]
+Encoder = resnet.ResNet | keras_encoders.KerasEncoder
 
 
 def make_encoder(

@@ -199,7 +199,7 @@ def parse(*arguments: str) -> command_line.Command:
 @pytest.fixture
 def nothing_stored(monkeypatch):
     """The commands name checkpoints that this machine does not have."""
-    monkeypatch.setattr(command_line, "_stored_architecture", lambda *_: [])
+    monkeypatch.setattr(command_line, "_open_stored", lambda: (None, None))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -253,7 +253,7 @@ def test_a_renamed_flag_hands_its_value_on(dash, words):
     command = parse("--dataset=cifar10", *arguments)
     expected = {"proj_head_mode": "linear", "proj_out_dim": 64, "num_proj_layers": 2}
     assert command.config == config.Config(dataset="cifar10", **expected)
-    assert command.typed == {"dataset", *expected}
+    assert command.explicit == {"dataset", *expected}
     for (name, _), (successor, value), warning in zip(
         old.items(), expected.items(), command.warnings
     ):

@@ -14,14 +14,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import logging
 
 from flags import command_line
+from flags import help as help_lib
+from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.config import validation
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the program and returns its exit code: 0, or 2 for what the person can mend."""
     if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in argv[1:]):
-        print(command_line.usage())
+        print(help_lib.usage())
         return 0
     try:
         _run(argv)
@@ -50,7 +51,7 @@ def _message(error: errors.UserError) -> str:
 def _run(argv: Sequence[str]) -> None:
     command = command_line.parse(argv)
     config = command.config
-    validation.check(config)
+    config_lib.validate(config)
     # TensorFlow is imported here, so that a slip of the pen is told at once.
     import tensorflow as tf
 
@@ -68,9 +69,7 @@ def _run(argv: Sequence[str]) -> None:
         "check_data": check_data.check_data,
         "show_views": show_views.show_views,
         "export": lambda config: export.export(config, command.weights),
-        "convert": lambda config: convert.convert(
-            config, command.weights, command.explicit, command_line.flagfile_of
-        ),
+        "convert": lambda config: convert.convert(config, command.weights, command.explicit),
     }
     if config.mode in verbs:  # They need neither replicas nor an open run.
         _compile_once_unheard(tf)
@@ -92,7 +91,7 @@ def _run(argv: Sequence[str]) -> None:
     if config.mode == "eval":
         evaluate.evaluate(run)
         return
-    model = train.train(run, flagfile=command_line.flagfile_of(run.config))
+    model = train.train(run)
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=True)
 

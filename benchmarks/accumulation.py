@@ -44,18 +44,18 @@ def run_one(batch: int, chunks: int, steps: int, cache: bool) -> dict[str, Any]:
     from simclr_tf.training import memory
 
     found: dict[str, Any] = {}
-    fit, needs_of = train._fit, memory.needs_of
+    fit, estimate = train._fit, memory.estimate
 
     def watched_fit(*arguments: Any) -> None:
         with _peak_of_process(found):
             fit(*arguments)
 
-    def watched_needs(*arguments: Any, **named: Any) -> memory.Needs:
-        needs = needs_of(*arguments, **named)
-        found["estimated_mib"] = needs.step(batch, chunks=chunks) / 2**20
-        return needs
+    def watched_estimate(*arguments: Any, **named: Any) -> memory.Estimate:
+        estimated = estimate(*arguments, **named)
+        found["estimated_mib"] = estimated.step(batch, chunks=chunks) / 2**20
+        return estimated
 
-    train._fit, memory.needs_of = watched_fit, watched_needs
+    train._fit, memory.estimate = watched_fit, watched_estimate
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         code = program.main(
             [

@@ -87,7 +87,7 @@ def _supcon_dense(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
 
 def _tile(za: tf.Tensor, *, by_label: bool = False) -> int:
     """Returns the side that training chooses."""
-    return objectives.tile_of(2 * za.shape[0], by_label=by_label) or blocked.TILE
+    return objectives.tile_side(2 * za.shape[0], by_label=by_label) or blocked.TILE
 
 
 FORMS: dict[str, Loss] = {

@@ -26,10 +26,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import distribute
 from simclr_tf.models import layers, resnet, simclr
 from simclr_tf.runs import builders
-from simclr_tf.training import objectives, optimizers, schedules, steps
+from simclr_tf.training import objectives, optimizers, schedules, steps, tasks
 
 _SIDE = 32
 
@@ -84,16 +83,15 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
         optimizers.decay_in_loss(config, model),
         config.weight_decay,
     )
-    task = steps.contrastive_task(
+    task = tasks.contrastive_task(
         model,
         objectives.make_objective(config),
         temperature=config.temperature,
         hidden_norm=True,
         labelled=True,
     )
-    step = steps.whole_step(learner, task)
-    replicas = distribute.Replicas(tf.distribute.get_strategy(), jit_compile)
-    compiled = tf.function(step.on(replicas))
+    step = steps.whole_step(learner, task, tf.distribute.get_strategy(), jit_compile=jit_compile)
+    compiled = tf.function(step.train, autograph=step.autograph)
     batch = {
         "views": tf.random.stateless_uniform([setting.batch, 2, _SIDE, _SIDE, 3], [0, 1]),
         "label": tf.zeros([setting.batch], tf.int32),

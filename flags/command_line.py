@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import re
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -109,7 +108,7 @@ def _uses_recipe() -> bool:
 
 
 def _our_names() -> list[str]:
-    return [name for names in definitions.SECTIONS.values() for name in names]
+    return [field.name for field in definitions.FIELDS]
 
 
 def _flagfiles_first(argv: Sequence[str]) -> list[str]:
@@ -236,57 +235,3 @@ def _changes(origin: str, values: Mapping[str, Any]) -> list[str]:
     """Returns a note on the values that differ from those of the flags so far, if any do."""
     changed = [f"{name} {value}" for name, value in values.items() if FLAGS[name].value != value]
     return [f"From {origin}: {', '.join(changed)}."] if changed else []
-
-
-def flagfile_of(config: config_lib.Config) -> str:
-    """Returns a flagfile that describes a run in full."""
-    lines = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            lines.append(f"--{'' if value else 'no'}{field.name}")
-        else:
-            lines.append(f"--{field.name}={value}")
-    return "\n".join(lines) + "\n"
-
-
-def usage() -> str:
-    """Returns the text of --help: examples, then every flag by section."""
-    blocks = [
-        "Learns representations of images without labels (SimCLR), in TensorFlow 2.",
-        textwrap.dedent(
-            """\
-            Examples:
-              python run.py --mode=train_then_eval
-                  pretrains on the embedded digits and says how good it is; minutes on a CPU
-              python run.py --mode=train_then_eval --dataset=image_folder --data_dir=PATH \\
-                  --image_size=96 --resnet_depth=18 --train_batch_size=128 --model_dir=runs/mine
-                  the same on your own images
-              python run.py --flagfile=flags/recipes/cifar10_resnet18.flags --model_dir=runs/cifar
-                  a recipe; flags after it override it
-              python run.py --mode=finetune --checkpoint=runs/mine --model_dir=runs/tuned \\
-                  --dataset=image_folder --data_dir=PATH
-                  fine-tunes on labels
-              python run.py --mode=eval --model_dir=runs/mine
-                  evaluates the last checkpoint
-              python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/theirs
-                  makes a run of what google-research/simclr wrote; --checkpoint takes such
-                  files everywhere"""
-        ),
-    ]
-    for title, names in definitions.SECTIONS.items():
-        blocks.append("\n".join([f"{title}:", *(_describe(name) for name in names)]))
-    return "\n\n".join(blocks)
-
-
-def _describe(name: str) -> str:
-    flag = FLAGS[name]
-    default = "none" if flag.default is None else str(flag.default).lower()
-    if not isinstance(flag.default, bool):
-        default = str(flag.default) if flag.default is not None else "none"
-    body = textwrap.fill(
-        f"{flag.help} (default: {default})", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
-    )
-    return f"  --{name}\n{body}"

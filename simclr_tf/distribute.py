@@ -9,7 +9,6 @@ Letters for shapes, here and in the whole package:
 from __future__ import annotations
 
 from collections.abc import Callable
-import dataclasses
 from typing import Any
 
 import tensorflow as tf
@@ -68,27 +67,34 @@ def add_up(x: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
-@dataclasses.dataclass(frozen=True)
-class Replicas:
-    """All replicas, as one that runs functions on each of them.
+def on_replicas(
+    strategy: tf.distribute.Strategy,
+    function: Callable[..., Any],
+    *,
+    jit_compile: bool = False,
+    autograph: bool = False,
+) -> Callable[..., Any]:
+    """Returns a function that runs `function` on every replica, each with its own arguments.
 
-    Attributes:
-        strategy: over them.
-        jit_compile: compiles every function by XLA.
+    Args:
+        strategy: holds the replicas.
+        function: takes the values of one replica.
+        jit_compile: compiles `function` with XLA.
+        autograph: whether AutoGraph converts `function` when XLA compiles it.
     """
+    if jit_compile:
+        function = tf.function(function, jit_compile=True, autograph=autograph)
+    return lambda *args: strategy.run(function, args=args)
 
-    strategy: tf.distribute.Strategy
-    jit_compile: bool = False
 
-    def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function on each replica, on its own values of the arguments."""
-        if self.jit_compile:
-            function = tf.function(function, jit_compile=True)
-        return self.strategy.run(function, args=args)
-
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns what runs a function on each replica, as a graph of its own."""
-        return tf.function(lambda *args: self.run(function, *args))
+def mean_over_replicas(
+    strategy: tf.distribute.Strategy, values: dict[str, Any]
+) -> dict[str, tf.Tensor]:
+    """Returns the mean over replicas of each per-replica value."""
+    return {
+        name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+        for name, value in values.items()
+    }
 
 
 def _replica_context() -> tf.distribute.ReplicaContext:

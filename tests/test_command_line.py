@@ -9,9 +9,12 @@ import typing
 import pytest
 import tiny_runs
 
-from flags import command_line, definitions
+from flags import command_line
+from flags import help as help_lib
 import run
 from simclr_tf import config, errors
+from simclr_tf.config import flagfile as flagfile_lib
+from simclr_tf.config import setting
 
 
 def parse(*arguments: object) -> command_line.Command:
@@ -110,7 +113,7 @@ def test_an_evaluation_uses_the_flags_of_the_run_unless_overridden(pretrained):
     assert command.explicit == {"mode", "model_dir", "eval_batch_size"}
 
 
-@pytest.mark.parametrize("short", definitions.SHORT_MODES)
+@pytest.mark.parametrize("short", config.SHORT_MODES)
 def test_short_modes_mean_train_with_that_train_mode(short):
     command = parse(f"--mode={short}", "--dataset=cifar10")
     assert (command.config.mode, command.config.train_mode) == ("train", short)
@@ -132,15 +135,111 @@ def _other_value(field: dataclasses.Field) -> object:
     }.get(field.name, f"another {field.name}")
 
 
-def test_a_flagfile_gives_back_every_field_of_a_config(tmp_path):
-    changed = config.Config(
+def _all_changed() -> config.Config:
+    return config.Config(
         **{field.name: _other_value(field) for field in dataclasses.fields(config.Config)}
     )
+
+
+def test_a_config_survives_its_flagfile():
+    for want in (config.Config(), _all_changed()):
+        assert config.Config.from_flagfile(want.to_flagfile()) == want
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(config.Config), ids=lambda field: field.name)
+def test_a_flagfile_holds_each_field(field):
+    want = dataclasses.replace(config.Config(), **{field.name: _other_value(field)})
+    text = want.to_flagfile()
+    assert config.Config.from_flagfile(text) == want
+    lines = [line for line in text.splitlines() if field.name in line.split("=")[0]]
+    assert config.Config.from_flagfile("\n".join(lines)) == want
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("--nouse_crop", False),
+        ("--use_crop", True),
+        ("--use_crop=false", False),
+        ("--use_crop=True", True),
+        ("# A comment.\n\n--nouse_crop\n", False),
+    ],
+)
+def test_a_flagfile_is_read_as_flags_are_written(text, value):
+    assert config.Config.from_flagfile(text).use_crop is value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--no_such_flag=1",
+        "use_crop",
+        "--use_crop=perhaps",
+        "--temperature",
+        "--seed=half",
+        "--noseed",
+    ],
+)
+def test_a_line_that_is_not_a_flag_is_refused_with_its_origin(line):
+    with pytest.raises(errors.UserError) as refused:
+        config.Config.from_flagfile(f"--seed=1\n{line}\n", origin="runs/x/flags.txt")
+    assert "runs/x/flags.txt has the line" in str(refused.value)
+    assert repr(line) in str(refused.value)
+
+
+def test_an_empty_string_unsets_a_setting_that_may_be_missing():
+    assert config.Config(teacher="").teacher is None
+    assert config.Config.from_flagfile("--teacher=x\n--teacher=\n") == config.Config()
+
+
+def test_a_value_with_a_line_break_is_refused():
+    with pytest.raises(errors.UserError, match="line break"):
+        config.Config(data_dir="a\nb").to_flagfile()
+
+
+def test_docs_flags_md_is_what_the_settings_say():
+    page = pathlib.Path(__file__).parents[1] / "docs" / "flags.md"
+    assert page.read_text() == help_lib.page(), "run: python -m flags.help > docs/flags.md"
+
+
+def test_every_setting_that_needs_another_one_is_refused_without_it():
+    for field in dataclasses.fields(config.Config):
+        only_with = setting.describe(field).only_with
+        if only_with is None:
+            continue
+        other, values = only_with
+        without = {
+            "mode": config.Config(),
+            "encoder": config.Config(encoder="keras:MobileNetV2"),
+            "objective": config.Config(
+                objective="nt_xent" if "nt_xent" not in values else "supcon"
+            ),
+            "learning_rate_decay": config.Config(),
+        }[other]
+        choices = setting.describe(field).choices
+        value = (
+            next((c for c in choices if c != field.default), None)
+            or {
+                float: 0.5,
+                int: 2,
+                bool: not field.default,
+                str: "x",
+            }[flagfile_lib.types(config.Config)[field.name]]
+        )
+        with pytest.raises(errors.UserError) as refused:
+            config.validate(dataclasses.replace(without, **{field.name: value}))
+        assert f"--{field.name}={value} belongs to --{other}={'|'.join(values)}" in str(
+            refused.value
+        )
+
+
+def test_a_flagfile_gives_back_every_field_of_a_config(tmp_path):
+    changed = _all_changed()
     for want in (config.Config(), changed):
         # A checkpoint is looked up when the command line is parsed.
         want = dataclasses.replace(want, checkpoint=None)
         path = tmp_path / "flags.txt"
-        path.write_text(command_line.flagfile_of(want))
+        path.write_text(want.to_flagfile())
         assert parse(f"--flagfile={path}").config == want
 
 

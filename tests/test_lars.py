@@ -1,4 +1,4 @@
-"""LARS: golden steps, and what it leaves alone."""
+"""LARS: golden steps, the formula in float64, and replicas."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def test_follows_the_golden_steps(shared, case):
         np.testing.assert_allclose(variable, want, rtol=2e-5, atol=1e-6)
 
 
-def _by_hand(w, g, buffer, rate, momentum, decay):
+def _expected_step(w, g, buffer, rate, momentum, decay):
     g = g + decay * w
     buffer = momentum * buffer + rate * 0.001 * np.linalg.norm(w) / np.linalg.norm(g) * g
     return w - buffer, buffer
 
 
-def test_equals_the_rule_in_float64():
+def test_equals_the_formula_in_float64():
     rng = np.random.default_rng(0)
     w, g, buffer = rng.normal(size=(3, 4, 5))
     new = lars.lars_update(
@@ -43,13 +43,13 @@ def test_equals_the_rule_in_float64():
         weight_decay=1e-2,
         plain=False,
     )
-    want = _by_hand(w, g, buffer, 0.7, 0.9, 1e-2)
+    want = _expected_step(w, g, buffer, 0.7, 0.9, 1e-2)
     np.testing.assert_allclose(new.weight, want[0], rtol=1e-12)
     np.testing.assert_allclose(new.buffer, want[1], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("weight", "gradient"), [(0.0, 1.0), (1.0, 0.0)])
-def test_steps_at_the_plain_rate_where_a_norm_is_zero(weight, gradient):
+def test_steps_at_the_full_rate_if_a_norm_is_zero(weight, gradient):
     new = lars.lars_update(
         tf.fill([3], weight),
         tf.fill([3], gradient),
@@ -62,7 +62,7 @@ def test_steps_at_the_plain_rate_where_a_norm_is_zero(weight, gradient):
     np.testing.assert_allclose(new.weight, np.full(3, weight - 0.5 * gradient))
 
 
-def test_replicas_step_by_the_sum_of_their_gradients():
+def test_replicas_apply_the_sum_of_their_gradients():
     strategy = distribute.virtual_cpu_strategy(2)
     start = np.arange(1.0, 7.0, dtype=np.float32).reshape(2, 3)
     with strategy.scope():
@@ -72,11 +72,11 @@ def test_replicas_step_by_the_sum_of_their_gradients():
 
     @tf.function
     def step():
-        def of_replica():
+        def on_replica():
             optimizer.apply_gradients([(tf.ones([2, 3]), variable)])
 
-        strategy.run(of_replica)
+        strategy.run(on_replica)
 
     step()
-    want = _by_hand(start.astype(np.float64), 2 * np.ones([2, 3]), 0, 0.5, 0.9, 1e-2)[0]
+    want = _expected_step(start.astype(np.float64), 2 * np.ones([2, 3]), 0, 0.5, 0.9, 1e-2)[0]
     np.testing.assert_allclose(variable.numpy(), want, rtol=1e-5)

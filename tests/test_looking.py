@@ -94,7 +94,7 @@ def test_odd_images_are_all_used(odd):
 def test_check_data_tells_what_is_odd(odd, tmp_path, capsys):
     assert _look("check_data", tmp_path / "run", odd) == 0
     out = capsys.readouterr().out
-    assert "All 7 images of image_folder can be used." in out
+    assert "All 7 images of image_folder are readable." in out
     for told in ("less than 8 pixels", "an animation", "16 bits", "CMYK", "transparency"):
         assert told in out
     for name in ("pixel.png", "moving.gif", "deep.png", "print.jpg", "clear.png"):
@@ -134,7 +134,7 @@ def test_check_data_lists_what_is_damaged_and_tells_the_remedy(damaged, tmp_path
     out, err = capsys.readouterr()
     assert "train/red/3.png" in out and "is damaged or cut short" in out
     assert "train/blue/0.png" in out and "is no JPEG, PNG, BMP or GIF" in out
-    assert "2 of 54 images of image_folder cannot be used" in err
+    assert "2 of 54 images of image_folder are unreadable" in err
     assert "--max_bad_images=2" in err
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_image_stops_training_unless_allowed(damaged, tmp_path, capsys
 def test_more_damaged_images_than_allowed_are_refused(damaged, tmp_path, capsys):
     assert tiny_runs.main("pretrain", tmp_path / "run", damaged, max_bad_images=1) == 2
     err = capsys.readouterr().err
-    assert "2 images cannot be used, more than --max_bad_images=1" in err
+    assert "2 images are unreadable, more than --max_bad_images=1" in err
     assert "train/red/3.png is damaged" in err
 
 
@@ -157,7 +157,7 @@ def test_allowed_damaged_images_are_left_out_counted_and_remembered(damaged, tmp
     model_dir, settings = tmp_path / "run", {**tiny_runs.NO_COLOR, "max_bad_images": 2}
     assert tiny_runs.main("train_then_eval", model_dir, damaged, **settings) == 0
     out = capsys.readouterr().out
-    assert "Left out 2 images that cannot be used" in out and "34" in out
+    assert "Excluded 2 unreadable images" in out and "34" in out
     splits = tiny_runs.json_of(model_dir / "bad_images.json")["splits"]
     assert set(splits["train"]["left_out"]) == {"train/red/3.png", "train/blue/0.png"}
     assert splits["test"] == {"images": 18, "left_out": {}}

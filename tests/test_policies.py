@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf import config, errors
-from simclr_tf.config import validation
 from simclr_tf.data import operation_names, policies, views
 from simclr_tf.runs import builders
 
@@ -35,7 +34,7 @@ def test_every_operation_has_its_name_and_a_description():
 )
 def test_a_policy_is_a_name_or_a_list(augmentation, ops):
     assert operation_names.parse(augmentation) == ops
-    validation.check(config.Config(augmentation=augmentation))
+    config.validate(config.Config(augmentation=augmentation))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_a_policy_is_a_name_or_a_list(augmentation, ops):
 )
 def test_what_is_no_policy_is_refused(augmentation, says):
     with pytest.raises(errors.UserError, match=says):
-        validation.check(config.Config(augmentation=augmentation))
+        config.validate(config.Config(augmentation=augmentation))
 
 
 def test_settings_of_a_run_become_its_policy():

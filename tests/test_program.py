@@ -205,7 +205,7 @@ def test_unlabelled_images_are_pretrained_on_and_it_is_said_why_not_evaluated(
     changes = {**tiny_runs.NO_COLOR, "train_steps": 2}
     assert tiny_runs.main("train_then_eval", model_dir, unlabelled, **changes) == 0
     printed = capsys.readouterr().out
-    assert "unlabelled: the linear head is left out" in printed
+    assert "unlabelled, so there is no linear head" in printed
     assert "Not evaluated: The data set 'image_folder' has no labels" in printed
     result = tiny_runs.json_of(model_dir / "result.json")
     assert result["global_step"] == 2

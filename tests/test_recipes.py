@@ -6,9 +6,9 @@ import pathlib
 from absl import flags
 import pytest
 
-from flags import command_line, definitions
+from flags import command_line
 from simclr_tf import config, errors
-from simclr_tf.config import validation
+from simclr_tf.config import setting
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flags" / "recipes").glob("*.flags"))
@@ -21,17 +21,17 @@ def test_recipe_is_runnable_and_documented(path):
     assert [name for name in HEADER if f"# {name}: " not in text] == []
     assert str(path.relative_to(ROOT)) in text, "its Run line must name its own file"
     command = command_line.parse(["run.py", f"--flagfile={path}", "--model_dir=/nowhere"])
-    validation.check(command.config)
+    config.validate(command.config)
 
 
 def test_a_recipes_decay_can_be_taken_back_as_the_refusal_says():
     recipe = f"--flagfile={ROOT}/flags/recipes/cifar10_supcon_linear.flags"
     arguments = ["run.py", recipe, "--model_dir=/nowhere", "--learning_rate_decay=cosine"]
     for remedy in ("--decay_epochs=", "--decay_factor=0.1"):
-        with pytest.raises(errors.UserError, match=f"or say {remedy} if a flagfile sets it"):
-            validation.check(command_line.parse(arguments).config)
+        with pytest.raises(errors.UserError, match=f"or give {remedy} if a flagfile sets it"):
+            config.validate(command_line.parse(arguments).config)
         arguments.append(remedy)
-    validation.check(command_line.parse(arguments).config)
+    config.validate(command_line.parse(arguments).config)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -75,5 +75,5 @@ def test_every_recipe_is_in_the_readme():
 def test_flags_and_config_fields_are_the_same_names():
     defined = {f.name for f in flags.FLAGS.flags_by_module_dict()["flags.definitions"]}
     assert defined == {field.name for field in dataclasses.fields(config.Config)}
-    listed = [name for names in definitions.SECTIONS.values() for name in names]
-    assert sorted(listed) == sorted(defined)
+    sections = setting.by_section(dataclasses.fields(config.Config))
+    assert sum(map(len, sections.values())) == len(defined)

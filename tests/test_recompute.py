@@ -1,4 +1,4 @@
-"""With --recompute everything comes out as without, and activations are dropped on the way."""
+"""With --recompute the results are the same, and activations are not kept."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ATTENTIVE = {"sk_ratio": 0.0625, "se_ratio": 0.25}
 
 
 def _trained(
-    recompute, *, count=1, mixed="none", jit_compile=False, share=1.0, freeze=-1, **changes
+    recompute, *, count=1, mixed="none", jit_compile=False, fraction=1.0, freeze=-1, **changes
 ):
-    """Returns loss, gradients and all variables after one pass forward and back."""
+    """Returns loss, gradients and all variables after one forward and backward pass."""
     strategy = replicas.strategy(count)
     architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, **changes)
     with strategy.scope():
         model = simclr.SimCLR(architecture, seed=0, mixed_precision=mixed, recompute=recompute)
         model.encoder.freeze(freeze)
-        for variable in model.norm_variables():  # Off zero, so that every branch counts.
+        for variable in model.norm_variables():  # Not zero, so every branch matters.
             variable.assign(tf.ones_like(variable) / 2)
     parts = tf.split(tf.random.stateless_uniform([8, 8, 8, 3], [0, 1]), count)
     images = strategy.experimental_distribute_values_from_function(
@@ -33,7 +33,7 @@ def _trained(
     variables = model.encoder.trainable_variables
 
     def step(images):
-        with tf.GradientTape() as tape, batch_norm.averages_following(share):
+        with tf.GradientTape() as tape, batch_norm.averages_following(fraction):
             features = model.encoder(images, training=True)["features"]
             loss = tf.reduce_sum(features**2) / 8
         gradients = tape.gradient(loss, variables)
@@ -52,23 +52,23 @@ def _trained(
         {"count": 2},
         {"mixed": "bfloat16"},
         {"jit_compile": True},
-        {"share": 0.5},
+        {"fraction": 0.5},
         {"freeze": 1},
         ATTENTIVE,
     ],
     ids=["plain", "replicas", "bfloat16", "xla", "chunks", "frozen", "attentive"],
 )
-def test_loss_gradients_and_averages_are_those_without(setting):
+def test_loss_gradients_and_averages_are_the_same_as_without(setting):
     plain, recomputed = _trained(False, **setting), _trained(True, **setting)
-    rough = {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
+    tolerance = {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
     assert any(np.any(gradient) for gradient in plain[0][1:])
     for values, others in zip(plain, recomputed):
         for one, other in zip(values, others):
-            np.testing.assert_allclose(one, other, **rough)
+            np.testing.assert_allclose(one, other, **tolerance)
 
 
 def _convolutions(recompute):
-    """Returns how many convolutions a step runs forward."""
+    """Returns the number of forward convolutions in a step."""
     model = simclr.SimCLR(
         dataclasses.replace(tiny_runs.ARCHITECTURE, resnet_depth=20), seed=0, recompute=recompute
     )
@@ -83,7 +83,7 @@ def _convolutions(recompute):
     return sum(operation.type == "Conv2D" for operation in graph.get_operations())
 
 
-def test_the_backward_pass_runs_the_groups_again():
-    blocks = 3 * 3 * 2 + 3  # Convolutions in groups, shortcuts included.
+def test_the_backward_pass_runs_the_blocks_again():
+    blocks = 3 * 3 * 2 + 3  # Convolutions in blocks, including shortcuts.
     assert _convolutions(False) == blocks + 1
     assert _convolutions(True) == 2 * blocks + 1

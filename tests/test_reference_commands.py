@@ -13,7 +13,6 @@ import tiny_runs
 from flags import command_line, retired
 import run
 from simclr_tf import config, errors
-from simclr_tf.config import validation
 from simclr_tf.serving import export
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -210,7 +209,7 @@ def test_the_commands_of_its_readmes_describe_the_runs_that_they_described(name,
     assert command.config == config.Config(**fields)
     assert command.notes == ()
     assert len(command.warnings) == len(gone)
-    validation.check(command.config)
+    config.validate(command.config)
     # What is left to the defaults is what its defaults are.
     for flag, default in FLAGS.items():
         if flag not in fields and flag != "use_tpu":

@@ -207,7 +207,7 @@ def test_runs_of_this_program_are_not_converted_and_converted_ones_are_evaluated
     given = tiny_runs.arguments("pretrain", tmp_path / "ours", photos, image_size=None)
     given = [argument for argument in given if "resnet_depth" not in argument]
     assert run.main(given) == 2
-    assert "holds converted weights and no training to go on with" in capsys.readouterr().err
+    assert "holds converted weights, not a training that could be" in capsys.readouterr().err
     # As many classes as the data's: they are taken for the same.
     network = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
     assert tiny_runs.main("eval", tmp_path / "ours", photos, **network, linear_eval=False) == 0

@@ -1,4 +1,4 @@
-"""The same step: from google-research/simclr's weights, on its views, to its weights."""
+"""One step from google-research/simclr's weights, on its views, ends at its weights."""
 
 import collections
 import re
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config
 from simclr_tf.models import simclr
-from simclr_tf.training import loop, objectives, optimizers, steps
+from simclr_tf.training import loop, objectives, optimizers, steps, tasks
 
 _BLOCK = re.compile(
     r"residual_block(?:_(\d+))?/(?:conv2d_fixed_padding|batch_norm_relu)(?:_(\d+))?/"
@@ -19,7 +19,7 @@ _OUTPUTS = {"features": "final_avg_pool", "projection": "proj_head_output", "log
 
 
 class _Names:
-    """Finds our variable for each name of the reference's ResNet-18."""
+    """Maps the names of the reference's ResNet-18 to our variables."""
 
     def __init__(self, model, names):
         self._layers = {}
@@ -29,18 +29,19 @@ class _Names:
             pairs = list(zip(block.convs, block.norms))
             if block.projection is not None:
                 pairs.insert(0, (block.projection, block.projection_norm))
-            for place, pair in enumerate(pairs):
-                self._add(f"block{number}/{place}", *pair)
+            for index, pair in enumerate(pairs):
+                self._add(f"block{number}/{index}", *pair)
         head = model.projection_head
         for number, pair in enumerate(zip(head.denses, head.norms)):
             self._add(f"projection{number}", *pair)
         self._add("linear", model.linear_head.dense, None)
-        # The reference counts layers through the whole network; within a block the order counts.
-        self._places = collections.defaultdict(set)
+        # The reference numbers layers through the whole network; only their order within a block
+        # matters here.
+        self._layer_numbers = collections.defaultdict(set)
         for name in names:
-            found = _BLOCK.search(name)
-            if found:
-                self._places[int(found[1] or 0)].add(int(found[2] or 0))
+            match = _BLOCK.search(name)
+            if match:
+                self._layer_numbers[int(match[1] or 0)].add(int(match[2] or 0))
 
     def _add(self, key, conv, norm):
         self._layers[key] = (conv.layers[-1] if hasattr(conv, "layers") else conv, norm)
@@ -54,7 +55,7 @@ class _Names:
         block = _BLOCK.search(name)
         if block:
             number, layer = int(block[1] or 0), int(block[2] or 0)
-            return f"block{number}/{sorted(self._places[number]).index(layer)}"
+            return f"block{number}/{sorted(self._layer_numbers[number]).index(layer)}"
         projection = re.search(r"/nl_(\d)/", name)
         if projection:
             return f"projection{projection[1]}"
@@ -63,11 +64,12 @@ class _Names:
 
 @pytest.fixture(scope="module")
 def reference(shared):
-    """The reference's weights by name, and what it made of them: a step and outputs."""
+    """The reference's weights by name, one training step from them, and their outputs."""
     folder = shared / "data" / "official_r18"
     loaded = tf.saved_model.load(str(folder / "saved_model"))
-    theirs = {v.name: v for f in loaded.__call__.concrete_functions for v in f.graph.variables}
-    weights = {name: variable.numpy() for name, variable in theirs.items()}
+    functions = loaded.__call__.concrete_functions
+    variables = {v.name: v for function in functions for v in function.graph.variables}
+    weights = {name: variable.numpy() for name, variable in variables.items()}
     return weights, dict(np.load(folder / "step.npz")), dict(np.load(folder / "outputs.npz"))
 
 
@@ -93,8 +95,8 @@ def _network(weights):
     return model, ours
 
 
-def _step(model, given):
-    """Returns one step of pretraining as the reference took it: LARS, linear head along."""
+def _step(model, given, strategy):
+    """Returns the reference's pretraining step: LARS, with a linear head trained alongside."""
     run = config.Config(
         optimizer="lars",
         weight_decay=float(given["weight_decay"]),
@@ -105,14 +107,14 @@ def _step(model, given):
     optimizer = optimizers.make_optimizer(run, model, variables, float(given["learning_rate"]))
     decayed = optimizers.decay_in_loss(run, model)
     learner = steps.Learner(model, optimizer, variables, decayed, run.weight_decay)
-    task = steps.contrastive_task(
+    task = tasks.contrastive_task(
         model,
         objectives.make_objective(run),
         temperature=run.temperature,
         hidden_norm=run.hidden_norm,
         labelled=True,
     )
-    return steps.whole_step(learner, task)
+    return steps.whole_step(learner, task, strategy)
 
 
 def test_the_network_is_the_references(reference):
@@ -128,23 +130,23 @@ def test_one_step_ends_at_the_references_loss_metrics_and_weights(reference, rep
     strategy = replicas_lib.strategy(replicas)
     with strategy.scope():
         model, ours = _network(weights)
-        step = _step(model, given)
+        step = _step(model, given, strategy)
     views = np.stack([given["view1"], given["view2"]], 1)  # (b, v, h, w, 3)
     batch = {"views": views, "label": given["labels"].astype(np.int32)}
     count = len(views) // replicas
     data = tf.data.Dataset.from_tensor_slices(batch).batch(count, drop_remainder=True)
-    dealt = strategy.distribute_datasets_from_function(lambda _: data)
-    metrics = loop.compile_steps(strategy, step)(iter(dealt), 1).totals
+    distributed = strategy.distribute_datasets_from_function(lambda _: data)
+    metrics = loop.compile_steps(step)(iter(distributed), 1).totals
 
-    for name, theirs in {
-        "train/contrast_loss": given["contrast_loss"] / 2,  # Theirs is a sum of two sides.
+    for name, expected in {
+        "train/contrast_loss": given["contrast_loss"] / 2,  # The reference sums both sides.
         "train/contrast_acc": given["contrast_acc"],
         "train/contrast_entropy": given["contrast_entropy"],
         "train/supervised_loss": given["supervised_loss"],
         "train/weight_decay": given["weight_decay_loss"],
         "train/total_loss": given["total_loss"],
     }.items():
-        assert float(metrics[name]) == pytest.approx(float(theirs), rel=1e-4), name
+        assert float(metrics[name]) == pytest.approx(float(expected), rel=1e-4), name
     assert {f"norm_after/{name}" for name in weights} <= given.keys()
     for name in weights:
         new = ours[name].numpy().astype(np.float64)
@@ -152,5 +154,5 @@ def test_one_step_ends_at_the_references_loss_metrics_and_weights(reference, rep
         if f"after/{name}" in given:
             want = given[f"after/{name}"]
             assert np.linalg.norm(new - want) <= 1e-4 * np.linalg.norm(want), name
-            if replicas == 1:  # Sums in another order turn a few ReLUs, hence single weights.
+            if replicas == 1:  # Another order of summation flips a few ReLUs, hence some weights.
                 np.testing.assert_allclose(new, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())

@@ -74,14 +74,14 @@ IMPOSSIBLE = {
         {"decay_epochs": "1,2"},
         [
             "--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step",
-            "with cosine; leave it out, or say --decay_epochs= if a flagfile",
+            "with cosine; leave it out, or give --decay_epochs= if a flagfile",
         ],
     ),
     "a factor of decay for a cosine": (
         {"decay_factor": 0.2},
         [
             "--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step",
-            "with cosine; leave it out, or say --decay_factor=0.1 if a flagfile",
+            "with cosine; leave it out, or give --decay_factor=0.1 if a flagfile",
         ],
     ),
     "steps without their epochs": (
@@ -94,7 +94,7 @@ IMPOSSIBLE = {
     ),
     "steps that go back": (
         {"learning_rate_decay": "step", "decay_epochs": "0.5,0.2"},
-        ["in their order", "got '0.5,0.2'"],
+        ["in ascending order", "got '0.5,0.2'"],
     ),
     "steps that are no numbers": (
         {"learning_rate_decay": "step", "decay_epochs": "0.1,b"},
@@ -272,7 +272,7 @@ def test_an_image_to_train_on_that_does_not_decode_is_named(
     damaged.write_bytes(damaged.read_bytes()[:200])
     sentence = told(capsys, own_photos, tmp_path, train_steps=5, **tiny_runs.NO_COLOR)
     assert "train/green/3.png" in sentence
-    assert "repair it or take it out" in sentence
+    assert "repair or remove it" in sentence
 
 
 def test_an_image_to_evaluate_on_that_does_not_decode_is_named(
@@ -284,7 +284,7 @@ def test_an_image_to_evaluate_on_that_does_not_decode_is_named(
     for mode in ("train_then_eval", "eval"):
         sentence = told(capsys, own_photos, tmp_path, mode, model_dir=pretrained)
         assert "test/green/3.png" in sentence
-        assert "repair it or take it out" in sentence
+        assert "repair or remove it" in sentence
     assert tiny_runs.snapshot(pretrained, ["ckpt*"]) == files
 
 

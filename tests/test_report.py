@@ -13,7 +13,7 @@ from simclr_tf.training import loop, schedules
 
 
 def test_metrics_are_json_lines_and_scalars(tmp_path):
-    log = metrics_log.Records(str(tmp_path))
+    log = metrics_log.MetricsLog(str(tmp_path))
     log.write(3, {"train/total_loss": 1 / 3})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 3, "train/total_loss": 0.3333333}]
@@ -29,14 +29,14 @@ def test_metrics_are_json_lines_and_scalars(tmp_path):
 def test_lines_after_the_last_checkpoint_and_half_lines_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    metrics_log.Records(str(tmp_path), from_step=2)
+    metrics_log.MetricsLog(str(tmp_path), from_step=2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_a_damaged_line_in_the_middle_is_told_of_and_dropped(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n[2]\n{"step": 2}\n')
-    metrics_log.Records(str(tmp_path), from_step=2)
+    metrics_log.MetricsLog(str(tmp_path), from_step=2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
     assert "metrics.jsonl had 2 damaged lines" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""Steps and learning rates: the golden ones, and the arithmetic around them."""
+"""Steps and learning rates: golden schedules, and the arithmetic around them."""
 
 import json
 
@@ -39,16 +39,16 @@ def test_steps_override_epochs_exactly():
     assert _plan(train_steps=7, warmup_epochs=0).total_steps == 7
 
 
-def test_no_epochs_are_no_steps():
+def test_zero_epochs_are_zero_steps():
     assert _plan(train_epochs=0).total_steps == 0
 
 
-def test_checkpoints_come_by_epochs_unless_by_steps():
+def test_checkpoint_steps_override_checkpoint_epochs():
     assert _plan(checkpoint_epochs=2).checkpoint_steps == 20
     assert _plan(checkpoint_epochs=2, checkpoint_steps=3).checkpoint_steps == 3
 
 
-def test_a_data_set_smaller_than_half_a_batch_never_gives_zero_steps_between_checkpoints():
+def test_there_is_at_least_one_step_between_checkpoints():
     assert _plan(num_examples=101).checkpoint_steps == 1
 
 
@@ -67,36 +67,36 @@ def _rates(steps, num_examples=1000, **settings):
     return [float(schedule(tf.constant(step, tf.int64))) for step in steps], plan
 
 
-def _by_hand(step, peak, warmup, falls, factor):
-    """The rate of a step in float64: warm-up, then one factor for each step of `falls` reached."""
+def _expected_rate(step, peak, warmup, decays, factor):
+    """Returns the rate of a step: warm-up, then one factor for each step of `decays` reached."""
     if step < warmup:
         return peak * step / warmup
-    return peak * factor ** sum(step >= fall for fall in falls)
+    return peak * factor ** sum(step >= decay for decay in decays)
 
 
 @pytest.mark.parametrize("warmup_epochs", [0, 1, 2.5])
-def test_the_rate_falls_at_the_stated_epochs_whatever_the_warmup(warmup_epochs):
+def test_step_decay_is_at_the_given_epochs_for_any_warmup(warmup_epochs):
     rates, plan = _rates(range(51), warmup_epochs=warmup_epochs, **STEP)
     assert plan.total_steps == 51 and plan.peak_rate == pytest.approx(2 * 100 / 256)
     warmup = int(10 * warmup_epochs)
-    want = [_by_hand(step, plan.peak_rate, warmup, [20, 35], 0.2) for step in range(51)]
+    want = [_expected_rate(step, plan.peak_rate, warmup, [20, 35], 0.2) for step in range(51)]
     np.testing.assert_allclose(rates, want, rtol=1e-6)
     assert len(set(rates[35:])) == 1 and rates[34] == pytest.approx(5 * rates[35])
 
 
 @pytest.mark.parametrize("warmup_epochs", [0, 1])
-def test_the_rate_falls_by_stairs_from_the_end_of_warmup(warmup_epochs):
-    # Half an epoch of 990 images is 4.95 steps: the stairs are not all of one length.
+def test_exponential_decay_is_a_staircase_from_the_end_of_warmup(warmup_epochs):
+    # Half an epoch of 990 images is 4.95 steps, so the stairs differ in length.
     rates, plan = _rates(range(50), 990, warmup_epochs=warmup_epochs, **EXPONENTIAL)
-    warmup = 9 * warmup_epochs  # Whole steps only: 990 images are 9.9.
-    falls = [warmup + 4.95 * k for k in range(1, 20)]
-    want = [_by_hand(step, plan.peak_rate, warmup, falls, 0.97) for step in range(50)]
+    warmup = 9 * warmup_epochs  # Whole steps of an epoch, which has 9.9.
+    decays = [warmup + 4.95 * k for k in range(1, 20)]
+    want = [_expected_rate(step, plan.peak_rate, warmup, decays, 0.97) for step in range(50)]
     np.testing.assert_allclose(rates, want, rtol=1e-6)
-    assert len(set(rates[warmup:])) == len([fall for fall in falls if fall <= 49]) + 1
+    assert len(set(rates[warmup:])) == len([decay for decay in decays if decay <= 49]) + 1
 
 
-def test_a_long_exponential_ends_where_supcons_does():
-    # Its classifiers: times 0.97 each half epoch, of which 90 epochs less 12 of warm-up have 156.
+def test_a_long_exponential_decay_ends_at_the_rate_of_supcons_reference():
+    # 0.97 per half epoch; 90 epochs minus 12 of warm-up have 156 half epochs.
     settings = {"warmup_epochs": 12, "train_epochs": 90, "train_batch_size": 6144, **EXPONENTIAL}
     rates, plan = _rates([18_767], 1_281_167, **settings)
     assert plan.total_steps == 18_768
@@ -104,14 +104,14 @@ def test_a_long_exponential_ends_where_supcons_does():
 
 
 @pytest.mark.parametrize("settings", [{}, STEP, EXPONENTIAL])
-def test_a_schedule_can_be_made_again_from_its_settings(settings):
+def test_get_config_recreates_the_schedule(settings):
     schedule = schedules.make_schedule(config.Config(**settings), _plan(**settings))
     again = type(schedule)(**schedule.get_config())
     for step in (0, 5, 17, 30, 49):
         assert float(again(tf.constant(step))) == float(schedule(tf.constant(step)))
 
 
-def test_refuses_an_epoch_of_decay_after_the_end():
+def test_rejects_a_decay_epoch_after_the_end():
     with pytest.raises(errors.UserError, match=r"epoch 3.5, when training has ended .* 2 epochs"):
         _plan(train_steps=20, warmup_epochs=0, **{**STEP, "decay_epochs": "1,3.5"})
 
@@ -121,11 +121,11 @@ def test_square_root_and_linear_scaling_agree_at_4096():
     assert linear == pytest.approx(schedules.scaled_rate(0.075, 4096, "sqrt"))
 
 
-def test_refuses_a_warmup_as_long_as_training():
+def test_rejects_a_warmup_as_long_as_training():
     with pytest.raises(errors.UserError, match=r"Warm-up takes 50 steps .* only 20 .* below 2 or"):
         _plan(warmup_epochs=5, train_steps=20)
 
 
-def test_refuses_a_batch_larger_than_the_split():
+def test_rejects_a_batch_larger_than_the_split():
     with pytest.raises(errors.UserError, match="100 is more than the 99 images"):
         _plan(num_examples=99)

@@ -15,43 +15,43 @@ def check_data(config: config_lib.Config) -> None:
     """Reads every image of a data set and lists what is wrong with it.
 
     Args:
-        config: of which dataset, data_dir and seed are used.
+        config: names the data set.
 
     Raises:
-        UserError: if an image is damaged, or the data set cannot be read.
+        UserError: if an image is unreadable, or the data set cannot be opened.
     """
     source = open_source(config)
-    damaged, odd = [], collections.Counter[str]()
+    unreadable, unusual = [], collections.Counter[str]()
     examples: dict[str, str] = {}
     for split, count in source.splits.items():
         with console.Progress(f"images of {split}", count) as progress:
             for number, finding in enumerate(inspection.findings(source, split), 1):
                 if finding.damage:
-                    damaged.append((split, finding.name, finding.damage))
+                    unreadable.append((split, finding.name, finding.damage))
                 for oddity in finding.oddities:
-                    odd[oddity] += 1
+                    unusual[oddity] += 1
                     examples.setdefault(oddity, finding.name)
-                progress.update(number, f"{len(damaged)} damaged")
+                progress.update(number, f"{len(unreadable)} unreadable")
     total = sum(source.splits.values())
-    rows = [[what, f"{number:,}", examples[what]] for what, number in odd.most_common()]
+    rows = [[what, f"{number:,}", examples[what]] for what, number in unusual.most_common()]
     if rows:
-        console.scores("usable, but look at them", ["what", "images", "such as"], rows)
-    if not damaged:
-        console.say(f"All {total:,} images of {config.dataset} can be used.")
+        console.scores("readable, but unusual", ["what", "images", "for example"], rows)
+    if not unreadable:
+        console.say(f"All {total:,} images of {config.dataset} are readable.")
         return
-    rows = [list(row) for row in damaged[:_MAX_LISTED]]
-    console.scores("damaged", ["split", "image", "it"], rows)
-    more = len(damaged) - len(rows)
+    rows = [list(row) for row in unreadable[:_MAX_LISTED]]
+    console.scores("unreadable", ["split", "image", "problem"], rows)
+    more = len(unreadable) - len(rows)
     if more:
         console.say(f"... and {more:,} more.")
     raise errors.UserError(
-        f"{len(damaged):,} of {total:,} images of {config.dataset} cannot be used; repair them or "
-        f"take them out, or train without them by --max_bad_images={len(damaged)}."
+        f"{len(unreadable):,} of {total:,} images of {config.dataset} are unreadable; repair or "
+        f"remove them, or exclude them with --max_bad_images={len(unreadable)}."
     )
 
 
 def open_source(config: config_lib.Config) -> sources.Source:
-    """Opens the data set of a run and prints what it says of itself."""
+    """Opens the data set of a run and prints its notes."""
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
     for note in source.notes:
         console.say(note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import dataclasses
 
 from simclr_tf import config as config_lib
@@ -19,7 +18,6 @@ def convert(
     config: config_lib.Config,
     weights: weights_lib.Weights | None,
     explicit: frozenset[str],
-    flagfile_of: Callable[[config_lib.Config], str],
 ) -> None:
     """Writes weights of google-research/simclr as a run directory, with a SavedModel.
 
@@ -27,7 +25,6 @@ def convert(
         config: names --checkpoint and --model_dir; the architecture comes from the weights.
         weights: of --checkpoint; None without one.
         explicit: names of the flags that were given, which override the reference's flags.json.
-        flagfile_of: returns a config as a flagfile.
 
     Raises:
         UserError: if there are no such weights, they are incomplete, or --model_dir holds a run.
@@ -37,7 +34,7 @@ def convert(
     model, report = initialization.build(weights, architecture)
     directory.prepare(model_dir)
     directory.write_architecture(model_dir, architecture)
-    directory.write_flags(model_dir, flagfile_of(_with_flags_of(weights, config, explicit)))
+    directory.write_config(model_dir, _with_flags_of(weights, config, explicit))
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
     with console.working("exported the SavedModel"):
         folder = export.export(model, model_dir, 0)

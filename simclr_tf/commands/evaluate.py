@@ -45,7 +45,7 @@ def evaluate(
         try:
             result.update(_scores(run, model, baselines=baselines))
         except tf.errors.InvalidArgumentError as error:
-            raise diagnosis.blame_image(run, error) from error
+            raise diagnosis.find_undecodable_image(run, error) from error
     else:
         result["eval/skipped"] = missing
     seconds = float(checkpoints.seconds)

@@ -1,4 +1,4 @@
-"""The show_views command: draws every operation on the user's images."""
+"""The show_views command: draws the effect of every operation on the user's images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from simclr_tf.runs import builders, directory
 
 SHEET = "operations.png"
 _COLUMNS, _DRAWN = 6, 24
-# A sheet is looked at: small images are drawn larger.
+# Small images are drawn larger, so that people can see them.
 _MIN_DRAWN = 96
 
 
 def show_views(config: config_lib.Config) -> None:
-    """Draws a sheet: an image under each operation alone, and under the whole policy.
+    """Draws a contact sheet: an image under each operation alone, and under the whole policy.
 
     Args:
-        config: data, seed and views of a run; the sheet goes to its model_dir, or here.
+        config: data, seed and augmentation of a run. The sheet is written to its model_dir, or to
+            the current directory.
 
     Raises:
-        UserError: if an image cannot be decoded, or the picture not written.
+        UserError: if an image cannot be decoded, or the picture cannot be written.
     """
     folder = config.model_dir or "."
     directory.prepare(folder)
@@ -51,37 +52,37 @@ def _decoded(example: dict[str, tf.Tensor]) -> np.ndarray:
     except tf.errors.OpError as error:
         raise errors.UserError(
             f"The image {example['name'].numpy().decode()} {inspection.reason_of(error)}; "
-            "--mode=check_data lists all that cannot be used."
+            "--mode=check_data lists all unreadable images."
         ) from error
 
 
 def contact_rows(
     images: list[np.ndarray], policy: policies.Policy, *, seed: int
 ) -> list[tuple[str, np.ndarray]]:
-    """Makes the rows of a sheet.
+    """Makes the rows of a contact sheet.
 
     Args:
-        images: (h, w, 3) uint8 each, of any sizes; the first shows the operations.
-        policy: whose settings the operations take, and which is shown as a whole.
-        seed: of what is drawn.
+        images: (h, w, 3) uint8 each, of any sizes; the first shows the single operations.
+        policy: settings of the operations; its last rows show it as a whole.
+        seed: of the random parameters.
 
     Returns:
         A caption and (n, s, s, 3) float32 in [0, 1] for each row.
     """
     plain = crops.evaluation_image(images[0], policy.image_size).numpy()
-    rows = [("as evaluation sees it; below, views that an operation changed", plain[np.newaxis])]
+    rows = [("without augmentation; below, views that an operation changed", plain[np.newaxis])]
     rows.append(
         ("crop: random, then resized", _row(images[0], policy, (operation_names.CROP,), seed))
     )
     for name, about in operation_names.OPERATIONS.items():
         rows.append((f"{name}: {about}", _row(images[0], policy, (name,), seed)))
-    told = f"the policy: {', '.join(policy.ops) or 'nothing'}"
-    rows += [(told, _row(image, policy, policy.ops, seed)) for image in images]
+    caption = f"the policy: {', '.join(policy.ops) or 'nothing'}"
+    rows += [(caption, _row(image, policy, policy.ops, seed)) for image in images]
     return rows
 
 
 def _row(image: np.ndarray, policy: policies.Policy, ops: tuple[str, ...], seed: int) -> np.ndarray:
-    """Makes views of one image by some operations, (n, s, s, 3), those that changed it first."""
+    """Makes views of one image with some operations, (n, s, s, 3), changed views first."""
     policy = dataclasses.replace(policy, ops=ops)
     plain = crops.evaluation_image(image, policy.image_size).numpy()
     seeds = tf.constant([[seed, 0], [seed, 1]])
@@ -89,7 +90,7 @@ def _row(image: np.ndarray, policy: policies.Policy, ops: tuple[str, ...], seed:
         height, width, _ = image.shape
         boxes = crops.crop_boxes(seeds[0], _DRAWN, height, width, policy)
         cropped = crops.crop_views(tf.constant(image), boxes, policy.image_size)
-    else:  # As evaluation crops it, so that no view is squeezed.
+    else:  # As in evaluation, so that no view is distorted.
         cropped = 255.0 * tf.repeat(plain[np.newaxis], _DRAWN, axis=0)
     made = views.distort_views(cropped[tf.newaxis], seeds[1], policy)[0].numpy()
     unchanged = np.abs(made - plain).max(axis=(1, 2, 3)) < 1 / 255

@@ -16,15 +16,23 @@ from simclr_tf.report import overview
 from simclr_tf.runs import builders, diagnosis, directory, initialization, metrics_log, opening
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.serving import export
-from simclr_tf.training import accumulation, loop, memory, objectives, optimizers, schedules, steps
+from simclr_tf.training import (
+    accumulation,
+    loop,
+    memory,
+    objectives,
+    optimizers,
+    schedules,
+    steps,
+    tasks,
+)
 
 
-def train(run: opening.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
+def train(run: opening.Run) -> simclr.SimCLR:
     """Trains, or goes on training, and exports the outcome.
 
     Args:
         run: what to train, on what.
-        flagfile: stored in the run directory, as the flags that make the run again.
 
     Returns:
         The trained network.
@@ -41,15 +49,14 @@ def train(run: opening.Run, *, flagfile: str | None = None) -> simclr.SimCLR:
     origin = _start(run, model, checkpoints)
     # Only now: a start that is refused leaves the run directory as it was.
     directory.write_architecture(run.model_dir, run.architecture)
-    if flagfile is not None:
-        directory.write_flags(run.model_dir, flagfile)
-    overview.before_training(run, plan, model, origin, _needs(run, learner))
+    directory.write_config(run.model_dir, config)
+    overview.before_training(run, plan, model, origin, _estimate_memory(run, learner))
     try:
-        log = metrics_log.Records(run.model_dir, from_step=int(checkpoints.step))
+        log = metrics_log.MetricsLog(run.model_dir, from_step=int(checkpoints.step))
         if int(checkpoints.step) < plan.total_steps:
             _fit(run, plan, schedule, learner, checkpoints, log)
     except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
-        raise diagnosis.blame_resource(run, error) from error
+        raise diagnosis.explain_resource_error(run, error) from error
     with console.working("exported the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
     return model
@@ -59,7 +66,7 @@ def _make_learner(
     run: opening.Run, model: simclr.SimCLR, schedule: schedules.Schedule
 ) -> steps.Learner:
     config = run.config
-    if config.pretraining:
+    if config.contrastive:
         variables = model.trainable_variables
     else:
         model.encoder.freeze(config.fine_tune_after_block)
@@ -79,7 +86,7 @@ def _start(
         return [f"resumed from {own}"]
     if run.weights is None:
         told = f"from scratch: initial weights of seed {run.config.seed}"
-        return [told if run.config.pretraining else f"{told} (--checkpoint names a pretraining)"]
+        return [told if run.config.contrastive else f"{told} (--checkpoint names a pretraining)"]
     return initialization.start_from(
         run.weights, model, zero_init_logits_layer=run.config.zero_init_logits_layer
     )
@@ -91,12 +98,11 @@ def _fit(
     schedule: schedules.Schedule,
     learner: steps.Learner,
     checkpoints: checkpoints_lib.Checkpoints,
-    log: metrics_log.Records,
+    log: metrics_log.MetricsLog,
 ) -> None:
     config, start = run.config, int(checkpoints.step)
     _show_views(run, start, log)
-    step = _make_step(run, learner)
-    train_steps = loop.compile_steps(run.strategy, step, jit_compile=config.jit_compile)
+    train_steps = loop.compile_steps(_make_step(run, learner))
     try:
         loop.fit(
             train_steps,
@@ -108,12 +114,12 @@ def _fit(
             chance=objectives.chance_loss(config),
         )
     except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.blame_image(run, error) from error
+        raise diagnosis.find_undecodable_image(run, error) from error
 
 
-def _needs(run: opening.Run, learner: steps.Learner) -> memory.Needs:
+def _estimate_memory(run: opening.Run, learner: steps.Learner) -> memory.Estimate:
     with console.working("estimated the memory of a step"):
-        return memory.needs_of(
+        return memory.estimate(
             learner,
             _make_task(run, learner),
             views=run.num_views,
@@ -124,17 +130,19 @@ def _needs(run: opening.Run, learner: steps.Learner) -> memory.Needs:
 def _make_step(run: opening.Run, learner: steps.Learner) -> steps.Step:
     config, task = run.config, _make_task(run, learner)
     if config.resolved_augment_on == "device":
-        task = dataclasses.replace(task, views=lambda batch: _views_of(run, batch))
+        task = dataclasses.replace(task, make_views=lambda batch: _views_of(run, batch))
     if config.accum_chunks == 1:
-        return steps.whole_step(learner, task)
-    return accumulation.accumulated_step(learner, task, config.accum_chunks)
+        return steps.whole_step(learner, task, run.strategy, jit_compile=config.jit_compile)
+    return accumulation.chunked_step(
+        learner, task, run.strategy, config.accum_chunks, jit_compile=config.jit_compile
+    )
 
 
-def _make_task(run: opening.Run, learner: steps.Learner) -> steps.Task:
-    """Returns what the run learns."""
+def _make_task(run: opening.Run, learner: steps.Learner) -> tasks.Task:
+    """Returns the task that the run trains on."""
     config, model = run.config, learner.model
-    if config.pretraining:
-        return steps.contrastive_task(
+    if config.contrastive:
+        return tasks.contrastive_task(
             model,
             objectives.make_objective(config),
             temperature=config.temperature,
@@ -143,18 +151,19 @@ def _make_task(run: opening.Run, learner: steps.Learner) -> steps.Task:
         )
     if config.resolved_objective == "distill":
         assert run.teacher is not None
-        return steps.distillation_task(
+        return tasks.distillation_task(
             model,
             run.teacher.logits,
             temperature=config.distillation_temperature,
             weight=config.distillation_weight,
+            autograph=run.teacher.needs_autograph,
         )
-    return steps.supervised_task(
+    return tasks.supervised_task(
         model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
     )
 
 
-def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixer | None:
+def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:
     """Returns what mixes the images of a step, a function of the seed and the step's number."""
     if not (config.mixup or config.cutmix):
         return None
@@ -167,7 +176,7 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> steps.Mixe
     return mixer
 
 
-def _views_of(run: opening.Run, batch: steps.Batch) -> steps.Batch:
+def _views_of(run: opening.Run, batch: tasks.Batch) -> tasks.Batch:
     """Makes the views of a batch, or of a part of it, inside the step."""
     hosts = getattr(run.strategy.extended, "num_hosts", 1)  # More than one on a TPU pod only.
     return pipeline.views_of_batch(
@@ -215,19 +224,19 @@ def _batches(
     )
 
 
-def _shown(run: opening.Run, batch: steps.Batch) -> steps.Batch:
+def _shown(run: opening.Run, batch: tasks.Batch) -> tasks.Batch:
     """Returns the first images of a batch, with their views."""
     batch = {name: x[: metrics_log.SHOWN_IMAGES] for name, x in batch.items()}
     return _views_of(run, batch) if run.config.resolved_augment_on == "device" else batch
 
 
-def _show_views(run: opening.Run, step: int, log: metrics_log.Records) -> None:
+def _show_views(run: opening.Run, step: int, log: metrics_log.MetricsLog) -> None:
     """Puts the views of the first batch before the person's eyes: a picture and TensorBoard."""
     try:
         with console.working("made the first views"):
             batch = next(iter(_batches(run, step).map(functools.partial(_shown, run))))
     except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.blame_image(run, error) from error
+        raise diagnosis.find_undecodable_image(run, error) from error
     grid = metrics_log.view_grid(batch["views"].numpy())
     log.image("train/views", step, grid)
     metrics_log.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)

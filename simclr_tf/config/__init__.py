@@ -1,43 +1,26 @@
-"""The settings of a run: fields, what they may be, and how they are checked."""
+"""The settings of a run: described once, validated once, stored as a flagfile."""
 
+from simclr_tf.config.decay import Decay
 from simclr_tf.config.settings import (
-    AUGMENT_ON,
-    BRANCHES,
-    BRIGHTNESSES,
     CONTRASTIVE_OBJECTIVES,
-    FORMATS,
-    JITTER_ORDERS,
-    LEARNING_RATE_SCALINGS,
-    MIXED_PRECISIONS,
     MODES,
-    NEGATIVES,
     OBJECTIVES,
-    OPTIMIZERS,
-    PROJ_HEAD_MODES,
-    STEM_CHOICES,
     SUPERVISED_CONTRAST,
     TRAIN_MODES,
     UNSUPERVISED_OBJECTIVES,
     Config,
 )
+from simclr_tf.config.validation import SHORT_MODES, validate
 
 __all__ = [
-    "AUGMENT_ON",
-    "BRANCHES",
-    "BRIGHTNESSES",
     "CONTRASTIVE_OBJECTIVES",
-    "FORMATS",
-    "JITTER_ORDERS",
-    "LEARNING_RATE_SCALINGS",
-    "MIXED_PRECISIONS",
     "MODES",
-    "NEGATIVES",
     "OBJECTIVES",
-    "OPTIMIZERS",
-    "PROJ_HEAD_MODES",
-    "STEM_CHOICES",
+    "SHORT_MODES",
     "SUPERVISED_CONTRAST",
     "TRAIN_MODES",
     "UNSUPERVISED_OBJECTIVES",
     "Config",
+    "Decay",
+    "validate",
 ]

@@ -1,53 +1,73 @@
-"""How a learning rate may fall after warm-up: names, and what a person must say of each."""
+"""How the learning rate falls after warm-up."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
 from simclr_tf import errors
 
-DECAYS = ("cosine", "exponential", "step")
-# What --decay_epochs is good for, as the end of a sentence.
-_WANTED = {
-    "exponential": "one number, the epochs between two falls, as in --decay_epochs=2.4",
-    "step": "the epochs at which it falls, in their order, as in --decay_epochs=60,75,90",
+KINDS = ("cosine", "exponential", "step")
+# What --decay_epochs must hold, as the end of a sentence.
+_EXPECTED = {
+    "exponential": "one number, the epochs between two decays, as in --decay_epochs=2.4",
+    "step": "the epochs at which it decays, in ascending order, as in --decay_epochs=60,75,90",
 }
 
 
-def parse(decay: str, decay_epochs: str | None, decay_factor: float) -> tuple[float, ...]:
-    """Returns the epochs that --decay_epochs names, and checks that they fit the decay.
+@dataclasses.dataclass(frozen=True)
+class Decay:
+    """A decay of the learning rate.
+
+    Attributes:
+        kind: one of KINDS; a cosine needs nothing else.
+        factor: what the rate is multiplied by at each decay, between 0 and 1.
+        interval: epochs between two decays after warm-up, of an exponential decay.
+        epochs: when a step decay happens, counted from the start of training.
+    """
+
+    kind: str
+    factor: float = 1.0
+    interval: float | None = None
+    epochs: tuple[float, ...] = ()
+
+
+def parse(kind: str, decay_epochs: str | None, factor: float) -> Decay:
+    """Returns the decay that three settings describe.
 
     Args:
-        decay: one of DECAYS. "cosine" reads none.
-        decay_epochs: numbers with commas; exactly one for "exponential". An empty text says none,
-            as None does: it takes back what a flagfile says.
-        decay_factor: what the rate is multiplied by each time.
+        kind: --learning_rate_decay, one of KINDS.
+        decay_epochs: --decay_epochs, comma-separated numbers.
+        factor: --decay_factor.
 
     Raises:
-        UserError: for what is no number, missing or too much, or a factor that is no fall.
+        UserError: if the epochs are missing, too many, not numbers or not in ascending order, or
+            if the factor is not between 0 and 1.
     """
-    if decay == "cosine":
-        return ()
-    if not 0 < decay_factor < 1:
+    if kind == "cosine":
+        return Decay(kind)
+    if not 0 < factor < 1:
         raise errors.UserError(
-            f"--decay_factor must be between 0 and 1, both excluded, got {decay_factor}: the rate "
-            "is multiplied by it each time."
+            f"--decay_factor must be between 0 and 1, both excluded, got {factor}: the learning "
+            "rate is multiplied by it at each decay."
         )
     epochs = _numbers(decay_epochs)
-    rising = all(low < high for low, high in itertools.pairwise((0.0, *epochs)))
-    if not epochs or not rising or (decay == "exponential" and len(epochs) > 1):
-        got = "it is missing" if not decay_epochs else f"got {decay_epochs!r}"
+    ascending = all(low < high for low, high in itertools.pairwise((0.0, *epochs)))
+    if not epochs or not ascending or (kind == "exponential" and len(epochs) > 1):
+        got = "it is missing" if decay_epochs is None else f"got {decay_epochs!r}"
         raise errors.UserError(
-            f"--learning_rate_decay={decay} needs --decay_epochs, {_WANTED[decay]}; {got}."
+            f"--learning_rate_decay={kind} needs --decay_epochs, {_EXPECTED[kind]}; {got}."
         )
-    return epochs
+    if kind == "exponential":
+        return Decay(kind, factor, interval=epochs[0])
+    return Decay(kind, factor, epochs=epochs)
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:
-    """Returns the numbers of a list with commas; none if one of them is no number."""
+    """Returns comma-separated numbers; an empty tuple if any of them is not a finite number."""
     try:
-        numbers = tuple(float(part) for part in (text or "").split(","))
+        numbers = tuple(float(number) for number in (text or "").split(","))
     except ValueError:
         return ()
     return numbers if all(map(math.isfinite, numbers)) else ()

@@ -1,163 +1,628 @@
-"""One run, described: a frozen value that the command line fills in and the package reads."""
+"""All settings of a run, each described once: a frozen value that the whole package reads."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from simclr_tf.config import decay
+from simclr_tf.config import decay as decay_lib
+from simclr_tf.config import flagfile
+from simclr_tf.config.setting import Section
 from simclr_tf.data import operation_names
 
-MODES = (
-    "train",
-    "eval",
-    "train_then_eval",
-    "export",
-    "convert",
-    "check_data",
-    "show_views",
-)
+MODES = ("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views")
 TRAIN_MODES = ("pretrain", "finetune")
-# What contrastive objectives there are; of these, the second group reads labels.
+# Contrastive objectives; those of the second group read labels.
 UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
 SUPERVISED_CONTRAST = ("supcon", "supcon_in", "n_pairs")
 CONTRASTIVE_OBJECTIVES = (*UNSUPERVISED_OBJECTIVES, *SUPERVISED_CONTRAST)
 OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
-NEGATIVES = ("both", "one")
-OPTIMIZERS = ("lars", "momentum", "rmsprop", "adam", "adamw", "lamb")
-LEARNING_RATE_SCALINGS = ("linear", "sqrt")
-PROJ_HEAD_MODES = ("none", "linear", "nonlinear")
-MIXED_PRECISIONS = ("none", "bfloat16", "float16")
-STEM_CHOICES = ("auto", "small", "imagenet")
-BRANCHES = operation_names.BRANCHES
-AUGMENT_ON = ("auto", "host", "device")
-BRIGHTNESSES = ("multiplicative", "additive")
-JITTER_ORDERS = ("random", "fixed")
-FORMATS = ("serving", "official")
+
+_WHAT = Section("What to do")
+_DATA = Section("Data")
+_VIEWS = Section("Views")
+_NETWORK = Section("Network")
+_OBJECTIVE = Section("Objective")
+_CLASSIFICATION = Section("Classification")
+_FINE_TUNING = Section("Fine-tuning")
+_TRAINING = Section("Training")
+_LOGS = Section("Checkpoints and logs")
+_EVALUATION = Section("Evaluation")
+_MACHINE = Section("Machine")
+
+# What `only_with` of a setting may say.
+_RESNET = ("encoder", ("resnet",))
+_SUPERVISED = ("objective", ("supervised",))
+_DISTILL = ("objective", ("distill",))
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run; `flags/definitions.py` explains each, under the same name."""
+    """All settings of a run. Names and meanings are google-research/simclr's where it has them."""
 
     # What to do.
-    mode: str = "train"
-    train_mode: str = "pretrain"
-    model_dir: str | None = None
-    checkpoint: str | None = None
-    format: str = "serving"
-    seed: int = 0
+    mode: str = _WHAT.setting(
+        "train",
+        "train_then_eval ends with an evaluation and a SavedModel. eval evaluates the run in "
+        "--model_dir. pretrain and finetune are short for train with that --train_mode. "
+        "check_data reads every image and lists problems. show_views writes a picture of every "
+        "image operation, applied to your images. convert turns weights of google-research/simclr "
+        "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
+        "in --model_dir, or of --checkpoint.",
+        choices=MODES,
+    )
+    train_mode: str = _WHAT.setting(
+        "pretrain",
+        "pretrain learns a representation; finetune learns a classifier from labels, starting "
+        "from --checkpoint or from scratch.",
+        choices=TRAIN_MODES,
+        fixed_at_start=True,
+    )
+    model_dir: str | None = _WHAT.setting(
+        None,
+        "Run directory: checkpoints, metrics, result.json, saved_model/. Running the same command "
+        "again resumes from the last checkpoint in it.",
+    )
+    checkpoint: str | None = _WHAT.setting(
+        None,
+        "Weights to start from: the --model_dir of another run, or one checkpoint in it; or "
+        "weights of google-research/simclr, which are recognised by their content: a SavedModel, "
+        "a checkpoint of its TF2 or TF1 code, or a folder with one of them. The network's "
+        "architecture is read from the weights. In eval: the weights to evaluate if --model_dir "
+        "has none.",
+    )
+    format: str = _WHAT.setting(
+        "serving",
+        "SavedModel format that export writes. serving: for TensorFlow Serving, the same as at the "
+        "end of training. official: called like the SavedModels of google-research/simclr, with "
+        "the same outputs and variable names, for code that was written for those.",
+        choices=("serving", "official"),
+        only_with=("mode", ("export",)),
+    )
+    seed: int = _WHAT.setting(
+        0,
+        "Random seed of the order of the data, of the augmentations and of the initial weights.",
+        fixed_at_start=True,
+    )
+
     # Data.
-    dataset: str = "imagenet2012"
-    data_dir: str | None = None
-    train_split: str = "train"
-    eval_split: str = "validation"
-    image_size: int = 224
-    cache_dataset: bool = False
-    max_bad_images: int = 0
-    data_service: str | None = None
-    samples_per_class: int = 0
+    dataset: str = _DATA.setting(
+        "imagenet2012",
+        "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; or "
+        "digits, which is included in this program.",
+    )
+    data_dir: str | None = _DATA.setting(
+        None,
+        "Where tensorflow-datasets keeps its data. For image_folder, the folder of images: "
+        "split/class/*.jpg, class/*.jpg, or images alone. JPEG, PNG, BMP or GIF.",
+    )
+    train_split: str = _DATA.setting(
+        "train", "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]."
+    )
+    eval_split: str = _DATA.setting(
+        "validation",
+        "Split to evaluate on. By default validation or test, whichever the data set has.",
+    )
+    image_size: int = _DATA.setting(
+        224,
+        "Side in pixels of the images that the encoder sees. Up to 32, the stem keeps the "
+        "resolution and evaluation does not crop.",
+        at_least=8,
+        reason="it is the side of the square that the encoder sees, in pixels",
+    )
+    cache_dataset: bool = _DATA.setting(
+        False,
+        "Keeps the encoded images in memory after the first epoch. Refused if they do not fit.",
+    )
+    max_bad_images: int = _DATA.setting(
+        0,
+        "How many unreadable images to exclude. Above 0, every image is read once before training, "
+        "and the excluded ones are reported and listed in bad_images.json. With 0, training stops "
+        "at the first unreadable image.",
+        at_least=0,
+        reason="0 stops at the first",
+    )
+    data_service: str | None = _DATA.setting(
+        None,
+        "Address of a tf.data service, grpc://HOST:PORT, whose workers prepare the input when this "
+        "machine's CPUs are too slow. The workers must be able to read the same files. The order "
+        "of the images then depends on timing, and epochs overlap.",
+    )
+    samples_per_class: int = _DATA.setting(
+        0,
+        "m: each batch holds m different images of each of B / m classes, drawn from (seed, step). "
+        "0 draws images regardless of their class. For objectives that read labels. Images of an "
+        "image folder are read from disk; other data sets are kept in memory, encoded.",
+        at_least=0,
+        reason="0 draws images regardless of their class",
+        only_with=("objective", (*SUPERVISED_CONTRAST, "supervised")),
+    )
+
     # Views.
-    augmentation: str = "auto"
-    augmentation_branches: str = "both"
-    augment_on: str = "auto"
-    use_crop: bool = True
-    crop_area_min: float = 0.08
-    use_flip: bool = True
-    use_color_jitter: bool = True
-    use_color_drop: bool = True
-    use_blur: bool = True
-    color_jitter_strength: float = 1.0
-    brightness: str = "multiplicative"
-    jitter_order: str = "random"
-    randaugment_layers: int = 2
-    randaugment_level: float = 10.0
-    # Model.
-    encoder: str = "resnet"
-    resnet_depth: int = 50
-    width_multiplier: int = 1
-    stem: str = "auto"
-    sk_ratio: float = 0.0
-    se_ratio: float = 0.0
-    proj_head_mode: str = "nonlinear"
-    proj_out_dim: int = 128
-    num_proj_layers: int = 3
-    proj_head_bn: bool = True
-    normalize_features: bool = False
-    ft_proj_selector: int = 0
-    global_bn: bool = True
-    batch_norm_decay: float = 0.9
+    augmentation: str = _VIEWS.setting(
+        "auto",
+        "auto: simclr for pretraining, supervised (crop and flip) otherwise. Or the name of a "
+        "policy: simclr, supervised, autoaugment, autoaugment_cifar10, randaugment, and SupCon's "
+        "simaugment and stacked_randaugment. Or a list of operations in their order, such as "
+        f"crop,color: crop, {', '.join(operation_names.OPERATIONS)}, and color for "
+        "color_jitter,color_drop.",
+    )
+    augmentation_branches: str = _VIEWS.setting(
+        "both",
+        "one: the second view is only cropped, as in the paper's study of single operations.",
+        choices=operation_names.BRANCHES,
+    )
+    augment_on: str = _VIEWS.setting(
+        "auto",
+        "Where views are made: on the host's CPU in parallel with training, or on the accelerator "
+        "(device) as the first part of a training step. The pixels are equal. auto: host; with "
+        "--accum_chunks device, so that only one chunk's views are in memory at a time.",
+        choices=("auto", "host", "device"),
+    )
+    use_crop: bool = _VIEWS.setting(
+        True, "Random crop and resize. If off, images are only resized."
+    )
+    crop_area_min: float = _VIEWS.setting(
+        0.08,
+        "Smallest area of a random crop, as a fraction of the image's area. The paper: 0.08.",
+        at_least=0.01,
+        at_most=1,
+    )
+    use_flip: bool = _VIEWS.setting(True, "Horizontal flip with probability 0.5.")
+    use_color_jitter: bool = _VIEWS.setting(
+        True, "Brightness, contrast, saturation and hue, in random order, with probability 0.8."
+    )
+    use_color_drop: bool = _VIEWS.setting(True, "Conversion to grey with probability 0.2.")
+    use_blur: bool = _VIEWS.setting(
+        True,
+        "Gaussian blur with probability 0.5. The paper uses it on ImageNet, not on CIFAR-10.",
+    )
+    color_jitter_strength: float = _VIEWS.setting(
+        1.0,
+        "Strength of the colour jitter: 1.0 for ImageNet, 0.5 for CIFAR-10 and for SupCon's "
+        "policies. 0 turns off jitter and grey.",
+        at_least=0,
+        reason="0 turns colour distortion off",
+    )
+    brightness: str = _VIEWS.setting(
+        "multiplicative",
+        "How jitter changes brightness: multiplied by a factor, as in SimCLRv2's code, or added, "
+        "as in SimCLR's.",
+        choices=("multiplicative", "additive"),
+    )
+    jitter_order: str = _VIEWS.setting(
+        "random",
+        "Whether each view draws its own order of the four operations of the jitter.",
+        choices=("random", "fixed"),
+    )
+    randaugment_layers: int = _VIEWS.setting(
+        2,
+        "Number of RandAugment operations per view.",
+        at_least=1,
+        reason="it counts operations per view",
+    )
+    randaugment_level: float = _VIEWS.setting(
+        10.0, "Strength of RandAugment operations, from 0 to 10.", at_least=0, at_most=10
+    )
+
+    # Network.
+    encoder: str = _NETWORK.setting(
+        "resnet",
+        "resnet; keras:NAME, a network of tf.keras.applications such as EfficientNetV2B0, with its "
+        "own preprocess_input; or MODULE:FUNCTION, your own function, which is called with "
+        "input_shape=(s, s, 3) and returns a Keras model from images in [0, 1] to features or a "
+        "feature map. In the last two, batch norm layers are replaced by cross-replica ones, and "
+        "dropout and stochastic depth are off.",
+    )
+    resnet_depth: int = _NETWORK.setting(
+        50,
+        "Depth of the ResNet: 18, 34, 50, 101, 152, 200, or of the small CIFAR family 20, 32, 44, "
+        "56, 110 (also 8 and 14).",
+    )
+    width_multiplier: int = _NETWORK.setting(
+        1,
+        "Multiplies the number of channels; the papers use 1 to 4.",
+        at_least=1,
+        reason="it multiplies the channels",
+        only_with=_RESNET,
+    )
+    stem: str = _NETWORK.setting(
+        "auto",
+        "small: 3x3 convolution without max-pooling. imagenet: 7x7 convolution with stride 2, then "
+        "max-pooling. auto: small up to 32 px.",
+        choices=("auto", "small", "imagenet"),
+        only_with=_RESNET,
+    )
+    sk_ratio: float = _NETWORK.setting(
+        0.0,
+        "Above 0: selective kernels, which mix two 3x3 streams by a network of this fraction of "
+        "their width, with the stem and shortcuts of ResNet-D. SimCLRv2 uses 0.0625, for 3 points "
+        "of accuracy at 1.5 times the parameters. In basic blocks (18, 34, CIFAR) only the stem "
+        "and shortcuts change.",
+        at_least=0,
+        at_most=1,
+        only_with=_RESNET,
+    )
+    se_ratio: float = _NETWORK.setting(
+        0.0,
+        "Above 0: squeeze-excitation, which scales each channel by a network of this fraction of "
+        "the block's width. Its paper's 1/16 is 0.25 in the bottlenecks here.",
+        at_least=0,
+        at_most=1,
+        only_with=_RESNET,
+    )
+    proj_head_mode: str = _NETWORK.setting(
+        "nonlinear",
+        "Projection head. In the paper nonlinear is 3 points better than linear and more than 10 "
+        "better than none.",
+        choices=("none", "linear", "nonlinear"),
+    )
+    proj_out_dim: int = _NETWORK.setting(
+        128,
+        "Output width of the projection head. The paper saw little difference from 32 to 2048.",
+        at_least=1,
+        reason="it is the width of the projection",
+    )
+    num_proj_layers: int = _NETWORK.setting(
+        3,
+        "Layers of the nonlinear head: 2 in SimCLR, 3 in SimCLRv2. All but the last have the width "
+        "of the features.",
+        at_least=1,
+        reason="use --proj_head_mode=none for no head",
+    )
+    proj_head_bn: bool = _NETWORK.setting(
+        True,
+        "Batch norm in the projection head. SupCon's heads have biases instead: off with "
+        "--num_proj_layers=2 is its 2048-128 head, off with --proj_head_mode=linear its 128 head.",
+    )
+    normalize_features: bool = _NETWORK.setting(
+        False,
+        "l2-normalises the features before both heads, as SupCon does on ImageNet. Evaluation and "
+        "export then use the normalised features.",
+    )
+    ft_proj_selector: int = _NETWORK.setting(
+        0,
+        "Layer of the projection head that the classifier reads: 0 the encoder's features, 1 the "
+        "first layer (SimCLRv2 with few labels), -1 the last.",
+    )
+    global_bn: bool = _NETWORK.setting(
+        True,
+        "Computes batch-norm statistics over all replicas, so that the statistics of a replica do "
+        "not reveal which images belong together.",
+    )
+    batch_norm_decay: float = _NETWORK.setting(
+        0.9,
+        "Decay of the moving averages of batch norm, per step.",
+        at_least=0,
+        at_most=1,
+    )
+
     # Objective.
-    objective: str = "auto"
-    temperature: float = 0.1
-    hidden_norm: bool = True
-    negatives: str = "both"
-    semi_hard: bool = False
-    margin: float = 0.8
-    supcon_positives: int = 0
-    scale_by_temperature: bool = False
-    lineareval_while_pretraining: bool = True
+    objective: str = _OBJECTIVE.setting(
+        "auto",
+        "auto: nt_xent (SimCLR) for pretraining, supervised (cross-entropy) for fine-tuning. "
+        "nt_logistic and margin_triplet are those of SimCLR's table 2. supcon learns from labels "
+        "which views belong together (L_out); supcon_in is L_in; n_pairs takes one other image of "
+        "the class (its paper: --temperature=1). distill learns from --teacher.",
+        choices=OBJECTIVES,
+        fixed_at_start=True,
+    )
+    temperature: float = _OBJECTIVE.setting(
+        0.1,
+        "Divides the similarities of the contrastive loss. The papers' best values: 0.1 on "
+        "ImageNet and for SupCon, 0.5 on CIFAR-10 in long training.",
+        above=0,
+    )
+    hidden_norm: bool = _OBJECTIVE.setting(
+        True, "l2-normalises the projections, so that similarities are cosines."
+    )
+    negatives: str = _OBJECTIVE.setting(
+        "both",
+        "Negatives of a view: all views of other images, or only those of the other side, as in "
+        "SimCLR's comparison of losses (B.10).",
+        choices=("both", "one"),
+        only_with=("objective", UNSUPERVISED_OBJECTIVES),
+    )
+    semi_hard: bool = _OBJECTIVE.setting(
+        False,
+        "Uses only the hardest negative that is less similar than the positive, instead of all: 6 "
+        "points better in the paper.",
+        only_with=("objective", ("nt_logistic", "margin_triplet")),
+    )
+    margin: float = _OBJECTIVE.setting(
+        0.8,
+        "Margin of margin_triplet, in cosine similarity. The paper tried 0, 0.4, 0.8 and 1.6.",
+        at_least=0,
+        reason="it is a difference of similarities",
+        only_with=("objective", ("margin_triplet",)),
+    )
+    supcon_positives: int = _OBJECTIVE.setting(
+        0,
+        "Maximum number of positives per view, the view of its own image first; the others leave "
+        "the denominator, too. 0: no limit. The paper: 69.3% with 1, 78.0 with 5, 78.5 with all.",
+        at_least=0,
+        reason="0 keeps all positives",
+        only_with=("objective", ("supcon", "supcon_in")),
+    )
+    scale_by_temperature: bool = _OBJECTIVE.setting(
+        False,
+        "Multiplies SupCon's losses by the temperature, as its paper does, so that the learning "
+        "rate does not depend on it.",
+        only_with=("objective", SUPERVISED_CONTRAST),
+    )
+    lineareval_while_pretraining: bool = _OBJECTIVE.setting(
+        True,
+        "If there are labels, trains a linear head during pretraining, behind a stop_gradient: the "
+        "encoder learns nothing from it.",
+    )
+
     # Classification.
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    teacher: str | None = None
-    distillation_temperature: float = 1.0
-    distillation_weight: float = 1.0
+    label_smoothing: float = _CLASSIFICATION.setting(
+        0.0,
+        "Label smoothing of the cross-entropy, from 0 to 1. SupCon's ImageNet baselines: 0.05.",
+        at_least=0,
+        at_most=0.99,
+        only_with=_SUPERVISED,
+    )
+    mixup: float = _CLASSIFICATION.setting(
+        0.0,
+        "a: mixes each image with another one of its replica's batch, with a weight drawn from "
+        "Beta(a, a). 0: off. The usual value for ImageNet is 0.2.",
+        at_least=0,
+        reason="0 turns it off",
+        only_with=_SUPERVISED,
+    )
+    cutmix: float = _CLASSIFICATION.setting(
+        0.0,
+        "a, as in --mixup, but a box of the other image is pasted instead. 0: off. Its paper: 1.",
+        at_least=0,
+        reason="0 turns it off",
+        only_with=_SUPERVISED,
+    )
+    teacher: str | None = _CLASSIFICATION.setting(
+        None,
+        "Trained classifier that --objective=distill learns from: a run directory, or a SavedModel "
+        "with logits, also of google-research/simclr.",
+        only_with=_DISTILL,
+    )
+    distillation_temperature: float = _CLASSIFICATION.setting(
+        1.0,
+        "Temperature of both softmaxes in distillation. SimCLRv2: 0.1 if the student has the "
+        "teacher's architecture, 1 if it is smaller.",
+        above=0,
+        only_with=_DISTILL,
+    )
+    distillation_weight: float = _CLASSIFICATION.setting(
+        1.0,
+        "Weight of the teacher in the loss, from 0 to 1; labels have the remaining weight. At 1, "
+        "no label is read.",
+        at_least=0,
+        at_most=1,
+        only_with=_DISTILL,
+    )
+
     # Fine-tuning.
-    fine_tune_after_block: int = -1
-    zero_init_logits_layer: bool = False
+    fine_tune_after_block: int = _FINE_TUNING.setting(
+        -1,
+        "-1 trains everything; 0 freezes the stem, 1 to 3 up to that block group, 4 the whole "
+        "encoder (linear evaluation by gradient descent). Frozen batch norm layers stay frozen.",
+        at_least=-1,
+        at_most=4,
+        reason="-1 trains everything, 0 freezes the stem, 1 to 3 up to that block group, 4 the "
+        "encoder",
+        fixed_at_start=True,
+    )
+    zero_init_logits_layer: bool = _FINE_TUNING.setting(
+        False, "Initialises the classifier with zeros."
+    )
+
     # Training.
-    train_batch_size: int = 512
-    train_epochs: int = 100
-    train_steps: int = 0
-    accum_chunks: int = 1
-    optimizer: str = "lars"
-    learning_rate: float = 0.3
-    learning_rate_scaling: str = "linear"
-    learning_rate_decay: str = "cosine"
-    decay_epochs: str | None = None
-    decay_factor: float = 0.1
-    warmup_epochs: float = 10
-    momentum: float = 0.9
-    weight_decay: float = 1e-6
+    train_batch_size: int = _TRAINING.setting(
+        512,
+        "Images per step over all replicas; each gives two views in pretraining. A multiple of the "
+        "number of replicas.",
+        at_least=2,
+        reason="a view is contrasted with other images",
+    )
+    train_epochs: int = _TRAINING.setting(
+        100,
+        "Passes over the training split. The papers: 100 to 1000.",
+        at_least=0,
+        reason="it counts passes over the data",
+    )
+    train_steps: int = _TRAINING.setting(
+        0,
+        "Number of training steps; above 0, it overrides --train_epochs.",
+        at_least=0,
+        reason="0 leaves it to --train_epochs",
+    )
+    accum_chunks: int = _TRAINING.setting(
+        1,
+        "Processes each replica's batch in this many chunks, with the gradient of the whole batch, "
+        "negatives included: the memory of one chunk, for about 4/3 of the time. Batch norm sees "
+        "one chunk at a time.",
+        at_least=1,
+        reason="1 processes the batch at once",
+    )
+    optimizer: str = _TRAINING.setting(
+        "lars",
+        "The papers pretrain with lars and evaluate with momentum (Nesterov); SupCon also uses "
+        "rmsprop. lamb needs tensorflow-addons (Python 3.11).",
+        choices=("lars", "momentum", "rmsprop", "adam", "adamw", "lamb"),
+        fixed_at_start=True,
+    )
+    learning_rate: float = _TRAINING.setting(
+        0.3,
+        "Base learning rate, which --learning_rate_scaling scales with the batch size.",
+        above=0,
+    )
+    learning_rate_scaling: str = _TRAINING.setting(
+        "linear",
+        "linear: rate * batch / 256. sqrt: rate * sqrt(batch), which is another unit: 0.3 linear "
+        "and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
+        choices=("linear", "sqrt"),
+    )
+    learning_rate_decay: str = _TRAINING.setting(
+        "cosine",
+        "Decay after warm-up. cosine: half a cosine to 0, as the papers pretrain. exponential: "
+        "times --decay_factor every --decay_epochs epochs after warm-up (SupCon's classifiers on "
+        "ImageNet: 0.97 every 0.5). step: times --decay_factor at each of the --decay_epochs (on "
+        "CIFAR-10: 0.2 at 60,75,90).",
+        choices=decay_lib.KINDS,
+    )
+    decay_epochs: str | None = _TRAINING.setting(
+        None,
+        "exponential: one number, the epochs between two decays. step: the epochs of the decays, "
+        "counted from the start of training, comma-separated.",
+        only_with=("learning_rate_decay", ("exponential", "step")),
+    )
+    decay_factor: float = _TRAINING.setting(
+        0.1,
+        "Multiplies the learning rate at each decay.",
+        only_with=("learning_rate_decay", ("exponential", "step")),
+    )
+    warmup_epochs: float = _TRAINING.setting(
+        10.0,
+        "Epochs of linear warm-up of the learning rate from 0.",
+        at_least=0,
+        reason="0 means no warm-up",
+    )
+    momentum: float = _TRAINING.setting(
+        0.9, "Momentum coefficient (lars, momentum, rmsprop).", at_least=0, at_most=1
+    )
+    weight_decay: float = _TRAINING.setting(
+        1e-6,
+        "L2 weight decay. SimCLR's paper: 1e-6; its published commands: 1e-4.",
+        at_least=0,
+        reason="0 turns it off",
+    )
+
     # Checkpoints and logs.
-    checkpoint_epochs: int = 1
-    checkpoint_steps: int = 0
-    keep_checkpoint_max: int = 5
-    keep_hub_module_max: int = 1
-    train_summary_steps: int = 0
+    checkpoint_epochs: int = _LOGS.setting(
+        1,
+        "Epochs between checkpoints.",
+        at_least=1,
+        reason="use --checkpoint_steps for less than an epoch",
+    )
+    checkpoint_steps: int = _LOGS.setting(
+        0,
+        "Steps between checkpoints; above 0, it overrides --checkpoint_epochs.",
+        at_least=0,
+        reason="0 leaves it to --checkpoint_epochs",
+    )
+    keep_checkpoint_max: int = _LOGS.setting(
+        5,
+        "Number of checkpoints to keep.",
+        at_least=1,
+        reason="a run must keep its last checkpoint to be resumed",
+    )
+    keep_hub_module_max: int = _LOGS.setting(
+        1, "Number of SavedModels to keep.", at_least=1, reason="the last SavedModel is kept"
+    )
+    train_summary_steps: int = _LOGS.setting(
+        0,
+        "Steps between records in metrics.jsonl and TensorBoard. 0: every epoch, but at least "
+        "every 100 steps.",
+        at_least=0,
+        reason="0 chooses the interval automatically",
+    )
+
     # Evaluation.
-    eval_batch_size: int = 256
-    eval_steps: int = 0
-    eval_name: str | None = None
-    linear_eval: bool = True
-    linear_eval_examples: int = 100_000
+    eval_batch_size: int = _EVALUATION.setting(
+        256,
+        "Images per batch in evaluation. The result does not depend on it.",
+        at_least=1,
+        reason="it counts images",
+    )
+    eval_steps: int = _EVALUATION.setting(
+        0,
+        "Number of batches to evaluate; 0: the whole split.",
+        at_least=0,
+        reason="0 means the whole split",
+    )
+    eval_name: str | None = _EVALUATION.setting(
+        None, "Has no effect, as in google-research/simclr tf2/; accepted with a warning."
+    )
+    linear_eval: bool = _EVALUATION.setting(
+        True, "Fits a logistic regression to the frozen features of the training split."
+    )
+    linear_eval_examples: int = _EVALUATION.setting(
+        100_000,
+        "Maximum number of training images that the logistic regression is fitted to.",
+        at_least=10,
+        reason="the regression needs examples to learn from",
+    )
+
     # Machine.
-    use_tpu: bool = False
-    tpu_name: str | None = None
-    tpu_zone: str | None = None
-    gcp_project: str | None = None
-    master: str | None = None
-    num_virtual_cpus: int = 1
-    mixed_precision: str = "none"
-    jit_compile: bool = False
-    recompute: bool = False
+    use_tpu: bool = _MACHINE.setting(
+        False, "Trains on a TPU. Otherwise all GPUs are used, or the CPU."
+    )
+    tpu_name: str | None = _MACHINE.setting(
+        None, "Name or address of the TPU. By default that of this machine (Colab, TPU VM)."
+    )
+    tpu_zone: str | None = _MACHINE.setting(None, "Zone of a Cloud TPU.")
+    gcp_project: str | None = _MACHINE.setting(None, "Project of a Cloud TPU.")
+    master: str | None = _MACHINE.setting(None, "Address of the TPU, if --tpu_name is not given.")
+    num_virtual_cpus: int = _MACHINE.setting(
+        1,
+        "Splits the CPU into this many replicas, to try distributed training on any machine.",
+        at_least=1,
+        reason="1 means that the CPU is not split",
+    )
+    mixed_precision: str = _MACHINE.setting(
+        "none",
+        "Arithmetic of the layers; losses, normalisation and statistics stay in float32. Only "
+        "faster where the hardware supports it.",
+        choices=("none", "bfloat16", "float16"),
+    )
+    jit_compile: bool = _MACHINE.setting(
+        False, "Compiles the training step with XLA; one device only."
+    )
+    recompute: bool = _MACHINE.setting(
+        False,
+        "Keeps only the inputs and outputs of each block group of the ResNet, and computes the "
+        "rest again in the backward pass: less memory for about 4/3 of the time, with the same "
+        "result. --accum_chunks saves memory too, but changes the statistics of batch norm.",
+        only_with=_RESNET,
+    )
+
+    def __post_init__(self) -> None:
+        """Takes an empty string as None, so that --name= unsets what a flagfile sets."""
+        for field in dataclasses.fields(self):
+            if field.default is None and getattr(self, field.name) == "":
+                object.__setattr__(self, field.name, None)
+
+    def to_flagfile(self) -> str:
+        """Returns a flagfile that describes the run completely.
+
+        Raises:
+            UserError: see `flagfile.to_text`.
+        """
+        return flagfile.to_text(self)
+
+    @classmethod
+    def from_flagfile(cls, text: str, *, origin: str = "the flagfile") -> Config:
+        """Returns the Config that `to_flagfile` wrote; what is not in it has its default.
+
+        Raises:
+            UserError: see `flagfile.parse`.
+        """
+        return cls(**flagfile.parse(cls, text, origin=origin))
 
     @property
     def resolved_objective(self) -> str:
-        """The objective by name, which --train_mode chooses if it is left to us."""
+        """The objective, which depends on `train_mode` if it is "auto"."""
         if self.objective != "auto":
             return self.objective
         return "nt_xent" if self.train_mode == "pretrain" else "supervised"
 
     @property
-    def pretraining(self) -> bool:
-        """Whether training is contrastive, rather than of a classifier."""
+    def contrastive(self) -> bool:
+        """Whether the objective compares views with each other, rather than classifying them."""
         return self.resolved_objective in CONTRASTIVE_OBJECTIVES
 
     @property
     def resolved_augment_on(self) -> str:
-        """Where views are made: on the host, unless a chunk's views alone are to be in memory."""
+        """Where views are made: "host" or "device"."""
         if self.augment_on != "auto":
             return self.augment_on
         return "device" if self.accum_chunks > 1 else "host"
@@ -171,13 +636,17 @@ class Config:
         return objective not in UNSUPERVISED_OBJECTIVES
 
     @property
-    def decay_at(self) -> tuple[float, ...]:
-        """The epochs of --decay_epochs: when the rate falls, or how often (exponential)."""
-        return decay.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+    def decay(self) -> decay_lib.Decay:
+        """How the learning rate decays.
+
+        Raises:
+            UserError: see `decay.parse`.
+        """
+        return decay_lib.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
 
     @property
     def resolved_stem(self) -> str:
-        """The stem by name, chosen by image size if left to us."""
+        """The stem, which depends on `image_size` if it is "auto"."""
         if self.stem != "auto":
             return self.stem
         return "small" if self.image_size <= operation_names.SMALL_IMAGE else "imagenet"

@@ -21,9 +21,9 @@ def before_training(
     plan: schedules.Plan,
     model: simclr.SimCLR,
     origin: list[str],
-    needs: memory.Needs,
+    estimate: memory.Estimate,
 ) -> None:
-    """Prints what will happen: data, network, batch, steps, rate, memory, where it starts."""
+    """Prints the plan of a training: data, network, batch, steps, rate, memory, initial weights."""
     config, source, replicas = run.config, run.source, run.strategy.num_replicas_in_sync
     batch = plan.batch_size
     rows = {
@@ -35,7 +35,7 @@ def before_training(
         "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
         f" ({batch // replicas} each)",
     }
-    if config.pretraining:
+    if config.contrastive:
         rows["contrast"] = _contrast(config)
     rows["steps"] = (
         f"{plan.total_steps:,} ({plan.total_steps * batch / plan.num_examples:.3g} epochs), "
@@ -44,49 +44,58 @@ def before_training(
     rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}, {_decay(config)}"
     rows["arithmetic"] = _arithmetic(run)
     free = memory.free_bytes(run.strategy)
-    rows["memory"] = _memory(needs, batch // replicas, config.accum_chunks, free)
+    rows["memory"] = _memory(estimate, batch // replicas, config.accum_chunks, free)
     rows["start"] = "\n".join(origin)
     rows["run directory"] = run.model_dir
     if config.accum_chunks > 1:
         rows["batch"] += f", in {config.accum_chunks} chunks one after another"
-    title = "Pretraining" if config.pretraining else "Fine-tuning"
-    console.facts(title, rows)
+    console.facts(_title(config), rows)
     for note in source.notes:
         console.say(note)
     if free is not None:
-        advice = memory.advice(needs, batch // replicas, config.accum_chunks, free)
-        if advice:
-            console.warn(advice)
+        suggestion = memory.suggestion(estimate, batch // replicas, config.accum_chunks, free)
+        if suggestion:
+            console.warn(suggestion)
 
 
-def _memory(needs: memory.Needs, images: int, chunks: int, free: int | None) -> str:
-    told = f"about {memory.gib(needs.step(images, chunks=chunks))} a step and replica"
-    return told if free is None else f"{told}, of {memory.gib(free)} free"
+def _title(config: config_lib.Config) -> str:
+    """Returns what kind of training this is."""
+    if config.contrastive:
+        return "Pretraining"
+    if config.resolved_objective == "distill":
+        return "Distillation"
+    return "Supervised training" if config.checkpoint is None else "Fine-tuning"
+
+
+def _memory(estimate: memory.Estimate, images: int, chunks: int, free: int | None) -> str:
+    step = f"about {memory.gib(estimate.step(images, chunks=chunks))} per step and replica"
+    return f"{step}, {'free memory unknown' if free is None else f'of {memory.gib(free)} free'}"
 
 
 def _decay(config: config_lib.Config) -> str:
-    """Says how the rate falls after warm-up."""
-    if config.learning_rate_decay == "cosine":
-        return "then a cosine to 0"
-    when = "every" if config.learning_rate_decay == "exponential" else "at epoch"
-    unit = " epochs" if when == "every" else ""
-    told = ", ".join(f"{epoch:g}" for epoch in config.decay_at)
-    return f"then times {config.decay_factor:g} {when} {told}{unit}"
+    """Describes how the learning rate falls after warm-up."""
+    decay = config.decay
+    if decay.interval is not None:
+        return f"then times {decay.factor:g} every {decay.interval:g} epochs"
+    if decay.epochs:
+        epochs = ", ".join(f"{epoch:g}" for epoch in decay.epochs)
+        return f"then times {decay.factor:g} at epoch {epochs}"
+    return "then a cosine to 0"
 
 
 def _contrast(config: config_lib.Config) -> str:
-    """Says what is told apart, and the loss of telling nothing apart."""
+    """Describes the contrastive objective, with its loss at chance level."""
     objective, batch = config.resolved_objective, config.train_batch_size
     if objective in config_lib.SUPERVISED_CONTRAST:
-        told = f"{objective}, {2 * batch - 1} other views per anchor, positives by label"
+        text = f"{objective}, {2 * batch - 1} other views per anchor, positives by label"
     else:
         negatives = 2 * batch - 2 if config.negatives == "both" else batch - 1
-        told = f"{objective}, {negatives} negatives per anchor"
+        text = f"{objective}, {negatives} negatives per anchor"
     if objective == "margin_triplet":
-        return f"{told}, margin {config.margin:g}"
-    told += f", temperature {config.temperature:g}"
+        return f"{text}, margin {config.margin:g}"
+    text += f", temperature {config.temperature:g}"
     chance = objectives.chance_loss(config)
-    return told if chance is None else f"{told}, chance loss {chance:.3f}"
+    return text if chance is None else f"{text}, chance loss {chance:.3f}"
 
 
 def _splits(run: opening.Run) -> str:
@@ -99,7 +108,7 @@ def _splits(run: opening.Run) -> str:
 
 def _classes(names: tuple[str, ...] | None) -> str:
     if names is None:
-        return "unlabelled: the linear head is left out"
+        return "unlabelled, so there is no linear head"
     shown = ", ".join(names[:12])
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return f"{len(names)}: {shown}{more}"
@@ -109,9 +118,9 @@ def _encoder(run: opening.Run, model: simclr.SimCLR) -> str:
     shape = run.architecture
     if run.config.encoder != "resnet":
         return f"{shape.encoder_name}, {model.encoder.num_features} features"
-    told = "3x3, no max-pool" if shape.stem == "small" else "7x7 stride 2, max-pool"
+    stem = "3x3, no max-pool" if shape.stem == "small" else "7x7 stride 2, max-pool"
     if shape.sk_ratio and shape.stem == "imagenet":
-        told = "three 3x3, max-pool"
+        stem = "three 3x3, max-pool"
     extras = "".join(
         f", {what} {ratio:g}"
         for what, ratio in (
@@ -120,18 +129,18 @@ def _encoder(run: opening.Run, model: simclr.SimCLR) -> str:
         )
         if ratio
     )
-    how = "chosen by image size" if run.config.stem == "auto" else "asked for"
+    how = "chosen by image size" if run.config.stem == "auto" else "given explicitly"
     return (
         f"{shape.encoder_name}, width {shape.width_multiplier}{extras}, "
-        f"{model.encoder.num_features} features; {shape.stem} stem ({told}; {how}, --stem)"
+        f"{model.encoder.num_features} features; {shape.stem} stem ({stem}; {how}, --stem)"
     )
 
 
 def _arithmetic(run: opening.Run) -> str:
     precision = run.config.mixed_precision
-    told = "float32" if precision == "none" else f"mixed {precision}"
+    layers = "float32" if precision == "none" else f"mixed {precision}"
     strategy = type(run.strategy).__name__.replace("V1", "").replace("V2", "")
-    return f"{told}, {strategy}{', XLA' if run.config.jit_compile else ''}"
+    return f"{layers}, {strategy}{', XLA' if run.config.jit_compile else ''}"
 
 
 def _count(model: Any) -> int:
@@ -139,26 +148,26 @@ def _count(model: Any) -> int:
 
 
 def after_evaluation(run: opening.Run, result: dict[str, Any]) -> None:
-    """Prints how good the representation is, beside what it must beat."""
+    """Prints the accuracies of an evaluation, with those of the baselines."""
     if "eval/skipped" in result:
         console.say(f"Not evaluated: {result['eval/skipped']}.")
         return
     named = {
         "linear_eval": "linear evaluation of the encoder",
-        "eval/label": "online linear head" if run.config.pretraining else "fine-tuned classifier",
+        "eval/label": "online linear head" if run.config.contrastive else "trained classifier",
         "baseline/random_encoder": "linear evaluation, untrained encoder",
         "baseline/raw_pixels": "linear evaluation, raw pixels",
     }
     rows = []
-    for key, told in named.items():
+    for key, name in named.items():
         join = "_" if key == "eval/label" else "/"
         if f"{key}{join}top_1_accuracy" in result:
             scores = [result[f"{key}{join}top_{k}_accuracy"] for k in (1, 5)]
-            rows.append([told, *(f"{score:.1%}" for score in scores)])
+            rows.append([name, *(f"{score:.1%}" for score in scores)])
     title = (
         f"{run.source.name}, split {run.config.eval_split} "
         f"({run.source.num_examples(run.config.eval_split):,} images), "
         f"step {result['global_step']:,}"
     )
-    console.scores(title, ["how good is it?", "top-1", "top-5"], rows)
+    console.scores(title, ["accuracy", "top-1", "top-5"], rows)
     console.say(f"result.json, saved_model/ and views.png are in {run.model_dir}")

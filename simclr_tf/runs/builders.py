@@ -11,7 +11,7 @@ def policy_of(config: config_lib.Config) -> policies.Policy:
     """Returns the policy that a run's settings describe."""
     name = config.augmentation
     if name == "auto":
-        name = "simclr" if config.pretraining else "supervised"
+        name = "simclr" if config.contrastive else "supervised"
     switched_off = {
         "crop": not config.use_crop,
         "flip": not config.use_flip,

@@ -13,9 +13,6 @@ from simclr_tf.reference import names, networks
 from simclr_tf.runs import checkpoints, directory
 from simclr_tf.runs import weights as weights_lib
 
-# Settings that decide which variables a checkpoint of training holds, and the seed: with another
-# seed it is another run, and its result would be taken for this one's.
-_FIXED_BY_START = ("train_mode", "optimizer", "fine_tune_after_block", "seed")
 # Settings of a network that follow from its weights.
 _OF_RESNET = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio")
 _OF_HEAD = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
@@ -37,9 +34,7 @@ def check_resumable(config: config_lib.Config, model_dir: str) -> None:
         return
     _check_not_reference(model_dir)
     if config.mode != "eval":
-        asked = {name: getattr(config, name) for name in _FIXED_BY_START}
-        asked["objective"] = config.resolved_objective
-        directory.check_same_training(model_dir, asked)
+        directory.check_same_training(model_dir, config)
 
 
 def nothing_to_evaluate(model_dir: str) -> errors.UserError:

@@ -1,4 +1,4 @@
-"""From an error of TensorFlow or the system to what the user can do about it."""
+"""Explains errors of TensorFlow and the system: what happened, and what the user can do."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from simclr_tf.data import inspection
 from simclr_tf.runs import checkpoints, opening
 
 
-def blame_resource(run: opening.Run, error: Exception) -> Exception:
-    """Finds out what ran out: the disk or the memory.
+def explain_resource_error(run: opening.Run, error: Exception) -> Exception:
+    """Explains that the disk is full or that memory ran out.
 
     Args:
-        run: of which.
-        error: what TensorFlow or the system raised.
+        run: the run that failed.
+        error: raised by TensorFlow or the system.
 
     Returns:
-        What to raise: a UserError that says so, or `error` if it is something else.
+        The error to raise: a UserError with the explanation, or `error` if it is another one.
     """
-    told, latest = storage.reason(error), checkpoints.latest(run.model_dir)
+    reason, latest = storage.reason(error), checkpoints.latest(run.model_dir)
     kept = f"the last complete checkpoint is {latest}" if latest else "there is no checkpoint yet"
     if re.search("No space left|File too large|quota", str(error)):
         return errors.UserError(
-            f"The disk of --model_dir={run.model_dir} is full ({told}); {kept}; free some space "
-            "and run the same command again to go on."
+            f"The disk of --model_dir={run.model_dir} is full ({reason}); {kept}; free some space "
+            "and run the same command again to resume."
         )
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return errors.UserError(
-            f"Memory ran out with --train_batch_size={run.config.train_batch_size} ({told[:200]}); "
-            f"{kept}; set a smaller batch, image size or network."
+            f"Memory ran out with --train_batch_size={run.config.train_batch_size} "
+            f"({reason[:200]}); {kept}; use a smaller batch, image size or network."
         )
     return error
 
 
-def blame_image(run: opening.Run, error: tf.errors.OpError) -> Exception:
-    """Finds the image that does not decode.
+def find_undecodable_image(run: opening.Run, error: tf.errors.OpError) -> Exception:
+    """Finds the image that could not be decoded.
 
     Args:
-        run: of which.
-        error: what TensorFlow raised, which does not name the image.
+        run: the run that failed.
+        error: raised by TensorFlow; it does not name the image.
 
     Returns:
-        What to raise: a UserError with the image's name, or `error` if every image decodes.
+        The error to raise: a UserError with the image's name, or `error` if every image decodes.
     """
     for split in {run.config.train_split, run.config.eval_split}:
         try:
-            with console.working(f"looked for the damaged image in {split}"):
+            with console.working(f"searched for the unreadable image in {split}"):
                 found = inspection.first_damaged(run.source, split)
         except errors.UserError:
             continue  # No such split.
         if found is not None:
             return errors.UserError(
-                f"The image {found.name} of {split!r} {found.damage}; repair it or take it out, or "
-                "leave it out by --max_bad_images (--mode=check_data lists all such images). "
-                "Training goes on from the last checkpoint when you run the same command again."
+                f"The image {found.name} of {split!r} {found.damage}; repair or remove it, or "
+                "exclude it with --max_bad_images (--mode=check_data lists all such images). The "
+                "same command then resumes from the last checkpoint."
             )
     return error

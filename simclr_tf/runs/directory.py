@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
+from simclr_tf.config import setting
 from simclr_tf.models import simclr
 
 _ARCHITECTURE = "architecture.json"
@@ -88,35 +89,47 @@ def check_same(
         )
 
 
-def check_same_training(model_dir: str, asked: dict[str, Any]) -> None:
-    """Refuses to go on with a training that its checkpoints would not fit.
-
-    Args:
-        model_dir: holds a run.
-        asked: settings by name, as this run has them.
+def read_config(model_dir: str) -> config_lib.Config | None:
+    """Returns the settings that a run was trained with, or None if there are none.
 
     Raises:
-        UserError: naming every setting that differs from the run's flags.
+        UserError: if the file is damaged.
     """
     path = os.path.join(model_dir, FLAGS)
     if not tf.io.gfile.exists(path):
-        return
+        return None
     with tf.io.gfile.GFile(path) as file:
-        pairs = [line[2:].split("=", 1) for line in file.read().splitlines() if "=" in line]
-    stored = dict(pairs)
-    if stored.get("mode") == "convert":
+        return config_lib.Config.from_flagfile(file.read(), origin=path)
+
+
+def write_config(model_dir: str, config: config_lib.Config) -> None:
+    """Stores the settings of a run as a flagfile that reproduces it."""
+    storage.replace(os.path.join(model_dir, FLAGS), config.to_flagfile())
+
+
+def check_same_training(model_dir: str, config: config_lib.Config) -> None:
+    """Refuses to resume a run with settings that its checkpoints do not fit.
+
+    Raises:
+        UserError: naming every setting that differs from the stored ones.
+    """
+    stored = read_config(model_dir)
+    if stored is None:
+        return
+    if stored.mode == "convert":
         raise errors.UserError(
-            f"--model_dir={model_dir} holds converted weights and no training to go on with; start "
-            f"from them by --checkpoint={model_dir} and another --model_dir."
+            f"--model_dir={model_dir} holds converted weights, not a training that could be "
+            f"resumed; start from them with --checkpoint={model_dir} and another --model_dir."
         )
-    if stored.get("objective") == "auto":
-        mode = stored.get("train_mode", config_lib.Config.train_mode)
-        stored["objective"] = config_lib.Config(train_mode=mode).resolved_objective
-    differing = [
-        f"--{name}={stored[name]} there and --{name}={value} here"
-        for name, value in asked.items()
-        if name in stored and stored[name] != str(value)
-    ]
+    differing = []
+    for field in dataclasses.fields(config):
+        name = field.name
+        if not setting.describe(field).fixed_at_start:
+            continue
+        resolved = "resolved_objective" if name == "objective" else name
+        before, now = getattr(stored, resolved), getattr(config, resolved)
+        if before != now:
+            differing.append(f"--{name}={before} there and --{name}={now} here")
     if differing:
         raise errors.UserError(
             f"--model_dir={model_dir} holds another training ({'; '.join(differing)}), which "
@@ -133,8 +146,3 @@ def write_result(model_dir: str, result: dict[str, Any]) -> None:
     """Writes result.json and result_STEP.json."""
     for name in ("result.json", f"result_{result['global_step']}.json"):
         storage.write_json(os.path.join(model_dir, name), result)
-
-
-def write_flags(model_dir: str, flagfile: str) -> None:
-    """Stores the flags of a run as a flagfile that repeats it."""
-    storage.replace(os.path.join(model_dir, FLAGS), flagfile)

@@ -1,4 +1,4 @@
-"""What training leaves behind to be read later: metrics.jsonl, TensorBoard, pictures of views."""
+"""Logs of a training: metrics.jsonl, TensorBoard, and a picture of views."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from simclr_tf import console
 
 METRICS = "metrics.jsonl"
 VIEWS = "views.png"
-# Of the first batch, in the picture of views.
+# Images of the first batch in the picture of views.
 SHOWN_IMAGES = 8
 
 
-class Records:
+class MetricsLog:
     """Writes the metrics of a run as JSON lines and as TensorBoard scalars."""
 
     def __init__(self, model_dir: str, *, from_step: int = 0) -> None:
@@ -25,9 +25,9 @@ class Records:
 
         Args:
             model_dir: the run directory.
-            from_step: the step that training goes on from. Lines of later steps, which a killed
-                run wrote after its last checkpoint, are dropped: those steps will be made again.
-                So are lines that are no record, as a crash or a full disk leaves them.
+            from_step: the step that training resumes from. Lines of later steps, which a killed
+                run wrote after its last checkpoint, are removed: those steps will be repeated. So
+                are incomplete lines, as a crash or a full disk leaves them.
         """
         self.path = os.path.join(model_dir, METRICS)
         self._drop_after(from_step)
@@ -39,9 +39,11 @@ class Records:
         with tf.io.gfile.GFile(self.path) as file:
             lines = file.read().splitlines(keepends=True)
         steps = [_step_of(line) for line in lines]
-        damaged = sum(math.isinf(found) for found in steps[:-1])  # A half last line is usual.
+        damaged = sum(
+            math.isinf(found) for found in steps[:-1]
+        )  # An incomplete last line is usual.
         if damaged:
-            console.warn(f"{self.path} had {damaged} damaged lines, which are dropped.")
+            console.warn(f"{self.path} had {damaged} damaged lines, which were removed.")
         kept = [line for line, found in zip(lines, steps) if found <= step]
         if len(kept) < len(lines):
             with tf.io.gfile.GFile(f"{self.path}.partial", "w") as file:
@@ -68,7 +70,7 @@ class Records:
 
 
 def _step_of(line: str) -> float:
-    """Returns the step of a line of metrics, infinity if the line is not whole."""
+    """Returns the step of a line of metrics; infinity if the line is incomplete."""
     try:
         return json.loads(line)["step"] if line.endswith("\n") else math.inf
     except (ValueError, LookupError, TypeError):
@@ -76,7 +78,7 @@ def _step_of(line: str) -> float:
 
 
 def _round(value: float) -> float:
-    """Keeps seven digits, which is all that float32 has."""
+    """Rounds to seven digits, the precision of float32."""
     return float(f"{value:.7g}")
 
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
-from simclr_tf.config import validation
 from simclr_tf.data import balanced, pipeline, sources
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, compatibility, directory, teachers, unreadable
@@ -50,7 +49,7 @@ class Run:
     @property
     def num_views(self) -> int:
         """Views per image: two to contrast, one to learn a label from."""
-        return 2 if self.config.pretraining else 1
+        return 2 if self.config.contrastive else 1
 
     def new_model(self) -> simclr.SimCLR:
         """Returns the network at its initial weights, a function of the seed."""
@@ -83,7 +82,7 @@ def open_run(
     Raises:
         UserError: for whatever is wrong with settings, data or directory.
     """
-    validation.check(config)
+    config_lib.validate(config)
     model_dir = config.model_dir
     if model_dir is None:
         raise errors.UserError("--model_dir is missing; name a folder for this run's files.")
@@ -114,7 +113,10 @@ def open_run(
         _check_memory("cache_dataset", config.train_split, needed)
     directory.prepare(model_dir)
     if config.max_bad_images:
-        source = unreadable.without_damaged(config, source, model_dir)
+        splits = [config.train_split]
+        if config.mode != "train" and source.class_names is not None:
+            splits.append(config.eval_split)
+        source = unreadable.exclude(config, source, splits)
     teacher = None
     if config.teacher is not None and config.mode != "eval":
         with strategy.scope():
@@ -130,7 +132,7 @@ def _class_names(
     config: config_lib.Config, source: sources.Source, teacher: teachers.Teacher | None
 ) -> tuple[str, ...] | None:
     """Returns the classes that the linear head tells apart: the data's, or the teacher's."""
-    with_head = config.lineareval_while_pretraining or not config.pretraining
+    with_head = config.lineareval_while_pretraining or not config.contrastive
     names = source.class_names if with_head and _is_labelled(source, config.train_split) else None
     if teacher is None:
         return names
@@ -230,7 +232,7 @@ def _check_labels(config: config_lib.Config, source: sources.Source) -> None:
         missing = missing or lack_of_labels(source, config.eval_split)
     if missing is None:
         return
-    if config.mode != "eval" and config.pretraining:
+    if config.mode != "eval" and config.contrastive:
         raise errors.UserError(
             f"{missing}, from which --objective={config.objective} learns; use "
             "--objective=nt_xent on it, or name data with one folder per class."

@@ -22,11 +22,13 @@ class Teacher:
         logits: maps images (n, h, w, 3) in [0, 1] to (n, c) float32.
         num_classes: c.
         class_names: of the classes; None if unknown.
+        needs_autograph: whether `logits` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
     """
 
     logits: Callable[[tf.Tensor], tf.Tensor]
     num_classes: int
     class_names: tuple[str, ...] | None
+    needs_autograph: bool = False
 
 
 def load(path: str, *, image_size: int) -> Teacher:
@@ -57,7 +59,9 @@ def load(path: str, *, image_size: int) -> Teacher:
         return model.classify(images, training=False)
 
     unnamed = class_names == simclr.unnamed_classes(len(class_names))
-    return Teacher(logits, len(class_names), None if unnamed else class_names)
+    return Teacher(
+        logits, len(class_names), None if unnamed else class_names, model.needs_autograph
+    )
 
 
 def _of_saved_model(path: str, image_size: int) -> Teacher:

@@ -1,7 +1,8 @@
-"""Training without the images that cannot be used: found once, told, and remembered."""
+"""Excludes unreadable images from a run: found once, reported, and stored with the run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import os
 
@@ -12,60 +13,58 @@ from simclr_tf import console, errors, storage
 from simclr_tf.data import inspection, sources
 
 LIST = "bad_images.json"
-_NAMED = 3
+_NAMED_IN_MESSAGES = 3
 
 
-def without_damaged(
-    config: config_lib.Config, source: sources.Source, model_dir: str
+def exclude(
+    config: config_lib.Config, source: sources.Source, splits: Sequence[str]
 ) -> sources.Source:
-    """Leaves out the images that cannot be used, after reading all of them, and says which.
+    """Excludes the unreadable images of some splits, after reading every image, and reports them.
 
-    The list lies in the run directory, so that a resumed run leaves out the same images and need
-    not look again. It is made anew when data or splits differ.
+    The list is stored in the run directory, so that a resumed run excludes the same images without
+    reading all of them again. It is replaced when the data or the splits differ.
 
     Args:
-        config: allows `max_bad_images` of them in the splits that it uses.
+        config: names the data and the run directory, which exists, and allows `max_bad_images`.
         source: the data set.
-        model_dir: the run directory, which exists.
+        splits: that the run uses.
 
     Returns:
-        The data set less those images.
+        The data set without those images.
 
     Raises:
         UserError: if there are more than allowed.
     """
-    splits = [config.train_split]
-    if config.mode != "train" and source.class_names is not None:
-        splits.append(config.eval_split)
     counts = {split: source.num_examples(split) for split in splits}
     data = {"dataset": config.dataset, "data_dir": config.data_dir}
-    path = os.path.join(model_dir, LIST)
+    path = os.path.join(config.model_dir or "", LIST)
     stored = storage.read_json(path) if tf.io.gfile.exists(path) else {}
     known = stored["splits"] if stored.get("data") == data else {}
     for split, count in counts.items():
         if known.get(split, {}).get("images") != count:
-            known[split] = {"images": count, "left_out": _look(source, split, count)}
+            known[split] = {"images": count, "left_out": _find(source, split, count)}
     found = {split: known[split]["left_out"] for split in counts}
     bad = [f"{name} {why}" for images in found.values() for name, why in images.items()]
-    some = "; ".join(bad[:_NAMED]) + ("; ..." if len(bad) > _NAMED else "")
+    some = "; ".join(bad[:_NAMED_IN_MESSAGES])
+    some += "; ..." if len(bad) > _NAMED_IN_MESSAGES else ""
     if len(bad) > config.max_bad_images:
         raise errors.UserError(
-            f"{len(bad)} images cannot be used, more than --max_bad_images="
+            f"{len(bad)} images are unreadable, more than --max_bad_images="
             f"{config.max_bad_images} ({some}); repair them, or allow more."
         )
     storage.write_json(path, {"data": data, "splits": known})
     if bad:
-        console.warn(f"Left out {len(bad)} images that cannot be used: {some}.")
+        console.warn(f"Excluded {len(bad)} unreadable images: {some}.")
     left_out = {split: tuple(images) for split, images in found.items()}
     return dataclasses.replace(source, left_out=left_out)
 
 
-def _look(source: sources.Source, split: str, count: int) -> dict[str, str]:
-    """Returns the name of each image that cannot be used, and why."""
+def _find(source: sources.Source, split: str, count: int) -> dict[str, str]:
+    """Returns the name of each unreadable image of a split, and the reason."""
     found: dict[str, str] = {}
     with console.Progress(f"checked images of {split}", count) as progress:
         for number, finding in enumerate(inspection.findings(source, split), 1):
             if finding.damage:
                 found[finding.name] = finding.damage
-            progress.update(number, f"{len(found)} cannot be used")
+            progress.update(number, f"{len(found)} unreadable")
     return found

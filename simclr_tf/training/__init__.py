@@ -1,1 +1,1 @@
-"""The one training loop and what it stands on."""
+"""Training: tasks, steps, the loop, optimizers and schedules."""

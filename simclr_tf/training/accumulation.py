@@ -1,147 +1,180 @@
-"""A training step that holds one chunk of its batch at a time and descends the same gradient.
+"""The training step that holds one chunk of its batch at a time, with the same gradient.
 
-Plain accumulation of gradients over chunks would compare the images of each chunk among
-themselves only. Here every chunk is run twice (Gao et al. 2021, "GradCache"): once to get its
-projections, from which the loss of the whole batch and its gradient by every projection follow;
-and once more to carry that gradient on into the weights.
+Plain gradient accumulation would contrast only the images within a chunk. Here every chunk goes
+through the network twice (Gao et al. 2021, "GradCache"): the first pass computes its projections,
+from which the loss of the whole batch and its gradient by every projection follow; the second pass
+propagates that gradient into the weights.
 
-    for each chunk:   part -> project
-    the whole batch:  judge
-    for each chunk:   part -> add
-    the whole batch:  finish
+    for each chunk:   slice_chunk -> project
+    whole batch:      batch_loss
+    for each chunk:   slice_chunk -> accumulate
+    whole batch:      apply
 
-Each of these is a graph of its own, and the loops are Python's. One graph of all holds the views'
-and the network's operations several times over, which was measured to take 100 MiB more, and its
-loops TensorFlow may rewrite into ones that fail at their second run.
+Each of these is a graph of its own, called from Python. A single graph of all of them repeats the
+operations of the views and of the network; it was measured to take 100 MiB more, and TensorFlow's
+graph optimizer may rewrite its loops into ones that fail at their second run.
 
-Batch norm sees one chunk at a time, in both passes the same. Its moving averages follow in the
-second pass only, each chunk by a k-th of a step.
+Batch norm normalizes one chunk at a time, in the same way in both passes. Only the second pass
+updates its moving averages: each of the k chunks by a k-th of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-import dataclasses
+import functools
 from typing import Any
 
 import tensorflow as tf
 
 from simclr_tf import distribute
 from simclr_tf.models import batch_norm
-from simclr_tf.training import steps
+from simclr_tf.training import steps, tasks
 
 
-def accumulated_step(learner: steps.Learner, task: steps.Task, chunks: int) -> steps.Step:
-    """Returns the step that takes the batch of a replica in `chunks` parts, one after another.
+def chunked_step(
+    learner: steps.Learner,
+    task: tasks.Task,
+    strategy: tf.distribute.Strategy,
+    chunks: int,
+    *,
+    jit_compile: bool = False,
+) -> steps.Step:
+    """Returns the step that processes the batch of each replica in chunks, one after another.
 
     Args:
-        learner: what trains.
-        task: what it learns.
-        chunks: k; divides the images of each replica.
+        learner: what to train.
+        task: the loss to minimize.
+        strategy: runs each graph on every replica.
+        chunks: k; a divisor of the number of images of a replica.
+        jit_compile: compiles each graph with XLA; one replica only.
 
     Returns:
-        The step; its metrics are those of `steps.whole_step`.
+        The step. It has the metrics of `steps.whole_step`.
     """
-    chunked = _Chunked(learner, task, chunks)
-    return steps.Step(chunked.on, task.metrics, in_pieces=True)
 
-
-@dataclasses.dataclass(frozen=True)
-class _Chunked:
-    """What one replica does in each of the programs, and their order."""
-
-    learner: steps.Learner
-    task: steps.Task
-    chunks: int
-
-    def on(self, replicas: distribute.Replicas) -> Callable[[steps.Batch], steps.Metrics]:
-        """Returns the step, over all replicas together: within one, none could reach another."""
-        part = replicas.compiled(self.part)
-        project, judge = replicas.compiled(self.project), replicas.compiled(self.judge)
-        nothing, add = replicas.compiled(self.nothing), replicas.compiled(self.add)
-        finish = replicas.compiled(self.finish)
-
-        def run(batch: steps.Batch) -> steps.Metrics:
-            indices = [tf.constant(index) for index in range(self.chunks)]
-            slopes, of_batch = [()] * self.chunks, {}
-            if self.task.together is not None:
-                slopes, of_batch = judge(batch, [project(part(batch, i)) for i in indices])
-            sums = nothing()
-            for index, slope in zip(indices, slopes):
-                sums = add(part(batch, index), slope, *sums)
-            return finish(of_batch, *sums)
-
-        return run
-
-    def part(self, batch: steps.Batch, index: tf.Tensor) -> steps.Batch:
-        """Returns one chunk of the batch, with its views."""
-        size = batch["label"].shape[0] // self.chunks
-        part = {
-            name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])
-            for name, x in batch.items()
-        }
-        return self.task.views(part)
-
-    def project(self, chunk: steps.Batch) -> tf.Tensor:
-        """Returns the (v * b / k, d) projections of a chunk, and leaves no other trace."""
-        with batch_norm.averages_following(0.0):
-            return self.task.forward(chunk)["projection"]
-
-    def judge(
-        self, batch: steps.Batch, projections: list[tf.Tensor]
-    ) -> tuple[list[tf.Tensor], steps.Metrics]:
-        """Returns the gradient by the projections of each chunk, and the batch's metrics."""
-        assert self.task.together is not None
-        with tf.GradientTape() as tape:
-            tape.watch(projections)
-            by_view = [tf.split(chunk, self.task.num_views) for chunk in projections]
-            whole = tf.concat([part for view in zip(*by_view) for part in view], 0)  # (v * b, d)
-            cost, metrics = self.task.together(whole, batch["label"])
-        slopes = tape.gradient(cost, projections, output_gradients=self.learner.share())
-        return slopes, {**metrics, steps.TOTAL: cost}
-
-    def nothing(self) -> tuple[list[tf.Tensor], steps.Metrics]:
-        """Returns sums of gradients and of metrics that are still zero."""
-        zeros = {name: tf.constant(0.0) for name in (*self.task.each_metrics, steps.TOTAL)}
-        return [tf.zeros_like(variable) for variable in self.learner.variables], zeros
-
-    def add(
-        self,
-        chunk: steps.Batch,
-        slope: Any,
-        gradients: list[tf.Tensor],
-        sums: steps.Metrics,
-    ) -> tuple[list[tf.Tensor], steps.Metrics]:
-        """Adds the share of one chunk to the gradients and to the metrics.
-
-        Args:
-            chunk: with its views.
-            slope: the gradient by its projections, (v * b / k, d); () if nothing depends on them.
-            gradients: those of the chunks before, one for each variable.
-            sums: of the metrics of the chunks before.
-        """
-        k = self.chunks
-        with tf.GradientTape() as tape, batch_norm.averages_following(1 / k):
-            outputs = self.task.forward(chunk)
-            cost, metrics = self.task.each(chunk, outputs)
-            share = self.learner.share() / k
-            descended = share * (cost + self.learner.decay())
-            if self.task.together is not None:
-                descended += tf.reduce_sum(outputs["projection"] * slope)
-        found = tape.gradient(
-            descended, self.learner.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    def graph(function: Callable[..., Any], *bound: Any) -> Callable[..., Any]:
+        run = distribute.on_replicas(
+            strategy,
+            functools.partial(function, *bound),
+            jit_compile=jit_compile,
+            autograph=task.autograph,
         )
-        metrics[steps.TOTAL] = cost
-        return (
-            [old + new for old, new in zip(gradients, found)],
-            {name: total + metrics[name] / k for name, total in sums.items()},
-        )
+        return tf.function(run, autograph=task.autograph)
 
-    def finish(
-        self, of_batch: steps.Metrics, gradients: list[tf.Tensor], means: steps.Metrics
-    ) -> steps.Metrics:
-        """Moves the variables and puts the metrics together."""
-        decay = self.learner.decay()
-        self.learner.apply(gradients)
-        total = means[steps.TOTAL] + decay + of_batch.get(steps.TOTAL, 0.0)
-        return {**means, **of_batch, steps.DECAY: decay, steps.TOTAL: total}
+    slice_chunk = graph(_slice_chunk, task, chunks)
+    project = graph(_project, task)
+    batch_loss = graph(_batch_loss, learner, task)
+    zeros = graph(_zeros, learner, task)
+    accumulate = graph(_accumulate, learner, task, chunks)
+    apply = graph(_apply, learner)
+
+    def train(batch: tasks.Batch) -> tasks.Metrics:
+        indices = [tf.constant(index) for index in range(chunks)]
+        projection_grads, batch_metrics = [None] * chunks, {}
+        if task.batch_loss is not None:
+            projections = [project(slice_chunk(batch, index)) for index in indices]
+            projection_grads, batch_metrics = batch_loss(batch, projections)
+        gradients, metrics = zeros()
+        for index, chunk_grads in zip(indices, projection_grads):
+            chunk = slice_chunk(batch, index)
+            gradients, metrics = accumulate(chunk, chunk_grads, gradients, metrics)
+        metrics = apply(gradients, metrics, batch_metrics)
+        return distribute.mean_over_replicas(strategy, metrics)
+
+    return steps.Step(train, steps.metric_names(task), multi_graph=True)
+
+
+def _slice_chunk(
+    task: tasks.Task, chunks: int, batch: tasks.Batch, index: tf.Tensor
+) -> tasks.Batch:
+    """Returns one chunk of the batch, with its views."""
+    size = batch["label"].shape[0] // chunks
+    chunk = {
+        name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])
+        for name, x in batch.items()
+    }
+    return task.make_views(chunk)
+
+
+def _project(task: tasks.Task, chunk: tasks.Batch) -> tf.Tensor:
+    """Returns the (v * b / k, d) projections of a chunk, without updating moving averages."""
+    with batch_norm.averages_following(0.0):
+        return task.forward(chunk)["projection"]
+
+
+def _batch_loss(
+    learner: steps.Learner, task: tasks.Task, batch: tasks.Batch, projections: list[tf.Tensor]
+) -> tuple[list[tf.Tensor], tasks.Metrics]:
+    """Returns the gradient by the projections of each chunk, and the metrics of the batch."""
+    assert task.batch_loss is not None
+    with tf.GradientTape() as tape:
+        tape.watch(projections)
+        by_chunk = [tf.split(projection, task.num_views) for projection in projections]
+        by_view = [tf.concat(view, 0) for view in zip(*by_chunk)]  # v times (b, d)
+        loss, metrics = task.batch_loss(tf.concat(by_view, 0), batch["label"])
+    gradients = tape.gradient(loss, projections, output_gradients=learner.gradient_scale())
+    return gradients, {**metrics, steps.TOTAL_LOSS: loss}
+
+
+def _zeros(learner: steps.Learner, task: tasks.Task) -> tuple[list[tf.Tensor], tasks.Metrics]:
+    """Returns the gradients and metrics from which to accumulate."""
+    names = (*task.per_example_metrics, steps.TOTAL_LOSS)
+    gradients = [tf.zeros_like(variable) for variable in learner.variables]
+    return gradients, {name: tf.constant(0.0) for name in names}
+
+
+def _accumulate(
+    learner: steps.Learner,
+    task: tasks.Task,
+    chunks: int,
+    chunk: tasks.Batch,
+    projection_grads: tf.Tensor | None,
+    gradients: list[tf.Tensor],
+    metrics: tasks.Metrics,
+) -> tuple[list[tf.Tensor], tasks.Metrics]:
+    """Adds the contribution of one chunk to the gradients and to the metrics.
+
+    Args:
+        learner: what to train.
+        task: the loss to minimize.
+        chunks: k.
+        chunk: with its views.
+        projection_grads: (v * b / k, d) gradient by its projections; None if the task has no
+            `batch_loss`.
+        gradients: sums over the earlier chunks, one for each variable.
+        metrics: sums over the earlier chunks, each divided by k.
+    """
+    with tf.GradientTape() as tape, batch_norm.averages_following(1 / chunks):
+        outputs = task.forward(chunk)
+        loss, chunk_metrics = task.per_example_loss(chunk, outputs)
+        scale = learner.gradient_scale() / chunks
+        target = scale * (loss + learner.weight_decay_loss())
+        if projection_grads is not None:
+            # The gradient of this product is `projection_grads`, propagated into the weights.
+            target += tf.reduce_sum(outputs["projection"] * projection_grads)
+    chunk_gradients = tape.gradient(
+        target, learner.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    chunk_metrics[steps.TOTAL_LOSS] = loss
+    return (
+        [total + new for total, new in zip(gradients, chunk_gradients)],
+        {name: total + chunk_metrics[name] / chunks for name, total in metrics.items()},
+    )
+
+
+def _apply(
+    learner: steps.Learner,
+    gradients: list[tf.Tensor],
+    metrics: tasks.Metrics,
+    batch_metrics: tasks.Metrics,
+) -> tasks.Metrics:
+    """Updates the variables, and returns the metrics of the step."""
+    weight_decay = learner.weight_decay_loss()
+    learner.apply(gradients)
+    total = metrics[steps.TOTAL_LOSS] + weight_decay + batch_metrics.get(steps.TOTAL_LOSS, 0.0)
+    return {
+        **metrics,
+        **batch_metrics,
+        steps.WEIGHT_DECAY: weight_decay,
+        steps.TOTAL_LOSS: total,
+    }

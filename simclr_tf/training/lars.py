@@ -1,4 +1,4 @@
-"""LARS (You et al. 2017), the optimizer of SimCLR: the rule, then the class that keeps state."""
+"""LARS (You et al. 2017), the optimizer of SimCLR."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simclr_tf.keras_api import keras
 
 
 class Update(NamedTuple):
-    """A step of LARS: the new weight and the new momentum buffer."""
+    """The result of one step of LARS: the new weight and the new momentum buffer."""
 
     weight: tf.Tensor
     buffer: tf.Tensor
@@ -29,23 +29,23 @@ def lars_update(
     nesterov: bool = False,
     eta: float = 0.001,
 ) -> Update:
-    """One step of LARS as the published SimCLR models took it.
+    """Computes one step of LARS, as the published SimCLR models were trained.
 
-    The decayed gradient g = gradient + weight_decay * w steps at rate
-    r = learning_rate * eta * |w| / |g|, and the rate is inside the momentum ("classic"):
+    With g = gradient + weight_decay * w and r = learning_rate * eta * |w| / |g|, the learning rate
+    is inside the momentum ("classic momentum"):
     buffer = momentum * buffer + r * g;  w = w - buffer.
-    The ratio is 1 where either norm is 0.
+    The trust ratio eta * |w| / |g| is 1 if either norm is 0.
 
     Args:
         weight: w, of any shape.
         gradient: of the same shape.
-        buffer: of the same shape, zero at first.
+        buffer: momentum buffer of the same shape, initially zero.
         learning_rate: () of this step.
         momentum: in [0, 1).
-        weight_decay: L2 decay that enters the gradient before its norm is taken.
-        plain: neither decays nor adapts: momentum SGD at the full rate, for batch norm,
-            biases and the linear head.
-        nesterov: looks ahead by one more momentum step.
+        weight_decay: coefficient of the L2 term, added to the gradient before its norm is taken.
+        plain: applies momentum SGD at the full learning rate, without weight decay or trust
+            ratio; for batch norm, biases and the linear head.
+        nesterov: uses Nesterov momentum.
         eta: trust coefficient.
 
     Returns:
@@ -63,7 +63,7 @@ def lars_update(
 
 
 class LARS(keras.optimizers.Optimizer):
-    """Keeps a momentum buffer per variable and applies `lars_update`."""
+    """LARS, with one momentum buffer per variable."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class LARS(keras.optimizers.Optimizer):
         nesterov: bool = False,
         plain_variables: Iterable[tf.Variable] = (),
     ) -> None:
-        """Makes the optimizer.
+        """Creates the optimizer.
 
         Args:
             learning_rate: a number or a schedule.
             momentum: in [0, 1).
             weight_decay_rate: see `lars_update`.
             nesterov: see `lars_update`.
-            plain_variables: those that are neither decayed nor adapted.
+            plain_variables: those to update without weight decay and trust ratio.
         """
         super().__init__(name="LARS", jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
@@ -93,7 +93,7 @@ class LARS(keras.optimizers.Optimizer):
         self.buffers: list[tf.Variable] = []
 
     def build(self, var_list: list[tf.Variable]) -> None:
-        """Makes the momentum buffers, once."""
+        """Creates the momentum buffers, at the first call only."""
         super().build(var_list)
         if self.buffers:
             return
@@ -103,7 +103,7 @@ class LARS(keras.optimizers.Optimizer):
         ]
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Moves one variable."""
+        """Updates one variable."""
         index = self._index_dict[self._var_key(variable)]
         buffer = self.buffers[index]
         new = lars_update(
@@ -120,7 +120,7 @@ class LARS(keras.optimizers.Optimizer):
         variable.assign(new.weight)
 
     def get_config(self) -> dict[str, object]:
-        """Returns the settings, for a reader; the plain variables are not among them."""
+        """Returns the settings, except for the plain variables."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter(self._learning_rate),

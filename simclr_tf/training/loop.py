@@ -1,4 +1,4 @@
-"""The one training loop: many steps per call, metrics, checkpoints, and when to stop."""
+"""The training loop: many steps per call, metrics, checkpoints, and when to stop."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from simclr_tf import console, distribute, errors
-from simclr_tf.runs import checkpoints as checkpoints_lib
-from simclr_tf.runs import metrics_log
+from simclr_tf import console, errors
 from simclr_tf.training import schedules, steps
+
+if TYPE_CHECKING:
+    from simclr_tf.runs import checkpoints as checkpoints_lib
+    from simclr_tf.runs import metrics_log
 
 # A call of the compiled loop should take about this long: long enough to hide the cost of
 # calling, short enough for a progress bar.
 _SECONDS_PER_CALL = 1.0
 _MAX_STEPS_PER_CALL = 100
-# Below these, projections or features say the same of every image.
+# Features that spread less than this are nearly equal for all images.
 COLLAPSED_SPREAD = 0.02
 _CHANCE_MARGIN = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """What a call of the compiled loop returns, in numbers.
+    """The result of one call of the compiled loop.
 
     Attributes:
-        steps: steps done; fewer than asked for if the last one's loss was not finite.
+        steps: number of steps done; fewer than requested if the last loss was not finite.
         waited: seconds spent waiting for input.
         finite: whether every loss was finite.
         totals: sum of each metric over the steps.
@@ -41,45 +43,32 @@ class Sums:
     totals: dict[str, float]
 
 
-def compile_steps(
-    strategy: tf.distribute.Strategy, step: steps.Step, *, jit_compile: bool = False
-) -> Callable[[Iterator, int], Sums]:
+def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
     """Returns a function of (iterator, count) that trains for `count` steps.
 
-    They are one call of a graph, but for a step that is in pieces.
-
-    Args:
-        strategy: runs the step on each replica.
-        step: what to repeat.
-        jit_compile: compiles the step by XLA; one replica only.
+    All steps of a call run in a single graph, unless the step consists of several.
     """
-    train = step.on(distribute.Replicas(strategy, jit_compile))
 
-    def once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        asked = tf.timestamp()
-        with tf.control_dependencies([asked]):
+    def train_once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        start = tf.timestamp()
+        with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            waited = tf.timestamp() - asked
-        of_replicas = train(batch)
-        means = {
-            name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-            for name, value in of_replicas.items()
-        }
-        return waited, means
+            waited = tf.timestamp() - start
+        return waited, step.train(batch)
 
-    def many(iterator: Any, count: tf.Tensor) -> Any:
-        def go_on(done: tf.Tensor, _: tf.Tensor, totals: dict[str, tf.Tensor]) -> tf.Tensor:
-            return (done < count) & tf.math.is_finite(totals[steps.TOTAL])
+    def train_many(iterator: Any, count: tf.Tensor) -> Any:
+        def unfinished(done: tf.Tensor, _: tf.Tensor, totals: dict[str, tf.Tensor]) -> tf.Tensor:
+            return (done < count) & tf.math.is_finite(totals[steps.TOTAL_LOSS])
 
         def body(done: tf.Tensor, waited: tf.Tensor, totals: dict[str, tf.Tensor]) -> Any:
-            # A step waits for the one before, so that waiting for input is only that.
+            # Fetch the next batch only after the previous step, so `waited` measures input alone.
             with tf.control_dependencies(list(totals.values())):
-                more, means = once(iterator)
+                newly_waited, metrics = train_once(iterator)
             return (
                 done + 1,
-                waited + more,
-                {name: totals[name] + value for name, value in means.items()},
+                waited + newly_waited,
+                {name: totals[name] + value for name, value in metrics.items()},
             )
 
         start = (
@@ -87,15 +76,15 @@ def compile_steps(
             tf.constant(0.0, tf.float64),
             {name: tf.constant(0.0) for name in step.metrics},
         )
-        return tf.while_loop(go_on, body, start, parallel_iterations=1)
+        return tf.while_loop(unfinished, body, start, parallel_iterations=1)
 
-    # Outside a graph, TensorFlow's loop is Python's.
-    run_many = many if step.in_pieces else tf.function(many)
+    # Outside a graph, tf.while_loop is a Python loop.
+    run = train_many if step.multi_graph else tf.function(train_many, autograph=step.autograph)
 
     def call(iterator: Iterator, count: int) -> Sums:
-        done, waited, totals = run_many(iterator, tf.constant(count))
+        done, waited, totals = run(iterator, tf.constant(count))
         numbers = {name: float(value) for name, value in totals.items()}
-        finite = math.isfinite(numbers[steps.TOTAL])
+        finite = math.isfinite(numbers[steps.TOTAL_LOSS])
         return Sums(int(done), float(waited), finite, numbers)
 
     return call
@@ -107,20 +96,20 @@ def fit(
     plan: schedules.Plan,
     schedule: schedules.Schedule,
     checkpoints: checkpoints_lib.Checkpoints,
-    log: metrics_log.Records,
+    log: metrics_log.MetricsLog,
     *,
     chance: float | None = None,
 ) -> None:
-    """Trains from the step of `checkpoints` to the end of the plan, saving on the way.
+    """Trains from the current step of `checkpoints` to the end of the plan.
 
     Args:
         train_steps: from `compile_steps`.
-        iterator: batches, from the step that `checkpoints` stands at.
-        plan: how many steps there are, and how often to save and to record.
-        schedule: tells the learning rate of a step, for the record.
+        iterator: batches, starting at the current step of `checkpoints`.
+        plan: the number of steps, and how often to save and to log.
+        schedule: returns the learning rate of a step, for the log.
         checkpoints: holds the step, and saves.
-        log: takes the metrics.
-        chance: contrastive loss of a network that tells nothing apart, where that is known.
+        log: receives the metrics.
+        chance: chance-level contrastive loss, if it is defined.
 
     Raises:
         UserError: if the loss is not finite, or a checkpoint cannot be written.
@@ -144,7 +133,7 @@ def fit(
             checkpoints.step.assign(step)
             checkpoints.seconds.assign_add(seconds)
             watch.add(sums, seconds)
-            progress.update(step, watch.note())
+            progress.update(step, watch.summary())
             if step % plan.summary_steps == 0 or step == plan.total_steps:
                 rate = float(schedule(step - 1))
                 log.write(step, {**watch.flush(), "learning_rate": rate})
@@ -157,23 +146,23 @@ def _until_next(step: int, every: int) -> int:
     return every - step % every
 
 
-def _steps_per_call(seconds_per_step: float, before: int) -> int:
-    """Grows gently: the first call is slow because it compiles."""
+def _steps_per_call(seconds_per_step: float, previous: int) -> int:
+    """Returns the steps of the next call, which grow gradually: the first call also compiles."""
     fitting = int(_SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
-    return max(1, min(fitting, 4 * before, _MAX_STEPS_PER_CALL))
+    return max(1, min(fitting, 4 * previous, _MAX_STEPS_PER_CALL))
 
 
 def _not_finite(step: int, rate: float, checkpoints: checkpoints_lib.Checkpoints) -> str:
-    kept = checkpoints.latest
-    go_on = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet"
+    latest = checkpoints.latest
+    kept = f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
     return (
-        f"The loss of step {step} is not finite (learning rate {rate:.4g}); {go_on}. Lower "
+        f"The loss of step {step} is not finite (learning rate {rate:.4g}); {kept}. Lower "
         "--learning_rate or lengthen --warmup_epochs, and start in a new --model_dir."
     )
 
 
 class _Watch:
-    """Sums metrics between two records, and warns once if the representation collapses."""
+    """Sums metrics between two log entries, and warns once if the representation collapses."""
 
     def __init__(self, plan: schedules.Plan, chance: float | None) -> None:
         self._plan = plan
@@ -188,7 +177,7 @@ class _Watch:
         self._totals: dict[str, float] = {}
 
     def add(self, sums: Sums, seconds: float) -> None:
-        """Adds the outcome of one call that took `seconds`."""
+        """Adds the result of one call that took `seconds`."""
         self._steps += sums.steps
         self._steps_seen += sums.steps
         self._seconds += seconds
@@ -203,7 +192,7 @@ class _Watch:
         means["train/input_wait"] = self._waited / self._seconds
         return means
 
-    def note(self) -> str:
+    def summary(self) -> str:
         """Returns the latest metrics in one line."""
         m, parts = self._last, []
         if "train/contrast_loss" in m:
@@ -219,7 +208,7 @@ class _Watch:
         return "  ".join(parts)
 
     def flush(self) -> dict[str, float]:
-        """Returns the means since the last flush and begins anew."""
+        """Returns the means since the last flush and starts again."""
         means = self._means()
         if "train/contrast_loss" in means:
             if self._chance is not None:
@@ -233,13 +222,15 @@ class _Watch:
             return
         spread, loss = means["train/feature_spread"], means["train/contrast_loss"]
         if spread < COLLAPSED_SPREAD:
-            told = f"the features of different images are nearly equal (spread {spread:.3g} of 1)"
+            symptom = (
+                f"the features of different images are nearly equal (spread {spread:.3g} of 1)"
+            )
         elif self._chance is not None and loss > (1 - _CHANCE_MARGIN) * self._chance:
-            told = f"the loss {loss:.3f} is no better than chance ({self._chance:.3f})"
+            symptom = f"the loss {loss:.3f} is no better than chance ({self._chance:.3f})"
         else:
             return
         self._warned = True
         console.warn(
-            f"The representation may have collapsed: {told}. A lower --learning_rate, a longer "
+            f"The representation may have collapsed: {symptom}. A lower --learning_rate, a longer "
             "--warmup_epochs or weaker augmentation often helps."
         )

@@ -1,4 +1,4 @@
-"""Which contrastive loss a run descends, and what it logs of it."""
+"""The contrastive loss of a run, and the metrics that it logs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from simclr_tf import config as config_lib
 from simclr_tf import distribute
 from simclr_tf.losses import blocked, contrastive, supcon
 
-# From so many views on, similarities are made in tiles: faster on two cores already, and the
-# memory that all of them would take, 16 MiB and growing with the square, is better used.
-TILES_FROM = 2048
-# Of so many, and with none of them left out, larger tiles are faster.
-LARGE_TILES_FROM = 16384
-WITHOUT_POSITIVE = "train/views_without_positive"
+# From this many views on, similarities are computed in tiles. That is faster, even on two cores,
+# and saves memory: all similarities at once would take 16 MiB, and grow with the square.
+MIN_VIEWS_FOR_TILES = 2048
+# From this many views on, larger tiles are faster if no pair of views is excluded.
+MIN_VIEWS_FOR_LARGE_TILES = 16384
+VIEWS_WITHOUT_POSITIVE = "train/views_without_positive"
 
-# (za (b, d), zb (b, d), labels (b,)) -> loss (), and metrics of its own.
+# (za (b, d), zb (b, d), labels (b,)) -> loss (), and its additional metrics.
 Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
@@ -28,9 +28,10 @@ class Objective:
     """A contrastive loss over the global batch.
 
     Attributes:
-        loss: of this replica's projections, at the scale of its paper; a mean over replicas.
-        weight: what the loss is multiplied by in training.
-        metrics: names of the metrics that it adds.
+        loss: computes the loss of this replica's projections, at the scale of its paper; the loss
+            of the global batch is the mean over replicas.
+        weight: coefficient of the loss in training.
+        metrics: names of the additional metrics.
     """
 
     loss: Loss
@@ -39,35 +40,41 @@ class Objective:
 
 
 def make_objective(config: config_lib.Config) -> Objective:
-    """Returns the contrastive objective that a run's settings name.
+    """Returns the contrastive objective of a run.
 
-    SimCLR's losses are trained at twice the paper's mean, the sum of two sides, as the published
-    runs were: parameters outside LARS's trust ratio feel the factor. SupCon's are trained at their
-    mean, as theirs were.
+    SimCLR's losses have twice the weight of the paper's mean, because the published runs summed
+    the losses of both sides; the factor matters for parameters that LARS does not rescale. SupCon's
+    losses have weight 1, as in the reference.
     """
     name = config.resolved_objective
     if name in ("supcon", "supcon_in", "n_pairs"):
-        return Objective(_supervised(config, name), 1.0, (WITHOUT_POSITIVE,))
+        return Objective(_supervised(config, name), 1.0, (VIEWS_WITHOUT_POSITIVE,))
     return Objective(_unsupervised(config, name), 2.0)
 
 
 def chance_loss(config: config_lib.Config) -> float | None:
-    """Returns the loss above which a network tells nothing apart; None if none can be told.
+    """Returns the chance-level loss, or None if it is undefined.
 
-    SupCon has none: of many positives only few can be near at first, so that its loss begins
-    above that of equal similarities, and a network that learns stays there for an epoch.
+    It is undefined for SupCon: with many positives, of which few are near at first, its loss
+    starts above the loss of equal similarities, and a network that learns stays there for an epoch.
     """
     if config.resolved_objective == "nt_xent":
         return contrastive.chance_level(config.train_batch_size, config.negatives)
     return None
 
 
-def tile_of(views: int, *, by_label: bool = False) -> int | None:
-    """Returns the side of the tiles for so many views of one replica; None for no tiles."""
-    everywhere = views * distribute.num_replicas()
-    if everywhere < TILES_FROM:
+def tile_side(views: int, *, by_label: bool = False) -> int | None:
+    """Returns the side of the tiles of similarities, or None to compute them all at once.
+
+    Args:
+        views: number of views on one replica.
+        by_label: whether labels exclude some pairs of views.
+    """
+    total = views * distribute.num_replicas()
+    if total < MIN_VIEWS_FOR_TILES:
         return None
-    return blocked.TILE if by_label or everywhere < LARGE_TILES_FROM else blocked.LARGE_TILE
+    small = by_label or total < MIN_VIEWS_FOR_LARGE_TILES
+    return blocked.TILE if small else blocked.LARGE_TILE
 
 
 def _unsupervised(config: config_lib.Config, name: str) -> Loss:
@@ -84,10 +91,10 @@ def _unsupervised(config: config_lib.Config, name: str) -> Loss:
         settings["temperature"] = config.temperature
     if name != "nt_xent":
         settings["semi_hard"] = config.semi_hard
-    in_tiles = name == "nt_xent" and config.negatives == "both"
+    tiled = name == "nt_xent" and config.negatives == "both"
 
     def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        tile = {"tile": tile_of(2 * za.shape[0])} if in_tiles else {}
+        tile = {"tile": tile_side(2 * za.shape[0])} if tiled else {}
         return function(za, zb, **settings, **tile), {}
 
     return loss
@@ -95,19 +102,19 @@ def _unsupervised(config: config_lib.Config, name: str) -> Loss:
 
 def _supervised(config: config_lib.Config, name: str) -> Loss:
     function = supcon.supcon_in if name == "supcon_in" else supcon.supcon
-    most = 1 if name == "n_pairs" else config.supcon_positives
+    most_positives = 1 if name == "n_pairs" else config.supcon_positives
 
     def loss(za: tf.Tensor, zb: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        found = function(
+        result = function(
             [za, zb],
             labels,
             temperature=config.temperature,
             l2_normalize=config.hidden_norm,
-            most_positives=most,
+            most_positives=most_positives,
             own_image=name != "n_pairs",
             scale_by_temperature=config.scale_by_temperature,
-            tile=tile_of(2 * za.shape[0], by_label=True),
+            tile=tile_side(2 * za.shape[0], by_label=True),
         )
-        return found.loss, {WITHOUT_POSITIVE: found.without_positive}
+        return result.loss, {VIEWS_WITHOUT_POSITIVE: result.without_positive}
 
     return loss

@@ -1,4 +1,4 @@
-"""The optimizer of a run: which rule, at which rate, and what is not decayed."""
+"""Creates the optimizer of a run, and selects the variables that its loss decays."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ def make_optimizer(
     variables: list[tf.Variable],
     schedule: keras.optimizers.schedules.LearningRateSchedule,
 ) -> keras.optimizers.Optimizer:
-    """Returns the optimizer with its slots made. Call it in the strategy's scope.
+    """Returns the optimizer, with its slots created. Call it in the strategy's scope.
 
     Args:
-        config: names the rule and its settings.
-        model: tells which variables are batch norm, bias or linear head.
-        variables: those that will train.
+        config: the name of the optimizer and its settings.
+        model: knows which variables are batch norm, biases or linear head.
+        variables: the variables to train.
         schedule: the learning rate.
 
     Raises:
-        UserError: for LAMB where tensorflow-addons is not installed.
+        UserError: for LAMB, if tensorflow-addons is not installed.
     """
-    make = {
+    makers = {
         "lars": _lars,
         "momentum": _momentum,
         "rmsprop": _rmsprop,
         "adam": _adam,
         "adamw": _adamw,
         "lamb": _lamb,
-    }[config.optimizer]
-    optimizer = make(config, model, schedule)
+    }
+    optimizer = makers[config.optimizer](config, model, schedule)
     if config.mixed_precision == "float16":
         # float16 gradients underflow unless the loss is scaled up; bfloat16 has float32's range.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
-    _make_slots(optimizer, variables)
+    _create_slots(optimizer, variables)
     return optimizer
 
 
-def _make_slots(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
+def _create_slots(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
-    else:  # The older class of tensorflow-addons.
+    else:  # The legacy base class, which tensorflow-addons uses.
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         inner._create_all_weights(variables)
 
@@ -68,7 +68,10 @@ def _momentum(config, model, schedule):  # type: ignore[no-untyped-def]
 
 
 def _rmsprop(config, model, schedule):  # type: ignore[no-untyped-def]
-    return rmsprop.RMSProp(schedule, momentum=config.momentum)
+    # SupCon's settings for its linear classifiers.
+    return rmsprop.RMSProp(
+        schedule, rho=0.9, momentum=config.momentum, epsilon=1e-3, jit_compile=False
+    )
 
 
 def _adam(config, model, schedule):  # type: ignore[no-untyped-def]
@@ -87,7 +90,7 @@ def _adamw(config, model, schedule):  # type: ignore[no-untyped-def]
 
 def _lamb(config, model, schedule):  # type: ignore[no-untyped-def]
     try:
-        import tensorflow_addons as tfa  # Optional, and it warns of its end of life.
+        import tensorflow_addons as tfa  # Optional, and prints a deprecation warning.
     except ImportError as error:
         raise errors.UserError(
             "--optimizer=lamb comes from tensorflow-addons, which exists up to Python 3.11 and "
@@ -103,11 +106,11 @@ def _lamb(config, model, schedule):  # type: ignore[no-untyped-def]
 
 
 def decay_in_loss(config: config_lib.Config, model: simclr.SimCLR) -> list[tf.Variable]:
-    """Returns the trainable variables whose squared norm the objective itself decays.
+    """Returns the trainable variables whose squared norm is added to the loss.
 
-    As in google-research/simclr: with LARS only the kernel of the linear head, which LARS leaves
-    alone; with momentum and Adam, and here with RMSProp, everything but batch norm. AdamW and LAMB
-    decay by themselves.
+    As in google-research/simclr, with LARS that is only the kernel of the linear head, which LARS
+    itself does not decay; with momentum and Adam (and here RMSProp) everything except batch norm.
+    AdamW and LAMB apply weight decay themselves.
     """
     if config.optimizer == "lars":
         return [] if model.linear_head is None else [model.linear_head.dense.kernel]

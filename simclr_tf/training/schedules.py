@@ -1,4 +1,4 @@
-"""How long a run is and how its learning rate moves: functions of counts and of the step."""
+"""The number of steps of a run, and its learning rate at each of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simclr_tf.keras_api import keras
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A training run in steps.
+    """The length of a run and its intervals, in steps.
 
     Attributes:
         num_examples: images in the training split.
@@ -24,9 +24,11 @@ class Plan:
         total_steps: steps of the run.
         warmup_steps: steps of linear warm-up, at most total_steps.
         checkpoint_steps: steps between checkpoints.
-        summary_steps: steps between records of the metrics.
+        summary_steps: steps between log entries.
         peak_rate: learning rate after warm-up.
-        decay_steps: --decay_epochs in steps, which need not be whole.
+        decay_interval: steps between two decays after warm-up, of an exponential decay. Like
+            decay_steps it need not be whole.
+        decay_steps: when a step decay happens.
     """
 
     num_examples: int
@@ -36,19 +38,20 @@ class Plan:
     checkpoint_steps: int
     summary_steps: int
     peak_rate: float
+    decay_interval: float | None = None
     decay_steps: tuple[float, ...] = ()
 
 
 def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
-    """Turns epochs into steps, as google-research/simclr does, and checks that they make sense.
+    """Converts epochs into steps, as google-research/simclr does, and validates them.
 
     Args:
-        config: the run.
+        config: settings of the run.
         num_examples: images in its training split.
 
     Raises:
-        UserError: if the batch is larger than the split, or warm-up or a decay comes after the
-            end of training.
+        UserError: if the batch is larger than the split, or if warm-up or a decay would come after
+            the end of training.
     """
     batch = config.train_batch_size
     if batch > num_examples:
@@ -67,6 +70,11 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
             f"only {total} ({epochs:.3g} epochs); set --warmup_epochs below {epochs:.3g} or train "
             "longer."
         )
+    decay = config.decay
+
+    def decay_step(epoch: float) -> float:
+        return _decay_step(config, epoch, total, num_examples)
+
     epoch = max(1, round(num_examples / batch))
     checkpoint = config.checkpoint_steps or config.checkpoint_epochs * epoch
     return Plan(
@@ -77,7 +85,8 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
         checkpoint_steps=checkpoint,
         summary_steps=config.train_summary_steps or min(epoch, 100),
         peak_rate=scaled_rate(config.learning_rate, batch, config.learning_rate_scaling),
-        decay_steps=tuple(_decay_step(config, at, total, num_examples) for at in config.decay_at),
+        decay_interval=None if decay.interval is None else decay_step(decay.interval),
+        decay_steps=tuple(map(decay_step, decay.epochs)),
     )
 
 
@@ -85,7 +94,7 @@ def _decay_step(config: config_lib.Config, epoch: float, total: int, num_example
     """Returns the step of one of --decay_epochs.
 
     Raises:
-        UserError: if it would never come.
+        UserError: if training ends before it.
     """
     step = epoch * num_examples / config.train_batch_size
     if total and step >= total:
@@ -101,10 +110,10 @@ def scaled_rate(base: float, batch_size: int, scaling: str) -> float:
     """Scales a learning rate by the batch size (SimCLR, sec. 2.3 and appendix B.1).
 
     Args:
-        base: the rate of the flag.
+        base: the value of --learning_rate.
         batch_size: images per step over all replicas.
-        scaling: "linear": base * batch / 256; "sqrt": base * sqrt(batch), which is not the
-            same unit: 0.3 linear and 0.075 sqrt agree at a batch of 4096.
+        scaling: "linear": base * batch / 256; "sqrt": base * sqrt(batch). Their units
+            differ: 0.3 linear and 0.075 sqrt agree at a batch of 4096.
 
     Returns:
         The peak learning rate.
@@ -113,90 +122,104 @@ def scaled_rate(base: float, batch_size: int, scaling: str) -> float:
 
 
 def make_schedule(config: config_lib.Config, plan: Plan) -> Schedule:
-    """Returns the learning rate of a run, by step.
+    """Returns the learning-rate schedule of a run.
 
     Args:
-        config: names how it falls.
-        plan: of the run.
+        config: the type of decay and its factor.
+        plan: the steps of the run.
     """
     peak, warmup = plan.peak_rate, plan.warmup_steps
-    if config.learning_rate_decay == "exponential":
+    if plan.decay_interval is not None:
         return WarmupExponential(
-            peak, warmup, factor=config.decay_factor, every=plan.decay_steps[0]
+            peak, warmup, factor=config.decay_factor, every=plan.decay_interval
         )
-    if config.learning_rate_decay == "step":
+    if plan.decay_steps:
         return WarmupStep(peak, warmup, factor=config.decay_factor, at=plan.decay_steps)
     return WarmupCosine(peak, warmup, plan.total_steps)
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0 to a peak; how the rate falls from there, a subclass says."""
+    """Linear warm-up from 0 to a peak; subclasses define the decay after it."""
 
     def __init__(self, peak: float, warmup_steps: int) -> None:
-        """Makes the schedule.
+        """Creates the schedule.
 
         Args:
             peak: rate at the end of warm-up.
-            warmup_steps: 0 or more; step 0 has rate 0 if there is warm-up.
+            warmup_steps: 0 or more. With warm-up, the rate of step 0 is 0.
         """
         self.peak, self.warmup_steps = peak, warmup_steps
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the () float32 rate of a 0-based step."""
-        # In float64: float32 cannot tell the last steps of a long cosine from its end.
+        # float32 cannot resolve the last steps of a long cosine.
         step = tf.cast(step, tf.float64)
         warm = step / max(1, self.warmup_steps)
-        factor = tf.where(step < self.warmup_steps, warm, self.share(step))
+        factor = tf.where(step < self.warmup_steps, warm, self.decay_factor(step))
         return tf.cast(self.peak * factor, tf.float32)
 
-    def share(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns () what is left of the peak at a step () float64 after warm-up."""
+    def decay_factor(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () the ratio of the rate to its peak, at a step () float64 after warm-up."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
+        """Returns the arguments that create an equal schedule."""
         return dict(vars(self))
 
 
 class WarmupCosine(Schedule):
-    """Then half a cosine to 0, without restarts (Chen et al. 2020, sec. 2.3)."""
+    """Linear warm-up, then half a cosine to 0, without restarts (Chen et al. 2020, sec. 2.3)."""
 
     def __init__(self, peak: float, warmup_steps: int, total_steps: int) -> None:
-        """Makes the schedule; the rate is 0 from `total_steps` on."""
+        """Creates the schedule; the rate is 0 from `total_steps` on."""
         super().__init__(peak, warmup_steps)
         self.total_steps = total_steps
 
-    def share(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns () what is left of the peak at a step after warm-up."""
+    def decay_factor(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () the ratio of the rate to its peak, at a step after warm-up."""
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
         return (1 + tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))) / 2
 
 
 class WarmupExponential(Schedule):
-    """Then times a factor at regular intervals, in stairs (SupCon's classifiers on ImageNet)."""
+    """Linear warm-up, then staircase decay at equal intervals (SupCon, classifiers on ImageNet)."""
 
     def __init__(self, peak: float, warmup_steps: int, *, factor: float, every: float) -> None:
-        """Makes the schedule; the rate falls each `every` steps after warm-up, not always whole."""
+        """Creates the schedule.
+
+        Args:
+            peak: see `Schedule`.
+            warmup_steps: see `Schedule`.
+            factor: multiplies the rate at the end of every interval.
+            every: length of an interval in steps, not necessarily whole.
+        """
         super().__init__(peak, warmup_steps)
         self.factor, self.every = factor, every
 
-    def share(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns () what is left of the peak at a step after warm-up."""
-        falls = tf.floor((step - self.warmup_steps) / self.every)
-        return tf.pow(tf.constant(self.factor, tf.float64), falls)
+    def decay_factor(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () the ratio of the rate to its peak, at a step after warm-up."""
+        decays = tf.floor((step - self.warmup_steps) / self.every)
+        return tf.pow(tf.constant(self.factor, tf.float64), decays)
 
 
 class WarmupStep(Schedule):
-    """Then times a factor at given steps (SupCon's classifiers on CIFAR)."""
+    """Linear warm-up, then decay at given steps (SupCon, classifiers on CIFAR)."""
 
     def __init__(
         self, peak: float, warmup_steps: int, *, factor: float, at: Sequence[float]
     ) -> None:
-        """Makes the schedule; the rate falls at each step of `at`, counted from the start."""
+        """Creates the schedule.
+
+        Args:
+            peak: see `Schedule`.
+            warmup_steps: see `Schedule`.
+            factor: multiplies the rate at each step of `at`.
+            at: steps, counted from the start of training, not necessarily whole.
+        """
         super().__init__(peak, warmup_steps)
         self.factor, self.at = factor, tuple(at)
 
-    def share(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns () what is left of the peak at a step after warm-up."""
-        falls = tf.math.count_nonzero(step >= tf.constant(self.at, tf.float64), dtype=tf.float64)
-        return tf.pow(tf.constant(self.factor, tf.float64), falls)
+    def decay_factor(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns () the ratio of the rate to its peak, at a step after warm-up."""
+        decays = tf.math.count_nonzero(step >= tf.constant(self.at, tf.float64), dtype=tf.float64)
+        return tf.pow(tf.constant(self.factor, tf.float64), decays)

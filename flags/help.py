@@ -1,0 +1,91 @@
+"""What --help prints, and docs/flags.md: both are generated from the fields of Config.
+
+python -m flags.help > docs/flags.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+
+from flags import definitions
+from simclr_tf.config import setting
+
+_EXAMPLES = """\
+Examples:
+  python run.py --mode=train_then_eval
+      pretrains on the embedded digits and evaluates the encoder; minutes on a CPU
+  python run.py --mode=train_then_eval --dataset=image_folder --data_dir=PATH \\
+      --image_size=96 --resnet_depth=18 --train_batch_size=128 --model_dir=runs/mine
+      the same on your own images
+  python run.py --flagfile=flags/recipes/cifar10_resnet18.flags --model_dir=runs/cifar
+      runs a recipe; flags given after it override it
+  python run.py --mode=finetune --checkpoint=runs/mine --model_dir=runs/tuned \\
+      --dataset=image_folder --data_dir=PATH
+      fine-tunes on labels
+  python run.py --mode=eval --model_dir=runs/mine
+      evaluates the last checkpoint
+  python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/converted
+      turns weights of google-research/simclr into a run; --checkpoint takes such
+      files in every mode"""
+
+_PAGE = """\
+# Flags
+
+Generated from `simclr_tf/config/settings.py` by `python -m flags.help > docs/flags.md`.
+`python run.py --help` prints the same text.
+
+A flag on the command line overrides the same flag in a flagfile (`--flagfile=PATH`), that overrides
+what is stored with a run (in `--mode=eval`) or with its weights, and that overrides the recipe of
+the embedded digits, which applies if no `--dataset` is given."""
+
+
+def usage() -> str:
+    """Returns the text of --help: examples, then every flag by section."""
+    blocks = [
+        "Learns representations of images without labels (SimCLR), in TensorFlow 2.",
+        _EXAMPLES,
+    ]
+    for title, fields in setting.by_section(definitions.FIELDS).items():
+        blocks.append("\n".join([f"{title}:", *map(_describe, fields)]))
+    return "\n\n".join(blocks)
+
+
+def page() -> str:
+    """Returns docs/flags.md: a table of flags for every section."""
+    blocks = [_PAGE]
+    for title, fields in setting.by_section(definitions.FIELDS).items():
+        rows = [_row(field) for field in fields]
+        blocks.append("\n".join([f"## {title}\n", "| flag | default | |", "|---|---|---|", *rows]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _describe(field: dataclasses.Field) -> str:
+    text = f"{setting.describe(field).full_help} (default: {_default(field)})"
+    indent = " " * 6
+    return f"  --{field.name}\n" + textwrap.fill(
+        text, 96, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def _row(field: dataclasses.Field) -> str:
+    described = setting.describe(field)
+    text = f"{_code(described.choices)}. {described.help}" if described.choices else described.help
+    if described.only_with is not None:
+        other, values = described.only_with
+        text += f" Only with `--{other}`: {_code(values)}."
+    return f"| `--{field.name}` | `{_default(field)}` | {text.replace('|', chr(92) + '|')} |"
+
+
+def _code(values: tuple[str, ...]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _default(field: dataclasses.Field) -> str:
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return "none" if field.default is None else f"{field.default}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

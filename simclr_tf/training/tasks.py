@@ -1,0 +1,243 @@
+"""What a training step minimizes: pretraining, fine-tuning and distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+
+import tensorflow as tf
+
+from simclr_tf.data import mixing
+from simclr_tf.losses import classification, contrastive
+from simclr_tf.models import simclr
+from simclr_tf.training import objectives
+
+Batch = dict[str, tf.Tensor]
+Metrics = dict[str, tf.Tensor]
+Outputs = dict[str, tf.Tensor]
+# (loss (), its metrics)
+LossAndMetrics = tuple[tf.Tensor, Metrics]
+
+_CONTRASTIVE = ("train/contrast_loss", "train/contrast_acc", "train/contrast_entropy")
+_SUPERVISED = ("train/supervised_loss", "train/supervised_acc")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A loss with two terms, split so that a batch can be processed in chunks.
+
+    One term is a mean over examples and can be computed chunk by chunk. The other depends on the
+    projections of the whole batch.
+
+    Attributes:
+        forward: runs the network in training mode, on a batch or a chunk of one.
+        per_example_loss: returns the mean loss of a batch or chunk, given its outputs, and metrics
+            that are means over examples.
+        per_example_metrics: names of the metrics of `per_example_loss`.
+        batch_loss: returns the loss and metrics of the projections (v * b, d) and labels (b,) of
+            this replica's whole batch; None if the task has no such term.
+        batch_metrics: names of the metrics of `batch_loss`.
+        num_views: v.
+        make_views: makes the views of a batch or a chunk, the same ones at every call. By default
+            batches hold their views already.
+        autograph: whether `forward` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
+    """
+
+    forward: Callable[[Batch], Outputs]
+    per_example_loss: Callable[[Batch, Outputs], LossAndMetrics]
+    per_example_metrics: tuple[str, ...]
+    batch_loss: Callable[[tf.Tensor, tf.Tensor], LossAndMetrics] | None = None
+    batch_metrics: tuple[str, ...] = ()
+    num_views: int = 1
+    make_views: Callable[[Batch], Batch] = lambda batch: batch
+    autograph: bool = False
+
+
+def contrastive_task(
+    model: simclr.SimCLR,
+    objective: objectives.Objective,
+    *,
+    temperature: float,
+    hidden_norm: bool,
+    labelled: bool,
+) -> Task:
+    """Returns the pretraining task: a contrastive loss, and a linear head trained alongside.
+
+    All views go through the encoder in one batch, so batch norm cannot reveal which view an image
+    is. The logged loss is the objective's, before its weight. The linear head reads the features
+    behind a stop_gradient.
+
+    Args:
+        model: the network.
+        objective: the contrastive loss.
+        temperature: of the similarities whose accuracy and entropy are logged.
+        hidden_norm: whether those similarities are cosines.
+        labelled: whether to train the linear head; "label" must then hold the classes.
+
+    Returns:
+        The task, for batches of {"views": (b, 2, h, w, 3), "label": (b,)}.
+    """
+
+    def forward(batch: Batch) -> Outputs:
+        return model(_stack_views(batch["views"]), training=True)
+
+    def per_example_loss(batch: Batch, outputs: Outputs) -> LossAndMetrics:
+        metrics = {"train/feature_spread": feature_spread(outputs["features"])}
+        if not labelled:
+            return tf.constant(0.0), metrics
+        labels = tf.tile(batch["label"], [batch["views"].shape[1]])  # (v * b,)
+        loss = tf.reduce_mean(classification.cross_entropy(outputs["logits"], labels))
+        metrics["train/supervised_loss"] = loss
+        metrics["train/supervised_acc"] = accuracy(outputs["logits"], labels)
+        return loss, metrics
+
+    def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
+        za, zb = tf.split(projection, 2)  # (b, d) each
+        loss, objective_metrics = objective.loss(za, zb, labels)
+        agreement = contrastive.agreement(
+            za,
+            zb,
+            temperature=temperature,
+            l2_normalize=hidden_norm,
+            tile=objectives.tile_side(2 * za.shape[0]),
+        )
+        metrics = {
+            "train/contrast_loss": loss,
+            "train/contrast_acc": agreement.accuracy,
+            "train/contrast_entropy": agreement.entropy,
+        }
+        return objective.weight * loss, {**metrics, **objective_metrics}
+
+    return Task(
+        forward,
+        per_example_loss,
+        ("train/feature_spread", *(_SUPERVISED if labelled else ())),
+        batch_loss,
+        (*_CONTRASTIVE, *objective.metrics),
+        num_views=2,
+        autograph=model.needs_autograph,
+    )
+
+
+def _stack_views(views: tf.Tensor) -> tf.Tensor:
+    """Returns the views (b, v, h, w, c) as one batch (v * b, h, w, c), all first views first."""
+    b, v, *image = views.shape
+    return tf.reshape(tf.transpose(views, [1, 0, 2, 3, 4]), [v * b, *image])
+
+
+# (images (n, h, w, 3), labels (n,)) -> the images mixed with others.
+Mixer = Callable[[tf.Tensor, tf.Tensor], mixing.Mixed]
+
+
+def supervised_task(
+    model: simclr.SimCLR, *, label_smoothing: float = 0.0, mixer: Mixer | None = None
+) -> Task:
+    """Returns the fine-tuning task: cross-entropy with the labels, on one view of each image.
+
+    Args:
+        model: the network.
+        label_smoothing: see `classification.cross_entropy`.
+        mixer: mixes images of the batch (mixup, CutMix). The loss is then the mean of both labels'
+            losses, weighted by the mixing ratio, and the accuracy is that of the dominant label.
+
+    Returns:
+        The task, for batches of {"views": (b, 1, h, w, 3), "label": (b,)}.
+    """
+
+    def forward(batch: Batch) -> Outputs:
+        images, labels = batch["views"][:, 0], batch["label"]
+        if mixer is None:
+            return {"logits": model.classify(images, training=True)}
+        mixed = mixer(images, labels)
+        logits = model.classify(mixed.images, training=True)
+        return {"logits": logits, "other_labels": mixed.others, "ratio": mixed.share}
+
+    def per_example_loss(batch: Batch, outputs: Outputs) -> LossAndMetrics:
+        def loss_for(labels: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(
+                classification.cross_entropy(
+                    outputs["logits"], labels, label_smoothing=label_smoothing
+                )
+            )
+
+        labels, loss = batch["label"], loss_for(batch["label"])
+        if mixer is not None:
+            ratio, other_labels = outputs["ratio"], outputs["other_labels"]
+            loss = ratio * loss + (1 - ratio) * loss_for(other_labels)
+            labels = tf.where(ratio >= 0.5, labels, other_labels)
+        metrics = {
+            "train/supervised_loss": loss,
+            "train/supervised_acc": accuracy(outputs["logits"], labels),
+        }
+        return loss, metrics
+
+    return Task(forward, per_example_loss, _SUPERVISED, autograph=model.needs_autograph)
+
+
+def distillation_task(
+    model: simclr.SimCLR,
+    teacher: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    temperature: float,
+    weight: float,
+    autograph: bool = False,
+) -> Task:
+    """Returns the distillation task (SimCLRv2): match the class probabilities of a teacher.
+
+    Args:
+        model: the student.
+        teacher: maps images (n, h, w, 3) in [0, 1] to logits (n, c).
+        temperature: of both softmaxes.
+        weight: of the teacher's term, from 0 to 1; the labels' term has the rest. At 1 the labels
+            are not read.
+        autograph: whether the teacher needs AutoGraph.
+
+    Returns:
+        The task, for batches of {"views": (b, 1, h, w, 3), "label": (b,)}.
+    """
+
+    def forward(batch: Batch) -> Outputs:
+        images = batch["views"][:, 0]
+        return {
+            "logits": model.classify(images, training=True),
+            "teacher_logits": tf.stop_gradient(teacher(images)),
+        }
+
+    def per_example_loss(batch: Batch, outputs: Outputs) -> LossAndMetrics:
+        logits, teacher_logits = outputs["logits"], outputs["teacher_logits"]
+        loss = classification.distillation(logits, teacher_logits, temperature=temperature)
+        metrics = {
+            "train/distillation_loss": loss,
+            "train/teacher_agreement": accuracy(logits, tf.argmax(teacher_logits, 1)),
+        }
+        if weight < 1:
+            label_loss = tf.reduce_mean(classification.cross_entropy(logits, batch["label"]))
+            loss = weight * loss + (1 - weight) * label_loss
+            metrics["train/supervised_loss"] = label_loss
+            metrics["train/supervised_acc"] = accuracy(logits, batch["label"])
+        return loss, metrics
+
+    names = ("train/distillation_loss", "train/teacher_agreement")
+    return Task(
+        forward,
+        per_example_loss,
+        (*names, *(_SUPERVISED if weight < 1 else ())),
+        autograph=autograph or model.needs_autograph,
+    )
+
+
+def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns () the fraction of rows of logits (n, c) whose largest entry is at the label."""
+    hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
+    return tf.reduce_mean(tf.cast(hits, tf.float32))
+
+
+def feature_spread(features: tf.Tensor) -> tf.Tensor:
+    """Returns () how much features (n, f) differ between images: 0 collapsed, 1 isotropic.
+
+    It is the standard deviation over images of the l2-normalized features, averaged over
+    dimensions and multiplied by sqrt(f) (Chen and He 2021, sec. 4.1).
+    """
+    unit = tf.math.l2_normalize(tf.stop_gradient(features), -1)
+    deviation = tf.math.reduce_std(unit, 0)  # (f,)
+    return tf.reduce_mean(deviation) * features.shape[-1] ** 0.5

@@ -61,7 +61,7 @@ def _run(argv: Sequence[str]) -> None:
 
     from simclr_tf import console, distribute
     from simclr_tf.commands import check_data, convert, evaluate, export, show_views, train
-    from simclr_tf.runs import opening
+    from simclr_tf.runs import compatibility, opening
 
     logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
     tf.get_logger().setLevel("ERROR")
@@ -72,8 +72,8 @@ def _run(argv: Sequence[str]) -> None:
     verbs = {
         "check_data": check_data.check_data,
         "show_views": show_views.show_views,
-        "export": export.export,
-        "convert": lambda config: convert.convert(config, command.typed),
+        "export": lambda config: export.export(config, command.weights),
+        "convert": lambda config: convert.convert(config, command.weights, command.explicit),
     }
     if config.mode in verbs:  # They need neither replicas nor an open run.
         _compile_once_unheard(tf)
@@ -87,9 +87,11 @@ def _run(argv: Sequence[str]) -> None:
         num_virtual_cpus=config.num_virtual_cpus,
     )
     _compile_once_unheard(tf)  # Not before: devices are set up at their first use.
-    if command.asked_mode == "finetune":
-        _check_checkpoint(config)
-    run = opening.open_run(config, strategy, eval_split_given="eval_split" in command.typed)
+    if config.mode != "eval":
+        compatibility.check_fine_tuning_start(config, command.requested_mode)
+    run = opening.open_run(
+        config, strategy, command.weights, eval_split_given="eval_split" in command.explicit
+    )
     if config.mode == "eval":
         evaluate.evaluate(run)
         return
@@ -110,22 +112,6 @@ def _compile_once_unheard(tf: Any) -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _check_checkpoint(config: config_lib.Config) -> None:
-    """Refuses to "fine-tune" what nothing has trained; --train_mode=finetune still may.
-
-    Raises:
-        UserError: if there is neither a checkpoint to start from nor one to resume.
-    """
-    from simclr_tf.runs import checkpoints
-
-    resumes = config.model_dir is not None and checkpoints.listing(config.model_dir)
-    if config.checkpoint is None and config.fine_tune_after_block < 0 and not resumes:
-        raise errors.UserError(
-            "--mode=finetune has nothing to start from; name a pretraining run with --checkpoint, "
-            "or train on labels from scratch with --mode=train --train_mode=finetune."
-        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""From argv to a Config: what lies beneath the flags that a person typed.
+"""From argv to a Config. Precedence: command line > flagfile > stored run > recipe > defaults.
 
-Three things may lie beneath: the recipe of the embedded data set, if no data set is named; the
-flags of the run itself, in evaluation; the architecture stored with --checkpoint or --model_dir.
-What a person typed always wins, and where it contradicts a stored architecture, the run refuses.
+What is stored is the flags of the run itself, in evaluation, and the architecture of the run in
+--model_dir or of the weights of --checkpoint. A recipe, that of the embedded data set, is used if
+no data set is named. A flag that contradicts the weights of --checkpoint is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import re
@@ -21,13 +21,15 @@ from simclr_tf import errors
 
 if TYPE_CHECKING:
     from simclr_tf.models import simclr
+    from simclr_tf.runs import weights as weights_lib
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.flags"
 FLAGS = flags.FLAGS
-# Fields of an architecture that the weights of an encoder decide.
-_OF_ENCODER = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio")
-_OF_HEAD = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
+# Modes that keep the network of the weights as it is.
+_AS_STORED = ("convert", "eval", "export")
+# Modes that read --checkpoint whatever --model_dir holds.
+_READ_CHECKPOINT = ("convert", "export")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,57 +38,73 @@ class Command:
 
     Attributes:
         config: the run.
-        asked_mode: --mode as it was typed, which may be a short form.
-        typed: names of the flags that the person gave, on the line or in a flagfile.
-        notes: sentences to print first, about what lies beneath.
+        requested_mode: --mode as it was given, which may be a short form.
+        explicit: names of the flags that were given, on the command line or in a flagfile.
+        notes: sentences to print first, about the sources of other settings.
         warnings: sentences about flags that do not do what they did in google-research/simclr.
+        weights: of --checkpoint. None without one, and if --model_dir holds a run, which resumes
+            from its own weights and no longer needs those that it started from.
     """
 
     config: config_lib.Config
-    asked_mode: str
-    typed: frozenset[str]
+    requested_mode: str
+    explicit: frozenset[str]
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    weights: weights_lib.Weights | None = None
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Parses a command line.
+    """Parses a command line, and opens the weights of --checkpoint.
 
     Args:
         argv: as in sys.argv, the program's name first.
 
     Raises:
-        UserError: for a flag that does not exist or a value that it cannot have.
+        UserError: for a flag that does not exist or a value that it cannot have, and if
+            --checkpoint cannot be opened.
     """
     program, *arguments = _flagfiles_first(argv)
     arguments, warnings = retired.replace(_with_flagfiles_read(arguments))
     argv = [program, *arguments]
-    _parse_over((), argv)
-    typed = frozenset(name for name in _our_names() if FLAGS[name].present)
-    warnings += [f"--{name} {retired.IDLE[name]}." for name in retired.IDLE if name in typed]
-    notes: list[str] = []
-    beneath: list[str] = []
-    run_flags = _flags_of_run() if FLAGS.mode == "eval" else None
-    if run_flags is not None:
-        beneath = [f"--flagfile={run_flags}"]
-    elif "dataset" not in typed and not _needs_no_recipe():
-        beneath = [f"--flagfile={DEFAULT_RECIPE}"]
-        notes.append(
-            "No --dataset: using the embedded handwritten digits, with the recipe "
-            f"{DEFAULT_RECIPE.relative_to(RECIPES.parent.parent)} beneath your flags."
-        )
-    if beneath:
-        _parse_over(beneath, argv)
-    beneath += _stored_architecture(typed, notes)
-    _parse_over(beneath, argv)
-    return Command(definitions.to_config(), FLAGS.mode, typed, tuple(notes), tuple(warnings))
+    _parse_with_defaults((), argv)
+    explicit = frozenset(name for name in _our_names() if FLAGS[name].present)
+    warnings += [f"--{name} {retired.IDLE[name]}." for name in retired.IDLE if name in explicit]
+    lower_priority, notes = _run_or_recipe(explicit)
+    _parse_with_defaults(lower_priority, argv)
+    own, weights = _open_stored()
+    if own is not None:
+        values = _architecture_values(own, explicit, as_stored=True)
+        notes += _changes(FLAGS.model_dir, values)
+    else:
+        values, more = _values_of_checkpoint(weights, explicit)
+        notes += more
+    lower_priority += [f"--{name}={value}" for name, value in values.items()]
+    _parse_with_defaults(lower_priority, argv)
+    config = definitions.to_config()
+    return Command(config, FLAGS.mode, explicit, tuple(notes), tuple(warnings), weights)
 
 
-def _needs_no_recipe() -> bool:
-    """Tells what the embedded digits have no part in."""
-    return FLAGS.mode in ("convert", "export") or (
-        FLAGS.mode == "eval" and FLAGS.model_dir is not None
+def _run_or_recipe(explicit: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Returns the flagfile of the run to evaluate or of the recipe, if one is used, and notes."""
+    stored = _flags_of_run() if FLAGS.mode == "eval" else None
+    if stored is not None:
+        return [f"--flagfile={stored}"], []
+    if "dataset" in explicit or not _uses_recipe():
+        return [], []
+    recipe = DEFAULT_RECIPE.relative_to(RECIPES.parent.parent)
+    note = (
+        "No --dataset: using the embedded handwritten digits, with the recipe "
+        f"{recipe} for the flags that were not given."
     )
+    return [f"--flagfile={DEFAULT_RECIPE}"], [note]
+
+
+def _uses_recipe() -> bool:
+    """Returns whether the command may be about the embedded digits."""
+    if FLAGS.mode == "eval":
+        return FLAGS.model_dir is None
+    return FLAGS.mode not in ("convert", "export")
 
 
 def _our_names() -> list[str]:
@@ -94,7 +112,7 @@ def _our_names() -> list[str]:
 
 
 def _flagfiles_first(argv: Sequence[str]) -> list[str]:
-    """Moves every --flagfile to the front, because of two values the later one wins."""
+    """Moves every --flagfile to the front, because the later of two values wins."""
     program, *rest = argv
     files: list[str] = []
     others: list[str] = []
@@ -117,32 +135,32 @@ def _find_flagfile(path: str) -> str:
 
 
 def _with_flagfiles_read(arguments: Sequence[str]) -> list[str]:
-    """Puts the flags of every --flagfile in its place."""
+    """Replaces every --flagfile by the flags in it."""
     try:
         return FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
     except flags.Error as error:
-        raise errors.UserError(f"{_told(error)} (--help lists the flags).") from error
+        raise errors.UserError(f"{_message(error)} (--help lists the flags).") from error
 
 
-def _parse_over(beneath: Sequence[str], argv: Sequence[str]) -> None:
-    """Parses argv over other arguments; the later of two values wins."""
+def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> None:
+    """Parses argv after other arguments, so that its values win."""
     FLAGS.unparse_flags()
     for name in _our_names():
         FLAGS[name].unparse()
     try:
-        rest = FLAGS([argv[0], *beneath, *argv[1:]])
+        rest = FLAGS([argv[0], *lower_priority, *argv[1:]])
     except flags.Error as error:
-        raise errors.UserError(f"{_told(error)} (--help lists the flags).") from error
+        raise errors.UserError(f"{_message(error)} (--help lists the flags).") from error
     if len(rest) > 1:
         raise errors.UserError(
             f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
         )
 
 
-def _told(error: flags.Error) -> str:
-    """Returns absl's message without its quirks."""
-    told = " ".join(str(error).split()).replace("ERROR:: ", "").replace(" ?", "?")
-    return re.sub(r"^flag (--\S+?): ", r"\1 is no value of that flag: ", told)
+def _message(error: flags.Error) -> str:
+    """Returns absl's message in our form."""
+    message = " ".join(str(error).split()).replace("ERROR:: ", "").replace(" ?", "?")
+    return re.sub(r"^flag (--\S+?): ", r"\1 is not a value of that flag: ", message)
 
 
 def _flags_of_run() -> pathlib.Path | None:
@@ -154,64 +172,72 @@ def _flags_of_run() -> pathlib.Path | None:
     return path if path.exists() else None
 
 
-def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
-    """Returns the flags of the architecture stored with the run, except those typed."""
-    from simclr_tf.models import simclr
-    from simclr_tf.runs import checkpoints, directory
+def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | None]:
+    """Returns the architecture of the run in --model_dir and the weights of --checkpoint, if any.
 
-    stored, origin = None, FLAGS.model_dir
+    The weights are opened only if they will be read.
+    """
+    if FLAGS.model_dir is None and FLAGS.checkpoint is None:
+        return None, None
+    from simclr_tf.runs import checkpoints, directory, weights
+
+    own, opened = None, None
     if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
-        stored = directory.read_architecture(FLAGS.model_dir)
-    if stored is None and FLAGS.checkpoint is not None:
-        origin, stored = _architecture_of_checkpoint(typed, notes)
-    if stored is None:
-        return []
-    # The stage that a classifier reads belongs to a run, not to the encoder it starts from.
-    as_is = origin == FLAGS.model_dir or FLAGS.mode in ("convert", "eval", "export")
+        own = directory.read_architecture(FLAGS.model_dir)
+    if FLAGS.checkpoint is not None and (own is None or FLAGS.mode in _READ_CHECKPOINT):
+        opened = weights.open_weights(FLAGS.checkpoint)
+    return own, opened
+
+
+def _values_of_checkpoint(
+    weights: weights_lib.Weights | None, explicit: frozenset[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns the values of flags that the weights of --checkpoint decide, and notes on them."""
+    if weights is None or weights.architecture is None:
+        return {}, []
+    from simclr_tf.runs import compatibility
+
+    given = {name: FLAGS[name].value for name in explicit}
+    # Training may choose other heads than those of the weights.
+    compatibility.check_explicit(weights, given, heads=FLAGS.mode == "convert")
+    as_stored = FLAGS.mode in _AS_STORED
+    values = _architecture_values(weights.architecture, explicit, as_stored=as_stored)
+    notes = _changes(f"{weights.origin} ({weights.described})", values)
+    assumed = [text for text in weights.assumed if text.split()[0] not in explicit]
+    if assumed:
+        notes.append(f"Assumed, because {weights.origin} does not say: {', '.join(assumed)}.")
+    return values, notes
+
+
+def _architecture_values(
+    architecture: simclr.Architecture, explicit: frozenset[str], *, as_stored: bool
+) -> dict[str, Any]:
+    """Returns the flags of a stored architecture, except those given explicitly.
+
+    Args:
+        architecture: stored.
+        explicit: names of the flags that were given.
+        as_stored: includes the stage of the projection head that the classifier reads, which
+            belongs to a run and not to the encoder that another run starts from.
+    """
+    from simclr_tf.models import simclr
+
     values = {
-        name: getattr(stored, name)
+        name: getattr(architecture, name)
         for name in simclr.ARCHITECTURE_FLAGS
-        if name not in typed and (as_is or name != "ft_proj_selector")
+        if name not in explicit and (as_stored or name != "ft_proj_selector")
     }
     if values.get("stem") == _automatic_stem(values):
         values["stem"] = "auto"
-    changed = [name for name, value in values.items() if FLAGS[name].value != value]
-    if changed:
-        told = ", ".join(f"{name} {values[name]}" for name in changed)
-        notes.append(f"From {origin}: {told}.")
-    return [f"--{name}={value}" for name, value in values.items()]
+    return values
 
 
-def _architecture_of_checkpoint(
-    typed: frozenset[str], notes: list[str]
-) -> tuple[str, simclr.Architecture | None]:
-    """Returns where --checkpoint leads, and the network there, which typed flags must not deny."""
-    from simclr_tf.reference import loading
-    from simclr_tf.runs import checkpoints, directory, weights
-
-    foreign = weights.find_reference(FLAGS.checkpoint)
-    if foreign is None:
-        folder = checkpoints.locate(FLAGS.checkpoint)[0]
-        return folder, directory.read_architecture(folder)
-    # Training may choose other heads than theirs; converting takes what is there.
-    fixed = (*_OF_ENCODER, *_OF_HEAD) if FLAGS.mode == "convert" else _OF_ENCODER
-    asked = {name: FLAGS[name].value for name in fixed if name in typed}
-    if asked.get("stem") == "auto":
-        del asked["stem"]
-    differing = loading.contradictions(foreign, asked)
-    if differing:
-        raise errors.UserError(
-            f"--checkpoint={FLAGS.checkpoint} holds another network than the flags say "
-            f"({foreign.described}): {'; '.join(differing)} there; leave these flags out."
-        )
-    origin = foreign.stored.origin
-    notes.append(f"{origin} is a {foreign.described}.")
-    assumed = [told for told in foreign.assumed if told.split()[0] not in typed]
-    if assumed:
-        notes.append(f"It does not tell, so assumed: {', '.join(assumed)}.")
-    return origin, foreign.architecture
-
-
-def _automatic_stem(values: dict[str, Any]) -> str:
+def _automatic_stem(values: Mapping[str, Any]) -> str:
     image_size = values.get("image_size", FLAGS.image_size)
     return config_lib.Config(stem="auto", image_size=image_size).resolved_stem
+
+
+def _changes(origin: str, values: Mapping[str, Any]) -> list[str]:
+    """Returns a note on the values that differ from those of the flags so far, if any do."""
+    changed = [f"{name} {value}" for name, value in values.items() if FLAGS[name].value != value]
+    return [f"From {origin}: {', '.join(changed)}."] if changed else []

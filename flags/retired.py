@@ -1,8 +1,8 @@
-"""Flags of google-research/simclr that have another name here, or none: taken, with a warning.
+"""Flags of google-research/simclr that were renamed or removed: accepted, with a warning.
 
-Scripts that were written for its `tf2/` or its TF1 code, of either release, keep running. A flag
-whose meaning lives on hands its value to its successor; the others are left out. What neither
-program ever had stays an error.
+Scripts that were written for its `tf2/` or its TF1 code, of either release, keep running. The value
+of a renamed flag is passed to its successor; removed flags are ignored. A flag that neither program
+ever had is an error.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from simclr_tf import errors
 
 @dataclasses.dataclass(frozen=True)
 class Retired:
-    """What became of a flag.
+    """What happened to a flag.
 
     Attributes:
-        told: the rest of the sentence that begins with the flag's name.
-        successor: the flag that takes its value, or None if the value is dropped.
-        convert: turns its value into the successor's.
+        message: the rest of the sentence that begins with the flag's name.
+        successor: the flag that gets its value, or None if the value is ignored.
+        convert: converts its value to the successor's.
     """
 
-    told: str
+    message: str
     successor: str | None = None
     convert: Callable[[str], str] = str
 
@@ -33,7 +33,7 @@ def _all_layers(hidden: str) -> str:
         return str(int(hidden) + 1)
     except ValueError as error:
         raise errors.UserError(
-            f"--num_nlh_layers={hidden} is no number; give the layers of the projection head, "
+            f"--num_nlh_layers={hidden} is not a number; give the layers of the projection head, "
             "the last included, as --num_proj_layers."
         ) from error
 
@@ -50,28 +50,28 @@ RETIRED = {
     ),
     # Both TF1 releases.
     "variable_schema": Retired(
-        "does nothing: --checkpoint takes the whole encoder and each head that fits, and says "
-        "which; --zero_init_logits_layer leaves its linear head"
+        "does nothing: --checkpoint loads the whole encoder and each head that fits, and says "
+        "which; --zero_init_logits_layer ignores its linear head"
     ),
 }
 
-# Flags that are defined, so that they parse, and that nothing reads.
+# Flags that are defined, so that they parse, but not used.
 IDLE = {
     "eval_name": "does nothing, as in google-research/simclr tf2/; a --model_dir has one evaluation"
 }
 
 
 def replace(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Puts the successors of retired flags in their places.
+    """Replaces retired flags by their successors.
 
     Args:
         arguments: a command line without the program's name, flagfiles already read.
 
     Returns:
-        The arguments of today, and one warning per flag that was retired.
+        The current arguments, and one warning per retired flag.
 
     Raises:
-        UserError: for a retired flag without a value, or with one that it could not have.
+        UserError: for a retired flag without a value, or with one that it cannot have.
     """
     rest, kept, warnings = list(arguments), [], []
     while rest:
@@ -81,12 +81,12 @@ def replace(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             kept.append(argument)
             continue
         if not assigned and not rest:
-            raise errors.UserError(f"--{name} lacks a value; it {RETIRED[name].told}.")
+            raise errors.UserError(f"--{name} lacks a value; it {RETIRED[name].message}.")
         value = value if assigned else rest.pop(0)  # Written as two words.
         flag = RETIRED[name]
-        told = f"--{name} {flag.told}"
+        warning = f"--{name} {flag.message}"
         if flag.successor is not None:
             kept.append(f"--{flag.successor}={flag.convert(value)}")
-            told += f"; taken as {kept[-1]}"
-        warnings.append(f"{told}.")
+            warning += f"; used as {kept[-1]}"
+        warnings.append(f"{warning}.")
     return kept, list(dict.fromkeys(warnings))

@@ -163,7 +163,7 @@ def test_a_run_of_which_every_checkpoint_is_truncated_is_refused(copied, photos,
     sentence = capsys.readouterr().err
     assert sentence.startswith(f"error: None of the checkpoints in {copied} can be read")
     assert "ckpt-2, ckpt-4" in sentence
-    assert "train afresh in another --model_dir" in sentence
+    assert "train again in another --model_dir" in sentence
     assert sentence.count("\n") == 1
     assert tiny_runs.snapshot(copied) == before
 

@@ -1,4 +1,4 @@
-"""What lies beneath the flags that a person types, and what the program says about itself."""
+"""The precedence of flags, stored settings, recipe and defaults; flagfiles; --help."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ def flagfile(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def test_without_a_data_set_the_recipe_of_the_digits_lies_beneath_and_the_first_line_says_so():
+def test_without_a_data_set_the_digits_recipe_is_used_and_the_first_note_says_so():
     command = parse("--train_epochs=3")
     assert command.config.dataset == "digits"
     assert command.config.resnet_depth == 14  # The recipe's; the flag's own default is 50.
     assert command.config.train_epochs == 3
-    assert command.typed == {"train_epochs"}
+    assert command.explicit == {"train_epochs"}
     (first,) = command.notes
     assert "No --dataset" in first
     assert "flags/recipes/digits.flags" in first
 
 
-def test_with_a_data_set_there_is_no_recipe_beneath():
+def test_with_a_data_set_no_recipe_is_used():
     command = parse("--dataset=cifar10")
     assert command.notes == ()
     assert command.config == config.Config(dataset="cifar10")
 
 
-def test_a_typed_flag_wins_over_a_flagfile_and_that_over_the_recipe(flagfile):
+def test_the_command_line_overrides_a_flagfile_which_overrides_the_recipe(flagfile):
     command = parse(f"--flagfile={flagfile}", "--learning_rate=0.9")
     assert command.config.learning_rate == 0.9  # 0.7 in the flagfile, 0.1 in the recipe.
     assert command.config.temperature == 0.7  # 0.2 in the recipe.
     assert command.config.crop_area_min == 0.4  # The recipe's alone.
-    assert command.typed == {"learning_rate", "temperature"}
+    assert command.explicit == {"learning_rate", "temperature"}
 
 
-def test_a_typed_flag_wins_wherever_the_flagfile_stands(flagfile):
+def test_the_command_line_overrides_a_flagfile_in_any_order(flagfile):
     for arguments in (
         ["--learning_rate=0.9", f"--flagfile={flagfile}"],
         ["--learning_rate=0.9", "--flagfile", flagfile],
@@ -68,7 +68,7 @@ def test_a_typed_flag_wins_wherever_the_flagfile_stands(flagfile):
         assert parse(*arguments).config.temperature == 0.7
 
 
-def test_a_flagfile_that_names_a_data_set_has_no_recipe_beneath(flagfile):
+def test_with_a_data_set_in_a_flagfile_no_recipe_is_used(flagfile):
     flagfile.write_text("--dataset=cifar10\n")
     assert parse(f"--flagfile={flagfile}").config == config.Config(dataset="cifar10")
 
@@ -78,13 +78,14 @@ def test_one_command_line_leaves_nothing_for_the_next():
     assert parse("--dataset=cifar10").config == config.Config(dataset="cifar10")
 
 
-def test_a_stored_architecture_lies_beneath_what_is_typed(pretrained):
+def test_explicit_flags_override_a_stored_architecture(pretrained):
     command = parse("--mode=finetune", f"--checkpoint={pretrained}", "--dataset=cifar10")
     assert command.config.resnet_depth == 8
     assert command.config.image_size == 8
     assert command.config.num_proj_layers == 2
     assert command.notes == (
-        f"From {pretrained}: resnet_depth 8, image_size 8, num_proj_layers 2, proj_out_dim 8.",
+        f"From {pretrained}/ckpt-4 (checkpoint of step 4): "
+        "resnet_depth 8, image_size 8, num_proj_layers 2, proj_out_dim 8.",
     )
     command = parse(
         "--mode=finetune",
@@ -97,19 +98,19 @@ def test_a_stored_architecture_lies_beneath_what_is_typed(pretrained):
     assert command.config.stem == "small"  # By its size this image would get the other one.
 
 
-def test_resuming_needs_no_architecture_typed(pretrained):
+def test_resuming_needs_no_flags_of_the_architecture(pretrained):
     command = parse(f"--model_dir={pretrained}", "--dataset=cifar10")
     assert (command.config.resnet_depth, command.config.image_size) == (8, 8)
 
 
-def test_the_flags_of_the_run_lie_beneath_an_evaluation(pretrained):
+def test_an_evaluation_uses_the_flags_of_the_run_unless_overridden(pretrained):
     command = parse("--mode=eval", f"--model_dir={pretrained}", "--eval_batch_size=5")
     assert command.notes == ()
     assert command.config.mode == "eval"
     assert command.config.dataset == "image_folder"
     assert command.config.train_steps == 4
     assert command.config.eval_batch_size == 5
-    assert command.typed == {"mode", "model_dir", "eval_batch_size"}
+    assert command.explicit == {"mode", "model_dir", "eval_batch_size"}
 
 
 @pytest.mark.parametrize("short", config.SHORT_MODES)

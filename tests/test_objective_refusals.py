@@ -168,7 +168,7 @@ def test_a_damaged_saved_model_is_refused(capsys, photos, tmp_path):
     folder.mkdir()
     (folder / "saved_model.pb").write_bytes(b"no graph at all")
     sentence = test_refusals.told(capsys, photos, tmp_path, objective="distill", teacher=folder)
-    assert f"--teacher={folder} is no SavedModel that can be read" in sentence
+    assert f"--teacher={folder} is not a readable SavedModel" in sentence
 
 
 def test_going_on_with_another_objective_is_refused(capsys, photos, tmp_path, pretrained):

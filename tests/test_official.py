@@ -8,7 +8,7 @@ import tiny_runs
 import run
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading
-from simclr_tf.runs import teachers
+from simclr_tf.runs import initialization, teachers, weights
 
 OUTPUTS = {"features": "final_avg_pool", "projection": "proj_head_output", "logits": "logits_sup"}
 
@@ -30,8 +30,8 @@ def outputs(official):
 
 @pytest.mark.parametrize("place", ["", "saved_model", "checkpoint", "checkpoint/ckpt-975"])
 def test_its_weights_give_its_outputs(official, outputs, place):
-    foreign = loading.find(str(official / place))
-    assert foreign.architecture == simclr.Architecture(
+    opened = weights.open_weights(str(official / place))
+    assert opened.architecture == simclr.Architecture(
         resnet_depth=18,
         width_multiplier=1,
         stem="small",
@@ -43,8 +43,9 @@ def test_its_weights_give_its_outputs(official, outputs, place):
         batch_norm_decay=0.9,
         class_names=simclr.unnamed_classes(10),
     )
-    assert not foreign.reading.lacking and not foreign.reading.unused
-    model, report = loading.build(foreign)
+    inferred = loading.find(str(official / place)).inferred
+    assert not inferred.lacking and not inferred.unused
+    model, report = initialization.build(opened)
     assert report[1:4] == [
         "encoder: loaded 105 of 105 variables",
         "projection head: loaded 14 of 14 variables",
@@ -79,10 +80,10 @@ def test_it_becomes_a_run_of_ours(official, outputs, tmp_path, capsys, photos):
         features["features"], outputs["final_avg_pool"], rtol=1e-4, atol=1e-4
     )
     assert run.main(["run.py", "--mode=convert", *given]) == 2
-    assert f"{model_dir} holds a run already" in capsys.readouterr().err
+    assert f"{model_dir} already holds a run" in capsys.readouterr().err
     # Three classes of photos are not its ten, so its linear head is not asked.
     assert tiny_runs.main("eval", model_dir, photos, **NETWORK) == 0
-    assert "tells 10 other classes apart than the 3 of image_folder" in capsys.readouterr().out
+    assert "has 10 classes, which are not the 3 of image_folder" in capsys.readouterr().out
     result = tiny_runs.json_of(model_dir / "result.json")
     assert "eval/label_top_1_accuracy" not in result
     assert result["linear_eval/top_1_accuracy"] > 0.5
@@ -97,7 +98,7 @@ def test_a_run_starts_from_it(official, tmp_path, photos, capsys):
     }
     assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **changes) == 0
     printed = capsys.readouterr().out
-    assert "linear head: skipped (the checkpoint's tells other classes apart)" in printed
+    assert "linear head: skipped (the checkpoint's head has different classes)" in printed
     stored = tiny_runs.json_of(tmp_path / "tuned" / "architecture.json")
     assert (stored["resnet_depth"], stored["stem"], stored["image_size"]) == (18, "small", 16)
 

@@ -15,8 +15,8 @@ import tiny_runs
 import run
 from simclr_tf import errors
 from simclr_tf.models import simclr
-from simclr_tf.reference import loading, mapping
-from simclr_tf.runs import checkpoints, directory
+from simclr_tf.reference import mapping
+from simclr_tf.runs import checkpoints, directory, initialization, weights
 from simclr_tf.serving import export, official
 
 # As data/official_r18, which the reference trained; smaller there is nothing in the reference.
@@ -131,11 +131,11 @@ def test_it_is_the_network_of_the_run(run_dir, loaded):
 
 
 def test_it_is_read_back_as_the_reference_s_own_is(run_dir, exported):
-    foreign = loading.find(str(exported))
-    assert foreign is not None
-    unnamed = dataclasses.replace(foreign.architecture, class_names=ARCHITECTURE.class_names)
+    opened = weights.open_weights(str(exported))
+    assert opened.from_reference
+    unnamed = dataclasses.replace(opened.architecture, class_names=ARCHITECTURE.class_names)
     assert dataclasses.replace(unnamed, image_size=16) == ARCHITECTURE  # No weight tells the size.
-    model, _ = loading.build(foreign)
+    model, _ = initialization.build(opened)
     for ours, again in zip(run_dir[1].variables, model.variables):
         np.testing.assert_array_equal(ours, again)
 

@@ -266,8 +266,9 @@ def test_a_frozen_encoder_keeps_every_bit_while_the_head_learns(
     changes = {**typed, "checkpoint": pretrained, "fine_tune_after_block": 4}
     assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
     printed = capsys.readouterr().out
-    assert f"From {pretrained}: resnet_depth 8, image_size 8" in printed
-    assert f"weights of {pretrained}/ckpt-4" in printed
+    origin = f"{pretrained}/ckpt-4 (checkpoint of step 4)"
+    assert f"From {origin}: resnet_depth 8, image_size 8" in printed
+    assert f"weights of {origin}" in printed
     for part in ("encoder", "projection head", "linear head"):
         assert re.search(rf"{part}: loaded (\d+) of \1 variables", printed), part
     before, after = tiny_runs.weights(pretrained), tiny_runs.weights(tuned)
@@ -314,10 +315,10 @@ def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
     assert "linear head: set to zero (--zero_init_logits_layer)" in printed
     assert len(initial) == 2
     assert not any(value.any() for value in initial)
-    # Without that flag the head starts anew, because it told other classes apart.
+    # Without that flag the head starts from initial weights, because it had other classes.
     changes = {"checkpoint": pretrained, **NO_TRAINING}
     assert tiny_runs.main("finetune", tmp_path / "tuned_2", data, **changes) == 0
-    assert "linear head: skipped (the checkpoint's tells other classes apart)" in (
+    assert "linear head: skipped (the checkpoint's head has different classes)" in (
         capsys.readouterr().out
     )
 

@@ -199,7 +199,7 @@ def parse(*arguments: str) -> command_line.Command:
 @pytest.fixture
 def nothing_stored(monkeypatch):
     """The commands name checkpoints that this machine does not have."""
-    monkeypatch.setattr(command_line, "_stored_architecture", lambda *_: [])
+    monkeypatch.setattr(command_line, "_open_stored", lambda: (None, None))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -245,7 +245,7 @@ def test_a_boolean_may_be_written_in_all_its_ways():
 
 @pytest.mark.parametrize("dash", ["-", "--"])
 @pytest.mark.parametrize("words", [1, 2])
-def test_a_renamed_flag_hands_its_value_on(dash, words):
+def test_the_value_of_a_renamed_flag_is_passed_to_its_successor(dash, words):
     old = {"head_proj_mode": "linear", "head_proj_dim": "64", "num_nlh_layers": "1"}
     arguments = [f"{dash}{name}={value}" for name, value in old.items()]
     if words == 2:
@@ -257,7 +257,7 @@ def test_a_renamed_flag_hands_its_value_on(dash, words):
         "num_proj_layers": 2,
     }
     assert command.config == config.Config(dataset="cifar10", **expected)
-    assert command.typed == {"dataset", *expected}
+    assert command.explicit == {"dataset", *expected}
     for (name, _), (successor, value), warning in zip(
         old.items(), expected.items(), command.warnings
     ):
@@ -275,10 +275,10 @@ def test_of_an_old_and_a_new_name_the_later_one_wins(tmp_path):
     assert len(command.warnings) == 1
 
 
-def test_what_does_nothing_any_more_is_told_once():
+def test_a_flag_without_effect_is_warned_about_once():
     command = parse("--variable_schema", "a.*", "--variable_schema=b", "--eval_name=mine")
     schema, name = command.warnings
-    assert schema.startswith("--variable_schema does nothing: --checkpoint takes the whole encoder")
+    assert schema.startswith("--variable_schema does nothing: --checkpoint loads the whole encoder")
     assert name.startswith("--eval_name does nothing")
 
 
@@ -312,7 +312,7 @@ def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--num_nlh_layers=two"], ["--num_nlh_layers=two is no number", "--num_proj_layers"]),
+        (["--num_nlh_layers=two"], ["--num_nlh_layers=two is not a number", "--num_proj_layers"]),
         (["--head_proj_dim=wide"], ["--proj_out_dim", "wide"]),
         (["--head_proj_dim"], ["--head_proj_dim lacks a value", "--proj_out_dim"]),
         (["--head_proj_dims=8"], ["head_proj_dims", "--help"]),
@@ -320,7 +320,7 @@ def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
         (["--weight_decai=0"], ["weight_decai", "Did you mean: weight_decay?"]),
     ],
 )
-def test_what_neither_program_knows_stays_an_error(arguments, words):
+def test_a_flag_that_neither_program_has_is_an_error(arguments, words):
     with pytest.raises(errors.UserError) as refused:
         parse(*arguments)
     assert [word for word in words if word not in str(refused.value)] == [], refused.value

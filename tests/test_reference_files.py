@@ -14,6 +14,7 @@ import tiny_runs
 import run
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading, mapping
+from simclr_tf.runs import initialization, weights
 
 CLASSES = simclr.unnamed_classes(3)
 NETWORKS = {
@@ -32,11 +33,16 @@ NETWORKS = {
 }
 
 
+def build(folder):
+    """Returns the network of stored weights, and the report on them."""
+    return initialization.build(weights.open_weights(str(folder)))
+
+
 def read_back(model, folder):
     """Reads a network, requires every variable to be as it was, and returns its architecture."""
-    foreign = loading.find(str(folder))
-    assert not foreign.reading.unused
-    found, report = loading.build(foreign)
+    parsed = loading.find(str(folder))
+    assert not parsed.inferred.unused
+    found, report = build(folder)
     assert not any("skipped" in line for line in report if not line.startswith("linear head")), (
         report
     )
@@ -44,7 +50,7 @@ def read_back(model, folder):
     assert ours.keys() == theirs.keys()
     for key, variable in ours.items():
         np.testing.assert_array_equal(variable, theirs[key], key)
-    return foreign
+    return parsed
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -56,20 +62,20 @@ def model(request):
 @pytest.mark.parametrize("form", reference_forms.WRITERS)
 def test_each_form_is_read_back(model, tmp_path, form):
     reference_forms.WRITERS[form](model, tmp_path)
-    foreign = read_back(model, tmp_path)
+    parsed = read_back(model, tmp_path)
     wanted = model.architecture
     known = {"image_size": 32 if wanted.stem == "small" else 224}
     if wanted.proj_head_mode == "none":
         known |= {"num_proj_layers": 1, "proj_out_dim": 128}
     if wanted.stem == "small" and form == "tf1":  # There is no trace of it.
         known["sk_ratio"] = 0
-        assert "sk_ratio 0, which leaves no trace in these weights" in foreign.assumed
+        assert "sk_ratio 0, which leaves no trace in these weights" in parsed.assumed
     if wanted.ft_proj_selector == 1 and form != "variable":
         known["ft_proj_selector"] = 0
-        assert "ft_proj_selector 0" in foreign.assumed
+        assert "ft_proj_selector 0" in parsed.assumed
     if wanted.ft_proj_selector == 4 and form != "variable":
         known["ft_proj_selector"] = -1
-    assert foreign.architecture == dataclasses.replace(wanted, **known)
+    assert parsed.architecture == dataclasses.replace(wanted, **known)
 
 
 SMALL_NET = reference_forms.architecture(stem="small", proj_head_mode="none", class_names=CLASSES)
@@ -81,22 +87,22 @@ def small():
     return reference_forms.random_model(SMALL_NET)
 
 
-def test_flags_beside_the_weights_tell_the_rest(small, tmp_path):
+def test_flags_beside_the_weights_contain_the_rest(small, tmp_path):
     flags = {"resnet_depth": 18, "image_size": 20, "batch_norm_decay": 0.99, "dataset": "mnist"}
     reference_forms.write_saved_model(small, tmp_path / "saved_model" / "9", flags=flags)
     shutil.move(tmp_path / "saved_model" / "flags.json", tmp_path)
-    foreign = read_back(small, tmp_path)
-    assert (foreign.architecture.image_size, foreign.architecture.batch_norm_decay) == (20, 0.99)
-    assert foreign.assumed == ("its 3 classes in the order of your data's",)
+    parsed = read_back(small, tmp_path)
+    assert (parsed.architecture.image_size, parsed.architecture.batch_norm_decay) == (20, 0.99)
+    assert parsed.assumed == ("its 3 classes in the order of your data's",)
 
 
-def test_the_newest_checkpoint_is_taken_and_the_optimizer_is_told(small, tmp_path):
+def test_the_newest_checkpoint_is_used_and_the_optimizer_is_reported(small, tmp_path):
     other = reference_forms.random_model(SMALL_NET, seed=1)
     reference_forms.write_tf1(other, tmp_path / "model.ckpt-80")
     reference_forms.write_tf1(small, tmp_path / "model.ckpt-100", slots=True)
-    foreign = read_back(small, tmp_path)
-    assert foreign.stored.origin.endswith("model.ckpt-100")
-    *_, optimizer, unused = loading.build(foreign)[1]
+    parsed = read_back(small, tmp_path)
+    assert parsed.stored.origin.endswith("model.ckpt-100")
+    *_, optimizer, unused = build(tmp_path)[1]
     assert "optimizer: 107 variables (" in optimizer and "LARSOptimizer" in optimizer
     assert unused == "unused: 1 variable (global_step)"
     # A file of it means it too.
@@ -108,11 +114,10 @@ def test_a_head_that_is_not_whole_is_skipped(small, tmp_path):
     reference_forms.write_checkpoint(
         small, tmp_path / "ckpt-1", without=("linear_head/dense/bias",)
     )
-    foreign = loading.find(str(tmp_path))
-    model, report = loading.build(foreign)
+    model, report = build(tmp_path)
     assert model.linear_head is None
-    (told,) = [line for line in report if line.startswith("linear head")]
-    assert told == (
+    (line,) = [line for line in report if line.startswith("linear head")]
+    assert line == (
         "linear head: skipped (the checkpoint's lacks 1 variables, such as linear_head/dense/bias)"
     )
 
@@ -129,11 +134,11 @@ def refusal(capsys, checkpoint, tmp_path, **flags):
     return sentence
 
 
-def write_foreign(folder: pathlib.Path) -> None:
+def write_other(folder: pathlib.Path) -> None:
     tf.train.Checkpoint(weights=tf.Variable([1.0])).write(str(folder / "ckpt-1"))
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
+def test_a_path_without_a_checkpoint_is_refused(tmp_path, capsys):
     folder = tmp_path / "things"
     folder.mkdir()
     for path, words in (
@@ -142,8 +147,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
     ):
         assert words in refusal(capsys, path, tmp_path)
     (folder / "notes.txt").write_text("weights")
-    assert "notes.txt is no checkpoint" in refusal(capsys, folder / "notes.txt", tmp_path)
-    write_foreign(folder)
+    assert "notes.txt is not a checkpoint" in refusal(capsys, folder / "notes.txt", tmp_path)
+    write_other(folder)
     assert "is not of google-research/simclr" in refusal(capsys, folder, tmp_path)
     assert "name both" in refusal(capsys, None, tmp_path)
     assert "name both" in refusal(capsys, folder, tmp_path, model_dir=None)
@@ -170,7 +175,7 @@ def test_a_folder_of_several_models_is_refused_by_their_names(small, tmp_path, c
     assert "holds 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
 
 
-def test_flags_that_deny_the_weights_are_refused(small, tmp_path, capsys, photos):
+def test_flags_that_contradict_the_weights_are_refused(small, tmp_path, capsys, photos):
     folder = tmp_path / "run"
     reference_forms.write_tf1(small, folder / "model.ckpt-1")
     sentence = refusal(capsys, folder, tmp_path, resnet_depth=50, width_multiplier=2)
@@ -186,15 +191,14 @@ def test_a_run_directory_of_the_reference_is_sent_to_be_converted(small, tmp_pat
     reference_forms.write_checkpoint(small, tmp_path / "theirs" / "ckpt-1")
     for mode in ("eval", "pretrain"):
         assert tiny_runs.main(mode, tmp_path / "theirs", photos) == 2
-        assert "is a run of google-research/simclr; make it one" in capsys.readouterr().err
+        assert "is a run of google-research/simclr; convert it" in capsys.readouterr().err
 
 
-def test_runs_of_ours_and_converted_ones_are_no_matter_of_converting(
+def test_runs_of_this_program_are_not_converted_and_converted_ones_are_evaluated(
     small, tmp_path, capsys, photos, pretrained, monkeypatch
 ):
-    assert "is not of google-research/simclr; a run of ours" in refusal(
-        capsys, pretrained, tmp_path
-    )
+    sentence = refusal(capsys, pretrained, tmp_path)
+    assert "is not of google-research/simclr; a run of this program needs no conv" in sentence
     monkeypatch.setattr("simclr_tf.serving.export.export", lambda *_, **__: "")
     reference_forms.write_tf1(small, tmp_path / "theirs" / "model.ckpt-1")
     given = [f"--checkpoint={tmp_path}/theirs", f"--model_dir={tmp_path}/ours"]
@@ -203,7 +207,7 @@ def test_runs_of_ours_and_converted_ones_are_no_matter_of_converting(
     given = tiny_runs.arguments("pretrain", tmp_path / "ours", photos, image_size=None)
     given = [argument for argument in given if "resnet_depth" not in argument]
     assert run.main(given) == 2
-    assert "holds converted weights and no training to go on with" in capsys.readouterr().err
+    assert "holds converted weights, not a training that could be" in capsys.readouterr().err
     # As many classes as the data's: they are taken for the same.
     network = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
     assert tiny_runs.main("eval", tmp_path / "ours", photos, **network, linear_eval=False) == 0

@@ -332,6 +332,13 @@ def test_fine_tuning_with_another_network_is_refused_before_the_directory_is_mar
     sentence = told(
         capsys, photos, tmp_path, mode="finetune", checkpoint=pretrained, resnet_depth=14
     )
+    assert "another network than the flags say" in sentence
+    assert "--resnet_depth=14 and 8 there; leave these flags out" in sentence
+    # Without its description, the weights themselves are compared.
+    (pretrained / "architecture.json").unlink()
+    sentence = told(
+        capsys, photos, tmp_path, mode="finetune", checkpoint=pretrained, resnet_depth=14
+    )
     assert "does not fit this run's ResNet-14" in sentence
     assert "set encoder, depth, width and stem" in sentence
     # The same folder may be used once the depth is right.
@@ -352,7 +359,7 @@ def test_fine_tuning_from_a_stage_whose_weights_are_missing_is_refused(
         num_proj_layers=3,
     )
     assert "--ft_proj_selector" in sentence
-    assert "set --num_proj_layers, --proj_out_dim and --proj_head_bn as in pretraining" in sentence
+    assert "set --proj_head_mode, --num_proj_layers, --proj_out_dim and" in sentence
 
 
 # A change to the command of a finished run that its weights cannot follow, and what is said of it.

@@ -1,4 +1,4 @@
-"""The convert command: from what google-research/simclr wrote to a run directory of ours."""
+"""The convert command: writes weights of google-research/simclr as a run directory."""
 
 from __future__ import annotations
 
@@ -6,40 +6,35 @@ import dataclasses
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
-from simclr_tf.reference import loading
-from simclr_tf.runs import builders, checkpoints, directory, weights
+from simclr_tf.runs import builders, checkpoints, directory, initialization
+from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
 
-# Flags of the reference's run that say what it was about, under the same names here.
-_ABOUT = ("dataset", "train_split", "eval_split", "temperature", "hidden_norm")
+# Settings that describe the reference's run and have the same names here.
+_DESCRIPTIVE = ("dataset", "train_split", "eval_split", "temperature", "hidden_norm")
 
 
 def convert(
     config: config_lib.Config,
-    typed: frozenset[str],
+    weights: weights_lib.Weights | None,
+    explicit: frozenset[str],
 ) -> None:
     """Writes weights of google-research/simclr as a run directory, with a SavedModel.
 
     Args:
         config: names --checkpoint and --model_dir; the architecture comes from the weights.
-        typed: names of the flags that the person gave, which win over the reference's flags.json.
+        weights: of --checkpoint; None without one.
+        explicit: names of the flags that were given, which override the reference's flags.json.
 
     Raises:
-        UserError: if there are no such weights, they are not whole, or the directory is taken.
+        UserError: if there are no such weights, they are incomplete, or --model_dir holds a run.
     """
-    model_dir, foreign = _check(config)
-    architecture = builders.architecture_of(config, foreign.architecture.class_names)
-    model, report = loading.build(foreign, architecture)
+    model_dir, weights = _check(config, weights)
+    architecture = builders.architecture_of(config, weights.class_names)
+    model, report = initialization.build(weights, architecture)
     directory.prepare(model_dir)
-    about = {
-        name: foreign.stored.flags[name]
-        for name in _ABOUT
-        if name not in typed
-        and isinstance(foreign.stored.flags.get(name), type(getattr(config, name)))
-    }
-    config = dataclasses.replace(config, **about)
     directory.write_architecture(model_dir, architecture)
-    directory.write_config(model_dir, config)
+    directory.write_config(model_dir, _with_flags_of(weights, config, explicit))
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
     with console.working("exported the SavedModel"):
         folder = export.export(model, model_dir, 0)
@@ -52,23 +47,35 @@ def convert(
     )
 
 
-def _check(config: config_lib.Config) -> tuple[str, loading.Foreign]:
+def _check(
+    config: config_lib.Config, weights: weights_lib.Weights | None
+) -> tuple[str, weights_lib.Weights]:
     """Returns the directory to write and the weights to convert."""
-    if config.checkpoint is None or config.model_dir is None:
+    if weights is None or config.model_dir is None:
         raise errors.UserError(
             "--mode=convert needs --checkpoint=PATH, weights of google-research/simclr, and "
             "--model_dir=PATH, a new folder for them; name both."
         )
-    if checkpoints.latest(config.model_dir):
+    existing = checkpoints.latest(config.model_dir)
+    if existing:
         raise errors.UserError(
-            f"--model_dir={config.model_dir} holds a run already "
-            f"({checkpoints.latest(config.model_dir)}); name a new folder."
+            f"--model_dir={config.model_dir} already holds a run ({existing}); name a new folder."
         )
-    foreign = weights.find_reference(config.checkpoint)
-    if foreign is None:
-        checkpoints.locate(config.checkpoint)
+    if not weights.from_reference:
         raise errors.UserError(
-            f"--checkpoint={config.checkpoint} is not of google-research/simclr; a run of ours "
-            "needs no converting, use it as it is."
+            f"--checkpoint={config.checkpoint} is not of google-research/simclr; a run of this "
+            "program needs no conversion, use it as it is."
         )
-    return config.model_dir, foreign
+    return config.model_dir, weights
+
+
+def _with_flags_of(
+    weights: weights_lib.Weights, config: config_lib.Config, explicit: frozenset[str]
+) -> config_lib.Config:
+    """Returns the settings with those of the reference's run that were not given explicitly."""
+    taken = {
+        name: weights.flags[name]
+        for name in _DESCRIPTIVE
+        if name not in explicit and isinstance(weights.flags.get(name), type(getattr(config, name)))
+    }
+    return dataclasses.replace(config, **taken)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import console, errors
+from simclr_tf import console
 from simclr_tf.evaluation import features, linear
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
 from simclr_tf.runs import checkpoints as checkpoints_lib
-from simclr_tf.runs import diagnosis, directory, opening, warm_start
+from simclr_tf.runs import compatibility, diagnosis, directory, initialization, opening
 
 
 def evaluate(
@@ -64,12 +64,9 @@ def _restore(
     """Reads the run's last checkpoint, or the weights that --checkpoint names."""
     if checkpoints.restore_latest() is not None:
         return
-    if run.config.checkpoint is None:
-        raise errors.UserError(
-            f"--model_dir={run.model_dir} holds no checkpoint to evaluate; train first, or name "
-            "weights by --checkpoint."
-        )
-    for line in warm_start.start_from(run.config.checkpoint, model, zero_init_logits_layer=False):
+    if run.weights is None:
+        raise compatibility.nothing_to_evaluate(run.model_dir)
+    for line in initialization.start_from(run.weights, model, zero_init_logits_layer=False):
         console.say(line)
 
 

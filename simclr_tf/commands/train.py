@@ -9,11 +9,11 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors
+from simclr_tf import console
 from simclr_tf.data import mixing, pipeline
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
-from simclr_tf.runs import builders, diagnosis, directory, metrics_log, opening, warm_start
+from simclr_tf.runs import builders, diagnosis, directory, initialization, metrics_log, opening
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.serving import export
 from simclr_tf.training import (
@@ -38,8 +38,6 @@ def train(run: opening.Run) -> simclr.SimCLR:
         The trained network.
     """
     config = run.config
-    if config.train_mode == "finetune":
-        _check_start(run)
     plan = schedules.make_plan(config, run.source.num_examples(config.train_split))
     schedule = schedules.make_schedule(config, plan)
     model = run.new_model()
@@ -64,16 +62,6 @@ def train(run: opening.Run) -> simclr.SimCLR:
     return model
 
 
-def _check_start(run: opening.Run) -> None:
-    """Refuses a fine-tuning that freezes what was never trained."""
-    config = run.config
-    if config.checkpoint is None and config.fine_tune_after_block >= 0:
-        raise errors.UserError(
-            f"--fine_tune_after_block={config.fine_tune_after_block} freezes layers that nothing "
-            "has trained; name a pretraining run with --checkpoint."
-        )
-
-
 def _make_learner(
     run: opening.Run, model: simclr.SimCLR, schedule: schedules.Schedule
 ) -> steps.Learner:
@@ -96,13 +84,11 @@ def _start(
     own = checkpoints.restore_latest()
     if own is not None:
         return [f"resumed from {own}"]
-    if run.config.checkpoint is None:
+    if run.weights is None:
         told = f"from scratch: initial weights of seed {run.config.seed}"
         return [told if run.config.contrastive else f"{told} (--checkpoint names a pretraining)"]
-    return warm_start.start_from(
-        run.config.checkpoint,
-        model,
-        zero_init_logits_layer=run.config.zero_init_logits_layer,
+    return initialization.start_from(
+        run.weights, model, zero_init_logits_layer=run.config.zero_init_logits_layer
     )
 
 

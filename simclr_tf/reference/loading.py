@@ -1,70 +1,69 @@
-"""From stored weights of google-research/simclr to an architecture and a model of ours."""
+"""Parses weights of google-research/simclr into an architecture, and loads them into a network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors
-from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
-from simclr_tf.reference import files, inference, mapping, names, networks
+from simclr_tf.reference import files, inference, mapping, networks
 
-# Usual sides of images: of networks with a stem that keeps the resolution, and of others.
+# Usual image sizes, of networks with the stem that keeps the resolution and of the others.
 _SMALL, _LARGE = 32, 224
 
 
 @dataclasses.dataclass(frozen=True)
-class Foreign:
-    """Weights of google-research/simclr, understood.
+class ReferenceWeights:
+    """Weights of google-research/simclr, parsed.
 
     Attributes:
-        stored: where they are.
-        reading: what they say of their network.
-        architecture: the network, in our words.
-        assumed: what neither weights nor flags.json told, as parts of a sentence.
+        stored: the files.
+        inferred: the network, as inferred from names and shapes.
+        architecture: the network, as an architecture of this package.
+        assumed: settings that neither the weights nor flags.json contain, with the values assumed
+            for them, such as "image_size 224".
     """
 
     stored: files.Stored
-    reading: inference.Reading
+    inferred: inference.Reading
     architecture: simclr.Architecture
     assumed: tuple[str, ...]
 
     @property
     def described(self) -> str:
-        """Says what it is, as "TF2 SavedModel of google-research/simclr, ResNet-50 1x"."""
-        what = inference.describe(self.reading.network)
-        return f"{self.stored.kind} of google-research/simclr, {what}"
+        """A short description: "TF2 SavedModel of google-research/simclr, ResNet-50 1x"."""
+        encoder = inference.describe(self.inferred.network)
+        return f"{self.stored.kind} of google-research/simclr, {encoder}"
 
 
-def find(path: str) -> Foreign | None:
-    """Opens what the reference wrote.
+def find(path: str) -> ReferenceWeights | None:
+    """Finds and parses weights of google-research/simclr.
 
     Args:
         path: see `files.find`.
 
     Returns:
-        The weights and what they say; None if nothing there has the reference's names.
+        The weights; None if no variable at the path has the reference's names.
 
     Raises:
-        UserError: if they are damaged, not whole, or of no network.
+        UserError: if they are damaged or incomplete, or no network has such weights.
     """
     stored = files.find(path)
     if stored is None:
         return None
-    reading = inference.infer(stored)
+    inferred = inference.infer(stored)
     flags = stored.flags
-    if flags.get("resnet_depth") != reading.network.depth:
+    if flags.get("resnet_depth") != inferred.network.depth:
         flags = {}  # Of another run.
-    architecture, assumed = _architecture(stored, _whole(reading), flags)
-    return Foreign(stored, reading, architecture, assumed)
+    architecture, assumed = _architecture(stored, _complete(inferred), flags)
+    return ReferenceWeights(stored, inferred, architecture, assumed)
 
 
-def _whole(reading: inference.Reading) -> networks.Network:
-    """Returns the network less heads of which something is missing."""
-    network, lacking = reading.network, " ".join(reading.lacking)
+def _complete(inferred: inference.Reading) -> networks.Network:
+    """Returns the network without the heads that lack variables."""
+    network, lacking = inferred.network, " ".join(inferred.lacking)
     if "projection_head/" in lacking:
         network = dataclasses.replace(network, head="none", stage=0)
     if "linear_head/" in lacking:
@@ -72,55 +71,27 @@ def _whole(reading: inference.Reading) -> networks.Network:
     return network
 
 
-def contradictions(foreign: Foreign, asked: Mapping[str, Any]) -> list[str]:
-    """Compares what a person asked for with the encoder that the weights are of.
-
-    Args:
-        foreign: the weights.
-        asked: fields of an architecture by name; a ratio that gives the same widths is no other.
-
-    Returns:
-        The fields that differ, each with both values.
-    """
-    differing = []
-    for name, value in asked.items():
-        stored = getattr(foreign.architecture, name)
-        if value == stored or (name.endswith("_ratio") and _same_widths(foreign, name, value)):
-            continue
-        differing.append(f"--{name}={value} and {stored}")
-    return differing
-
-
-def _same_widths(foreign: Foreign, name: str, ratio: float) -> bool:
-    network = foreign.reading.network
-    if not (ratio > 0 and getattr(network, name) > 0):
-        return False
-    changes: dict[str, Any] = {name: ratio}
-    other = dataclasses.replace(network, **changes)
-    return names.weights_of(other) == names.weights_of(network)
-
-
 def _architecture(
-    stored: files.Stored, network: networks.Network, flags: Any
+    stored: files.Stored, network: networks.Network, flags: Mapping[str, Any]
 ) -> tuple[simclr.Architecture, tuple[str, ...]]:
-    """Puts together what weights, graph and flags tell, and assumes the rest."""
+    """Combines what weights, graph and flags contain, and assumes usual values for the rest."""
     assumed = []
 
-    def told(name: str, usual: Any) -> Any:
+    def flag_or(name: str, usual: Any) -> Any:
         if name in flags:
             return flags[name]
         assumed.append(f"{name} {usual}")
         return usual
 
-    side = told("image_size", _SMALL if network.small_stem else _LARGE)
-    momentum = told("batch_norm_decay", config_lib.Config.batch_norm_decay)
+    side = flag_or("image_size", _SMALL if network.small_stem else _LARGE)
+    momentum = flag_or("batch_norm_decay", config_lib.Config.batch_norm_decay)
     stage = network.stage
     if stored.graph is not None and stored.graph.stage is not None:
         stage = stored.graph.stage
     elif network.classes is not None and network.num_head_layers and not stage:
-        stage = told("ft_proj_selector", 0)
-    pooling_told = stored.form == "path" or stored.graph is not None or "sk_ratio" in flags
-    if network.small_stem and not network.bottleneck and not pooling_told:
+        stage = flag_or("ft_proj_selector", 0)
+    pooling_known = stored.form == "path" or stored.graph is not None or "sk_ratio" in flags
+    if network.small_stem and not network.bottleneck and not pooling_known:
         assumed.append("sk_ratio 0, which leaves no trace in these weights")
     if network.classes is not None:
         assumed.append(f"its {network.classes} classes in the order of your data's")
@@ -143,95 +114,67 @@ def _architecture(
     )
 
 
-def load_part(foreign: Foreign, model: simclr.SimCLR, part: str) -> str | None:
-    """Fills one part of a model.
+def load_part(weights: ReferenceWeights, model: simclr.SimCLR, part: str) -> str | None:
+    """Fills one part of a network.
 
     Args:
-        foreign: the weights.
-        model: to fill; what does not fit is left as it was.
+        weights: to load.
+        model: to fill; it stays as it was if the part does not fit.
         part: "encoder", "projection_head" or "linear_head".
 
     Returns:
-        Why the weights do not fit, or None if they were loaded.
+        Why the weights do not fit; None if they were loaded, or neither they nor the model have
+        the part.
     """
-    ours = {
-        key: variable
-        for key, variable in mapping.variables_of(model).items()
-        if key.startswith(f"{part}/")
+    variables = {
+        key: variable for key, variable in mapping.variables_of(model).items() if _is_of(part, key)
     }
-    there = foreign.reading.names
-    if not any(key.startswith(f"{part}/") for key in there):
-        return "the checkpoint has none"
-    lacking = [key for key in foreign.reading.lacking if key.startswith(f"{part}/")]
-    if lacking:
-        return f"the checkpoint's lacks {len(lacking)} variables, such as {lacking[0]}"
-    missing = [key for key in ours if key not in there]
-    if missing:
-        return f"{len(missing)} of its {len(ours)} variables are not there, such as {missing[0]}"
-    surplus = [key for key in there if key.startswith(f"{part}/") and key not in ours]
-    if surplus:
-        return f"the checkpoint has {len(surplus)} variables more, such as {surplus[0]}"
-    for key, variable in ours.items():
-        shape = foreign.stored.shapes[there[key]]
-        if shape != tuple(variable.shape):
-            return f"{key} has the shape {shape} there and {tuple(variable.shape)} here"
-    for key, variable in ours.items():
-        value = foreign.stored.read(there[key])
+    problem = _misfit(weights, variables, part)
+    if problem is not None:
+        return problem
+    for key, variable in variables.items():
+        value = weights.stored.read(weights.inferred.names[key])
         variable.assign(value.astype(variable.dtype.as_numpy_dtype))
     return None
 
 
-def leftovers(foreign: Foreign) -> list[str]:
-    """Returns a line for each kind of thing in the checkpoint that no model takes."""
+def _misfit(weights: ReferenceWeights, variables: Mapping[str, Any], part: str) -> str | None:
+    """Returns why the stored weights of a part do not fit the variables of a model, or None."""
+    stored = {key: name for key, name in weights.inferred.names.items() if _is_of(part, key)}
+    if not stored:
+        return "the checkpoint has none" if variables else None
+    lacking = [key for key in weights.inferred.lacking if _is_of(part, key)]
+    if lacking:
+        return f"the checkpoint's lacks {len(lacking)} variables, such as {lacking[0]}"
+    missing = [key for key in variables if key not in stored]
+    if missing:
+        return f"{len(missing)} of its {len(variables)} variables are missing, such as {missing[0]}"
+    surplus = [key for key in stored if key not in variables]
+    if surplus:
+        return f"the checkpoint has {len(surplus)} variables more, such as {surplus[0]}"
+    for key, variable in variables.items():
+        shape = weights.stored.shapes[stored[key]]
+        if shape != tuple(variable.shape):
+            return f"{key} has the shape {shape} there and {tuple(variable.shape)} here"
+    return None
+
+
+def _is_of(part: str, key: str) -> bool:
+    return key.startswith(f"{part}/")
+
+
+def unused_lines(weights: ReferenceWeights) -> list[str]:
+    """Returns report lines about the stored variables that no network takes."""
     lines = []
-    if foreign.stored.slots:
-        lines.append(f"optimizer: {_count(foreign.stored.slots)} not taken, training starts anew")
-    unused = [*foreign.reading.unused, *foreign.stored.others]
+    if weights.stored.slots:
+        lines.append(f"optimizer: {_count(weights.stored.slots)} not loaded, it starts at zero")
+    unused = [*weights.inferred.unused, *weights.stored.others]
     if unused:
         lines.append(f"unused: {_count(unused)}")
     return lines
 
 
-def _count(items: Any) -> str:
-    shown = [item.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for item in items[:2]]
-    some = ", ".join(shown) + (", ..." if len(items) > 2 else "")
-    return f"{len(items)} variable{'s' if len(items) > 1 else ''} ({some})"
-
-
-def build(
-    foreign: Foreign, architecture: simclr.Architecture | None = None
-) -> tuple[simclr.SimCLR, list[str]]:
-    """Makes the network and fills all of it that is there.
-
-    Args:
-        foreign: the weights.
-        architecture: of the network, if other things were decided than `find` assumed.
-
-    Returns:
-        The model, and one line per part: what was loaded, what was skipped and why.
-
-    Raises:
-        UserError: if the encoder does not fit, which would be a fault of the inference.
-    """
-    model = simclr.SimCLR(architecture or foreign.architecture, seed=0)
-    report = [f"weights of {foreign.stored.origin} ({foreign.described})"]
-    for part in names.PARTS:
-        report.append(_part_line(foreign, model, part, load_part(foreign, model, part)))
-    return model, report + leftovers(foreign)
-
-
-def _part_line(foreign: Foreign, model: simclr.SimCLR, part: str, problem: str | None) -> str:
-    """Says what became of a part of a model."""
-    if problem and part == "encoder":
-        raise errors.UserError(
-            f"The encoder in {foreign.stored.origin} does not fit this run's ResNet-"
-            f"{model.architecture.resnet_depth} ({problem}); leave out the flags of the network."
-        )
-    module: keras.Model = getattr(model, part)
-    told = part.replace("_", " ")
-    count = 0 if module is None else len(module.variables)
-    if problem and any(key.startswith(f"{part}/") for key in foreign.reading.names):
-        return f"{told}: skipped ({problem})"
-    if not count:
-        return f"{told}: there is none"
-    return f"{told}: loaded {count} of {count} variables"
+def _count(names: Sequence[str]) -> str:
+    shown = [name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for name in names[:2]]
+    some = ", ".join(shown) + (", ..." if len(names) > 2 else "")
+    return f"{len(names)} variable{'s' if len(names) > 1 else ''} ({some})"

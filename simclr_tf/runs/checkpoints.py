@@ -1,4 +1,4 @@
-"""Saving a run so that it can be killed at any moment, and finding what was saved."""
+"""Checkpoints of a run: saving so that it can be killed at any moment, finding, restoring."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from simclr_tf.models import simclr
 from simclr_tf.runs import directory
 
 _NAME = "ckpt"
+_STEP = "global_step"
 # What TensorFlow raises on damaged files (IndexError: a file cut short) and on a full disk.
 _DAMAGED = (tf.errors.OpError, IndexError)
 _UNWRITABLE = (tf.errors.OpError, OSError)
@@ -39,16 +40,16 @@ class Checkpoints:
         There the step and the seconds are plain variables, one on the host and not one per replica.
 
         Args:
-            model_dir: where.
-            model: whose weights.
-            optimizer: whose slots; None to read a run without training on.
-            keep: how many checkpoints to keep.
+            model_dir: the run directory.
+            model: its weights are saved.
+            optimizer: its slots are saved; None to restore without training further.
+            keep: number of checkpoints to keep.
         """
         self.model_dir = model_dir
         self.keep = keep
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name=_STEP)
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="train_seconds")
-        parts = {"model": model, "global_step": self.step, "train_seconds": self.seconds}
+        parts = {"model": model, _STEP: self.step, "train_seconds": self.seconds}
         self._with_optimizer = optimizer is not None
         if optimizer is not None:
             parts["optimizer"] = optimizer
@@ -58,18 +59,18 @@ class Checkpoints:
     def save(self) -> str:
         """Writes a checkpoint of the current step, then removes the oldest ones.
 
-        A file is complete before its index appears, and the old ones go last, so at every
-        moment one complete checkpoint is there.
+        The data are complete before their index appears, and old checkpoints are removed last,
+        so one complete checkpoint exists at every moment.
 
         Raises:
-            UserError: if the disk is full or refuses, naming the last complete checkpoint.
+            UserError: if the disk is full or not writable, naming the last complete checkpoint.
         """
         prefix = os.path.join(self.model_dir, f"{_NAME}-{int(self.step)}")
         try:
             self._checkpoint.write(prefix)
         except _UNWRITABLE as error:
             _remove(prefix, only_partial=True)
-            raise self._unwritten(error) from error
+            raise self._write_error(error) from error
         self.latest = prefix
         try:
             tf.compat.v1.train.update_checkpoint_state(
@@ -78,20 +79,20 @@ class Checkpoints:
             for old in listing(self.model_dir)[: -self.keep]:
                 _remove(old)
         except _UNWRITABLE as error:
-            raise self._unwritten(error) from error
+            raise self._write_error(error) from error
         return prefix
 
-    def _unwritten(self, error: Exception) -> errors.UserError:
+    def _write_error(self, error: Exception) -> errors.UserError:
         before = latest(self.model_dir)
         kept = f"the last complete one is {before}" if before else "there is no earlier one"
         why = storage.reason(error)
         return errors.UserError(
             f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; free "
-            "some space and run the same command again to go on."
+            "some space and run the same command again to resume."
         )
 
     def restore(self, path: str) -> None:
-        """Reads one checkpoint, all of it.
+        """Reads one whole checkpoint.
 
         Raises:
             UserError: if it does not fit the model or the optimizer, or is damaged.
@@ -104,19 +105,19 @@ class Checkpoints:
                 status.assert_existing_objects_matched().expect_partial()  # No optimizer here.
         except (AssertionError, ValueError) as error:
             raise errors.UserError(
-                f"{path} does not fit this run ({misfit(error)}); resume with the settings it was "
+                f"{path} does not fit this run ({_misfit(error)}); resume with the settings it was "
                 f"trained with, which are in {directory.FLAGS} beside it, or use another "
                 "--model_dir."
             ) from error
         except _DAMAGED as error:
             why = storage.reason(error)
             raise errors.UserError(
-                f"{path} is damaged ({why}); delete it to go on from the one before."
+                f"{path} is damaged ({why}); delete it to resume from the one before."
             ) from error
         self.latest = path
 
     def restore_latest(self) -> str | None:
-        """Reads the newest checkpoint that is whole.
+        """Reads the newest checkpoint that is not damaged.
 
         Returns:
             Its path; None if there are no checkpoints at all.
@@ -127,11 +128,11 @@ class Checkpoints:
         paths = listing(self.model_dir)
         if not paths:
             return None
-        path = newest_whole(paths)
+        path = newest_readable(paths)
         if path is None:
             raise errors.UserError(
                 f"None of the checkpoints in {self.model_dir} can be read (damaged: "
-                f"{', '.join(map(os.path.basename, paths))}); train afresh in another --model_dir."
+                f"{', '.join(map(os.path.basename, paths))}); train again in another --model_dir."
             )
         self.restore(path)
         return path
@@ -153,23 +154,21 @@ def latest(model_dir: str) -> str | None:
     return found[-1] if found else None
 
 
-def step_of(path: str) -> int:
-    """Returns the step in a checkpoint's name."""
-    return int(path.rsplit("-", 1)[1])
-
-
-def newest_whole(paths: list[str]) -> str | None:
-    """Returns the last path whose checkpoint can be read, and warns of those after it."""
+def newest_readable(paths: list[str]) -> str | None:
+    """Returns the last path whose checkpoint can be read, and warns about the damaged ones."""
     for path in reversed(paths):
         damage = damage_of(path)
         if damage is None:
             return path
-        console.warn(f"The checkpoint {path} is damaged ({damage}); looking at the one before.")
+        console.warn(f"The checkpoint {path} is damaged ({damage}); trying the one before.")
     return None
 
 
 def damage_of(path: str) -> str | None:
-    """Reads every tensor once, so that a truncated file shows before any weight is touched."""
+    """Returns what is wrong with a checkpoint, or None.
+
+    Every tensor is read, so that a truncated file is found before any variable is assigned.
+    """
     try:
         reader = tf.train.load_checkpoint(path)
         for name in reader.get_variable_to_shape_map():
@@ -179,8 +178,37 @@ def damage_of(path: str) -> str | None:
     return None
 
 
+def read_step(prefix: str) -> int:
+    """Returns the number of steps trained that a checkpoint contains, 0 if it contains none."""
+    reader = tf.train.load_checkpoint(prefix)
+    name = f"{_STEP}/.ATTRIBUTES/VARIABLE_VALUE"
+    return int(reader.get_tensor(name)) if reader.has_tensor(name) else 0
+
+
+def load_part(prefix: str, model: simclr.SimCLR, part: str) -> str | None:
+    """Fills one part of a network from a checkpoint.
+
+    Args:
+        prefix: of the checkpoint.
+        model: to fill. If the part does not fit, some of its variables may have changed.
+        part: name of the attribute of the model, such as "encoder".
+
+    Returns:
+        Why the part does not fit; None if it was loaded, or the model does not have it.
+    """
+    module: keras.Model | None = getattr(model, part)
+    if module is None:
+        return None
+    try:
+        status = tf.train.Checkpoint(model=tf.train.Checkpoint(**{part: module})).read(prefix)
+        status.assert_existing_objects_matched().expect_partial()  # The other parts.
+    except (AssertionError, ValueError) as error:
+        return _misfit(error)
+    return None
+
+
 def _remove(prefix: str, *, only_partial: bool = False) -> None:
-    """Deletes the files of a checkpoint; the index first, so that no half is ever listed."""
+    """Deletes the files of a checkpoint, its index first, so that only complete ones are listed."""
     if only_partial:
         patterns = [f"{prefix}.data-*", f"{prefix}_temp*", f"{prefix}.index"]
     else:
@@ -193,8 +221,8 @@ def _remove(prefix: str, *, only_partial: bool = False) -> None:
                 tf.io.gfile.remove(path)
 
 
-def misfit(error: Exception) -> str:
-    """Returns what did not fit, briefly, from TensorFlow's long message."""
+def _misfit(error: Exception) -> str:
+    """Returns the reason from TensorFlow's long message about a checkpoint that does not fit."""
     names = re.findall(r"tf\.Variable '([^']+)'", str(error))
     if names:
         return f"nothing there for {text.shortened(names)}"
@@ -207,7 +235,7 @@ def misfit(error: Exception) -> str:
 
 
 def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]]:
-    """Finds the checkpoints that --checkpoint may mean.
+    """Finds the checkpoints at a path.
 
     Args:
         checkpoint: a run directory, or the prefix of one checkpoint (PATH/ckpt-123).
@@ -230,9 +258,9 @@ def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]
         return checkpoint, found
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
     if not tf.io.gfile.exists(f"{prefix}.index"):
-        wrong = "is no checkpoint" if tf.io.gfile.exists(checkpoint) else "does not exist"
+        problem = "is not a checkpoint" if tf.io.gfile.exists(checkpoint) else "does not exist"
         raise errors.UserError(
-            f"--{flag}={checkpoint} {wrong}; name a run directory or a checkpoint in "
+            f"--{flag}={checkpoint} {problem}; name a run directory or a checkpoint in "
             f"it, such as runs/demo or runs/demo/{_NAME}-240."
         )
     return os.path.dirname(prefix), [prefix]

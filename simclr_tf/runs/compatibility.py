@@ -1,103 +1,188 @@
-"""What a run finds in its directory, or by --checkpoint, against what it asks for."""
+"""Whether the weights in a run directory, or those of --checkpoint, suit what a run asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
-from simclr_tf.models import simclr
-from simclr_tf.runs import checkpoints, directory, warm_start, weights
+from simclr_tf.models import keras_encoders, simclr
+from simclr_tf.reference import names, networks
+from simclr_tf.runs import checkpoints, directory
+from simclr_tf.runs import weights as weights_lib
+
+# Settings of a network that follow from its weights.
+_OF_RESNET = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio")
+_OF_HEAD = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
 
 
-def check_started(config: config_lib.Config, model_dir: str) -> None:
-    """Refuses to evaluate nothing, and to go on with another kind of training.
+def check_resumable(config: config_lib.Config, model_dir: str) -> None:
+    """Refuses to evaluate without weights, and to resume another kind of training.
 
     Args:
         config: of the run.
         model_dir: the run directory, which may not exist yet.
 
     Raises:
-        UserError: if there are no weights to evaluate, or other ones than training could resume.
+        UserError: if there are no weights to evaluate, or training cannot resume from those there.
     """
     if checkpoints.latest(model_dir) is None:
         if config.mode == "eval" and config.checkpoint is None:
-            raise errors.UserError(
-                f"--model_dir={model_dir} holds no checkpoint to evaluate; train first, or name "
-                "the --model_dir of a training, or weights by --checkpoint."
-            )
+            raise nothing_to_evaluate(model_dir)
         return
-    _check_ours(model_dir)
+    _check_not_reference(model_dir)
     if config.mode != "eval":
         directory.check_same_training(model_dir, config)
 
 
-def fitted(
-    config: config_lib.Config, architecture: simclr.Architecture, model_dir: str
+def nothing_to_evaluate(model_dir: str) -> errors.UserError:
+    """Returns the error of an evaluation without weights."""
+    return errors.UserError(
+        f"--model_dir={model_dir} holds no checkpoint to evaluate; train first, or name the "
+        "--model_dir of a training, or weights by --checkpoint."
+    )
+
+
+def check_fine_tuning_start(config: config_lib.Config, requested_mode: str) -> None:
+    """Refuses a fine-tuning that has neither a checkpoint to start from nor one to resume.
+
+    Training a classifier from scratch is possible by --mode=train --train_mode=finetune.
+
+    Args:
+        config: of a training.
+        requested_mode: --mode as it was given, which may be the short form "finetune".
+
+    Raises:
+        UserError: if there is no such checkpoint.
+    """
+    resumes = config.model_dir is not None and checkpoints.latest(config.model_dir) is not None
+    if config.train_mode != "finetune" or config.checkpoint is not None or resumes:
+        return
+    if config.fine_tune_after_block >= 0:
+        raise errors.UserError(
+            f"--fine_tune_after_block={config.fine_tune_after_block} freezes layers that were "
+            "never trained; name a pretraining run with --checkpoint."
+        )
+    if requested_mode == "finetune":
+        raise errors.UserError(
+            "--mode=finetune has nothing to start from; name a pretraining run with --checkpoint, "
+            "or train on labels from scratch with --mode=train --train_mode=finetune."
+        )
+
+
+def check_explicit(
+    weights: weights_lib.Weights, explicit: Mapping[str, Any], *, heads: bool
+) -> None:
+    """Refuses settings of the network that contradict the weights of --checkpoint.
+
+    Args:
+        weights: of --checkpoint.
+        explicit: the settings that were given explicitly, by name; others than those of the
+            network are ignored. An attention ratio that gives the same widths is no contradiction.
+        heads: whether the projection head must be that of the weights too.
+
+    Raises:
+        UserError: naming every setting that differs, with both values.
+    """
+    architecture = weights.architecture
+    if architecture is None:
+        return
+    fixed = ["encoder"]
+    if architecture.encoder == keras_encoders.RESNET:
+        fixed += _OF_RESNET
+    if heads:
+        fixed += _OF_HEAD
+    differing = [
+        f"--{name}={explicit[name]} and {getattr(architecture, name)}"
+        for name in fixed
+        if name in explicit and not _same(architecture, name, explicit[name])
+    ]
+    if differing:
+        raise errors.UserError(
+            f"{weights.origin} holds another network than the flags say ({weights.described}): "
+            f"{'; '.join(differing)} there; leave these flags out."
+        )
+
+
+def _same(architecture: simclr.Architecture, name: str, value: Any) -> bool:
+    stored = getattr(architecture, name)
+    if value == stored or (name == "stem" and value == "auto"):
+        return True
+    if not name.endswith("_ratio") or min(value, stored) <= 0:
+        return False
+    if architecture.resnet_depth not in networks.BLOCKS:
+        return False
+    ratios = {"sk_ratio": architecture.sk_ratio, "se_ratio": architecture.se_ratio}
+    one, other = (
+        networks.Network(architecture.resnet_depth, architecture.width_multiplier, **ratios_of)
+        for ratios_of in (ratios, {**ratios, name: value})
+    )
+    return names.weights_of(one) == names.weights_of(other)
+
+
+def reconcile_architecture(
+    config: config_lib.Config,
+    architecture: simclr.Architecture,
+    weights: weights_lib.Weights | None,
+    model_dir: str,
 ) -> simclr.Architecture:
-    """Fits the architecture that a run asks for to the weights that are there.
+    """Adapts the architecture that a run asks for to the weights that it reads.
 
     Args:
         config: of the run.
         architecture: that it asks for.
+        weights: of --checkpoint, if they were opened.
         model_dir: the run directory.
 
     Returns:
-        The architecture; in evaluation without a linear head, if the weights have none for these
-        classes.
+        The architecture; in evaluation without a linear head, if that of the weights has other
+        classes than the data.
 
     Raises:
-        UserError: if the weights in the run directory would not fit.
+        UserError: if the weights in the run directory do not fit.
     """
-    if not checkpoints.latest(model_dir):  # Without weights, nothing there needs to fit.
-        return _as_evaluated(config, architecture)
+    if not checkpoints.latest(model_dir):
+        if weights is None:
+            return architecture
+        return _without_other_head(config, architecture, weights.class_names)
     stored = directory.read_architecture(model_dir)
     if stored is None:
         return architecture
     if config.mode == "eval" and stored.class_names is None:
-        # Pretrained without labels, evaluated with them: there is no linear head to look for.
+        # Pretrained without labels and evaluated with them: there is no linear head to load.
         architecture = dataclasses.replace(architecture, class_names=None)
-    names = stored.class_names
-    if names is not None and names == simclr.unnamed_classes(len(names)):
-        architecture = _without_other_head(config, architecture, names)
+    classes = stored.class_names
+    if classes is not None and classes == simclr.unnamed_classes(len(classes)):
+        architecture = _without_other_head(config, architecture, classes)
         stored = dataclasses.replace(stored, class_names=architecture.class_names)
     directory.check_same(stored, architecture, model_dir)
     return architecture
 
 
-def _as_evaluated(
-    config: config_lib.Config, architecture: simclr.Architecture
-) -> simclr.Architecture:
-    """Leaves out the linear head if the weights to evaluate have none for these classes."""
-    if config.mode != "eval" or config.checkpoint is None:
-        return architecture
-    stored = warm_start.architecture_of(config.checkpoint)
-    return _without_other_head(config, architecture, None if stored is None else stored.class_names)
-
-
 def _without_other_head(
-    config: config_lib.Config, architecture: simclr.Architecture, names: tuple[str, ...] | None
+    config: config_lib.Config,
+    architecture: simclr.Architecture,
+    stored_classes: tuple[str, ...] | None,
 ) -> simclr.Architecture:
-    """Leaves out, in evaluation, a linear head that tells other classes apart than the data's."""
-    here = architecture.class_names
-    if config.mode != "eval" or here is None or simclr.same_classes(names, here):
+    """Removes, in evaluation, a linear head whose weights are of other classes than the data's."""
+    classes = architecture.class_names
+    if config.mode != "eval" or classes is None or simclr.same_classes(stored_classes, classes):
         return architecture
-    if names is not None:
+    if stored_classes is not None:
         console.say(
-            f"The linear head tells {len(names)} other classes apart than the {len(here)} of "
-            f"{config.dataset}; it is left out, and the encoder evaluated."
+            f"The linear head has {len(stored_classes)} classes, which are not the "
+            f"{len(classes)} of {config.dataset}; it is ignored, and the encoder evaluated."
         )
     return dataclasses.replace(architecture, class_names=None)
 
 
-def _check_ours(model_dir: str) -> None:
-    """Refuses to go on in a run directory of the reference, which has checkpoints of such names."""
-    if (
-        directory.read_architecture(model_dir) is None
-        and weights.find_reference(model_dir) is not None
-    ):
+def _check_not_reference(model_dir: str) -> None:
+    """Refuses a run directory of the reference, whose checkpoints may have names like ours."""
+    if weights_lib.find_reference(model_dir) is not None:
         raise errors.UserError(
-            f"--model_dir={model_dir} is a run of google-research/simclr; make it one of ours by "
+            f"--model_dir={model_dir} is a run of google-research/simclr; convert it with "
             f"--mode=convert --checkpoint={model_dir} and a new --model_dir, or start from it by "
             "--checkpoint."
         )

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and where: the layout of --model_dir."""
+"""The layout of a run directory: architecture.json, flags.txt and results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FLAGS = "flags.txt"
 
 
 def prepare(model_dir: str) -> None:
-    """Makes the directory and proves that it can be written to.
+    """Makes the directory and checks that it is writable.
 
     Raises:
-        UserError: if it cannot.
+        UserError: if it is not.
     """
     probe = os.path.join(model_dir, ".writable")
     try:
@@ -37,7 +37,7 @@ def prepare(model_dir: str) -> None:
 
 
 def write_architecture(model_dir: str, architecture: simclr.Architecture) -> None:
-    """Stores the architecture beside the weights that will fit it."""
+    """Stores the architecture beside the weights that belong to it."""
     storage.write_json(os.path.join(model_dir, _ARCHITECTURE), dataclasses.asdict(architecture))
 
 
@@ -58,22 +58,34 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
         ) from error
 
 
-def check_same(stored: simclr.Architecture, asked: simclr.Architecture, model_dir: str) -> None:
-    """Refuses to go on in a directory whose weights would not fit.
+def check_same(
+    stored: simclr.Architecture,
+    requested: simclr.Architecture,
+    path: str,
+    *,
+    flag: str = "model_dir",
+) -> None:
+    """Refuses weights of another architecture.
+
+    Args:
+        stored: architecture of the weights.
+        requested: architecture that the run asks for.
+        path: of the weights, for the message.
+        flag: that named the path.
 
     Raises:
         UserError: naming every field that differs.
     """
     differing = [
         f"{field.name} is {_brief(getattr(stored, field.name))} there and "
-        f"{_brief(getattr(asked, field.name))} here"
+        f"{_brief(getattr(requested, field.name))} here"
         for field in dataclasses.fields(stored)
-        if getattr(stored, field.name) != getattr(asked, field.name)
+        if getattr(stored, field.name) != getattr(requested, field.name)
     ]
     if differing:
         raise errors.UserError(
-            f"--model_dir={model_dir} holds a run of another architecture "
-            f"({'; '.join(differing)}); use another --model_dir, or the settings of that run."
+            f"--{flag}={path} holds a run of another architecture ({'; '.join(differing)}); use "
+            f"another --{flag}, or the settings of that run."
         )
 
 

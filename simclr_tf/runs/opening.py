@@ -12,6 +12,7 @@ from simclr_tf import console, errors, text
 from simclr_tf.data import balanced, sources, streams
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, compatibility, directory, teachers, unreadable
+from simclr_tf.runs import weights as weights_lib
 
 # The rest of the memory is for the network, shuffling and everyone else.
 _CACHE_SHARE = 0.8
@@ -26,6 +27,7 @@ class Run:
         source: the data set.
         strategy: over the replicas.
         architecture: of the network.
+        weights: of --checkpoint; None without one, and if the run resumes from its own.
         teacher: that it learns from, or None.
         by_class: the training images, if batches are balanced by class.
     """
@@ -34,6 +36,7 @@ class Run:
     source: sources.Source
     strategy: tf.distribute.Strategy
     architecture: simclr.Architecture
+    weights: weights_lib.Weights | None = None
     teacher: teachers.Teacher | None = None
     by_class: balanced.ByClass | None = None
 
@@ -61,13 +64,18 @@ class Run:
 
 
 def open_run(
-    config: config_lib.Config, strategy: tf.distribute.Strategy, *, eval_split_given: bool
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    weights: weights_lib.Weights | None = None,
+    *,
+    eval_split_given: bool,
 ) -> Run:
     """Opens the data and the run directory, and refuses what cannot work before any work.
 
     Args:
         config: the settings.
         strategy: over the replicas.
+        weights: of --checkpoint; None without one, and if the run resumes from its own.
         eval_split_given: whether the person named the evaluation split. If not, and the data
             has no such split, a usual one that it has is taken.
 
@@ -95,7 +103,7 @@ def open_run(
         raise errors.UserError(
             f"--jit_compile works on one device, and there are {replicas} replicas; leave it out."
         )
-    compatibility.check_started(config, model_dir)
+    compatibility.check_resumable(config, model_dir)
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
     config = _with_splits(config, source, eval_split_given=eval_split_given)
     if config.mode == "eval" or config.reads_labels:
@@ -116,8 +124,8 @@ def open_run(
     by_class = _by_class(config, source) if config.mode != "eval" else None
     class_names = _class_names(config, source, teacher)
     architecture = builders.architecture_of(config, class_names)
-    architecture = compatibility.fitted(config, architecture, model_dir)
-    return Run(config, source, strategy, architecture, teacher, by_class)
+    architecture = compatibility.reconcile_architecture(config, architecture, weights, model_dir)
+    return Run(config, source, strategy, architecture, weights, teacher, by_class)
 
 
 def _class_names(

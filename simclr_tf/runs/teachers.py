@@ -1,4 +1,4 @@
-"""Teachers for distillation: trained classifiers, whoever trained them."""
+"""Teachers for distillation: trained classifiers, of this program or google-research/simclr."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import tensorflow as tf
 
 from simclr_tf import errors, storage
 from simclr_tf.models import simclr
-from simclr_tf.reference import loading
-from simclr_tf.runs import checkpoints, directory, weights
+from simclr_tf.runs import initialization, weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained classifier that is asked and not changed.
+    """A trained, frozen classifier.
 
     Attributes:
         logits: maps images (n, h, w, 3) in [0, 1] to (n, c) float32.
         num_classes: c.
-        class_names: of the classes; None where the teacher does not tell.
+        class_names: of the classes; None if unknown.
         needs_autograph: whether `logits` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
     """
 
@@ -33,20 +32,18 @@ class Teacher:
 
 
 def load(path: str, *, image_size: int) -> Teacher:
-    """Opens a teacher. Call it in the scope of the strategy that will ask it.
+    """Opens a teacher. Call it in the scope of the strategy that will use it.
 
     Args:
-        path: a run directory or a checkpoint in one, or a SavedModel with logits; of ours, or of
-            google-research/simclr.
-        image_size: side of the images that it will be asked about.
+        path: see `weights.open_weights`; or a SavedModel that computes logits.
+        image_size: side of the images that the student sees.
 
     Raises:
-        UserError: if there is nothing of the kind, or it has no classifier.
+        UserError: if there is no such model, or it has no classifier.
     """
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
         return _of_saved_model(path, image_size)
-    foreign = weights.find_reference(path)
-    model = _of_run(path) if foreign is None else loading.build(foreign)[0]
+    model, _ = initialization.build(weights.open_weights(path, flag="teacher"))
     class_names = model.architecture.class_names
     if class_names is None:
         raise errors.UserError(
@@ -67,27 +64,12 @@ def load(path: str, *, image_size: int) -> Teacher:
     )
 
 
-def _of_run(path: str) -> simclr.SimCLR:
-    """Returns the network of a run of ours, with its newest weights."""
-    folder, found = checkpoints.locate(path, flag="teacher")
-    prefix = checkpoints.newest_whole(found)
-    architecture = directory.read_architecture(folder)
-    if prefix is None or architecture is None:
-        raise errors.UserError(
-            f"--teacher={path} cannot be read: its checkpoints are damaged or its "
-            "architecture.json is missing; name another run directory or a SavedModel."
-        )
-    model = simclr.SimCLR(architecture, seed=0)
-    tf.train.Checkpoint(model=model).read(prefix).assert_existing_objects_matched().expect_partial()
-    return model
-
-
 def _of_saved_model(path: str, image_size: int) -> Teacher:
     try:
         loaded = tf.saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--teacher={path} is no SavedModel that can be read ({storage.reason(error)}); "
+            f"--teacher={path} is not a readable SavedModel ({storage.reason(error)}); "
             "name another one, or a run directory."
         ) from error
 
@@ -95,7 +77,7 @@ def _of_saved_model(path: str, image_size: int) -> Teacher:
         return _outputs(loaded, images)
 
     try:
-        asked = tf.function(logits).get_concrete_function(
+        function = tf.function(logits).get_concrete_function(
             tf.TensorSpec([1, image_size, image_size, 3])
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -103,11 +85,11 @@ def _of_saved_model(path: str, image_size: int) -> Teacher:
             f"--teacher={path} has no logits: it must be an export of a run with a classifier, or "
             "a SavedModel of google-research/simclr."
         ) from error
-    return Teacher(logits, asked.output_shapes[-1], None)
+    return Teacher(logits, function.output_shapes[-1], None)
 
 
 def _outputs(loaded: Any, images: tf.Tensor) -> tf.Tensor:
-    """Returns the logits of a SavedModel of ours, or of the reference's, which has no signature."""
+    """Returns the logits of a SavedModel; one of the reference has no signature."""
     if "serving_default" in loaded.signatures:
         return loaded.signatures["serving_default"](images=images)["logits"]
     return loaded(images, trainable=False)["logits_sup"]

@@ -1,0 +1,132 @@
+"""Initial weights of a network from opened weights: as far as they fit, or all of them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from simclr_tf import errors
+from simclr_tf.keras_api import keras
+from simclr_tf.models import simclr
+from simclr_tf.runs import weights as weights_lib
+
+# What decides whether a part fits.
+_SETTINGS_OF = {
+    "encoder": "encoder, depth, width and stem",
+    "projection_head": "--proj_head_mode, --num_proj_layers, --proj_out_dim and --proj_head_bn",
+    "linear_head": "--ft_proj_selector",
+}
+
+
+def start_from(
+    weights: weights_lib.Weights, model: simclr.SimCLR, *, zero_init_logits_layer: bool
+) -> list[str]:
+    """Initializes a network for fine-tuning.
+
+    The encoder must fit. The projection head is loaded if it fits; the linear head if it has the
+    same classes and need not start at zero.
+
+    Args:
+        weights: to load.
+        model: to fill.
+        zero_init_logits_layer: starts the linear head at zero, as in linear evaluation.
+
+    Returns:
+        One line per part: what was loaded, what was skipped and why.
+
+    Raises:
+        UserError: if the encoder does not fit, or the weights are damaged.
+    """
+    report = [_header(weights), _load_required(weights, model, "encoder")]
+    report.append(_load_projection(weights, model))
+    if model.linear_head is not None:
+        report.append(_load_linear(weights, model, zero_init_logits_layer))
+    return [*report, *weights.unused]
+
+
+def build(
+    weights: weights_lib.Weights, architecture: simclr.Architecture | None = None
+) -> tuple[simclr.SimCLR, list[str]]:
+    """Builds the network that the weights belong to, and fills every part of it.
+
+    Args:
+        weights: to load.
+        architecture: of the network, if it differs from that of the weights in what does not
+            change their shapes, such as the image size.
+
+    Returns:
+        The network, and one line per part: what was loaded, what was skipped and why.
+
+    Raises:
+        UserError: if the architecture is unknown, a part of the network does not fit, or the
+            weights are damaged.
+    """
+    architecture = architecture or weights.architecture
+    if architecture is None:
+        raise errors.UserError(
+            f"{weights.folder} does not say which network its checkpoints fit (no "
+            "architecture.json); restore that file."
+        )
+    model = simclr.SimCLR(architecture, seed=0, global_bn=False)
+    report = [_header(weights)]
+    for part in weights_lib.PARTS:
+        if _variables(model, part):
+            report.append(_load_required(weights, model, part))
+        else:
+            report.append(_line(model, part, weights.load(model, part)))
+    return model, [*report, *weights.unused]
+
+
+def _variables(model: simclr.SimCLR, part: str) -> list[tf.Variable]:
+    module: keras.Model | None = getattr(model, part)
+    return [] if module is None else module.variables
+
+
+def _header(weights: weights_lib.Weights) -> str:
+    return f"weights of {weights.origin} ({weights.described})"
+
+
+def _line(model: simclr.SimCLR, part: str, problem: str | None) -> str:
+    """Returns the report line of a part, given why it does not fit, or None if it was loaded."""
+    name = part.replace("_", " ")
+    if problem:
+        return f"{name}: skipped ({problem})"
+    count = len(_variables(model, part))
+    return f"{name}: loaded {count} of {count} variables" if count else f"{name}: there is none"
+
+
+def _load_required(weights: weights_lib.Weights, model: simclr.SimCLR, part: str) -> str:
+    problem = weights.load(model, part)
+    if problem:
+        network = model.architecture.encoder_name if part == "encoder" else "network"
+        raise errors.UserError(
+            f"The {part.replace('_', ' ')} in {weights.origin} does not fit this run's {network} "
+            f"({problem}); set {_SETTINGS_OF[part]} as in pretraining."
+        )
+    return _line(model, part, None)
+
+
+def _load_projection(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
+    part = "projection_head"
+    if not _variables(model, part):
+        return _line(model, part, None)
+    problem = weights.load(model, part)
+    if problem and model.architecture.ft_proj_selector:
+        raise errors.UserError(
+            f"--ft_proj_selector needs the projection head of {weights.origin}, which does not fit "
+            f"({problem}); set {_SETTINGS_OF[part]} as in pretraining."
+        )
+    return _line(model, part, problem)
+
+
+def _load_linear(weights: weights_lib.Weights, model: simclr.SimCLR, zero: bool) -> str:
+    if zero:
+        for variable in _variables(model, "linear_head"):
+            variable.assign(tf.zeros_like(variable))
+        return "linear head: set to zero (--zero_init_logits_layer)"
+    if weights.class_names is None:
+        problem: str | None = "the checkpoint has none"
+    elif not simclr.same_classes(weights.class_names, model.architecture.class_names):
+        problem = "the checkpoint's head has different classes"
+    else:
+        problem = weights.load(model, "linear_head")
+    return _line(model, "linear_head", problem)

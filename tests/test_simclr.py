@@ -152,3 +152,12 @@ def test_lars_leaves_batch_norm_biases_and_the_linear_head_alone():
 def test_the_seed_decides_the_whole_start():
     for one, other in zip(_model().variables, _model().variables):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "needed"),
+    [("resnet", False), ("keras:MobileNetV3Small", False), ("tiny_encoders:branching", True)],
+)
+def test_only_a_users_own_encoder_needs_autograph(encoder, needed):
+    model = _model(encoder=encoder, image_size=32)
+    assert model.needs_autograph == needed

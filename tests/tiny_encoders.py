@@ -56,3 +56,19 @@ class Own(tf.keras.Model):
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises."""
         return self.norm(x, training=training)
+
+
+class Branching(keras_layers.Layer):
+    """Doubles images of a positive mean and halves others, by a Python `if` on a tensor."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Scales the whole batch."""
+        if tf.reduce_mean(x) > 0:
+            x = 4 * x
+        return 0.5 * x
+
+
+def branching(input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    """Returns a network whose layer holds Python control flow on its input."""
+    del input_shape
+    return tf.keras.Sequential([Branching(), keras_layers.Conv2D(4, 3)])

@@ -117,6 +117,11 @@ def _built(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ..
     return made
 
 
+def is_users_own(encoder: str) -> bool:
+    """Returns whether an encoder is a user's function, "MODULE:FUNCTION"."""
+    return encoder != RESNET and not encoder.startswith(APPLICATION)
+
+
 def check(encoder: str) -> None:
     """Raises UserError unless an encoder can be found: "resnet", or one of `KerasEncoder`."""
     if encoder != RESNET:

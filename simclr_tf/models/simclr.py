@@ -147,6 +147,15 @@ class SimCLR(keras.Model):
         side = architecture.image_size
         self(tf.zeros([1, side, side, 3]))  # Makes the variables.
 
+    @property
+    def needs_autograph(self) -> bool:
+        """Whether AutoGraph must be on in a `tf.function` that runs the network.
+
+        The layers of a user's encoder may hold Python control flow on tensors, which Keras
+        converts only where the `tf.function` around it allows conversion. Ours hold none.
+        """
+        return keras_encoders.is_users_own(self.architecture.encoder)
+
     def represent(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the features (n, f), float32, as both heads read them.
 

@@ -103,7 +103,7 @@ def _supervised(config: config_lib.Config, name: str) -> Loss:
             labels,
             temperature=config.temperature,
             l2_normalize=config.hidden_norm,
-            most_positives=most,
+            max_positives=most,
             own_image=name != "n_pairs",
             scale_by_temperature=config.scale_by_temperature,
             tile=tile_of(2 * za.shape[0], by_label=True),

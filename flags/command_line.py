@@ -165,7 +165,7 @@ def _stored_architecture(typed: frozenset[str], notes: list[str]) -> list[str]:
     as_is = origin == FLAGS.model_dir or FLAGS.mode in ("convert", "eval", "export")
     values = {
         name: getattr(stored, name)
-        for name in simclr.ARCHITECTURE_FLAGS
+        for name in simclr.ARCHITECTURE_SETTINGS
         if name not in typed and (as_is or name != "ft_proj_selector")
     }
     if values.get("stem") == _automatic_stem(values):

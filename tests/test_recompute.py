@@ -1,4 +1,4 @@
-"""With --recompute everything comes out as without, and activations are dropped on the way."""
+"""Recomputation changes no results, and the backward pass computes activations again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import tiny_runs
 
 from simclr_tf.models import batch_norm, simclr
 
-ATTENTIVE = {"sk_ratio": 0.0625, "se_ratio": 0.25}
+ATTENTION = {"sk_ratio": 0.0625, "se_ratio": 0.25}
 
 
 def _trained(
-    recompute, *, count=1, mixed="none", jit_compile=False, share=1.0, freeze=-1, **changes
+    recompute, *, count=1, mixed="none", jit_compile=False, fraction=1.0, freeze=-1, **changes
 ):
     """Returns loss, gradients and all variables after one pass forward and back."""
     strategy = replicas.strategy(count)
@@ -24,23 +24,23 @@ def _trained(
     with strategy.scope():
         model = simclr.SimCLR(architecture, seed=0, mixed_precision=mixed, recompute=recompute)
         model.encoder.freeze(freeze)
-        for variable in model.norm_variables():  # Off zero, so that every branch counts.
+        for variable in model.norm_variables():  # Not zero, so that every branch contributes.
             variable.assign(tf.ones_like(variable) / 2)
-    parts = tf.split(tf.random.stateless_uniform([8, 8, 8, 3], [0, 1]), count)
+    slices = tf.split(tf.random.stateless_uniform([8, 8, 8, 3], [0, 1]), count)
     images = strategy.experimental_distribute_values_from_function(
-        lambda context: parts[context.replica_id_in_sync_group]
+        lambda context: slices[context.replica_id_in_sync_group]
     )
     variables = model.encoder.trainable_variables
 
     def step(images):
-        with tf.GradientTape() as tape, batch_norm.averages_following(share):
+        with tf.GradientTape() as tape, batch_norm.moving_average_scale(fraction):
             features = model.encoder(images, training=True)["features"]
             loss = tf.reduce_sum(features**2) / 8
         gradients = tape.gradient(loss, variables)
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    compiled = tf.function(step, jit_compile=jit_compile)
-    loss, gradients = tf.function(lambda: strategy.run(compiled, (images,)))()
+    compiled = tf.function(step, jit_compile=jit_compile, autograph=False)
+    loss, gradients = tf.function(lambda: strategy.run(compiled, (images,)), autograph=False)()
     total = [sum(strategy.experimental_local_results(x)) for x in (loss, *gradients)]
     return [x.numpy() for x in total], [v.numpy() for v in model.encoder.variables]
 
@@ -52,28 +52,28 @@ def _trained(
         {"count": 2},
         {"mixed": "bfloat16"},
         {"jit_compile": True},
-        {"share": 0.5},
+        {"fraction": 0.5},
         {"freeze": 1},
-        ATTENTIVE,
+        ATTENTION,
     ],
-    ids=["plain", "replicas", "bfloat16", "xla", "chunks", "frozen", "attentive"],
+    ids=["plain", "replicas", "bfloat16", "xla", "chunks", "frozen", "attention"],
 )
-def test_loss_gradients_and_averages_are_those_without(setting):
-    plain, recomputed = _trained(False, **setting), _trained(True, **setting)
-    rough = {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
-    assert any(np.any(gradient) for gradient in plain[0][1:])
-    for values, others in zip(plain, recomputed):
+def test_recomputation_does_not_change_loss_gradients_and_averages(setting):
+    expected, recomputed = _trained(False, **setting), _trained(True, **setting)
+    tolerance = {"rtol": 0.05, "atol": 0.02} if "mixed" in setting else {"rtol": 1e-4, "atol": 1e-5}
+    assert any(np.any(gradient) for gradient in expected[0][1:])
+    for values, others in zip(expected, recomputed):
         for one, other in zip(values, others):
-            np.testing.assert_allclose(one, other, **rough)
+            np.testing.assert_allclose(one, other, **tolerance)
 
 
 def _convolutions(recompute):
-    """Returns how many convolutions a step runs forward."""
+    """Returns the number of convolutions that a step runs, without those of gradients."""
     model = simclr.SimCLR(
         dataclasses.replace(tiny_runs.ARCHITECTURE, resnet_depth=20), seed=0, recompute=recompute
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(images):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model.encoder(images, training=True)["features"])

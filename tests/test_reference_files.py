@@ -15,7 +15,7 @@ import run
 from simclr_tf.models import simclr
 from simclr_tf.reference import loading, mapping
 
-CLASSES = simclr.unnamed_classes(3)
+CLASSES = simclr.placeholder_class_names(3)
 NETWORKS = {
     "basic, selective, small stem": reference_forms.architecture(
         stem="small", sk_ratio=0.0625, class_names=CLASSES, ft_proj_selector=1

@@ -137,7 +137,9 @@ def _architecture(
             proj_out_dim=network.out_dim,
             ft_proj_selector=int(stage),
             batch_norm_decay=float(momentum),
-            class_names=simclr.unnamed_classes(network.classes) if network.classes else None,
+            class_names=simclr.placeholder_class_names(network.classes)
+            if network.classes
+            else None,
         ),
         tuple(assumed),
     )

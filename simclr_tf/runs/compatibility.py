@@ -64,7 +64,7 @@ def fitted(
         # Pretrained without labels, evaluated with them: there is no linear head to look for.
         architecture = dataclasses.replace(architecture, class_names=None)
     names = stored.class_names
-    if names is not None and names == simclr.unnamed_classes(len(names)):
+    if names is not None and names == simclr.placeholder_class_names(len(names)):
         architecture = _without_other_head(config, architecture, names)
         stored = dataclasses.replace(stored, class_names=architecture.class_names)
     directory.check_same(stored, architecture, model_dir)

@@ -84,7 +84,7 @@ class _Chunked:
 
     def project(self, chunk: steps.Batch) -> tf.Tensor:
         """Returns the (v * b / k, d) projections of a chunk, and leaves no other trace."""
-        with batch_norm.averages_following(0.0):
+        with batch_norm.moving_average_scale(0.0):
             return self.task.forward(chunk)["projection"]
 
     def judge(
@@ -121,7 +121,7 @@ class _Chunked:
             sums: of the metrics of the chunks before.
         """
         k = self.chunks
-        with tf.GradientTape() as tape, batch_norm.averages_following(1 / k):
+        with tf.GradientTape() as tape, batch_norm.moving_average_scale(1 / k):
             outputs = self.task.forward(chunk)
             cost, metrics = self.task.each(chunk, outputs)
             share = self.learner.share() / k

@@ -72,7 +72,7 @@ def needs_of(learner: steps.Learner, task: steps.Task, *, views: int, image_size
 
 
 def _gradients(learner: steps.Learner, task: steps.Task, batch: steps.Batch) -> list[tf.Tensor]:
-    with tf.GradientTape() as tape, batch_norm.averages_following(0.0):
+    with tf.GradientTape() as tape, batch_norm.moving_average_scale(0.0):
         outputs = task.forward(batch)
         cost, _ = task.each(batch, outputs)
         if task.together is not None:

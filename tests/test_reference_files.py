@@ -154,7 +154,7 @@ def test_a_partial_or_damaged_encoder_is_refused(small, tmp_path, capsys):
     gone = ("encoder/group2/block1/shortcut/conv/kernel", "encoder/stem/0/norm/gamma")
     reference_forms.write_tf1(small, folder / "model.ckpt-1", without=gone)
     sentence = refusal(capsys, folder, tmp_path)
-    assert "not whole: of the 105 weights of a ResNet-18 1x it lacks 2" in sentence
+    assert "incomplete: of the 105 weights of a ResNet-18 1x it lacks 2" in sentence
     assert "base_model/batch_normalization/gamma, base_model/conv2d_6/kernel" in sentence
     whole = tmp_path / "whole"
     reference_forms.write_tf1(small, whole / "model.ckpt-1")
@@ -167,7 +167,7 @@ def test_a_folder_of_several_models_is_refused_by_their_names(small, tmp_path, c
     for name in ("r50_1x_sk0", "r50_1x_sk1"):
         reference_forms.write_tf1(small, tmp_path / "pretrained" / name / "model.ckpt-1")
     sentence = refusal(capsys, tmp_path / "pretrained", tmp_path)
-    assert "holds 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
+    assert "contains 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
 
 
 def test_flags_that_deny_the_weights_are_refused(small, tmp_path, capsys, photos):

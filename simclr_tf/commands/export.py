@@ -9,7 +9,7 @@ from simclr_tf.reference import loading
 from simclr_tf.runs import builders, directory, weights
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.serving import export as serving
-from simclr_tf.serving import official
+from simclr_tf.serving import reference_format
 
 
 def export(config: config_lib.Config) -> str:
@@ -29,7 +29,9 @@ def export(config: config_lib.Config) -> str:
     """
     model, step, model_dir = _read(config)
     directory.prepare(model_dir)
-    write = {"serving": serving.export, "official": official.export_official}[config.format]
+    write = {"serving": serving.export, "official": reference_format.export_reference_model}[
+        config.format
+    ]
     with console.working("exported the SavedModel"):
         folder = write(model, model_dir, step, keep=config.keep_hub_module_max)
     if config.format == "official" and model.linear_head is None:

@@ -28,7 +28,7 @@ class Foreign:
     """
 
     stored: files.Stored
-    reading: inference.Reading
+    reading: inference.Inferred
     architecture: simclr.Architecture
     assumed: tuple[str, ...]
 
@@ -62,7 +62,7 @@ def find(path: str) -> Foreign | None:
     return Foreign(stored, reading, architecture, assumed)
 
 
-def _whole(reading: inference.Reading) -> networks.Network:
+def _whole(reading: inference.Inferred) -> networks.Network:
     """Returns the network less heads of which something is missing."""
     network, lacking = reading.network, " ".join(reading.lacking)
     if "projection_head/" in lacking:

@@ -39,8 +39,9 @@ def _trained(
         gradients = tape.gradient(loss, variables)
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    compiled = tf.function(step, jit_compile=jit_compile, autograph=False)
-    loss, gradients = tf.function(lambda: strategy.run(compiled, (images,)), autograph=False)()
+    if jit_compile:
+        step = tf.function(step, jit_compile=True, autograph=False)
+    loss, gradients = tf.function(lambda: strategy.run(step, (images,)), autograph=False)()
     total = [sum(strategy.experimental_local_results(x)) for x in (loss, *gradients)]
     return [x.numpy() for x in total], [v.numpy() for v in model.encoder.variables]
 

@@ -159,5 +159,6 @@ def test_the_seed_determines_all_initial_weights():
     [("resnet", False), ("keras:MobileNetV3Small", False), ("tiny_encoders:branching", True)],
 )
 def test_only_a_users_own_encoder_needs_autograph(encoder, needed):
-    model = _model(encoder=encoder, image_size=32)
+    model = _model()
+    model.architecture = dataclasses.replace(model.architecture, encoder=encoder)
     assert model.needs_autograph == needed

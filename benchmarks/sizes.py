@@ -1,4 +1,4 @@
-"""How large an encoder is and how much it computes, told without making its variables."""
+"""Counts parameters and arithmetic of an encoder without allocating its variables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import tensorflow as tf
 
-from simclr_tf.models import simclr
+from simclr_tf.models import keras_encoders, simclr
 
 # Operations that multiply by weights, and which axes of the weights each output number adds over.
 _MULTIPLIES = {"Conv2D": (0, 1, 2), "DepthwiseConv2dNative": (0, 1), "MatMul": (0,)}
@@ -18,12 +18,12 @@ class Size:
     """The size of an encoder.
 
     Attributes:
-        parameters: numbers that train.
-        averages: numbers that follow them, of batch norm. SimCLR's table 6 counts parameters
-            alone, SimCLRv2's table 1 these too (233M for a ResNet-152 of width 2).
-        multiply_adds: in the forward pass of one image, of convolutions and matrix products. What
-            papers call FLOPs of a network is mostly this; a floating-point operation proper is
-            half of one.
+        parameters: number of trainable parameters.
+        averages: number of moving averages of batch norm. SimCLR's table 6 counts parameters
+            only, SimCLRv2's table 1 these too (233M for a ResNet-152 of width 2).
+        multiply_adds: number of multiply-adds of convolutions and matrix products in the forward
+            pass of one image. Most papers call this number FLOPs, although each multiply-add is two
+            floating-point operations.
         features: f, the width of the features.
     """
 
@@ -36,21 +36,24 @@ class Size:
 def of_encoder(architecture: simclr.Architecture) -> Size:
     """Returns the size of the encoder of an architecture, for images of its size.
 
-    The encoder is only traced, in a graph of its own that never runs: no memory, seconds of time
-    for the deepest.
+    The encoder is only traced, in a graph that never runs, so this needs no memory for weights.
 
     Args:
-        architecture: which.
+        architecture: of the encoder; its heads are ignored.
 
     Raises:
-        UserError: if there is no such encoder.
+        ArgumentError: if there is no such encoder.
     """
     side = architecture.image_size
     with tf.Graph().as_default() as graph:
         encoder = simclr.make_encoder(architecture)
-        made = len(graph.get_operations())  # Those of Keras run the network while making it.
+        first = len(graph.get_operations())  # Keras encoders have already been traced once.
+        if not keras_encoders.is_users_own(architecture.encoder):
+            # AutoGraph has nothing to convert, and would take half of the time.
+            convert_nothing = tf.autograph.experimental.do_not_convert
+            setattr(encoder, "call", convert_nothing(encoder.call))  # noqa: B010
         encoder(tf.zeros([1, side, side, 3]))
-        operations = graph.get_operations()[made:]
+        operations = graph.get_operations()[first:]
     return Size(
         _numbers(encoder.trainable_variables),
         _numbers(encoder.non_trainable_variables),

@@ -111,7 +111,7 @@ def convolution_flops(setting: Setting) -> float:
     A multiply and an add count as two; the gradients by input and by kernel cost as much as the
     forward pass each, and the first convolution needs none by its input.
     """
-    make = layers.LayerMaker(simclr.policy_of("none"), seed=0)
+    make = layers.LayerMaker(simclr.dtype_policy("none"), seed=0)
     encoder = resnet.ResNet(
         make,
         depth=setting.depth,

@@ -224,7 +224,7 @@ def _architecture_values(
 
     values = {
         name: getattr(architecture, name)
-        for name in simclr.ARCHITECTURE_FLAGS
+        for name in simclr.ARCHITECTURE_SETTINGS
         if name not in explicit and (as_stored or name != "ft_proj_selector")
     }
     if values.get("stem") == _automatic_stem(values):

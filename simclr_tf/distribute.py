@@ -1,4 +1,4 @@
-"""The questions this package asks of `tf.distribute`, answered in one place.
+"""Communication between replicas, and the strategy for the machine, on top of `tf.distribute`.
 
 Letters for shapes, here and in the whole package:
   b: images on this replica.     B: images on all replicas, B = R * b.
@@ -17,30 +17,30 @@ from simclr_tf import errors
 
 
 def replica_index() -> tf.Tensor:
-    """Returns () int32, this replica's place among all replicas.
+    """Returns () int32, the index of this replica among all replicas.
 
     Raises:
-        RuntimeError: outside `strategy.run`, where no replica is speaking.
+        RuntimeError: outside `strategy.run`.
     """
     return tf.cast(_replica_context().replica_id_in_sync_group, tf.int32)
 
 
 def num_replicas() -> int:
-    """Returns R, the number of replicas that step together."""
+    """Returns R, the number of replicas."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def gather(x: tf.Tensor) -> tf.Tensor:
     """Concatenates `x` over the replicas; gradients flow back to all of them.
 
-    Written as an all-reduce of zero-padded blocks, which every strategy (TPU included) supports
-    and differentiates: the gradient of a slice is the sum of what all replicas ask of it.
+    This is an all-reduce of zero-padded blocks, which every strategy (TPU included) supports and
+    differentiates: the gradient of a slice is the sum of its gradients on all replicas.
 
     Args:
         x: (b, ...) this replica's slice; `b` must be static and the same on every replica.
 
     Returns:
-        (R * b, ...) the slices of all R replicas, in the order of their indices.
+        (R * b, ...) the slices of all R replicas, ordered by replica index.
 
     Raises:
         RuntimeError: outside `strategy.run`.
@@ -49,14 +49,14 @@ def gather(x: tf.Tensor) -> tf.Tensor:
     replicas = context.num_replicas_in_sync
     if replicas == 1:
         return x
-    mine = tf.one_hot(replica_index(), replicas, dtype=x.dtype)  # (R,)
-    mine = tf.reshape(mine, [replicas] + [1] * len(x.shape))  # (R, 1, ...)
-    blocks = context.all_reduce(tf.distribute.ReduceOp.SUM, mine * x[tf.newaxis])  # (R, b, ...)
+    mask = tf.one_hot(replica_index(), replicas, dtype=x.dtype)  # (R,)
+    mask = tf.reshape(mask, [replicas] + [1] * len(x.shape))  # (R, 1, ...)
+    blocks = context.all_reduce(tf.distribute.ReduceOp.SUM, mask * x[tf.newaxis])  # (R, b, ...)
     return tf.reshape(blocks, [replicas * x.shape[0], *x.shape[1:]])  # (R * b, ...)
 
 
-def add_up(x: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of `x`, of one shape, over the replicas.
+def all_reduce_sum(x: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of `x` over the replicas; its shape must be the same on all of them.
 
     Raises:
         RuntimeError: outside `strategy.run`.
@@ -112,9 +112,9 @@ def make_strategy(
     gcp_project: str | None = None,
     num_virtual_cpus: int = 1,
 ) -> tf.distribute.Strategy:
-    """Returns the strategy for the machine: TPU if asked for, else all GPUs, else the CPU.
+    """Returns the strategy for the machine: TPU if requested, else all GPUs, else the CPU.
 
-    Call it once, before anything else of TensorFlow runs: devices are configured at first use.
+    Call it once, before any other TensorFlow operation: devices are configured at first use.
 
     Args:
         use_tpu: connects to a TPU and uses all its cores.
@@ -124,10 +124,10 @@ def make_strategy(
         num_virtual_cpus: splits the CPU into this many replicas, to try the distributed path.
 
     Raises:
-        UserError: if no TPU answers, or virtual CPUs are asked for beside GPUs or a TPU.
+        ArgumentError: if `num_virtual_cpus` is below 1, or no TPU answers.
     """
     if num_virtual_cpus < 1:
-        raise errors.UserError(f"--num_virtual_cpus must be at least 1, got {num_virtual_cpus}.")
+        raise errors.ArgumentError("num_virtual_cpus", num_virtual_cpus, "must be at least 1.")
     if use_tpu:
         return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
     gpus = tf.config.list_physical_devices("GPU")
@@ -135,7 +135,7 @@ def make_strategy(
         return virtual_cpu_strategy(num_virtual_cpus)
     if not gpus:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
-    for gpu in gpus:  # Leave the rest of the card to others.
+    for gpu in gpus:  # Leave unused memory to other processes.
         tf.config.experimental.set_memory_growth(gpu, True)
     return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
 
@@ -143,8 +143,8 @@ def make_strategy(
 def virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
     """Returns a strategy over `count` replicas on this CPU.
 
-    It adds up on one device rather than by collective operations, because strategies of
-    different sizes in one process would wait for each other's collectives for ever.
+    It reduces on one device rather than by collective operations, because with strategies of
+    different sizes in one process, collective operations wait for each other forever.
     """
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or ()) < count:
@@ -170,7 +170,9 @@ def _tpu_strategy(
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
-        raise errors.UserError(
-            f"No TPU answered as {name or 'the local TPU'} ({reason}); leave out --use_tpu to "
-            "train on GPUs or the CPU, or install the TensorFlow build for TPUs."
+        raise errors.ArgumentError(
+            "use_tpu",
+            True,
+            f"needs a TPU, but {name or 'the local TPU'} does not answer ({reason}); leave it out "
+            "to use GPUs or the CPU, or install the TensorFlow build for TPUs.",
         ) from error

@@ -1,4 +1,4 @@
-"""Runs a loss of views on one replica and on several, dealt out: what tests of losses share."""
+"""Runs a loss on one replica or several: helpers of the tests of losses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from simclr_tf import distribute
 
-# (views (v, b, d), labels (b,)) of one replica -> (), whose mean over replicas is the loss.
+# (views (v, b, d), labels (b,)) of one replica -> (); the loss is its mean over replicas.
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def strategy(replicas: int) -> tf.distribute.Strategy:
-    """Returns a strategy over so many virtual CPUs."""
+    """Returns a strategy over this many virtual CPUs."""
     if replicas == 1:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     return distribute.virtual_cpu_strategy(replicas)
@@ -23,32 +23,44 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
 def value_and_gradient(
     loss: Loss, views: np.ndarray, labels: np.ndarray, *, replicas: int = 1
 ) -> tuple[float, np.ndarray]:
-    """Returns the mean loss and its gradient by all views (v, B, d), as a training step has it."""
+    """Computes the mean loss and its gradient as a training step does.
+
+    Args:
+        loss: of one replica.
+        views: (v, B, d), split among the replicas.
+        labels: (B,), split among the replicas.
+        replicas: number of replicas.
+
+    Returns:
+        The mean loss, and its gradient with respect to all views (v, B, d).
+    """
     on = strategy(replicas)
-    parts = np.split(views, replicas, axis=1), np.split(labels, replicas)
-    dealt = [
+    of_replicas = [
         on.experimental_distribute_values_from_function(
-            lambda context, of=of: tf.constant(of[context.replica_id_in_sync_group])
+            lambda context, slices=slices: tf.constant(slices[context.replica_id_in_sync_group])
         )
-        for of in parts
+        for slices in (np.split(views, replicas, axis=1), np.split(labels, replicas))
     ]
 
-    def of_replica(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def on_replica(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(views)
-            share = loss(views, labels) / replicas
-        return share, tape.gradient(share, views)
+            scaled = loss(views, labels) / replicas
+        return scaled, tape.gradient(scaled, views)
 
-    shares, gradients = tf.function(lambda: on.run(of_replica, tuple(dealt)))()
+    run = tf.function(lambda: on.run(on_replica, tuple(of_replicas)), autograph=False)
+    losses, gradients = run()
     local = on.experimental_local_results
-    return float(sum(local(shares))), np.concatenate(local(gradients), axis=1)
+    return float(sum(local(losses))), np.concatenate(local(gradients), axis=1)
 
 
-def slopes(value: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6) -> np.ndarray:
+def numerical_gradient(
+    value: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6
+) -> np.ndarray:
     """Returns the gradient of a float64 function by central differences."""
-    found = np.zeros_like(x)
+    gradient = np.zeros_like(x)
     for index in np.ndindex(*x.shape):
-        nudge = np.zeros_like(x)
-        nudge[index] = step
-        found[index] = (value(x + nudge) - value(x - nudge)) / (2 * step)
-    return found
+        offset = np.zeros_like(x)
+        offset[index] = step
+        gradient[index] = (value(x + offset) - value(x - offset)) / (2 * step)
+    return gradient

@@ -27,8 +27,8 @@ _BATCH, _CHUNKS = 16, 4
 class _Inference(simclr.SimCLR):
     """A network whose batch norm always normalizes by its moving averages."""
 
-    def call(self, images, training=False, stop_gradient=True):
-        return super().call(images, training=False, stop_gradient=stop_gradient)
+    def call(self, images, training=False):
+        return super().call(images, training=False)
 
     def classify(self, images, training=False):
         return super().classify(images, training=False)
@@ -39,15 +39,15 @@ class _PerChunk(simclr.SimCLR):
 
     chunks = _CHUNKS
 
-    def call(self, images, training=False, stop_gradient=True):
-        if images.shape[0] == 1:  # At the creation of its variables.
+    def call(self, images, training=False):
+        if images.shape[0] == 1:  # When its variables are made.
             return super().call(images, training=training)
         views = tf.reshape(images, [2, self.chunks, -1, *images.shape[1:]])
         outputs = []
         for k in range(self.chunks):
-            with batch_norm.averages_following(1 / self.chunks if training else 1.0):
+            with batch_norm.moving_average_scale(1 / self.chunks if training else 1.0):
                 chunk = tf.reshape(views[:, k], [-1, *images.shape[1:]])
-                outputs.append(super().call(chunk, training=training, stop_gradient=stop_gradient))
+                outputs.append(super().call(chunk, training=training))
 
         def concatenate(name):
             by_view = [tf.reshape(o[name], [2, -1, o[name].shape[-1]]) for o in outputs]
@@ -195,9 +195,9 @@ def test_moving_averages_can_be_updated_by_a_fraction_of_a_step():
     once, thrice, never = (batch_norm.BatchNorm(momentum=0.9) for _ in range(3))
     once(x, training=True)
     for _ in range(3):
-        with batch_norm.averages_following(1 / 3):
+        with batch_norm.moving_average_scale(1 / 3):
             thrice(x, training=True)
-        with batch_norm.averages_following(0.0):
+        with batch_norm.moving_average_scale(0.0):
             never(x, training=True)
     np.testing.assert_allclose(thrice.moving_mean, once.moving_mean, rtol=1e-5)
     np.testing.assert_allclose(thrice.moving_variance, once.moving_variance, rtol=1e-5)

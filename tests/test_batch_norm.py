@@ -1,4 +1,4 @@
-"""Batch norm: against float64 arithmetic, over replicas, and in half precision."""
+"""Batch norm equals float64 arithmetic, over replicas and in half precision."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ def _layer(x, **kwargs):
 
 
 def _images(b=8, dtype=np.float32):
-    # A large mean shows a variance taken as E[x^2] - E[x]^2.
+    # With a large mean, a variance taken as E[x^2] - E[x]^2 would be wrong.
     return (np.random.default_rng(0).normal(size=(b, 3, 3, 4)) + 300).astype(dtype)
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 4), (8, 4)])
 @pytest.mark.parametrize("center", [True, False])
-def test_normalises_by_the_batch_and_moves_the_averages(shape, center):
+def test_normalises_by_the_batch_and_updates_the_averages(shape, center):
     x = np.random.default_rng(0).normal(2, 3, size=shape)
     layer = _layer(x, center=center, momentum=0.9)
     y = layer(tf.constant(x, tf.float32), training=True)
@@ -35,11 +35,11 @@ def test_normalises_by_the_batch_and_moves_the_averages(shape, center):
     want = (x - mean) / np.sqrt(variance + 1e-5) * layer.gamma.numpy() + offset
     np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-6)
-    # The variance over n, as the published models keep it, not over n - 1.
+    # The variance over n, as in the published models, not over n - 1.
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, rtol=1e-5)
 
 
-def test_inference_uses_and_keeps_the_averages():
+def test_inference_uses_the_averages_and_does_not_update_them():
     x = _images()
     layer = _layer(x)
     layer.moving_mean.assign(tf.fill([4], 299.0))
@@ -51,20 +51,20 @@ def test_inference_uses_and_keeps_the_averages():
 
 
 def _step(strategy, x, synchronized):
-    """Returns outputs, gradients of gamma and the moving variance, with x dealt to replicas."""
+    """Returns outputs, gradients of gamma and the moving variance, with x split among replicas."""
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
         layer = _layer(x, synchronized=synchronized)
-    parts = np.split(x, replicas)
-    dealt = strategy.experimental_distribute_values_from_function(
-        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    slices = np.split(x, replicas)
+    of_replicas = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(slices[context.replica_id_in_sync_group])
     )
     weights = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
-    weight_parts = strategy.experimental_distribute_values_from_function(
+    weight_slices = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(np.split(weights, replicas)[context.replica_id_in_sync_group])
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         def of_replica(x, w):
             with tf.GradientTape() as tape:
@@ -73,14 +73,14 @@ def _step(strategy, x, synchronized):
                 loss = tf.reduce_sum(w * y)
             return y, *tape.gradient(loss, [x, layer.gamma])
 
-        return strategy.run(of_replica, (dealt, weight_parts))
+        return strategy.run(of_replica, (of_replicas, weight_slices))
 
     y, dx, dgamma = (strategy.experimental_local_results(value) for value in run())
     return np.concatenate(y), np.concatenate(dx), sum(dgamma), layer.moving_variance.numpy()
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_synchronised_replicas_do_what_one_does(replicas):
+def test_synchronised_replicas_compute_the_same_as_one(replicas):
     x = _images()
     want = _step(tf.distribute.OneDeviceStrategy("/cpu:0"), x, True)
     strategy = distribute.virtual_cpu_strategy(replicas)
@@ -88,7 +88,7 @@ def test_synchronised_replicas_do_what_one_does(replicas):
         np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
 
 
-def test_replicas_on_their_own_differ():
+def test_replicas_that_are_not_synchronised_differ():
     x = _images()
     strategy = distribute.virtual_cpu_strategy(2)
     assert np.abs(_step(strategy, x, True)[0] - _step(strategy, x, False)[0]).max() > 0.1
@@ -105,7 +105,7 @@ def test_statistics_are_float32_in_half_precision(dtype):
     np.testing.assert_allclose(layer.moving_mean, 0.1 * rounded.mean((0, 1, 2)), rtol=1e-5)
 
 
-def test_a_zero_gamma_starts_a_branch_as_nothing():
+def test_with_a_zero_gamma_the_output_is_initially_zero():
     x = tf.random.stateless_normal([4, 3], [0, 0])
     layer = batch_norm.BatchNorm(zero_gamma=True)
     np.testing.assert_array_equal(layer(x, training=True), np.zeros([4, 3]))

@@ -1,4 +1,4 @@
-"""Selective kernels, squeeze-excitation and ResNet-D against loops in NumPy, float64."""
+"""Selective kernels, squeeze-excitation and ResNet-D equal loops in float64 NumPy."""
 
 import numpy as np
 import pytest
@@ -35,39 +35,39 @@ def test_streams_are_mixed_by_a_softmax_over_the_two(filters):
     first, second = x[..., :filters], x[..., filters:]
     mean = (first + second).mean((1, 2))  # (n, c)
     hidden = np.maximum(_normal(mean @ _kernel(layer.reduce), 0), 0)
-    votes = np.exp((hidden @ _kernel(layer.expand)).reshape([3, 2, filters]))
-    shares = votes / votes.sum(1, keepdims=True)
-    want = first * shares[:, None, None, 0] + second * shares[:, None, None, 1]
+    exponentials = np.exp((hidden @ _kernel(layer.expand)).reshape([3, 2, filters]))
+    weights = exponentials / exponentials.sum(1, keepdims=True)
+    want = first * weights[:, None, None, 0] + second * weights[:, None, None, 1]
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
     assert layer.reduce.filters == {6: 32, 1024: 64}[filters]
 
 
-def test_squeeze_excitation_scales_each_channel_by_what_the_mean_says():
+def test_squeeze_excitation_scales_each_channel_by_a_weight_from_the_means():
     layer = channel_attention.SqueezeExcitation(_make(), 8, 0.25, 32)
     x = _random([2, 3, 5, 32])
     layer(tf.constant(x, tf.float32))
     layer.reduce.bias.assign(_random([2], 1))
     layer.expand.bias.assign(_random([32], 2))
     hidden = np.maximum(x.mean((1, 2)) @ _kernel(layer.reduce) + layer.reduce.bias.numpy(), 0)
-    share = _sigmoid(hidden @ _kernel(layer.expand) + layer.expand.bias.numpy())
+    weight = _sigmoid(hidden @ _kernel(layer.expand) + layer.expand.bias.numpy())
     found = layer(tf.constant(x, tf.float32))
-    np.testing.assert_allclose(found, x * share[:, None, None], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, x * weight[:, None, None], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("filters", "se_ratio", "width"), [(8, 0.25, 2), (8, 0.01, 1)])
-def test_squeeze_excitation_is_never_narrower_than_one(filters, se_ratio, width):
+def test_squeeze_excitation_has_at_least_one_hidden_channel(filters, se_ratio, width):
     layer = channel_attention.SqueezeExcitation(_make(), filters, se_ratio, 4 * filters)
     assert layer.reduce.filters == width
 
 
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("side", [4, 5])
-def test_a_shortcut_averages_its_neighbours(side, strides):
+def test_a_shortcut_averages_2x2_neighbours(side, strides):
     x = _random([1, side, side, 2])
     want = np.zeros([1, -(-side // strides), -(-side // strides), 2])
     for i, j in np.ndindex(*want.shape[1:3]):
         window = x[0, i * strides : i * strides + 2, j * strides : j * strides + 2]
-        # Beyond the image are zeros that count when striding, and nothing otherwise.
+        # With stride 2 the average includes zeros beyond the border; with stride 1 it does not.
         count = 4 if strides == 2 else window.shape[0] * window.shape[1]
         want[0, i, j] = window.sum((0, 1)) / count
     found = resnet_d.pooled_shortcut(tf.constant(x, tf.float32), strides)
@@ -88,7 +88,7 @@ def _encoder(depth, stem, *, dtype="float32", **ratios):
 
 @pytest.mark.parametrize("stem", ["small", "imagenet"])
 @pytest.mark.parametrize("depth", [18, 50])
-def test_selective_kernels_bring_resnet_d_and_need_bottlenecks_themselves(depth, stem):
+def test_selective_kernels_enable_resnet_d_and_are_in_bottlenecks_only(depth, stem):
     encoder = _encoder(depth, stem, sk_ratio=0.0625)
     assert isinstance(encoder.stem_conv, resnet_d.DeepStem) == (stem == "imagenet")
     for blocks in encoder.groups:
@@ -97,7 +97,7 @@ def test_selective_kernels_bring_resnet_d_and_need_bottlenecks_themselves(depth,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_every_weight_of_an_attentive_block_learns(dtype):
+def test_every_weight_of_a_block_with_channel_attention_has_a_gradient(dtype):
     block = resnet.Block(
         _make(dtype),
         kind="bottleneck",
@@ -115,8 +115,8 @@ def test_every_weight_of_an_attentive_block_learns(dtype):
         y = block(x, training=True)
         loss = tf.reduce_sum(tf.cast(y, tf.float32) * _random(y.shape).astype(np.float32))
     assert y.dtype == block.compute_dtype
-    for variable, slope in zip(
+    for variable, gradient in zip(
         block.trainable_variables, tape.gradient(loss, block.trainable_variables)
     ):
-        assert slope is not None and np.any(slope.numpy()), variable.name
-        assert np.all(np.isfinite(slope.numpy())), variable.name
+        assert gradient is not None and np.any(gradient.numpy()), variable.name
+        assert np.all(np.isfinite(gradient.numpy())), variable.name

@@ -1,4 +1,4 @@
-"""Losses of two views: against the papers' formulas in loops, finite differences, over replicas."""
+"""Losses of two views equal the papers' formulas in loops, on any number of replicas."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _views(b=4, d=8, seed=0, dtype=np.float32):
     return np.random.default_rng(seed).normal(size=(2, b, d)).astype(dtype)
 
 
-# Oracles, one pair at a time, in float64.
+# Oracles: one pair at a time, in float64.
 
 
 def _similarities(views, temperature=1.0, l2_normalize=True):
@@ -106,7 +106,7 @@ NO_LABELS = np.zeros(4, np.int32)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_value_and_gradient_are_those_of_the_formula(case):
+def test_value_and_gradient_equal_the_formula(case):
     loss, oracle = CASES[case]
     for b in (2, 5):
         views = _views(b, d=3, seed=b, dtype=np.float64)
@@ -114,13 +114,13 @@ def test_value_and_gradient_are_those_of_the_formula(case):
             lambda v, _: loss(v), views, np.zeros(b, np.int32)
         )
         assert value == pytest.approx(oracle(views), rel=1e-10)
-        np.testing.assert_allclose(gradient, over.slopes(oracle, views), atol=1e-7)
+        np.testing.assert_allclose(gradient, over.numerical_gradient(oracle, views), atol=1e-7)
         assert float(loss(tf.constant(views, tf.float32))) == pytest.approx(value, rel=1e-5)
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_replicas_have_the_value_and_gradient_of_one(case, replicas):
+def test_value_and_gradient_do_not_depend_on_the_number_of_replicas(case, replicas):
     loss = CASES[case][0]
     views, labels = _views(b=8), np.zeros(8, np.int32)
     want, want_gradient = over.value_and_gradient(lambda v, _: loss(v), views, labels)
@@ -132,12 +132,12 @@ def test_replicas_have_the_value_and_gradient_of_one(case, replicas):
 
 
 @pytest.mark.parametrize("case", ["nt_xent-both", "nt_logistic-both-True", "triplet-one-False"])
-def test_gradient_through_the_gather_is_the_slope_of_the_global_loss(case):
-    # Equal replicas would not show a stop_gradient on what was gathered: both sides would have it.
+def test_gradient_flows_through_the_gather_to_all_replicas(case):
+    # Comparing numbers of replicas would not reveal a stop_gradient on gathered views.
     loss, oracle = CASES[case]
     views = _views(b=4, d=3, dtype=np.float64)
     _, gradient = over.value_and_gradient(lambda v, _: loss(v), views, NO_LABELS, replicas=2)
-    np.testing.assert_allclose(gradient, over.slopes(oracle, views), atol=1e-7)
+    np.testing.assert_allclose(gradient, over.numerical_gradient(oracle, views), atol=1e-7)
 
 
 @pytest.mark.parametrize("case", range(5))
@@ -187,7 +187,7 @@ def test_half_precision_projections_are_compared_in_float32():
     assert float(loss) == pytest.approx(_oracle(views, _nt_xent_term, "both", 0.05), rel=1e-5)
 
 
-def test_ignores_the_length_of_projections_unless_asked_not_to():
+def test_ignores_the_length_of_projections_only_if_normalised():
     za, zb = _views()
     plain = contrastive.nt_xent(za, zb, temperature=0.5)
     assert float(contrastive.nt_xent(3 * za, zb, temperature=0.5)) == pytest.approx(float(plain))
@@ -205,7 +205,7 @@ def test_collapsed_projections_are_at_chance(negatives):
 
 
 @pytest.mark.parametrize("tile", [None, 3])
-def test_accuracy_and_entropy_are_of_the_other_view(tile):
+def test_agreement_measures_accuracy_and_entropy_of_similarities_to_second_views(tile):
     def agreement(za, zb, temperature):
         found = contrastive.agreement(za, zb, temperature=temperature, l2_normalize=True, tile=tile)
         return float(found.accuracy), float(found.entropy)
@@ -217,24 +217,24 @@ def test_accuracy_and_entropy_are_of_the_other_view(tile):
     assert agreement(tf.ones([4, 2]), tf.ones([4, 2]), 0.1)[1] == pytest.approx(np.log(4), rel=1e-5)
     za, zb = _views(b=7)
     s = za @ zb.T / np.outer(np.linalg.norm(za, axis=1), np.linalg.norm(zb, axis=1)) / 0.3
-    shares = np.exp(s) / np.exp(s).sum(1, keepdims=True)
+    probabilities = np.exp(s) / np.exp(s).sum(1, keepdims=True)
     accuracy, entropy = agreement(za, zb, 0.3)
     assert accuracy == pytest.approx(np.mean(s.argmax(1) == np.arange(7)))
-    assert entropy == pytest.approx(-np.sum(shares * np.log(shares)) / 7, rel=1e-5)
+    assert entropy == pytest.approx(-np.sum(probabilities * np.log(probabilities)) / 7, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0, -1])
-def test_refuses_a_temperature_that_is_not_positive(temperature):
+def test_rejects_a_temperature_that_is_not_positive(temperature):
     with pytest.raises(ValueError, match=f"temperature must be > 0, got {temperature}"):
         contrastive.nt_xent(*_views(), temperature=temperature)
 
 
-def test_refuses_what_it_cannot_compare():
-    with pytest.raises(ValueError, match=r"one static \(b, d\), got \(4, 8\) and \(3, 8\)"):
+def test_reports_arguments_that_it_cannot_use():
+    with pytest.raises(ValueError, match=r"one static shape \(b, d\), got \(4, 8\) and \(3, 8\)"):
         contrastive.nt_xent(_views(4)[0], _views(3)[0], temperature=0.1)
     with pytest.raises(ValueError, match="margin must be >= 0, got -1"):
         contrastive.margin_triplet(*_views(), margin=-1)
     with pytest.raises(ValueError, match="one of both, one, got 'none'"):
         contrastive.nt_xent(*_views(), temperature=0.1, negatives="none")
-    with pytest.raises(ValueError, match="both sides, not from 'one'"):
+    with pytest.raises(ValueError, match="got negatives='one'"):
         contrastive.nt_xent(*_views(), temperature=0.1, negatives="one", tile=4)

@@ -1,4 +1,4 @@
-"""The SavedModel needs TensorFlow and nothing of ours, and gives the features that we would."""
+"""SavedModels need TensorFlow but not this package, and return the features of the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simclr_tf.runs import checkpoints, directory
 from simclr_tf.serving import export
 
 # Ops that a server of models may lack, or that belong to training on several devices.
-FOREIGN = ("PyFunc", "EagerPyFunc", "Collective", "Nccl", "CrossReplica", "XlaLaunch", "NcclAll")
+UNWANTED = ("PyFunc", "EagerPyFunc", "Collective", "Nccl", "CrossReplica", "XlaLaunch", "NcclAll")
 
 
 KINDS = ["float32", "bfloat16"]
@@ -58,19 +58,19 @@ def model_of(model_dir: pathlib.Path) -> simclr.SimCLR:
 
 
 def outputs_of(model: simclr.SimCLR, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what evaluation would, of images (b, h, w, 3) in [0, 1]."""
+    """Returns the outputs of evaluation for images (b, h, w, 3) in [0, 1]."""
     prepared = tf.stack([crops.evaluation_image(tf.constant(image), 8) for image in images])
     outputs = model(prepared, training=False)
     return {name: outputs[name].numpy() for name in ("features", "logits")}
 
 
 def features_of(model: simclr.SimCLR, images: np.ndarray) -> np.ndarray:
-    """Returns what evaluation would: features (b, f) of images (b, h, w, 3) in [0, 1]."""
+    """Returns the features (b, f) of evaluation for images (b, h, w, 3) in [0, 1]."""
     return outputs_of(model, images)["features"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_any_size_and_number_get_what_evaluation_gives_them(run_dirs, kind):
+def test_outputs_for_images_of_any_size_and_number_are_those_of_evaluation(run_dirs, kind):
     model = model_of(run_dirs[kind])
     serve = tf.saved_model.load(str(exported(run_dirs[kind]))).signatures["serving_default"]
     rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_images_of_any_size_and_number_get_what_evaluation_gives_them(run_dirs, 
             np.testing.assert_allclose(got[name], want, rtol=1e-5, atol=1e-5)
 
 
-# Settings of the network that what is served depends on.
+# Settings of the network on which the served outputs depend.
 SERVED = {
     "no linear head": ({"class_names": None}, {"features"}),
     "features of length 1": ({"normalize_features": True}, {"features", "logits"}),
@@ -97,7 +97,7 @@ SERVED = {
 
 
 @pytest.mark.parametrize("changes, names", SERVED.values(), ids=SERVED.keys())
-def test_what_is_served_is_what_the_network_infers(tmp_path, changes, names):
+def test_served_outputs_are_those_of_the_network(tmp_path, changes, names):
     model = simclr.SimCLR(dataclasses.replace(tiny_runs.ARCHITECTURE, **changes), seed=3)
     folder = export.export(model, str(tmp_path), 1)
     served = tf.saved_model.load(folder).signatures["serving_default"]
@@ -112,7 +112,7 @@ def test_what_is_served_is_what_the_network_infers(tmp_path, changes, names):
     assert "keras_metadata.pb" not in files
 
 
-def test_signatures_have_the_promised_names_and_types(run_dirs):
+def test_signatures_have_the_documented_names_and_types(run_dirs):
     signatures = tf.saved_model.load(str(exported(run_dirs["float32"]))).signatures
     assert set(signatures) == {"serving_default", "serving_bytes"}
     for name, argument, shape, dtype in (
@@ -127,7 +127,7 @@ def test_signatures_have_the_promised_names_and_types(run_dirs):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_graph_holds_only_plain_operations_in_float32(run_dirs, kind):
+def test_the_graph_contains_only_standard_operations_in_float32(run_dirs, kind):
     saved = saved_model_pb2.SavedModel()
     saved.ParseFromString((exported(run_dirs[kind]) / "saved_model.pb").read_bytes())
     (graph,) = (meta.graph_def for meta in saved.meta_graphs)
@@ -135,14 +135,14 @@ def test_the_graph_holds_only_plain_operations_in_float32(run_dirs, kind):
     nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
     ops = {node.op for node in nodes}
     assert "Conv2D" in ops
-    assert [op for op in ops if op.startswith(FOREIGN)] == []
-    # What tf.raw_ops lists is what TensorFlow itself brings.
+    assert [op for op in ops if op.startswith(UNWANTED)] == []
+    # tf.raw_ops lists the operations of TensorFlow itself.
     assert [op for op in ops if not hasattr(tf.raw_ops, op)] == []
     assert not [node.name for node in nodes if node.attr["T"].type == tf.bfloat16.as_datatype_enum]
 
 
 @pytest.mark.slow
-def test_replicas_train_to_what_one_device_trains_to_and_export_it(run_dirs, tmp_path_factory):
+def test_a_run_on_two_replicas_exports_the_network_of_one_device(run_dirs, tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("runs") / "replicas"
     photos = tiny_runs.photos(tmp_path_factory)
     changes = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2}
@@ -157,7 +157,7 @@ def test_replicas_train_to_what_one_device_trains_to_and_export_it(run_dirs, tmp
     np.testing.assert_allclose(serve(images=tf.constant(images))["features"], want, atol=1e-5)
 
 
-# What a person without this project runs.
+# The program of a user without this package.
 ELSEWHERE = """
 import json, pathlib, sys
 import numpy as np
@@ -212,7 +212,7 @@ def test_a_process_without_this_project_gets_the_same_features(run_dirs, tmp_pat
     np.testing.assert_allclose(got["bytes"], np.concatenate(want), rtol=1e-5, atol=1e-5)
 
 
-def test_only_the_newest_export_is_kept_and_nothing_else_is_touched(tmp_path, monkeypatch):
+def test_only_the_newest_exports_are_kept_and_nothing_else_is_removed(tmp_path, monkeypatch):
     def save(module, folder, signatures):
         del module, signatures
         os.makedirs(folder)

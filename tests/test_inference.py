@@ -1,4 +1,4 @@
-"""The architecture from names and shapes alone, for hundreds of networks that are never built."""
+"""The architecture of hundreds of networks is inferred from names and shapes, without building."""
 
 import dataclasses
 import itertools
@@ -20,10 +20,12 @@ HEADS: tuple[dict[str, Any], ...] = (
 
 
 def stored_of(network, form, *, without=(), graph=None, flags=None, change=lambda name: name):
-    """Returns what a file with the weights of a network would tell."""
+    """Returns what a file with the weights of a network contains."""
     shapes = {change(w.name(form)): w.shape for w in names.weights_of(network)}
-    called = files.canonical(form, shapes)
-    shapes = {called[name]: shape for name, shape in shapes.items() if called[name] not in without}
+    canonical = files.canonical(form, shapes)
+    shapes = {
+        canonical[name]: shape for name, shape in shapes.items() if canonical[name] not in without
+    }
     return files.Stored("somewhere", "", form, shapes, (), (), graph, flags or {}, {}, None)
 
 
@@ -35,7 +37,7 @@ def every_network():
         networks.BLOCKS, (1, 2, 3), ratios, (False, True)
     ):
         if depth < 50 and sk:
-            sk = 0.0625  # Of basic blocks the ratio leaves no trace.
+            sk = 0.0625  # Weights of basic blocks do not depend on the ratio.
         yield networks.Network(depth, width, small, sk, se, **next(heads))
 
 
@@ -43,36 +45,36 @@ def test_networks_are_inferred_from_names_and_shapes():
     forms = itertools.cycle(names.FORMS)
     count = 0
     for count, (network, form) in enumerate(zip(every_network(), forms), 1):  # noqa: B007
-        graph = graphs.Facts(pools=network.sk_ratio > 0, stage=None)
-        reading = inference.infer(stored_of(network, form, graph=graph))
-        assert reading.lacking == reading.unused == ()
-        found = reading.network
-        told = {name: getattr(network, name) for name in ("head_layers", "out_dim")}
+        graph = graphs.GraphInfo(pools=network.sk_ratio > 0, stage=None)
+        inferred = inference.infer(stored_of(network, form, graph=graph))
+        assert inferred.lacking == inferred.unused == ()
+        found = inferred.network
+        fields = {name: getattr(network, name) for name in ("head_layers", "out_dim")}
         if network.head == "none":
-            found = dataclasses.replace(found, **told)
+            found = dataclasses.replace(found, **fields)
         if network.sk_ratio == 0.1 and network.width == 1 and network.depth < 50:
             found = dataclasses.replace(found, sk_ratio=0.1)
         assert found == network
     assert count == 180
 
 
-def test_what_leaves_no_trace_in_the_weights_is_told_by_graph_or_flags():
+def test_graph_or_flags_determine_what_the_weights_do_not():
     network = networks.Network(34, 2, small_stem=True, sk_ratio=0.0625)
     for form in ("tf1", "variable"):
         assert inference.infer(stored_of(network, form)).network.sk_ratio == 0
         for known in (
-            {"graph": graphs.Facts(pools=True, stage=None)},
+            {"graph": graphs.GraphInfo(pools=True, stage=None)},
             {"flags": {"resnet_depth": 34, "sk_ratio": 0.25}},
         ):
             assert inference.infer(stored_of(network, form, **known)).network == network
-    foreign = {"flags": {"resnet_depth": 50, "sk_ratio": 0.25}}
-    assert inference.infer(stored_of(network, form, **foreign)).network.sk_ratio == 0
-    # There the path of the shortcut tells.
+    other_run = {"flags": {"resnet_depth": 50, "sk_ratio": 0.25}}
+    assert inference.infer(stored_of(network, form, **other_run)).network.sk_ratio == 0
+    # The path of a shortcut depends on the ratio.
     assert inference.infer(stored_of(network, "path")).network == network
 
 
 @pytest.mark.parametrize("form", ["tf1", "variable"])
-def test_neither_where_counting_began_nor_local_batch_norm_matters(form):
+def test_numbering_and_local_batch_norm_do_not_matter(form):
     counted = re.compile(
         r"\b(conv2d\w*?|\w*normalization|batch_norm_relu|\w+_block|s\w__\w+?)(_\d+)?/"
     )
@@ -83,38 +85,40 @@ def test_neither_where_counting_began_nor_local_batch_norm_matters(form):
         return re.sub(r"^(resnet|projection_head)/", r"\1_1/", name).replace("sync_", "")
 
     network = networks.Network(18, sk_ratio=0.0625, se_ratio=0.25, classes=7)
-    reading = inference.infer(stored_of(network, form, change=later))
-    assert reading.network == network and reading.lacking == reading.unused == ()
+    inferred = inference.infer(stored_of(network, form, change=later))
+    assert inferred.network == network and inferred.lacking == inferred.unused == ()
 
 
 @pytest.mark.parametrize("form", names.FORMS)
-def test_a_partial_encoder_is_refused_with_what_it_lacks(form):
+def test_an_incomplete_encoder_is_rejected_with_a_list_of_missing_weights(form):
     network = networks.Network(34, se_ratio=0.25, classes=7)
     weights = [w for w in names.weights_of(network) if w.part == "encoder"]
-    called = files.canonical(form, [w.name(form) for w in names.weights_of(network)])
-    gone = [called[w.name(form)] for w in random.Random(0).sample(weights, 2)]
+    canonical = files.canonical(form, [w.name(form) for w in names.weights_of(network)])
+    gone = [canonical[w.name(form)] for w in random.Random(0).sample(weights, 2)]
     with pytest.raises(
-        errors.UserError, match=r"not whole: of the 2\d+ .* ResNet-34 1x .* lacks 2"
+        errors.UserError, match=r"incomplete: of the 2\d+ .* ResNet-34 1x .* lacks 2"
     ):
         inference.infer(stored_of(network, form, without=gone))
 
 
-def test_other_shapes_and_other_networks_are_refused():
+def test_other_shapes_and_other_networks_are_rejected():
     stored = stored_of(networks.Network(50, 2), "tf1")
     stored.shapes["base_model/conv2d_7/kernel"] = (3, 3, 128, 130)
-    wanted = r"conv2d_7/kernel has the shape \(3, 3, 128, 130\) and not \(1, 1, 128, 512\)"
-    with pytest.raises(errors.UserError, match=f"no ResNet-50 2x.*{wanted}"):
+    wanted = r"conv2d_7/kernel has the shape \(3, 3, 128, 130\) instead of \(1, 1, 128, 512\)"
+    with pytest.raises(errors.UserError, match=f"is not a ResNet-50 2x.*{wanted}"):
         inference.infer(stored)
     shapes = {f"base_model/other_{number}/kernel": (3, 3) for number in range(20)}
-    foreign = dataclasses.replace(stored, shapes=shapes)
-    with pytest.raises(errors.UserError, match="no network of google-research/simclr"):
-        inference.infer(foreign)
+    other = dataclasses.replace(stored, shapes=shapes)
+    with pytest.raises(
+        errors.UserError, match="does not contain a network of google-research/simclr"
+    ):
+        inference.infer(other)
 
 
-def test_heads_that_are_not_whole_are_told():
+def test_incomplete_heads_are_reported():
     network = networks.Network(18, classes=3)
-    reading = inference.infer(
+    inferred = inference.infer(
         stored_of(network, "tf1", without=["head_contrastive/nl_1/batch_normalization_0/gamma"])
     )
-    assert reading.network == network
-    assert reading.lacking == ("projection_head/1/norm/gamma",)
+    assert inferred.network == network
+    assert inferred.lacking == ("projection_head/1/norm/gamma",)

@@ -1,4 +1,4 @@
-"""Encoders of Keras and of users: what they see, how they normalise, and the whole program."""
+"""Encoders of Keras and of users: inputs, batch norms, random layers, and the whole program."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tiny_runs
 
 from benchmarks import sizes
 from simclr_tf.models import batch_norm, keras_encoders, layers, simclr
+from simclr_tf.serving import export
 
 
 def _encoder(encoder, *, image_size=32, seed=0, dtype="float32", momentum=0.9):
@@ -35,7 +36,7 @@ def _norms(encoder):
         pytest.param("ConvNeXtTiny", 768, False, marks=pytest.mark.slow),
     ],
 )
-def test_an_application_gives_features_of_images(name, width, norms):
+def test_an_application_returns_features_of_images(name, width, norms):
     encoder = _encoder(f"keras:{name}")
     features = encoder(_images(), training=True)["features"]
     assert features.shape == (4, width) and features.dtype == tf.float32
@@ -48,23 +49,23 @@ def test_an_application_gives_features_of_images(name, width, norms):
 @pytest.mark.parametrize(
     ("name", "want"),
     [
-        # What each family's published weights were trained on, from images x in [0, 1].
+        # The inputs of each family's published weights, for images x in [0, 1].
         ("MobileNetV2", lambda x: 2 * x - 1),
         ("ResNet50", lambda x: 255 * x[..., ::-1] - [103.939, 116.779, 123.68]),
         ("DenseNet121", lambda x: (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
-        # These scale within, from [0, 255].
+        # These contain layers that scale images in [0, 255].
         ("EfficientNetV2B0", lambda x: 255 * x),
         ("MobileNetV3Small", lambda x: 255 * x),
         ("ConvNeXtTiny", lambda x: 255 * x),
     ],
 )
-def test_an_application_is_fed_what_its_own_preparation_makes_of_images(name, want):
-    prepare = keras_encoders._found(f"keras:{name}")[1]
+def test_the_input_of_an_application_is_preprocessed_as_its_weights_expect(name, want):
+    preprocess = keras_encoders._find(f"keras:{name}")[1]
     x = _images().numpy()
-    np.testing.assert_allclose(prepare(tf.constant(x)), want(x.astype(np.float64)), atol=1e-3)
+    np.testing.assert_allclose(preprocess(tf.constant(x)), want(x.astype(np.float64)), atol=1e-3)
 
 
-def test_a_network_that_scales_within_sees_imagenets_mean_as_zero():
+def test_a_network_with_a_normalization_layer_maps_imagenets_mean_to_zero():
     network = _encoder("keras:EfficientNetV2B0").network
     (scaling,) = (x for x in network.layers if isinstance(x, tf.keras.layers.Normalization))
     rescaling = network.layers[network.layers.index(scaling) - 1]
@@ -72,7 +73,7 @@ def test_a_network_that_scales_within_sees_imagenets_mean_as_zero():
     np.testing.assert_allclose(scaling(rescaling(mean)), 0, atol=1e-5)
 
 
-def test_batch_norms_keep_their_own_epsilon_and_follow_our_momentum():
+def test_batch_norms_keep_their_epsilon_and_have_the_momentum_of_the_network():
     encoder = _encoder("tiny_encoders:sequential", image_size=8, momentum=0.6)
     (norm,) = _norms(encoder)
     assert (norm.epsilon, norm.momentum, norm.scale) == (0.1, 0.6, False)
@@ -86,13 +87,13 @@ def test_batch_norms_keep_their_own_epsilon_and_follow_our_momentum():
 
 
 @pytest.mark.parametrize("encoder", ["tiny_encoders:sequential", "tiny_encoders:nested"])
-def test_nothing_is_left_to_chance(encoder):
+def test_outputs_are_not_random(encoder):
     encoder = _encoder(encoder, image_size=8)
     one, other = (encoder(_images(side=8), training=True)["features"] for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_part_that_is_run_twice_stays_one_part_and_a_frozen_layer_frozen():
+def test_a_block_that_is_used_twice_remains_one_block_and_a_frozen_layer_frozen():
     encoder = _encoder("tiny_encoders:nested", image_size=8)
     shared, frozen = sorted(_norms(encoder), key=lambda norm: not norm.trainable)
     before = [v.numpy() for v in frozen.variables]
@@ -103,7 +104,7 @@ def test_a_part_that_is_run_twice_stays_one_part_and_a_frozen_layer_frozen():
     assert len(encoder.trainable_variables) == 4  # A kernel, a bias, gamma and beta.
 
 
-def test_initial_weights_are_a_function_of_the_seed_and_nothing_else_is_reseeded():
+def test_initial_weights_are_a_function_of_the_seed_and_numpy_is_not_reseeded():
     def weights(seed):
         np.random.seed(seed)
         encoder = _encoder("tiny_encoders:sequential", image_size=8, seed=seed)
@@ -114,7 +115,7 @@ def test_initial_weights_are_a_function_of_the_seed_and_nothing_else_is_reseeded
     assert not all(np.array_equal(a, b) for a, b in zip(weights(1), weights(2)))
 
 
-def test_a_frozen_encoder_neither_learns_nor_moves_its_averages():
+def test_a_frozen_encoder_neither_trains_nor_updates_its_averages():
     encoder = _encoder("tiny_encoders:sequential", image_size=8)
     encoder.freeze(4)
     before = [v.numpy() for v in encoder.variables]
@@ -124,17 +125,19 @@ def test_a_frozen_encoder_neither_learns_nor_moves_its_averages():
     assert all(np.array_equal(v, b) for v, b in zip(encoder.variables, before))
 
 
-def test_replicas_normalise_by_the_statistics_of_all():
+def test_replicas_normalise_by_the_statistics_of_the_global_batch():
     def trained(count):
         strategy = replicas.strategy(count)
         with strategy.scope():
             encoder = _encoder("tiny_encoders:sequential", image_size=8)
-        parts = tf.split(_images(8, 8), count)
-        dealt = strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group]
+        slices = tf.split(_images(8, 8), count)
+        of_replicas = strategy.experimental_distribute_values_from_function(
+            lambda context: slices[context.replica_id_in_sync_group]
         )
-        run = tf.function(lambda x: strategy.run(lambda x: encoder(x, training=True), (x,)))
-        features = strategy.experimental_local_results(run(dealt)["features"])
+        run = tf.function(
+            lambda x: strategy.run(lambda x: encoder(x, training=True), (x,)), autograph=False
+        )
+        features = strategy.experimental_local_results(run(of_replicas)["features"])
         return np.concatenate(features), _norms(encoder)[0].moving_variance.numpy()
 
     for one, two in zip(trained(1), trained(2)):
@@ -142,18 +145,18 @@ def test_replicas_normalise_by_the_statistics_of_all():
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_reaches_the_layers_and_not_the_features(dtype):
+def test_layers_compute_in_mixed_precision_and_features_are_float32(dtype):
     encoder = _encoder("tiny_encoders:nested", image_size=8, dtype=dtype)
     assert encoder.network.layers[-1].compute_dtype == dtype[len("mixed_") :]
     assert all(variable.dtype == tf.float32 for variable in encoder.variables)
     features = encoder(_images(side=8), training=True)["features"]
     assert features.dtype == tf.float32
-    plain = _encoder("tiny_encoders:nested", image_size=8)(_images(side=8), training=True)
-    np.testing.assert_allclose(features, plain["features"], rtol=0.1, atol=0.02)
+    expected = _encoder("tiny_encoders:nested", image_size=8)(_images(side=8), training=True)
+    np.testing.assert_allclose(features, expected["features"], rtol=0.1, atol=0.02)
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_sizes_are_those_that_keras_counts():
+def test_sizes_equal_those_that_keras_counts():
     architecture = dataclasses.replace(
         tiny_runs.ARCHITECTURE, encoder="tiny_encoders:sequential", image_size=8
     )
@@ -165,13 +168,27 @@ def test_sizes_are_those_that_keras_counts():
     assert size.features == 6
 
 
-def test_the_program_trains_evaluates_exports_and_fine_tunes_it(tmp_path, photos, capsys):
-    name = {"encoder": "tiny_encoders:sequential"}
+def test_an_exported_encoder_keeps_its_python_control_flow():
+    architecture = dataclasses.replace(
+        tiny_runs.ARCHITECTURE, encoder="tiny_encoders:branching", image_size=8
+    )
+    model = simclr.SimCLR(architecture, seed=0)
+    servable = export.Servable(model)
+    for darkest in (0.0, 0.7):
+        images = darkest + 0.2 * _images(2, 8)
+        np.testing.assert_allclose(
+            servable.of_images(images)["features"], model.infer(images)["features"], rtol=1e-5
+        )
+
+
+def test_the_program_trains_evaluates_exports_and_fine_tunes_an_encoder(tmp_path, photos, capsys):
+    # With Python control flow on tensors, which every tf.function of the program must convert.
+    name = {"encoder": "tiny_encoders:branching"}
     quick = {**tiny_runs.NO_COLOR, "train_steps": 2, "linear_eval_examples": 12}
     assert tiny_runs.main("train_then_eval", tmp_path / "a", photos, **name, **quick) == 0
     architecture = tiny_runs.json_of(tmp_path / "a" / "architecture.json")
     assert architecture["encoder"] == name["encoder"]
-    assert "tiny_encoders:sequential, 6 features" in capsys.readouterr().out
+    assert "tiny_encoders:branching, 6 features" in capsys.readouterr().out
     (folder,) = (tmp_path / "a" / "saved_model").iterdir()
     images = _images(2, 8)
     serve = tf.saved_model.load(str(folder)).signatures["serving_default"]

@@ -1,4 +1,4 @@
-"""Linear evaluation: what a line can tell, and how top-k counts."""
+"""Linear evaluation: accuracies, the choice of the l2 strength, and top-k accuracy."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def _blobs(n, *, spread, classes=4, width=6, seed=0):
     return features.astype(np.float32), labels
 
 
-def test_tells_separable_classes_apart():
+def test_separable_classes_are_classified_without_error():
     train, test = _blobs(200, spread=0.05), _blobs(100, spread=0.05, seed=1)
     score = linear.linear_evaluation(*train, *test, seed=0)
     assert score.top_1_accuracy == 1 and score.top_5_accuracy == 1 and score.converged
@@ -26,7 +26,7 @@ def test_is_at_chance_on_noise():
     assert 0.15 < score.top_1_accuracy < 0.35
 
 
-def test_does_not_see_the_scale_or_offset_of_a_feature():
+def test_scale_and_offset_of_features_do_not_matter():
     train, test = _blobs(200, spread=0.4), _blobs(200, spread=0.4, seed=1)
     scale = np.float32([1e-3, 1, 1e3, 1, 1, 1])
     plain = linear.linear_evaluation(*train, *test, seed=0)
@@ -36,10 +36,10 @@ def test_does_not_see_the_scale_or_offset_of_a_feature():
     assert scaled.top_1_accuracy == pytest.approx(plain.top_1_accuracy, abs=0.011)
 
 
-def test_chooses_the_strength_that_the_features_need():
+def test_chooses_weak_regularisation_for_fine_differences_and_strong_for_noise():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=400)
-    # What tells the classes apart is a small difference of two large features: large weights.
+    # The classes differ by a small difference of two large features, which needs large weights.
     base = rng.normal(size=400)
     fine = np.stack([base, base + 0.05 * labels], 1)
     noise = labels[:80, None] * 0.3 + rng.normal(size=(80, 400))
@@ -47,7 +47,7 @@ def test_chooses_the_strength_that_the_features_need():
     assert linear._choose_strength(noise, labels[:80], 0) <= 0.1
 
 
-def test_two_classes_and_classes_unseen_in_training_count():
+def test_two_classes_and_classes_unseen_in_training_are_evaluated():
     train = _blobs(100, spread=0.05, classes=2)
     score = linear.linear_evaluation(*train, *_blobs(50, spread=0.05, classes=2, seed=1), seed=0)
     assert score.top_1_accuracy == 1
@@ -56,14 +56,14 @@ def test_two_classes_and_classes_unseen_in_training_count():
     assert score.top_1_accuracy == pytest.approx(np.mean(test[1] < 2))
 
 
-def test_a_class_with_one_example_is_no_reason_to_stop():
+def test_a_class_may_have_a_single_example():
     features, labels = _blobs(50, spread=0.05)
     labels[0] = 9
     linear.linear_evaluation(features, labels, features, labels, seed=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_top_k_counts_as_scikit_learn_does(k):
+def test_top_k_accuracy_equals_that_of_scikit_learn(k):
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(50, 6)), rng.integers(6, size=50)
     want = metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(6))

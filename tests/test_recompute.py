@@ -1,4 +1,4 @@
-"""With --recompute the results are the same, and activations are not kept."""
+"""Recomputation changes no results, and the backward pass computes activations again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tiny_runs
 
 from simclr_tf.models import batch_norm, simclr
 
-ATTENTIVE = {"sk_ratio": 0.0625, "se_ratio": 0.25}
+ATTENTION = {"sk_ratio": 0.0625, "se_ratio": 0.25}
 
 
 def _trained(
@@ -25,23 +25,24 @@ def _trained(
     with strategy.scope():
         model = simclr.SimCLR(architecture, seed=0, mixed_precision=mixed, recompute=recompute)
         model.encoder.freeze(freeze)
-        for variable in model.norm_variables():  # Not zero, so every branch matters.
+        for variable in model.norm_variables():  # Not zero, so that every branch contributes.
             variable.assign(tf.ones_like(variable) / 2)
-    parts = tf.split(tf.random.stateless_uniform([8, 8, 8, 3], [0, 1]), count)
+    slices = tf.split(tf.random.stateless_uniform([8, 8, 8, 3], [0, 1]), count)
     images = strategy.experimental_distribute_values_from_function(
-        lambda context: parts[context.replica_id_in_sync_group]
+        lambda context: slices[context.replica_id_in_sync_group]
     )
     variables = model.encoder.trainable_variables
 
     def step(images):
-        with tf.GradientTape() as tape, batch_norm.averages_following(fraction):
+        with tf.GradientTape() as tape, batch_norm.moving_average_scale(fraction):
             features = model.encoder(images, training=True)["features"]
             loss = tf.reduce_sum(features**2) / 8
         gradients = tape.gradient(loss, variables)
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    compiled = tf.function(step, jit_compile=jit_compile)
-    loss, gradients = tf.function(lambda: strategy.run(compiled, (images,)))()
+    if jit_compile:
+        step = tf.function(step, jit_compile=True, autograph=False)
+    loss, gradients = tf.function(lambda: strategy.run(step, (images,)), autograph=False)()
     total = [sum(strategy.experimental_local_results(x)) for x in (loss, *gradients)]
     return [x.numpy() for x in total], [v.numpy() for v in model.encoder.variables]
 
@@ -55,9 +56,9 @@ def _trained(
         {"jit_compile": True},
         {"fraction": 0.5},
         {"freeze": 1},
-        ATTENTIVE,
+        ATTENTION,
     ],
-    ids=["plain", "replicas", "bfloat16", "xla", "chunks", "frozen", "attentive"],
+    ids=["plain", "replicas", "bfloat16", "xla", "chunks", "frozen", "attention"],
 )
 def test_loss_gradients_and_averages_are_the_same_as_without(setting):
     plain, recomputed = _trained(False, **setting), _trained(True, **setting)
@@ -71,12 +72,12 @@ def test_loss_gradients_and_averages_are_the_same_as_without(setting):
 
 
 def _convolutions(recompute):
-    """Returns the number of forward convolutions in a step."""
+    """Returns the number of convolutions that a step runs, without those of gradients."""
     model = simclr.SimCLR(
         dataclasses.replace(tiny_runs.ARCHITECTURE, resnet_depth=20), seed=0, recompute=recompute
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(images):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model.encoder(images, training=True)["features"])

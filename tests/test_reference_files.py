@@ -16,7 +16,7 @@ from simclr_tf.models import simclr
 from simclr_tf.reference import loading, mapping
 from simclr_tf.runs import initialization, weights
 
-CLASSES = simclr.unnamed_classes(3)
+CLASSES = simclr.placeholder_class_names(3)
 NETWORKS = {
     "basic, selective, small stem": reference_forms.architecture(
         stem="small", sk_ratio=0.0625, class_names=CLASSES, ft_proj_selector=1
@@ -159,7 +159,7 @@ def test_a_partial_or_damaged_encoder_is_refused(small, tmp_path, capsys):
     gone = ("encoder/group2/block1/shortcut/conv/kernel", "encoder/stem/0/norm/gamma")
     reference_forms.write_tf1(small, folder / "model.ckpt-1", without=gone)
     sentence = refusal(capsys, folder, tmp_path)
-    assert "not whole: of the 105 weights of a ResNet-18 1x it lacks 2" in sentence
+    assert "incomplete: of the 105 weights of a ResNet-18 1x it lacks 2" in sentence
     assert "base_model/batch_normalization/gamma, base_model/conv2d_6/kernel" in sentence
     whole = tmp_path / "whole"
     reference_forms.write_tf1(small, whole / "model.ckpt-1")
@@ -172,7 +172,7 @@ def test_a_folder_of_several_models_is_refused_by_their_names(small, tmp_path, c
     for name in ("r50_1x_sk0", "r50_1x_sk1"):
         reference_forms.write_tf1(small, tmp_path / "pretrained" / name / "model.ckpt-1")
     sentence = refusal(capsys, tmp_path / "pretrained", tmp_path)
-    assert "holds 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
+    assert "contains 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
 
 
 def test_flags_that_contradict_the_weights_are_refused(small, tmp_path, capsys, photos):

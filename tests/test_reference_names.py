@@ -1,4 +1,4 @@
-"""The reference's names: against its own lists, for each form."""
+"""Names of weights equal the lists that the reference wrote, for each form."""
 
 import dataclasses
 import re
@@ -30,17 +30,17 @@ def listed(shared, form, network):
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("form", FILES)
-def test_every_name_and_shape_is_the_references(shared, form, network):
-    theirs = listed(shared, form, network)
+def test_names_and_shapes_are_those_of_the_reference(shared, form, network):
+    expected = listed(shared, form, network)
     ours = {w.name(form): w.shape for w in names.weights_of(NETWORKS[network])}
-    assert ours == theirs
+    assert ours == expected
     if form == "tf1":  # Its list is in the order of creation.
-        assert list(ours) == list(theirs)
+        assert list(ours) == list(expected)
 
 
 @pytest.mark.parametrize(
     "changes", [{"resnet_depth": 20}, {"proj_head_bn": False}, {"normalize_features": True}]
 )
 def test_a_network_that_the_reference_does_not_have_is_refused(changes):
-    with pytest.raises(errors.UserError, match="its form cannot hold"):
+    with pytest.raises(errors.UserError, match="its format cannot represent"):
         mapping.network_of(dataclasses.replace(reference_forms.architecture(), **changes))

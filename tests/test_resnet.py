@@ -1,4 +1,4 @@
-"""Encoders: sizes of the papers, stems, freezing, and the same start for the same seed."""
+"""ResNets: sizes of the papers, stems, freezing, and initial weights."""
 
 import numpy as np
 import pytest
@@ -25,10 +25,10 @@ def test_the_cifar_family_has_the_size_of_its_paper(depth, published):
 
 
 @pytest.mark.parametrize("depth", resnet.DEPTHS)
-def test_every_depth_has_as_many_layers_as_its_name_says(depth):
+def test_every_depth_is_the_number_of_layers(depth):
     encoder = _encoder(depth)
     convolutions = sum(len(block.convs) for group in encoder.groups for block in group)
-    assert convolutions + 2 == depth  # The stem and the classifier that is not here.
+    assert convolutions + 2 == depth  # The stem, and the classifier of the paper.
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -51,7 +51,7 @@ def test_features_are_float32_and_maps_come_by_name(dtype):
 def test_the_small_stem_keeps_the_resolution():
     outputs = _encoder(20)(tf.zeros([1, 32, 32, 3]))
     assert tuple(outputs["block_group1"].shape) == (1, 32, 32, 16)
-    assert tuple(outputs["initial_max_pool"].shape) == (1, 32, 32, 16)  # By name only.
+    assert tuple(outputs["initial_max_pool"].shape) == (1, 32, 32, 16)  # Without pooling.
 
 
 def test_the_first_map_is_that_of_the_convolution_alone():
@@ -61,7 +61,7 @@ def test_the_first_map_is_that_of_the_convolution_alone():
     assert float(tf.reduce_min(encoder(x)["initial_conv"])) < 0
 
 
-def test_a_model_of_one_map_alone_is_three_words_away():
+def test_the_documented_model_of_one_map_returns_that_map():
     encoder = _encoder(20)
     x = tf.keras.Input([8, 8, 3])
     images = tf.random.stateless_uniform([2, 8, 8, 3], [0, 0])
@@ -71,7 +71,7 @@ def test_a_model_of_one_map_alone_is_three_words_away():
 
 def test_initial_weights_are_a_function_of_the_seed():
     def weights(seed):
-        tf.random.set_seed(np.random.randint(1000))  # Which must not matter.
+        tf.random.set_seed(np.random.randint(1000))  # This must not matter.
         encoder = _encoder(8, seed=seed)
         encoder(tf.zeros([1, 8, 8, 3]))
         return [v.numpy() for v in encoder.variables]
@@ -81,15 +81,15 @@ def test_initial_weights_are_a_function_of_the_seed():
     assert any(np.any(one != other) for one, other in zip(weights(3), weights(4)))
 
 
-def test_no_two_kernels_start_alike():
+def test_kernels_of_one_shape_have_different_initial_weights():
     encoder = _encoder(8)
     encoder(tf.zeros([1, 8, 8, 3]))
     kernels = [v.numpy() for v in encoder.trainable_variables if v.shape == (3, 3, 16, 16)]
     assert len(kernels) == 2 and np.any(kernels[0] != kernels[1])
 
 
-def test_residual_branches_start_as_nothing():
-    # With a zero last gamma a block is its shortcut: a projection first, then nothing.
+def test_residual_branches_are_initially_zero():
+    # With a zero last gamma, the first block is its projection, the others the identity.
     encoder = _encoder(20)
     outputs = encoder(tf.random.stateless_uniform([2, 8, 8, 3], [0, 0]), training=True)
     first = encoder.groups[0][0]
@@ -97,8 +97,8 @@ def test_residual_branches_start_as_nothing():
     np.testing.assert_allclose(outputs["block_group1"], tf.nn.relu(shortcut), rtol=1e-5, atol=1e-6)
 
 
-def test_strided_convolutions_pad_alike_on_both_sides():
-    # "SAME" would pad an even image on the right only, and published weights would be shifted.
+def test_strided_convolutions_pad_equally_on_both_sides():
+    # "SAME" pads an even image on the right only, which would shift maps of published weights.
     make = layers.LayerMaker(tf.keras.mixed_precision.Policy("float32"), 0)
     conv = make.conv(1, 3, 2)
     x = np.arange(64.0).reshape(8, 8)
@@ -110,7 +110,7 @@ def test_strided_convolutions_pad_alike_on_both_sides():
 
 
 @pytest.mark.parametrize("after_block", [-1, 0, 1, 3])
-def test_frozen_groups_neither_train_nor_move_their_averages(after_block):
+def test_frozen_groups_neither_train_nor_update_their_averages(after_block):
     encoder = _encoder(8)
     x = tf.random.stateless_uniform([4, 8, 8, 3], [0, 0])
     encoder(x)
@@ -132,11 +132,11 @@ def test_frozen_groups_neither_train_nor_move_their_averages(after_block):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 19}, "no ResNet-19 here; --resnet_depth takes one of 18, 34"),
-        ({"depth": 18, "width": 0}, "--width_multiplier must be 1 or more, got 0"),
-        ({"depth": 18, "stem": "huge"}, "--stem must be one of small, imagenet, got 'huge'"),
+        ({"depth": 19}, "depth=19 must be one of 18, 34"),
+        ({"depth": 18, "width": 0}, "width_multiplier=0 must be 1 or more"),
+        ({"depth": 18, "stem": "huge"}, "stem='huge' must be one of small, imagenet"),
     ],
 )
-def test_refuses_what_does_not_exist(arguments, message):
-    with pytest.raises(errors.UserError, match=message):
+def test_rejects_arguments_of_networks_that_do_not_exist(arguments, message):
+    with pytest.raises(errors.ArgumentError, match=message):
         _encoder(**arguments)

@@ -1,4 +1,4 @@
-"""The whole network: heads, names of outputs, what trains, and what never leaks."""
+"""The whole network: heads, outputs, gradients and groups of variables."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def _images(n=4):
 @pytest.mark.parametrize(
     ("mode", "layers", "width"), [("none", 0, 64), ("linear", 1, 16), ("nonlinear", 3, 16)]
 )
-def test_every_projection_head_gives_its_projection(mode, layers, width):
+def test_every_projection_head_returns_a_projection(mode, layers, width):
     model = _model(proj_head_mode=mode)
     outputs = model(_images(), training=True)
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
@@ -48,7 +48,7 @@ def test_the_last_layer_of_the_head_has_no_relu_and_no_offset():
         ({"proj_head_mode": "linear"}, [16], [False]),
     ],
 )
-def test_a_head_without_batch_norm_is_that_of_supcon(settings, widths, biases):
+def test_a_head_without_batch_norm_is_the_head_of_supcon(settings, widths, biases):
     model = _model(proj_head_bn=False, **settings)
     head = model.projection_head
     assert [dense.units for dense in head.denses] == widths
@@ -62,19 +62,19 @@ def test_a_head_without_batch_norm_is_that_of_supcon(settings, widths, biases):
         want = want @ dense.kernel.numpy().astype(np.float64)
         if dense.use_bias:
             want = np.maximum(want + dense.bias.numpy(), 0)
-    # Batch statistics have no say: training and inference agree.
+    # Without batch norm, training and inference agree.
     for training in (False, True):
         np.testing.assert_allclose(head(features, training=training)[-1], want, atol=1e-5)
 
 
-def test_supcons_2048_128_is_a_head_of_two_layers_on_a_resnet_50():
+def test_two_layers_on_a_resnet_50_are_the_head_of_2048_and_128_units_of_supcon():
     settings = {"resnet_depth": 50, "num_proj_layers": 2, "proj_out_dim": 128}
     model = _model(proj_head_bn=False, **settings)
     shapes = [tuple(v.shape) for v in model.projection_head.trainable_variables]
     assert sorted(shapes) == [(2048,), (2048, 128), (2048, 2048)]
 
 
-def test_a_bias_of_the_projection_head_is_no_batch_norm_to_decay_and_plain_to_lars():
+def test_biases_of_the_projection_head_are_plain_variables_and_not_those_of_norms():
     model = _model(proj_head_bn=False)
     biases = {dense.bias.ref() for dense in model.projection_head.denses[:-1]}
     assert len(biases) == 2
@@ -83,7 +83,7 @@ def test_a_bias_of_the_projection_head_is_no_batch_norm_to_decay_and_plain_to_la
 
 
 @pytest.mark.parametrize("mixed_precision", ["none", "bfloat16"])
-def test_normalised_features_are_what_both_heads_read_in_float32(mixed_precision):
+def test_normalised_features_are_the_float32_input_of_both_heads(mixed_precision):
     architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, normalize_features=True)
     model = simclr.SimCLR(architecture, seed=0, mixed_precision=mixed_precision)
     outputs = model(_images())
@@ -101,7 +101,7 @@ def test_normalised_features_are_what_both_heads_read_in_float32(mixed_precision
         np.testing.assert_allclose(value, outputs[name], atol=1e-6)
 
 
-def test_a_description_from_before_the_newer_settings_still_fits_its_weights(tmp_path):
+def test_reads_an_architecture_stored_before_the_newer_settings(tmp_path):
     newer = ("proj_head_bn", "normalize_features")
     stored = dataclasses.asdict(tiny_runs.ARCHITECTURE)
     older = {name: value for name, value in stored.items() if name not in newer}
@@ -116,17 +116,17 @@ def test_without_class_names_there_is_no_linear_head():
     assert set(model.infer(_images())) == {"features"}
 
 
-def test_the_linear_head_teaches_the_encoder_nothing():
+def test_the_linear_head_does_not_train_the_encoder():
     model = _model()
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(_images(), training=True)["logits"] ** 2)
     gradients = tape.gradient(loss, model.trainable_variables)
-    taught = {v.ref() for v, g in zip(model.trainable_variables, gradients) if g is not None}
-    assert taught == {v.ref() for v in model.linear_head.trainable_variables}
+    trained = {v.ref() for v, g in zip(model.trainable_variables, gradients) if g is not None}
+    assert trained == {v.ref() for v in model.linear_head.trainable_variables}
 
 
 @pytest.mark.parametrize(("selector", "layers"), [(0, 0), (1, 1), (2, 2), (3, 3), (-1, 3)])
-def test_the_classifier_reads_the_selected_stage(selector, layers):
+def test_the_input_of_the_classifier_is_the_selected_stage(selector, layers):
     model = _model(ft_proj_selector=selector)
     stages = model.projection_head(model.encoder(_images())["features"])
     want = model.linear_head(stages[layers])
@@ -138,7 +138,7 @@ def test_the_classifier_reads_the_selected_stage(selector, layers):
     assert all(gradient is not None for gradient in gradients)
 
 
-def test_lars_leaves_batch_norm_biases_and_the_linear_head_alone():
+def test_plain_variables_are_those_of_batch_norm_biases_and_the_linear_head():
     model = _model()
     plain = {v.ref() for v in model.plain_variables()}
     linear = {v.ref() for v in model.linear_head.trainable_variables}
@@ -149,7 +149,7 @@ def test_lars_leaves_batch_norm_biases_and_the_linear_head_alone():
     assert norms == plain - linear
 
 
-def test_the_seed_decides_the_whole_start():
+def test_the_seed_determines_all_initial_weights():
     for one, other in zip(_model().variables, _model().variables):
         np.testing.assert_array_equal(one, other)
 
@@ -159,5 +159,6 @@ def test_the_seed_decides_the_whole_start():
     [("resnet", False), ("keras:MobileNetV3Small", False), ("tiny_encoders:branching", True)],
 )
 def test_only_a_users_own_encoder_needs_autograph(encoder, needed):
-    model = _model(encoder=encoder, image_size=32)
+    model = _model()
+    model.architecture = dataclasses.replace(model.architecture, encoder=encoder)
     assert model.needs_autograph == needed

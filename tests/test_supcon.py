@@ -1,4 +1,4 @@
-"""SupCon: against loops of equations 2 and 3, golden values, its limits, and over replicas."""
+"""SupCon equals equations 2 and 3 in loops and golden values, on any number of replicas."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ def _views(num_views=2, b=8, d=4, seed=0, dtype=np.float64):
     return np.random.default_rng(seed).normal(size=(num_views, b, d)).astype(dtype)
 
 
-def _positives(labels, num_views, image, side, most, own):
-    """Returns the (image, side) of the positives in their order, by walking the batch."""
+def _positives(labels, num_views, image, side, max_positives, own):
+    """Returns the (image, side) of the positives in their order, and of the candidates."""
     same = [k for k, label in enumerate(labels) if k == image or label == labels[image] >= 0]
     at = same.index(image)
     turned = same[at:] + same[:at]
     sides = [(side + s) % num_views for s in range(num_views)]
     found = [(k, s) for k in turned for s in sides if (k, s) != (image, side)]
     found = [pair for pair in found if own or pair[0] != image]
-    kept = found[:most] if most else found
+    kept = found[:max_positives] if max_positives else found
     others = [
         (k, s)
         for k in range(len(labels))
@@ -34,15 +34,16 @@ def _positives(labels, num_views, image, side, most, own):
     return kept, others
 
 
-def _by_loops(views, labels, temperature, *, inside=False, most=0, own=True, l2_normalize=True):
+def _by_loops(
+    views, labels, temperature, *, inside=False, max_positives=0, own=True, l2_normalize=True
+):
     """Equations 2 and 3, one view at a time, in float64."""
     z = np.asarray(views, np.float64)
-    if l2_normalize:
-        z = z / np.linalg.norm(z, axis=2, keepdims=True)
+    z = z / np.linalg.norm(z, axis=2, keepdims=True)
     losses = []
     for image in range(z.shape[1]):
         for side in range(z.shape[0]):
-            kept, others = _positives(labels, z.shape[0], image, side, most, own)
+            kept, others = _positives(labels, z.shape[0], image, side, max_positives, own)
             if not kept:
                 continue
 
@@ -50,23 +51,23 @@ def _by_loops(views, labels, temperature, *, inside=False, most=0, own=True, l2_
                 return np.exp(z[at] @ z[pair[1], pair[0]] / temperature)
 
             total = sum(exp(pair) for pair in others)
-            shares = [exp(pair) / total for pair in kept]
-            losses.append(-np.log(np.mean(shares)) if inside else -np.mean(np.log(shares)))
+            ratios = [exp(pair) / total for pair in kept]
+            losses.append(-np.log(np.mean(ratios)) if inside else -np.mean(np.log(ratios)))
     return np.mean(losses) if losses else 0.0
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "out": {},
     "in": {"inside": True},
-    "out-most-1": {"most": 1},
-    "out-most-3": {"most": 3},
-    "in-most-3": {"inside": True, "most": 3},
-    "n-pairs": {"most": 1, "own": False},
+    "out-most-1": {"max_positives": 1},
+    "out-most-3": {"max_positives": 3},
+    "in-most-3": {"inside": True, "max_positives": 3},
+    "n-pairs": {"max_positives": 1, "own": False},
     "others-only": {"own": False},
 }
 
 
-def _loss(variant, *, temperature=0.3, tile=None, l2_normalize=True):
+def _loss(variant, *, temperature=0.3, tile=None):
     settings = VARIANTS[variant]
     function = supcon.supcon_in if settings.get("inside") else supcon.supcon
     return lambda views, labels: (
@@ -74,8 +75,7 @@ def _loss(variant, *, temperature=0.3, tile=None, l2_normalize=True):
             tf.unstack(views),
             labels,
             temperature=temperature,
-            l2_normalize=l2_normalize,
-            most_positives=settings.get("most", 0),
+            max_positives=settings.get("max_positives", 0),
             own_image=settings.get("own", True),
             tile=tile,
         ).loss
@@ -84,7 +84,7 @@ def _loss(variant, *, temperature=0.3, tile=None, l2_normalize=True):
 
 @pytest.mark.parametrize("tile", [None, 5])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_value_and_gradient_are_those_of_the_formula(variant, tile):
+def test_value_and_gradient_equal_the_formula(variant, tile):
     views = _views()
     value, gradient = over.value_and_gradient(_loss(variant, tile=tile), views, LABELS)
 
@@ -92,13 +92,12 @@ def test_value_and_gradient_are_those_of_the_formula(variant, tile):
         return _by_loops(views, LABELS, 0.3, **VARIANTS[variant])
 
     assert value == pytest.approx(oracle(views), rel=1e-10)
-    np.testing.assert_allclose(gradient, over.slopes(oracle, views), atol=1e-7)
+    np.testing.assert_allclose(gradient, over.numerical_gradient(oracle, views), atol=1e-7)
 
 
-@pytest.mark.parametrize("tile", [None, 3])
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize(("replicas", "tile"), [(4, None), (2, 3)])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_replicas_have_the_value_and_gradient_of_one(variant, replicas, tile):
+def test_value_and_gradient_do_not_depend_on_the_number_of_replicas(variant, replicas, tile):
     views = _views(dtype=np.float32)
     want, want_gradient = over.value_and_gradient(_loss(variant), views, LABELS)
     value, gradient = over.value_and_gradient(
@@ -109,10 +108,10 @@ def test_replicas_have_the_value_and_gradient_of_one(variant, replicas, tile):
 
 
 @pytest.mark.parametrize("variant", ["out", "in", "n-pairs"])
-def test_gradient_through_the_gather_is_the_slope_of_the_global_loss(variant):
+def test_gradient_flows_through_the_gather_to_all_replicas(variant):
     views = _views()
     _, gradient = over.value_and_gradient(_loss(variant), views, LABELS, replicas=2)
-    want = over.slopes(lambda v: _by_loops(v, LABELS, 0.3, **VARIANTS[variant]), views)
+    want = over.numerical_gradient(lambda v: _by_loops(v, LABELS, 0.3, **VARIANTS[variant]), views)
     np.testing.assert_allclose(gradient, want, atol=1e-7)
 
 
@@ -131,7 +130,7 @@ def test_equals_the_golden_value_and_gradient(shared, case, kind, tile):
     np.testing.assert_allclose(np.concatenate(gradient), golden[f"{case}/{kind}/grad"], atol=1e-10)
 
 
-def test_three_views_and_one_view_are_as_good_as_two():
+def test_takes_one_view_or_three_views():
     for num_views in (1, 3):
         views = _views(num_views)
         for variant in ("out", "in", "out-most-3"):
@@ -155,7 +154,7 @@ def test_with_a_class_for_each_image_it_is_nt_xent(function, tile):
 @pytest.mark.parametrize("tile", [None, 4])
 @pytest.mark.parametrize("function", [supcon.supcon, supcon.supcon_in])
 def test_views_without_a_positive_are_left_out_and_counted(function, tile):
-    # With one view an image, the classes 2, -1 and -1 have nobody else.
+    # With one view per image, the images of classes 2, -1 and -1 have no positive.
     views, labels = tf.constant(_views(1)), tf.constant(LABELS)
     with tf.GradientTape() as tape:
         tape.watch(views)
@@ -192,7 +191,7 @@ def test_one_positive_and_one_negative_make_a_triplet_of_margin_two_tau():
 
 
 def test_collapsed_classes_reach_the_value_of_a_simplex():
-    # Ten classes, each at one corner: the loss does not go to 0.
+    # Ten classes, each at one corner: the minimum of the loss is above 0.
     corners = np.eye(10) - 0.1
     labels = np.arange(250) % 10
     z = corners[labels]
@@ -209,6 +208,6 @@ def test_scaling_by_temperature_scales_the_loss():
     assert float(scaled) == pytest.approx(0.2 * float(plain))
 
 
-def test_refuses_labels_of_another_number():
+def test_rejects_labels_of_another_number():
     with pytest.raises(ValueError, match=r"labels must be \(8,\), one for each image, got \(4,\)"):
         supcon.supcon(list(_views()), tf.range(4), temperature=0.1)

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from simclr_tf.runs import compatibility, directory, initialization, weights
 from simclr_tf.serving import export
 
 SMALL_NET = reference_forms.architecture(
-    stem="small", proj_head_mode="none", class_names=simclr.unnamed_classes(3)
+    stem="small", proj_head_mode="none", class_names=simclr.placeholder_class_names(3)
 )
 # The weights decide what the network is.
 NETWORK = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
@@ -105,7 +106,7 @@ def test_each_form_of_the_reference_says_what_it_is(small, tmp_path, form, place
     assert opened.from_reference
     assert opened.origin == str(tmp_path / place)
     assert opened.described == f"{kind} of google-research/simclr, ResNet-18 1x"
-    assert opened.class_names == simclr.unnamed_classes(3)
+    assert opened.class_names == simclr.placeholder_class_names(3)
     assert "image_size 32" in opened.assumed
     assert opened.step == 0
 
@@ -215,7 +216,7 @@ def test_flags_that_mean_another_network_are_refused(stored, explicit, words):
 
 
 def test_a_fine_tuning_starts_from_a_checkpoint_or_resumes(pretrained):
-    changes = {"train_mode": "finetune", "fine_tune_after_block": 4}
+    changes: dict[str, Any] = {"train_mode": "finetune", "fine_tune_after_block": 4}
     resumed = config.Config(model_dir=str(pretrained), **changes)
     compatibility.check_fine_tuning_start(resumed, "finetune")
     started = config.Config(model_dir="/nowhere", checkpoint=str(pretrained), **changes)

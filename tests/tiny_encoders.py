@@ -1,4 +1,4 @@
-"""Encoders as a person might bring them along, right and wrong."""
+"""Encoders of users, valid and invalid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ keras_layers = tf.keras.layers
 
 
 def sequential(input_shape: tuple[int, int, int]) -> tf.keras.Model:
-    """Returns a network that waits for its first images to make variables, with dropout."""
+    """Returns a network with dropout, whose variables are created by its first call."""
     del input_shape
     return tf.keras.Sequential(
         [
@@ -23,32 +23,32 @@ def sequential(input_shape: tuple[int, int, int]) -> tf.keras.Model:
 
 
 def nested(input_shape: tuple[int, int, int]) -> tf.keras.Model:
-    """Returns a functional network that runs one part twice and ends in a map."""
+    """Returns a functional network that runs one block twice and returns a map."""
     x = images = tf.keras.Input(input_shape)
-    part = tf.keras.Sequential(
+    block = tf.keras.Sequential(
         [keras_layers.Conv2D(3, 3, padding="same"), keras_layers.BatchNormalization()]
     )
-    x = part(part(x))
+    x = block(block(x))
     norm = keras_layers.BatchNormalization()
     norm.trainable = False
     return tf.keras.Model(images, keras_layers.GaussianNoise(9.0)(norm(x)))
 
 
 def sequence(input_shape: tuple[int, int, int]) -> tf.keras.Model:
-    """Returns a network that ends in neither features nor a map."""
+    """Returns a network that returns neither features nor a map."""
     return tf.keras.Sequential([keras_layers.Reshape([input_shape[0] * input_shape[1], 3])])
 
 
 def no_model(input_shape: tuple[int, int, int]) -> str:
-    """Returns something else."""
+    """Returns a string instead of a network."""
     return str(input_shape)
 
 
 class Own(tf.keras.Model):
-    """A network of a class of its own, whose batch norm nobody can exchange."""
+    """A subclassed network, whose batch norm cannot be replaced."""
 
     def __init__(self, input_shape: tuple[int, int, int]) -> None:
-        """Makes the layers."""
+        """Creates the layer."""
         super().__init__()
         del input_shape
         self.norm = keras_layers.BatchNormalization()
@@ -59,16 +59,15 @@ class Own(tf.keras.Model):
 
 
 class Branching(tf.keras.layers.Layer):
-    """Doubles images of a positive mean and halves others, by a Python `if` on a tensor."""
+    """Doubles a batch of bright images and halves a batch of dark ones, by a Python `if`."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Scales the whole batch."""
-        if tf.reduce_mean(x) > 0:
+        """Scales the batch."""
+        if tf.reduce_mean(x) > 0.5:
             x = 4 * x
         return 0.5 * x
 
 
 def branching(input_shape: tuple[int, int, int]) -> tf.keras.Model:
-    """Returns a network whose layer holds Python control flow on its input."""
-    del input_shape
-    return tf.keras.Sequential([Branching(), keras_layers.Conv2D(4, 3)])
+    """Returns `sequential` after a layer with Python control flow on tensors."""
+    return tf.keras.Sequential([Branching(), *sequential(input_shape).layers])

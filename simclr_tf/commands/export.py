@@ -7,7 +7,7 @@ from simclr_tf import console, errors
 from simclr_tf.runs import builders, directory, initialization
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export as serving
-from simclr_tf.serving import official
+from simclr_tf.serving import reference_format
 
 
 def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> str:
@@ -31,7 +31,9 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
         directory.check_same(weights.architecture, requested, getattr(config, flag), flag=flag)
     model, _ = initialization.build(weights)
     directory.prepare(model_dir)
-    write = {"serving": serving.export, "official": official.export_official}[config.format]
+    write = {"serving": serving.export, "official": reference_format.export_reference_model}[
+        config.format
+    ]
     with console.working("exported the SavedModel"):
         folder = write(model, model_dir, weights.step, keep=config.keep_hub_module_max)
     if config.format == "official" and model.linear_head is None:

@@ -1,1 +1,1 @@
-"""How good a representation is."""
+"""Evaluation of learned representations."""

@@ -1,4 +1,4 @@
-"""Running a frozen network over a split, each example exactly once."""
+"""Runs a frozen network over a split, each example exactly once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from simclr_tf.models import simclr
 
 @dataclasses.dataclass(frozen=True)
 class Extracted:
-    """A split as the network sees it.
+    """Outputs of the network for a split.
 
     Attributes:
         features: (n, f) float32.
         logits: (n, c) float32 of the linear head, or None without one.
         labels: (n,) int32, -1 where there is none.
-        pixels: (n, s * s * 3) float32, the images at `RAW_SIDE` or smaller; None unless asked for.
+        pixels: (n, s * s * 3) float32, the images at `RAW_SIDE` or smaller; None unless requested.
     """
 
     features: np.ndarray
@@ -32,7 +32,7 @@ class Extracted:
     pixels: np.ndarray | None
 
 
-# Side of the images whose raw pixels are probed; more would only be slower.
+# Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
 RAW_SIDE = 32
 
 
@@ -57,29 +57,29 @@ def extract(
     """Runs the network in inference mode over a split, in its stored order.
 
     Args:
-        model: whose encoder and linear head; not changed by a bit, which is checked.
+        model: the network; its variables must not change, which is checked.
         source: the opened data set.
-        split: of it.
+        split: name of a split of the data set.
         batch_size: images at a time.
         limit: stops after this many examples; None takes all.
-        with_pixels: keeps the images too, for the probe on raw pixels.
-        what: names the work in the progress line.
+        with_pixels: whether to return the pixels too, for the linear evaluation of raw pixels.
+        what: name of the work in the progress line.
 
     Returns:
         One row per example.
 
     Raises:
-        RuntimeError: if the network changed, which would be a fault of ours.
+        RuntimeError: if a variable of the network changed, which would be a bug in this package.
     """
     before = fingerprint(model)
-    forward = _forward(model)
+    forward = tf.function(model.infer, reduce_retracing=True, autograph=model.needs_autograph)
     batches = pipeline.evaluation_batches(
         source, split, batch_size=batch_size, image_size=model.architecture.image_size
     )
     count = source.num_examples(split)
     if limit is not None and limit < count:
         batches, count = batches.take(math.ceil(limit / batch_size)), limit
-    parts: list[dict[str, np.ndarray]] = []
+    batches_of_rows: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
         for batch in batches:
@@ -88,21 +88,18 @@ def extract(
             outputs["labels"] = batch["label"].numpy()[mask]
             if with_pixels:
                 outputs["pixels"] = _raw(batch["image"]).numpy()[mask]
-            parts.append(outputs)
+            batches_of_rows.append(outputs)
             done = min(count, done + int(mask.sum()))
             progress.update(done)
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
-    rows = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
-    return Extracted(rows["features"], rows.get("logits"), rows["labels"], rows.get("pixels"))
-
-
-def _forward(model: simclr.SimCLR):  # type: ignore[no-untyped-def]
-    @tf.function(reduce_retracing=True)
-    def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return model.infer(images)
-
-    return forward
+    joined = {
+        name: np.concatenate([rows[name] for rows in batches_of_rows])[:count]
+        for name in batches_of_rows[0]
+    }
+    return Extracted(
+        joined["features"], joined.get("logits"), joined["labels"], joined.get("pixels")
+    )
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Linear evaluation: how well a straight line through frozen features tells classes apart."""
+"""Linear evaluation: accuracy of a linear classifier on frozen features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from sklearn import exceptions, linear_model, model_selection, preprocessing
 
-# Inverse l2 strengths to choose from, strong to weak.
+# Inverse l2 strengths to choose from, from strong to weak regularisation.
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-4, 1, 6))
 _HELD_OUT = 0.2
 _MAX_ITERATIONS = 300
@@ -17,13 +17,13 @@ _PATH_ITERATIONS = 100
 
 @dataclasses.dataclass(frozen=True)
 class LinearScore:
-    """What a linear evaluation found.
+    """Result of a linear evaluation.
 
     Attributes:
-        top_1_accuracy: share of evaluation examples whose class came first, in [0, 1].
-        top_5_accuracy: share whose class was among the first five.
+        top_1_accuracy: fraction of evaluation examples whose class has the largest score.
+        top_5_accuracy: fraction whose class has one of the five largest scores.
         strength: the chosen inverse l2 strength.
-        converged: whether the last fit stopped because it was done.
+        converged: whether the last fit converged before its iteration limit.
     """
 
     top_1_accuracy: float
@@ -40,17 +40,17 @@ def linear_evaluation(
     *,
     seed: int,
 ) -> LinearScore:
-    """Multinomial logistic regression by L-BFGS (SimCLR, appendix B.8), on standardised features.
+    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8) and evaluates it.
 
-    The l2 strength is chosen on a fifth of the training features, drawn by class, then the
-    classifier is fitted again on all of them. The test features are looked at once.
+    Features are standardised. The l2 strength is chosen on a stratified fifth of the training
+    features, then the classifier is fitted on all of them. The test features are used once.
 
     Args:
-        train: (n, f) features to learn from.
+        train: (n, f) features to fit.
         train_labels: (n,) their classes.
-        test: (m, f) features to judge by.
+        test: (m, f) features to evaluate on.
         test_labels: (m,) their classes.
-        seed: of the held-out part.
+        seed: determines which training features are held out.
 
     Returns:
         The accuracies on `test`.
@@ -79,27 +79,27 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray, seed: int) -> flo
     )
     if len(np.unique(fit_y)) < 2:
         return 1.0
-    # From strong to weak, each fit starting where the one before ended, which is near. On a tie
-    # the stronger regularisation wins, because it comes first.
+    # From strong to weak regularisation; each fit starts from the previous solution, which is
+    # close. On a tie the stronger regularisation is chosen, because it comes first.
     classifier = linear_model.LogisticRegression(max_iter=_PATH_ITERATIONS, warm_start=True)
-    shares: list[float] = []
+    accuracies: list[float] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # A good start is enough.
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # The last fit reports it.
         for strength in STRENGTHS:
             classifier.set_params(C=strength).fit(fit_x, fit_y)
-            shares.append(float(np.mean(classifier.predict(held_x) == held_y)))
-            if _past_the_best(shares, len(held_y)):
+            accuracies.append(float(np.mean(classifier.predict(held_x) == held_y)))
+            if _past_the_best(accuracies, len(held_y)):
                 break
-    return STRENGTHS[int(np.argmax(shares))]
+    return STRENGTHS[int(np.argmax(accuracies))]
 
 
-def _past_the_best(shares: list[float], count: int) -> bool:
-    """Whether the last two of the accuracies on `count` examples are clearly below the best.
+def _past_the_best(accuracies: list[float], count: int) -> bool:
+    """Returns whether the last two accuracies on `count` examples are clearly below the best.
 
-    Weaker regularisation only overfits more from there, and its fits are the slow ones.
+    From there on, weaker regularisation overfits even more, and its fits are the slowest.
     """
-    error = 0.5 / np.sqrt(count)  # At most, of a share.
-    return len(shares) > 2 and max(shares[-2:]) < max(shares) - error
+    error = 0.5 / np.sqrt(count)  # Largest standard error of an accuracy.
+    return len(accuracies) > 2 and max(accuracies[-2:]) < max(accuracies) - error
 
 
 def _fit(
@@ -117,12 +117,12 @@ def _fit(
 def top_k_accuracy(
     scores: np.ndarray, labels: np.ndarray, k: int, *, classes: np.ndarray | None = None
 ) -> float:
-    """Returns the share of rows whose label is among the k largest scores.
+    """Returns the fraction of rows whose label has one of the k largest scores.
 
     Args:
         scores: (n, c).
         labels: (n,) classes.
-        k: how many guesses; with fewer classes than that every known class is guessed.
+        k: number of guesses; if there are fewer classes, all of them are guessed.
         classes: (c,) the class of each column; None means 0 to c - 1.
     """
     guesses = np.argsort(-scores, 1, kind="stable")[:, :k]  # (n, k)

@@ -1,4 +1,4 @@
-"""Losses of classifiers: cross-entropy and what SupCon is measured against, and distillation."""
+"""Losses of classifiers: cross-entropy with label smoothing, and distillation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 def cross_entropy(
     logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: float = 0.0
 ) -> tf.Tensor:
-    """Cross-entropy, with label smoothing (Szegedy et al. 2016, sec. 7).
+    """Computes cross-entropy with label smoothing (Szegedy et al. 2016, sec. 7).
 
     Args:
         logits: (n, c).
@@ -31,15 +31,18 @@ def cross_entropy(
 
 
 def distillation(student: tf.Tensor, teacher: tf.Tensor, *, temperature: float) -> tf.Tensor:
-    """SimCLRv2's distillation (Chen et al. 2020b, eq. 2): the teacher's classes as soft labels.
+    """Computes SimCLRv2's distillation loss (Chen et al. 2020b, eq. 2).
+
+    The teacher's class probabilities are the soft labels of the student:
 
         -sum_y P_teacher(y | x; tau) log P_student(y | x; tau),  P = softmax(logits / tau)
 
     Args:
         student: (n, c) logits, through which the gradient flows.
         teacher: (n, c) logits of a trained network.
-        temperature: tau; greater than 0. The paper: 0.1 for a student like its teacher, 1 for a
-            smaller one. (The published notebook multiplies by tau^2, the paper does not.)
+        temperature: tau; greater than 0. The paper uses 0.1 for a student of the teacher's
+            architecture and 1 for a smaller one. (The published notebook multiplies by tau^2, the
+            paper does not.)
 
     Returns:
         () mean over the n examples, in nats.
@@ -51,8 +54,8 @@ def distillation(student: tf.Tensor, teacher: tf.Tensor, *, temperature: float) 
         raise ValueError(f"temperature must be > 0, got {temperature}.")
     if student.shape != teacher.shape:
         raise ValueError(
-            f"student and teacher must tell the same classes apart, got logits of {student.shape} "
-            f"and {teacher.shape}."
+            f"student and teacher must have the same classes, got logits of {student.shape} and "
+            f"{teacher.shape}."
         )
     targets = tf.stop_gradient(tf.nn.softmax(teacher / temperature))
     return tf.reduce_mean(

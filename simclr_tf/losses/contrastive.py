@@ -1,4 +1,4 @@
-"""Losses that tell two views of an image from those of other images (Chen et al. 2020, table 2)."""
+"""Contrastive losses of two views of each image (Chen et al. 2020, table 2)."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ def nt_xent(
     negatives: str = "both",
     tile: int | None = None,
 ) -> tf.Tensor:
-    """NT-Xent, the loss of SimCLR (Chen et al. 2020, Algorithm 1).
+    """Computes NT-Xent, the loss of SimCLR (Chen et al. 2020, Algorithm 1).
 
     Row i of `za` and of `zb` are the two views of image i. A view's positive is the other view
     of its image; its negatives are the 2B - 2 views of the other images of the *global* batch.
-    A view is never compared with itself. All arithmetic is float32, or float64 if given that.
+    A view is never compared with itself. All arithmetic is float32, or float64 for float64 inputs.
 
     Args:
         za: (b, d) projections of the first views, of any length.
         zb: (b, d) projections of the second views, in the same order.
         temperature: divides the similarities; greater than 0.
         l2_normalize: takes cosine similarities, as the paper does; else plain products.
-        negatives: "both", or "one": only the B - 1 of the side that a view is not of (B.10).
-        tile: makes the similarities in tiles of this side, never all at once; None keeps them.
+        negatives: "both", or "one": only the B - 1 of the side opposite to the view's (B.10).
+        tile: computes the similarities in tiles of this side, never all at once; None computes
+            and keeps all of them.
 
     Returns:
         () mean over this replica's 2b views. Its mean over replicas is the paper's loss.
         (google-research/simclr adds the two sides: twice this value.)
 
     Raises:
-        ValueError: if `temperature` is not positive, the shapes are not one static (b, d), or
-            negatives of one side are asked for in tiles.
+        ValueError: if `temperature` is not positive, the views do not have one static shape
+            (b, d), or `tile` is given and `negatives` is "one".
     """
     if tile is None:
         compared = projections.pairs(
@@ -51,7 +52,7 @@ def nt_xent(
         denominators = projections.log_sum_exp(compared.similarities, candidates)
         return tf.reduce_mean(denominators - compared.positives)
     if negatives != "both":
-        raise ValueError(f"tiles hold negatives from both sides, not from {negatives!r}.")
+        raise ValueError(f"tiles need negatives from both sides, got negatives={negatives!r}.")
     z = projections.stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
     first, second = tf.split(z, 2)
     positives = tf.reduce_sum(first * second, 1) / temperature  # (b,)
@@ -68,11 +69,11 @@ def nt_logistic(
     negatives: str = "both",
     semi_hard: bool = False,
 ) -> tf.Tensor:
-    """NT-Logistic: each pair is judged by itself, same image or not (table 2).
+    """Computes NT-Logistic, a binary classification of each pair: same image or not (table 2).
 
         -log sigmoid(u.v+ / tau) - mean over negatives of log sigmoid(-u.v- / tau)
 
-    The paper does not say how the negatives of a view are weighed; their mean keeps them from
+    The paper does not say how the negatives of a view are weighted; their mean keeps them from
     outweighing the one positive.
 
     Args:
@@ -93,10 +94,10 @@ def nt_logistic(
         za, zb, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
     )
     if semi_hard:
-        apart = tf.math.softplus(semi_hard_negatives(compared))
+        of_negatives = tf.math.softplus(semi_hard_negatives(compared))
     else:
-        apart = _mean_over(compared.negatives, tf.math.softplus(compared.similarities))
-    return tf.reduce_mean(tf.math.softplus(-compared.positives) + apart)
+        of_negatives = _mean_over(compared.negatives, tf.math.softplus(compared.similarities))
+    return tf.reduce_mean(tf.math.softplus(-compared.positives) + of_negatives)
 
 
 def margin_triplet(
@@ -108,7 +109,9 @@ def margin_triplet(
     negatives: str = "both",
     semi_hard: bool = False,
 ) -> tf.Tensor:
-    """Margin triplet loss: the mean over negatives of max(u.v- - u.v+ + margin, 0) (table 2).
+    """Computes the margin triplet loss (table 2).
+
+        mean over negatives of max(u.v- - u.v+ + margin, 0)
 
     Args:
         za: (b, d) projections of the first views.
@@ -139,29 +142,29 @@ def margin_triplet(
 def semi_hard_negatives(compared: projections.Pairs) -> tf.Tensor:
     """Returns (2b,) similarity of each view to its semi-hard negative (Schroff et al. 2015).
 
-    That is the most similar negative that is less similar than the positive. Where every negative
-    is more similar than the positive it is the least similar one, as in FaceNet's code and
-    tensorflow-addons: there the hardest negatives lead to collapse.
+    That is the most similar negative that is less similar than the positive. If every negative is
+    more similar than the positive, it is the least similar negative, as in FaceNet's code and
+    tensorflow-addons, because the hardest negatives lead to collapse.
     """
     s, negatives = compared.similarities, compared.negatives
     farther = negatives & (s < compared.positives[:, tf.newaxis])
     infinite = tf.constant(np.inf, s.dtype)
-    nearest_of_them = tf.reduce_max(tf.where(farther, s, -infinite), 1)
+    nearest_of_farther = tf.reduce_max(tf.where(farther, s, -infinite), 1)
     farthest = tf.reduce_min(tf.where(negatives, s, infinite), 1)
-    return tf.where(tf.reduce_any(farther, 1), nearest_of_them, farthest)
+    return tf.where(tf.reduce_any(farther, 1), nearest_of_farther, farthest)
 
 
-def _mean_over(chosen: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Returns (n,) the mean of the chosen values (n, m) of each row; 0 where none is chosen."""
-    count = tf.reduce_sum(tf.cast(chosen, values.dtype), 1)
-    return tf.reduce_sum(tf.where(chosen, values, 0), 1) / tf.maximum(count, 1)
+def _mean_over(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns (n,) the mean of the masked values (n, m) of each row; 0 if the mask is empty."""
+    count = tf.reduce_sum(tf.cast(mask, values.dtype), 1)
+    return tf.reduce_sum(tf.where(mask, values, 0), 1) / tf.maximum(count, 1)
 
 
 class Agreement(NamedTuple):
-    """How well the two views of an image find each other among those of the global batch.
+    """How well each first view identifies the second view of its image in the global batch.
 
     Attributes:
-        accuracy: () share of first views whose most similar second view is their own.
+        accuracy: () fraction of first views whose most similar second view is of the same image.
         entropy: () mean entropy, in nats, of the similarities of a first view to all B second
             views; at most ln B.
     """
@@ -180,39 +183,49 @@ def agreement(
         zb: (b, d) projections of the second views, in the same order.
         temperature: divides the similarities.
         l2_normalize: takes cosine similarities.
-        tile: compares so many first views at a time; None compares all at once.
+        tile: number of first views to compare at a time; None compares all at once.
+
+    Returns:
+        The accuracy and the entropy over this replica's first views.
     """
     z = projections.stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
     first, second = tf.split(tf.stop_gradient(z), 2)
     everyone = distribute.gather(second)  # (B, d)
     b = za.shape[0]
-    me = distribute.replica_index() * b + tf.range(b)  # (b,) my rows in B
+    targets = distribute.replica_index() * b + tf.range(b)  # (b,) this replica's rows of everyone
 
     def of_rows(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        anchors, own = rows
-        across = tf.matmul(anchors / temperature, everyone, transpose_b=True)  # (t, B)
-        hits = tf.equal(tf.argmax(across, 1, output_type=tf.int32), own)
-        shares = tf.nn.softmax(across)
+        anchors, targets = rows
+        s = tf.matmul(anchors / temperature, everyone, transpose_b=True)  # (t, B)
+        hits = tf.equal(tf.argmax(s, 1, output_type=tf.int32), targets)
+        probabilities = tf.nn.softmax(s)
         # sum p (log sum exp s - s), whose terms need no guard against log 0.
-        spread = tf.reduce_logsumexp(across, 1) - tf.reduce_sum(shares * across, 1)
-        return tf.cast(hits, tf.float32), tf.cast(spread, tf.float32)
+        entropy = tf.reduce_logsumexp(s, 1) - tf.reduce_sum(probabilities * s, 1)
+        return tf.cast(hits, tf.float32), tf.cast(entropy, tf.float32)
 
     if tile is None or b <= tile:
-        hits, entropies = of_rows((first, me))
+        hits, entropies = of_rows((first, targets))
     else:
         count = math.ceil(b / tile)
         side = math.ceil(b / count)
-        padded = tf.pad(first, [[0, count * side - b], [0, 0]]), tf.pad(me, [[0, count * side - b]])
-        parts = tuple(tf.reshape(x, [count, side, *x.shape[1:]]) for x in padded)
+        missing = count * side - b
+        padded = tf.pad(first, [[0, missing], [0, 0]]), tf.pad(targets, [[0, missing]])
+        in_tiles = tuple(tf.reshape(x, [count, side, *x.shape[1:]]) for x in padded)
         signature = (tf.TensorSpec([side]), tf.TensorSpec([side]))
-        found = tf.map_fn(of_rows, parts, fn_output_signature=signature, parallel_iterations=1)
-        hits, entropies = (tf.reshape(x, [-1])[:b] for x in found)
+        of_tiles = tf.map_fn(
+            of_rows, in_tiles, fn_output_signature=signature, parallel_iterations=1
+        )
+        hits, entropies = (tf.reshape(x, [-1])[:b] for x in of_tiles)
     return Agreement(tf.reduce_mean(hits), tf.reduce_mean(entropies))
 
 
 def chance_level(global_batch: int, negatives: str = "both") -> float:
-    """Returns the NT-Xent of projections that tell nothing apart.
+    """Returns the NT-Xent of projections that are all equal.
 
     It is the logarithm of the number of candidates: 2B - 1, or B with negatives of one side.
+
+    Args:
+        global_batch: B.
+        negatives: as for `nt_xent`.
     """
     return float(np.log(2 * global_batch - 1 if negatives == "both" else global_batch))

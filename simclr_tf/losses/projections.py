@@ -1,4 +1,4 @@
-"""What every contrastive loss does first: check projections, cast, normalise, and compare them."""
+"""Checks, casts, normalises and compares projections: the first steps of every contrastive loss."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ NEGATIVES = ("both", "one")
 
 
 def stacked(views: Sequence[tf.Tensor], *, temperature: float, l2_normalize: bool) -> tf.Tensor:
-    """Returns the views of a batch under one another, ready to be compared.
+    """Concatenates the views of a batch, ready to be compared.
 
-    All arithmetic of the losses is float32, or float64 if given that.
+    All arithmetic of the losses is float32, or float64 for float64 inputs.
 
     Args:
         views: v of (b, d), projections of the first views, of the second, ...
-        temperature: is checked.
+        temperature: checked only.
         l2_normalize: scales every projection to length 1.
 
     Returns:
         (v * b, d).
 
     Raises:
-        ValueError: if `temperature` is not positive or the shapes are not one static (b, d).
+        ValueError: if `temperature` is not positive or the views do not have one static shape
+            (b, d).
     """
     check_temperature(temperature)
     views = [tf.convert_to_tensor(view) for view in views]
     shape = views[0].shape
     if len(shape) != 2 or not shape.is_fully_defined() or any(v.shape != shape for v in views):
-        told = " and ".join(str(view.shape) for view in views)
-        raise ValueError(f"views must all be of one static (b, d), got {told}.")
+        shapes = " and ".join(str(view.shape) for view in views)
+        raise ValueError(f"views must all have one static shape (b, d), got {shapes}.")
     z = tf.concat(views, 0)
     if z.dtype != tf.float64:
         z = tf.cast(z, tf.float32)
@@ -48,29 +49,29 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature must be > 0, got {temperature}.")
 
 
-def log_sum_exp(similarities: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Returns (n,) the log of the sum of exp over the chosen of each row; 0 where none is.
+def log_sum_exp(similarities: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns (n,) the log of the masked sum of exp of each row; 0 if the mask is empty.
 
     Args:
         similarities: (n, m).
-        chosen: (n, m) bool.
+        mask: (n, m) bool, True for the values to sum.
     """
-    found = tf.reduce_any(chosen, 1)
-    # -inf, not a large number: exact in every dtype. A row of nothing else would give NaN
-    # gradients, so it is summed whole and then left out.
-    kept = chosen | ~found[:, tf.newaxis]
+    nonempty = tf.reduce_any(mask, 1)
+    # -inf, not a large number: exact in every dtype. A row that holds nothing else would give NaN
+    # gradients, so an empty row is summed without the mask and its result replaced.
+    kept = mask | ~nonempty[:, tf.newaxis]
     masked = tf.where(kept, similarities, tf.constant(-np.inf, similarities.dtype))
-    return tf.where(found, tf.reduce_logsumexp(masked, 1), 0)
+    return tf.where(nonempty, tf.reduce_logsumexp(masked, 1), 0)
 
 
 class Pairs(NamedTuple):
     """The views of two sides, each compared with all views of the global batch.
 
     Attributes:
-        similarities: (2b, 2B) of this replica's views, first sides first, to everyone's.
+        similarities: (2b, 2B) of this replica's views, first sides first, to all views.
         positives: (2b,) similarity to the other view of the same image.
-        negatives: (2b, 2B) bool: which are views of other images, to be told apart from.
-        partners: (2b, 2B) bool: which is the other view of the same image.
+        negatives: (2b, 2B) bool, True for the negatives: views of other images.
+        partners: (2b, 2B) bool, True for the other view of the same image.
     """
 
     similarities: tf.Tensor
@@ -94,11 +95,14 @@ def pairs(
         zb: (b, d) of the second views, in the same order.
         temperature: divides the similarities.
         l2_normalize: takes cosine similarities.
-        negatives: "both": views of other images from both sides; "one": only from the side that a
-            view is not of (Chen et al. 2020, appendix B.10).
+        negatives: "both": views of other images from both sides; "one": only from the side
+            opposite to the view's (Chen et al. 2020, appendix B.10).
+
+    Returns:
+        The similarities and which of them are positives and negatives.
 
     Raises:
-        ValueError: as `stacked`, or for another word than those two.
+        ValueError: as `stacked`, or if `negatives` is neither of the two.
     """
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {negatives!r}.")

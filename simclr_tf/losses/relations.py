@@ -1,8 +1,8 @@
-"""Who is whose positive: views of a global batch, by the classes of their images.
+"""Selects the positives of each view of a global batch, by the classes of their images.
 
-The positives of a view have an order, so that "at most k of them" means something: the other views
-of its own image first, then those of the next image of its class, the one after that, and so on in
-a circle through the batch.
+The positives of a view are ordered, so that "at most k of them" is well defined: first the other
+views of its own image, then those of the next image of its class in the batch, and so on, wrapping
+around at the end of the batch.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from simclr_tf import distribute
 
 
 class Relations(NamedTuple):
-    """Where views stand within their classes; all (n,) int32, one entry a view.
+    """Position of views within their classes; all (n,) int32, one entry per view.
 
     Attributes:
         classes: equal for images of one class; an unlabelled image is a class of its own.
-        places: of the image among the images of its class in the global batch, from 0.
-        sizes: images in its class.
-        sides: which view of its image this is, from 0.
+        ranks: index of the image among the images of its class in the global batch, from 0.
+        sizes: number of images in its class.
+        sides: index of the view among the views of its image, from 0.
     """
 
     classes: tf.Tensor
-    places: tf.Tensor
+    ranks: tf.Tensor
     sizes: tf.Tensor
     sides: tf.Tensor
 
-    def marks(self) -> tf.Tensor:
-        """Returns (n, 4), the same in one tensor."""
+    def row_attributes(self) -> tf.Tensor:
+        """Returns (n, 4), all fields in one tensor."""
         return tf.stack(self, 1)
 
 
-def from_marks(marks: tf.Tensor) -> Relations:
-    """Returns the relations that `marks` (n, 4) holds."""
-    return Relations(*tf.unstack(marks, axis=1))
+def from_row_attributes(row_attributes: tf.Tensor) -> Relations:
+    """Returns the relations whose `row_attributes` (n, 4) these are."""
+    return Relations(*tf.unstack(row_attributes, axis=1))
 
 
 def of_labels(labels: tf.Tensor, num_views: int) -> Relations:
-    """Finds the relations of this replica's views within the global batch.
+    """Computes the relations of this replica's views within the global batch.
 
     Args:
         labels: (b,) int, this replica's; negative where unlabelled.
         num_views: v, views per image.
 
     Returns:
-        Of (v * b,) views: all first views, then all second ones, and so on.
+        The relations of (v * b,) views: all first views, then all second ones, and so on.
     """
     labels = tf.cast(labels, tf.int32)
     everyone = distribute.gather(labels)  # (B,)
@@ -55,63 +55,64 @@ def of_labels(labels: tf.Tensor, num_views: int) -> Relations:
     everyone = tf.where(everyone < 0, -1 - images, everyone)
     order = tf.argsort(everyone, stable=True)  # (B,)
     of_class = tf.gather(everyone, order)
-    start = tf.searchsorted(of_class, everyone)  # of the class, in that order
+    start = tf.searchsorted(of_class, everyone)  # Of the class, in that order.
     end = tf.searchsorted(of_class, everyone, side="right")
-    places = tf.argsort(order) - start
+    ranks = tf.argsort(order) - start
     mine = distribute.replica_index() * labels.shape[0] + tf.range(labels.shape[0])  # (b,)
 
     def of_views(x: tf.Tensor) -> tf.Tensor:
         return tf.tile(tf.gather(x, mine), [num_views])  # (v * b,)
 
     sides = tf.repeat(tf.range(num_views), labels.shape[0])
-    return Relations(of_views(everyone), of_views(places), of_views(end - start), sides)
+    return Relations(of_views(everyone), of_views(ranks), of_views(end - start), sides)
 
 
 class Selection(NamedTuple):
-    """Which of the views of its class are positives of a view.
+    """Selects the positives of a view among the views of its class.
 
     Attributes:
         num_views: v, views per image.
-        most: at most so many, the first in their order; 0 for all of them.
-        own: whether other views of the same image are among them.
+        max_positives: keeps at most this many, the first in their order; 0 keeps all.
+        own_image: whether other views of the same image are positives.
     """
 
     num_views: int
-    most: int = 0
-    own: bool = True
+    max_positives: int = 0
+    own_image: bool = True
 
     def counts(self, relations: Relations) -> tf.Tensor:
         """Returns (n,) int32, the number of positives of each view."""
-        others = self.num_views * relations.sizes - (1 if self.own else self.num_views)
-        return tf.minimum(others, self.most) if self.most else others
+        others = self.num_views * relations.sizes - (1 if self.own_image else self.num_views)
+        return tf.minimum(others, self.max_positives) if self.max_positives else others
 
     def positives(self, rows: Relations, columns: Relations) -> tf.Tensor:
         """Returns (n, m) bool: whether a column is a positive of a row."""
-        if self.own and not self.most:
+        if self.own_image and not self.max_positives:
             return _same_class(rows, columns) & ~_same_view(rows, columns)
-        ahead = (columns.places - rows.places[:, tf.newaxis]) % rows.sizes[:, tf.newaxis]
-        around = (columns.sides - rows.sides[:, tf.newaxis]) % self.num_views
-        turn = (ahead - 1) * self.num_views + around  # Below 0 for views of the same image.
-        if self.own:
-            turn = tf.where(ahead == 0, around - 1, turn + self.num_views - 1)
-        chosen = turn >= 0
-        if self.most:
-            chosen &= turn < self.most
-        return chosen & _same_class(rows, columns)
+        image = (columns.ranks - rows.ranks[:, tf.newaxis]) % rows.sizes[:, tf.newaxis]
+        view = (columns.sides - rows.sides[:, tf.newaxis]) % self.num_views
+        # Index of the column in the order of the row's positives, below 0 if it is not one.
+        order = (image - 1) * self.num_views + view
+        if self.own_image:
+            order = tf.where(image == 0, view - 1, order + self.num_views - 1)
+        positive = order >= 0
+        if self.max_positives:
+            positive &= order < self.max_positives
+        return positive & _same_class(rows, columns)
 
     def candidates(self, rows: Relations, columns: Relations) -> tf.Tensor:
-        """Returns (n, m) bool: whether a row is compared with a column at all.
+        """Returns (n, m) bool: whether the denominator of a row includes a column.
 
-        That is with its positives and with other classes; views of its class that are not among
-        its positives are left out of the denominator too (Khosla et al. 2020, sec. 11).
+        It includes the row's positives and all views of other classes. It excludes the views of
+        the row's class that are not among its positives (Khosla et al. 2020, sec. 11).
         """
         return self.positives(rows, columns) | ~_same_class(rows, columns)
 
 
 def _same_view(rows: Relations, columns: Relations) -> tf.Tensor:
-    """Returns (n, m) bool: whether row and column, of one class, are one view."""
-    same_place = rows.places[:, tf.newaxis] == columns.places
-    return same_place & (rows.sides[:, tf.newaxis] == columns.sides)
+    """Returns (n, m) bool: whether row and column, of one class, are the same view."""
+    same_image = rows.ranks[:, tf.newaxis] == columns.ranks
+    return same_image & (rows.sides[:, tf.newaxis] == columns.sides)
 
 
 def _same_class(rows: Relations, columns: Relations) -> tf.Tensor:

@@ -1,7 +1,8 @@
-"""The views of a whole batch cut into tiles, and a walk over all pairs of these.
+"""Cuts the views of the global batch into tiles and iterates over all pairs of tiles.
 
-Similarity is symmetric: an unordered pair of tiles is met once and serves the rows of either.
-Replicas share the pairs; each adds up what its own gave, and `distribute.add_up` the rest.
+Similarity is symmetric, so each unordered pair of tiles is computed once and serves the rows of
+both. The pairs are divided among the replicas; each replica accumulates the results of its own
+pairs, and the caller combines them, for example by `distribute.all_reduce_sum`.
 
 Letters for shapes: m views of this replica, n = R * m views in all, in t by t tiles.
 """
@@ -16,78 +17,80 @@ import tensorflow as tf
 
 from simclr_tf import distribute
 
-# What is added to the similarities of padding: low enough to vanish, and finite.
-NOTHING = -1e30
+# Similarity of a padding row or column: low enough for its exponential to be 0, and finite.
+MASKED = -1e30
 
-# (rows (t, k), columns (t, k)) -> (t, t) bool: whether a column is in the sum of a row.
-Member = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-# (what a tile has, what it is given), of one shape -> what it has now
-Combine = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# Attributes of rows (t, k) and of columns (t, k) -> (t, t) bool: whether the sum of a row includes
+# a column.
+MaskFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# (accumulated value of a tile, new contribution), of one shape -> accumulated value
+CombineFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Pair(NamedTuple):
-    """Two tiles that meet, or one that meets itself.
+    """Two tiles to compare: different ones, or a tile with itself.
 
     Attributes:
-        row: () int32, the number of the tile whose views are the rows of what is found.
-        column: () int32, that of the other.
-        itself: whether they are one.
+        row: () int32, index of the tile whose views are the rows of the result.
+        column: () int32, index of the tile whose views are the columns.
+        is_diagonal: whether both are the same tile.
     """
 
     row: tf.Tensor
     column: tf.Tensor
-    itself: bool
+    is_diagonal: bool
 
 
-# What a pair gives to its row, and what to its column; of one tile only the first counts.
-Visit = Callable[[Pair], tuple[tf.Tensor, tf.Tensor]]
+# Returns the contributions of a pair to its row tile and to its column tile. Only the first is
+# used if the pair is diagonal.
+TilePairFn = Callable[[Pair], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Tiles(NamedTuple):
-    """The batch in tiles.
+    """The global batch in tiles.
 
     Attributes:
         views: (tiles, t, d) views of all replicas, zero where padded.
         left: (tiles, t, d or d + 2); `left @ right^T` is the similarities over the temperature.
         right: (tiles, t, d or d + 2).
-        marks: (tiles, t, k) what `member` reads, 1 where padded; or None.
-        member: who is in whose sum; None means all but itself.
-        local: how many tiles are this replica's own.
-        rows: m.
+        row_attributes: (tiles, t, k) arguments of `mask_fn`, 1 where padded; or None.
+        mask_fn: which columns the sum of a row includes; None means all but the row itself.
+        num_local: number of tiles that hold this replica's views.
+        num_rows: m.
     """
 
     views: tf.Tensor
     left: tf.Tensor
     right: tf.Tensor
-    marks: tf.Tensor | None
-    member: Member | None
-    local: int
-    rows: int
+    row_attributes: tf.Tensor | None
+    mask_fn: MaskFn | None
+    num_local: int
+    num_rows: int
 
     @property
-    def number(self) -> int:
-        """Returns the number of tiles."""
+    def num_tiles(self) -> int:
+        """Number of tiles."""
         return self.views.shape[0]
 
     @property
     def side(self) -> int:
-        """Returns t."""
+        """Number of views in a tile, t."""
         return self.views.shape[1]
 
     def similarities(self, pair: Pair) -> tf.Tensor:
-        """Returns (t, t) similarities over the temperature, `NOTHING` or less with padding."""
+        """Returns (t, t) similarities over the temperature, `MASKED` or less at padding."""
         left, right = tf.gather(self.left, pair.row), tf.gather(self.right, pair.column)
         return tf.matmul(left, right, transpose_b=True)
 
-    def full(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns (tiles, t, ...) of what each replica has of its own views, (m, ...)."""
-        return _gathered(x, self.local, self.side)
+    def gather(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns (tiles, t, ...), the values (m, ...) of all replicas in tiles."""
+        return _gathered(x, self.num_local, self.side)
 
-    def own(self, x: tf.Tensor) -> tf.Tensor:
+    def local_rows(self, x: tf.Tensor) -> tf.Tensor:
         """Returns this replica's rows (m, ...) of (tiles, t, ...), without padding."""
-        first = distribute.replica_index() * self.local
-        own = x[first : first + self.local]
-        return tf.reshape(own, [self.local * self.side, *x.shape[2:]])[: self.rows]
+        first = distribute.replica_index() * self.num_local
+        local = x[first : first + self.num_local]
+        return tf.reshape(local, [self.num_local * self.side, *x.shape[2:]])[: self.num_rows]
 
 
 def cut(
@@ -95,85 +98,92 @@ def cut(
     side: int,
     *,
     temperature: float = 1.0,
-    marks: tf.Tensor | None = None,
-    member: Member | None = None,
+    row_attributes: tf.Tensor | None = None,
+    mask_fn: MaskFn | None = None,
 ) -> Tiles:
     """Gathers the views of all replicas and cuts them into tiles of equal size.
 
     Args:
         z: (m, d) this replica's views; m is the same on every replica.
-        side: of a tile, at most.
+        side: largest number of views in a tile.
         temperature: divides similarities.
-        marks: (m, k) int32 of each view, for `member`.
-        member: tells from the marks of rows and columns who is in whose sum; it must leave out
-            the view itself. None means all others.
+        row_attributes: (m, k) int32, the attributes of each view that `mask_fn` reads.
+        mask_fn: which columns the sum of a row includes; it must exclude the view itself. None
+            includes all others.
 
     Returns:
-        The tiles, padded a little where tiles of equal size hold more than m views.
+        The tiles, padded if tiles of equal size hold more than m views.
     """
-    local = math.ceil(z.shape[0] / side)
-    side = math.ceil(z.shape[0] / local)
-    views, left = _gathered(z, local, side), _gathered(z / temperature, local, side)
+    num_local = math.ceil(z.shape[0] / side)
+    side = math.ceil(z.shape[0] / num_local)
+    views, left = _gathered(z, num_local, side), _gathered(z / temperature, num_local, side)
     right = views
-    if local * side > z.shape[0]:  # Two more products, 1 times NOTHING where either is padding.
+    if num_local * side > z.shape[0]:
+        # Two more columns add 1 * MASKED to the similarity if either view is padding.
         ones = tf.ones_like(views[..., :1])
-        padded = _gathered(tf.zeros_like(z[:, :1]), local, side, NOTHING)
+        padded = _gathered(tf.zeros_like(z[:, :1]), num_local, side, MASKED)
         left = tf.concat([left, padded, ones], 2)
         right = tf.concat([right, ones, padded], 2)
     return Tiles(
         views,
         left,
         right,
-        None if marks is None else _gathered(marks, local, side, 1),
-        member,
-        local,
+        None if row_attributes is None else _gathered(row_attributes, num_local, side, 1),
+        mask_fn,
+        num_local,
         z.shape[0],
     )
 
 
-def _gathered(x: tf.Tensor, local: int, side: int, padding: float = 0) -> tf.Tensor:
-    """Returns (tiles, t, ...) of all replicas, of `local` padded tiles (m, ...) of each."""
-    missing = local * side - x.shape[0]
+def _gathered(x: tf.Tensor, num_local: int, side: int, padding: float = 0) -> tf.Tensor:
+    """Returns (tiles, t, ...): x (m, ...) of all replicas, each padded to `num_local` tiles."""
+    missing = num_local * side - x.shape[0]
     x = tf.pad(x, [[0, missing], *[[0, 0]] * (len(x.shape) - 1)], constant_values=padding)
     return tf.reshape(distribute.gather(x), [-1, side, *x.shape[1:]])
 
 
-def over_pairs(tiles: Tiles, visit: Visit, combine: Combine, start: tf.Tensor) -> tf.Tensor:
-    """Visits this replica's share of the unordered pairs of tiles, one at a time.
+def over_pairs(
+    tiles: Tiles, pair_fn: TilePairFn, combine_fn: CombineFn, start: tf.Tensor
+) -> tf.Tensor:
+    """Accumulates the contributions of this replica's pairs of tiles, one pair at a time.
 
-    First each tile meets itself. Then tiles stand in a circle, and each meets the one that comes
-    next, the one after that, and so on half the way round: so every pair is met once. With an even
-    number the tile opposite is met by the first half of them only.
+    First each tile is paired with itself. Then each tile is paired with the next one, the second
+    next and so on, modulo the number of tiles, up to half of that number, so every unordered pair
+    occurs once. If the number is even, only the first half of the tiles are paired with the tile
+    at exactly half of it.
 
     Args:
         tiles: the batch.
-        visit: what a pair gives to its row and to its column.
-        combine: what a tile has with what it is given.
-        start: (tiles, ...) what each tile has before.
+        pair_fn: returns the contributions of a pair to its row tile and to its column tile.
+        combine_fn: adds a contribution to the accumulated value of a tile.
+        start: (tiles, ...) initial value of each tile.
 
     Returns:
-        (tiles, ...) what each tile has after the last pair.
+        (tiles, ...) accumulated value of each tile.
     """
-    number, replicas = tiles.number, distribute.num_replicas()
+    count, replicas = tiles.num_tiles, distribute.num_replicas()
 
     # An array of tensors: a scatter into one tensor would copy all of it for every pair.
-    def give(state: tf.TensorArray, index: tf.Tensor, given: tf.Tensor) -> tf.TensorArray:
-        return state.write(index, combine(state.read(index), given))
+    def accumulate(state: tf.TensorArray, index: tf.Tensor, value: tf.Tensor) -> tf.TensorArray:
+        return state.write(index, combine_fn(state.read(index), value))
 
-    def with_itself(tile: tf.Tensor, state: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        return tile + replicas, give(state, tile, visit(Pair(tile, tile, itself=True))[0])
+    def diagonal(tile: tf.Tensor, state: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        of_tile = pair_fn(Pair(tile, tile, is_diagonal=True))[0]
+        return tile + replicas, accumulate(state, tile, of_tile)
 
-    def with_another(pair: tf.Tensor, state: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        row, distance = pair % number, pair // number + 1
-        column = (row + distance) % number
-        of_row, of_column = visit(Pair(row, column, itself=False))
-        return pair + replicas, give(give(state, row, of_row), column, of_column)
+    def off_diagonal(pair: tf.Tensor, state: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        row, distance = pair % count, pair // count + 1
+        column = (row + distance) % count
+        of_row, of_column = pair_fn(Pair(row, column, is_diagonal=False))
+        state = accumulate(accumulate(state, row, of_row), column, of_column)
+        return pair + replicas, state
 
     def loop(body: Callable[..., Any], end: int, state: tf.TensorArray) -> tf.TensorArray:
         first = distribute.replica_index()
         return tf.while_loop(lambda i, _: i < end, body, (first, state), parallel_iterations=1)[1]
 
     state = tf.TensorArray(
-        start.dtype, number, element_shape=start.shape[1:], clear_after_read=False
+        start.dtype, count, element_shape=start.shape[1:], clear_after_read=False
     ).unstack(start)
-    return loop(with_another, number * (number - 1) // 2, loop(with_itself, number, state)).stack()
+    state = loop(diagonal, count, state)
+    return loop(off_diagonal, count * (count - 1) // 2, state).stack()

@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics in float32, over one replica or over all of them."""
+"""Batch normalisation with float32 statistics of one replica or of all replicas."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from simclr_tf.keras_api import keras
 
 EPSILON = 1e-5
 
-# How far moving averages follow what is traced now; see `averages_following`.
-_FOLLOWING: contextvars.ContextVar[float] = contextvars.ContextVar("following", default=1.0)
+# Set by `moving_average_scale`, read while a layer is traced.
+_FRACTION: contextvars.ContextVar[float] = contextvars.ContextVar("fraction", default=1.0)
 
 
 @contextlib.contextmanager
-def averages_following(share: float) -> Iterator[None]:
-    """Lets moving averages go only a share of their way, in graphs traced within.
+def moving_average_scale(fraction: float) -> Iterator[None]:
+    """Scales the updates of moving averages by calls of layers within this context.
 
-    A step that runs the network several times moves them as one step should: k times a k-th,
-    which leaves momentum ** (k / k) of what they were. At 0 they stay.
+    A training step may run the network k times. With fraction 1 / k, each run multiplies the old
+    averages by momentum ** (1 / k), so all k runs together multiply them by momentum, as a step
+    that runs the network once does. With fraction 0 the averages do not change.
 
     Args:
-        share: of a step, from 0 to 1.
+        fraction: of the update of one step, from 0 to 1.
     """
-    before = _FOLLOWING.set(share)
+    token = _FRACTION.set(fraction)
     try:
         yield
     finally:
-        _FOLLOWING.reset(before)
+        _FRACTION.reset(token)
 
 
 class BatchNorm(keras.layers.Layer):
     """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last.
 
-    In training it normalises by the mean and variance of the batch and lets the moving averages
-    follow; in inference it uses the moving averages. Statistics are float32 whatever the
-    compute dtype. The moving variance follows the variance over n values, not over n - 1, as
-    the published SimCLR models do; Keras's fused layer differs there.
+    In training it normalises by the mean and variance of the batch and updates the moving
+    averages; in inference it normalises by the moving averages. Statistics are float32, whatever
+    the compute dtype. The moving variance averages the variance over n values, not over n - 1, as
+    in the published SimCLR models; Keras's fused layer uses n - 1.
 
-    Keras's `BatchNormalization(synchronized=True)` does the same arithmetic over replicas, but
-    takes the variance as E[x^2] - E[x]^2, in three all-reduces, and unfused even on a single
-    device. Here one device uses the fused kernel, and replicas exchange (mean, variance) once
-    and combine them exactly (Chan et al. 1979).
+    Keras's `BatchNormalization(synchronized=True)` computes the same over replicas, but takes the
+    variance as E[x^2] - E[x]^2, needs three all-reduces, and is not fused even on a single device.
+    Here one device uses the fused kernel, and replicas exchange (mean, variance) once and combine
+    them exactly (Chan et al. 1979).
     """
 
     def __init__(
@@ -59,16 +60,16 @@ class BatchNorm(keras.layers.Layer):
         synchronized: bool = True,
         **kwargs: object,
     ) -> None:
-        """Makes the layer.
+        """Creates the layer.
 
         Args:
-            momentum: what the moving averages keep of themselves each step, in [0, 1].
+            momentum: factor of the old moving averages in each step, in [0, 1].
             epsilon: added to the variance, above 0.
             center: whether to add a learned offset (beta).
             scale: whether to multiply by a learned scale (gamma).
-            zero_gamma: starts the scale at 0, so that a residual branch starts as nothing
-                (Goyal et al. 2017).
-            synchronized: takes the statistics over the batches of all replicas.
+            zero_gamma: initialises the scale to 0, so that a residual branch starts as zero (Goyal
+                et al. 2017).
+            synchronized: computes the statistics over the batches of all replicas.
             **kwargs: as for `tf.keras.layers.Layer`.
         """
         super().__init__(**kwargs)
@@ -80,7 +81,7 @@ class BatchNorm(keras.layers.Layer):
         self.synchronized = synchronized
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes gamma, beta and the moving averages, all float32 of (channels,)."""
+        """Creates gamma, beta and the moving averages, all float32 (channels,)."""
         channels = [int(input_shape[-1])]
 
         def weight(name: str, initializer: str) -> tf.Variable:
@@ -100,7 +101,7 @@ class BatchNorm(keras.layers.Layer):
                 initializer=initializer,
                 trainable=False,
                 experimental_autocast=False,
-                # Each replica moves its own copy; whoever reads gets their mean.
+                # Each replica updates its own copy; reading returns their mean.
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.MEAN,
             )
@@ -114,9 +115,9 @@ class BatchNorm(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Normalises (..., channels) and, in training, moves the averages.
+        """Normalises (..., channels) and, in training, updates the moving averages.
 
-        A layer that is not trainable is in inference always, as Keras's own.
+        A layer that is not trainable is always in inference mode, like Keras's own.
         """
         if not (training and self.trainable):
             return self._fused(x, training=False)[0]
@@ -124,23 +125,23 @@ class BatchNorm(keras.layers.Layer):
             y, mean, variance = self._over_replicas(x)
         else:
             y, mean, variance = self._fused(x, training=True)
-        self._follow(self.moving_mean, mean)
-        self._follow(self.moving_variance, variance)
+        self._update(self.moving_mean, mean)
+        self._update(self.moving_variance, variance)
         return y
 
-    def _follow(self, average: tf.Variable, value: tf.Tensor) -> None:
-        share = _FOLLOWING.get()
-        if share:
-            average.assign_sub((average - value) * (1 - self.momentum**share))
+    def _update(self, average: tf.Variable, value: tf.Tensor) -> None:
+        fraction = _FRACTION.get()
+        if fraction:
+            average.assign_sub((average - value) * (1 - self.momentum**fraction))
 
     def _affine(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the (channels,) scale and offset after normalising."""
+        """Returns the (channels,) scale and offset to apply after normalisation."""
         scale = tf.ones(self.moving_mean.shape) if self.gamma is None else self.gamma
         offset = tf.zeros(self.moving_mean.shape) if self.beta is None else self.beta
         return tf.convert_to_tensor(scale), tf.convert_to_tensor(offset)
 
     def _fused(self, x: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the normalised x and the (channels,) mean and variance that it used."""
+        """Returns the normalised x, and the (channels,) mean and variance used for it."""
         channels = x.shape[-1]
         image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])  # (n, 1, 1, c)
         empty = tf.constant([], tf.float32)
@@ -167,8 +168,8 @@ class BatchNorm(keras.layers.Layer):
         of_replicas = distribute.gather(moments[tf.newaxis])  # (R, 2, c)
         means, variances = of_replicas[:, 0], of_replicas[:, 1]  # (R, c)
         mean = tf.reduce_mean(means, 0)  # (c,)
-        # Replicas hold equally many values, so the total variance is the mean variance within
-        # replicas plus the variance of their means.
+        # All replicas hold the same number of values, so the total variance is the mean variance
+        # within replicas plus the variance of their means.
         variance = tf.reduce_mean(variances + tf.square(means - mean), 0)  # (c,)
         gamma, offset = self._affine()
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)

@@ -1,4 +1,4 @@
-"""What sits on the encoder: the projection head and the linear head."""
+"""Projection and linear heads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from simclr_tf.models import layers
 class ProjectionHead(keras.Model):
     """Maps features to the space of the contrastive loss (g of the paper, sec. 2.1).
 
-    "nonlinear": L layers; all but the last are dense, batch norm, ReLU at the width of the
-    features, the last is dense to `out_dim` and batch norm without offset. "linear": only the
-    last. "none": the identity. No layer has a bias, as in the published models.
+    "nonlinear": L layers; all but the last are dense, batch norm and ReLU, as wide as the
+    features; the last is dense to `out_dim` and batch norm without offset. "linear": only the
+    last layer. "none": the identity. No layer has a bias, as in the published models.
 
     SupCon's heads have no batch norm (Khosla et al. 2020, sec. 3.1, and its code): dense with bias,
-    ReLU, then dense without bias. On a ResNet-50, "nonlinear" of two layers is its 2048-128.
+    ReLU, then dense without bias. The paper's head of 2048 and 128 units is "nonlinear" with two
+    layers on a ResNet-50.
     """
 
     def __init__(
@@ -29,15 +30,15 @@ class ProjectionHead(keras.Model):
         out_dim: int,
         batch_norm: bool = True,
     ) -> None:
-        """Makes the head.
+        """Creates the head.
 
         Args:
-            make: maker of its layers.
+            make: creates its layers.
             mode: "none", "linear" or "nonlinear".
             num_layers: L, for "nonlinear".
             width: f, the width of the features and of the hidden layers.
             out_dim: d, the width of the projection.
-            batch_norm: normalises the output of each layer, in place of a bias.
+            batch_norm: whether batch norm follows each dense layer, instead of a bias in it.
         """
         super().__init__(name="projection_head")
         count = {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
@@ -53,7 +54,7 @@ class ProjectionHead(keras.Model):
     def call(
         self, features: tf.Tensor, training: bool = False, num_layers: int = -1
     ) -> list[tf.Tensor]:
-        """Runs the head and keeps every stage.
+        """Runs the head and returns the outputs of all its stages.
 
         Args:
             features: (n, f).
@@ -61,8 +62,8 @@ class ProjectionHead(keras.Model):
             num_layers: stops after this many layers; -1 runs all.
 
         Returns:
-            The features, then the output of each layer that ran, all float32; the last is the
-            projection (n, d).
+            The features, then the output of each layer that ran, all float32. The last layer's
+            output is the projection (n, d).
         """
         stages = [features]
         count = len(self.denses) if num_layers < 0 else num_layers
@@ -76,7 +77,7 @@ class ProjectionHead(keras.Model):
         return stages
 
     def stage(self, selector: int) -> int:
-        """Returns `selector` counted from the front: -1 becomes the last stage."""
+        """Returns the index of a stage: `selector`, or that of the last stage if it is -1."""
         return len(self.denses) if selector == -1 else selector
 
 

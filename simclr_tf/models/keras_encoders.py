@@ -1,9 +1,10 @@
-"""Encoders that are not ours: those of `tf.keras.applications`, and a person's own.
+"""Encoders other than our ResNets: those of `tf.keras.applications`, and users' own Keras models.
 
-Two things change in them. Their batch norms become `batch_norm.BatchNorm`, which is synchronised
-over replicas, obeys --batch_norm_decay and stays still where that is asked. And what draws random
-numbers, dropout and stochastic depth, is switched off: contrastive learning has its noise in the
-views, and a step in chunks must find the same features when it runs a chunk again.
+Two kinds of layers are replaced in them. Batch norms become `batch_norm.BatchNorm`, which is
+synchronised over replicas, has the momentum of the other batch norms of the network, and can leave
+its moving averages unchanged. Random layers, dropout and stochastic depth, become the identity:
+contrastive learning has its noise in the views, and a training step in chunks must compute the same
+features when it runs a chunk a second time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from simclr_tf.models import batch_norm, layers
 
 RESNET, APPLICATION = "resnet", "keras:"
 
-Preparation = Callable[[tf.Tensor], tf.Tensor]
+Preprocessing = Callable[[tf.Tensor], tf.Tensor]
 
 _NORMS = (
     keras.layers.BatchNormalization,
@@ -33,47 +34,52 @@ _NORMS = (
 
 
 class KerasEncoder(keras.Model):
-    """Any Keras model as encoder: images to features."""
+    """Any Keras model that maps images to features, as an encoder."""
 
     def __init__(self, make: layers.LayerMaker, *, encoder: str, image_size: int) -> None:
-        """Makes the network and its variables.
+        """Builds the network and creates its variables.
 
-        An application is built without weights and fed what its own `preprocess_input` makes of
-        images in [0, 255], which is what weights published for it would expect. A person's
-        function is called with `input_shape=(image_size, image_size, 3)`, and fed images in
-        [0, 1]; the weights that it returns are kept, its random ones are functions of the seed.
+        An application is built with random weights. Its input is the output of its own
+        `preprocess_input` for images in [0, 255], as its published weights expect. A user's
+        function is called with `input_shape=(image_size, image_size, 3)`, and the input of its
+        network is images in [0, 1]. Weights that the function sets are kept; those that Keras
+        initialises are functions of the seed.
 
         Args:
-            make: its policy, seed and batch norms.
+            make: determines policy, seed and batch norms.
             encoder: "keras:NAME" or "MODULE:FUNCTION".
             image_size: side of the images.
 
         Raises:
-            UserError: if there is no such network, it does not take images of this size, it does
-                not return (n, h, w, f) or (n, f), or it holds a batch norm or a source of chance
-                that cannot be replaced.
+            ArgumentError: if there is no such network, it does not accept images of this size, it
+                does not return (n, h, w, f) or (n, f), or it contains a batch norm or a random
+                layer that cannot be replaced.
         """
         super().__init__(name="encoder")
-        build, self._prepare = _found(encoder)
+        build, self._preprocess = _find(encoder)
         shape = (image_size, image_size, 3)
         with _seeded(make.seed), _policy(make.policy):
-            made = _built(build, encoder, shape)
-            self.network = _adapted(made, make, encoder, shape)
-        self.num_features = self._checked_features(encoder, shape)
+            original = _build(build, encoder, shape)
+            self.network = _replace_layers(original, make, encoder, shape)
+        self.num_features = self._check_output(encoder, shape)
         self.frozen_groups = -1
 
-    def _checked_features(self, encoder: str, shape: tuple[int, ...]) -> int:
-        found = self.network(self._prepare(tf.zeros([1, *shape])))
-        if not tf.is_tensor(found) or len(found.shape) not in (2, 4) or found.shape[-1] is None:
-            what = tuple(found.shape) if tf.is_tensor(found) else f"a {type(found).__name__}"
-            raise errors.UserError(
-                f"--encoder={encoder} maps one image to {what}; an encoder returns features "
-                "(1, f) or a map (1, h, w, f)."
+    def _check_output(self, encoder: str, shape: tuple[int, ...]) -> int:
+        """Returns the number of features."""
+        output = self.network(self._preprocess(tf.zeros([1, *shape])))
+        is_tensor = tf.is_tensor(output)
+        if not is_tensor or len(output.shape) not in (2, 4) or output.shape[-1] is None:
+            returned = tuple(output.shape) if is_tensor else f"a {type(output).__name__}"
+            raise errors.ArgumentError(
+                "encoder",
+                encoder,
+                f"maps one image to {returned}; an encoder must return features (1, f) or a map "
+                "(1, h, w, f).",
             )
-        return int(found.shape[-1])
+        return int(output.shape[-1])
 
     def freeze(self, after_block: int) -> None:
-        """Freezes everything at 4; -1 leaves what trains as the network came."""
+        """Freezes the whole encoder, or nothing if `after_block` is -1."""
         self.frozen_groups = after_block
         if after_block >= 0:
             self.network.trainable = False
@@ -86,34 +92,37 @@ class KerasEncoder(keras.Model):
             training: normalises by batch statistics, unless frozen.
 
         Returns:
-            "features" (n, f) float32, the mean over space if the network ends in a map; the same
+            "features" (n, f) float32, the spatial mean if the network returns a map, and the same
             as "final_avg_pool".
         """
         live = training and self.frozen_groups < 0
-        x = tf.cast(self.network(self._prepare(images), training=live), tf.float32)
+        x = tf.cast(self.network(self._preprocess(images), training=live), tf.float32)
         features = tf.reduce_mean(x, [1, 2]) if len(x.shape) == 4 else x  # (n, f)
-        # Layers of others may forget how many images there were, which replicas must know.
+        # Layers may lose the static number of images, which replicas need to gather features.
         features = tf.ensure_shape(features, [images.shape[0], self.num_features])
         if self.frozen_groups >= 0:
             features = tf.stop_gradient(features)
         return {"features": features, "final_avg_pool": features}
 
 
-def _built(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ...]) -> keras.Model:
+def _build(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ...]) -> keras.Model:
     try:
-        made = build(input_shape=shape)
+        network = build(input_shape=shape)
     except (ValueError, TypeError) as error:
-        told = " ".join(str(error).split()).rstrip(".")
-        raise errors.UserError(
-            f"--encoder={encoder} builds no network for images of {shape[0]} px ({told[:300]}); "
-            "set another --image_size or --encoder."
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise errors.ArgumentError(
+            "encoder",
+            encoder,
+            f"cannot be built for images of {shape[0]} px ({reason[:300]}); set another image_size "
+            "or encoder.",
         ) from error
-    if not isinstance(made, keras.Model):
-        raise errors.UserError(
-            f"--encoder={encoder} returned a {type(made).__name__}; it must return a "
-            "tf.keras.Model."
+    if not isinstance(network, keras.Model):
+        raise errors.ArgumentError(
+            "encoder",
+            encoder,
+            f"returned a {type(network).__name__}; it must return a tf.keras.Model.",
         )
-    return made
+    return network
 
 
 def is_users_own(encoder: str) -> bool:
@@ -122,22 +131,24 @@ def is_users_own(encoder: str) -> bool:
 
 
 def check(encoder: str) -> None:
-    """Raises UserError unless an encoder can be found: "resnet", or one of `KerasEncoder`."""
+    """Raises ArgumentError unless an encoder exists: "resnet", or one of `KerasEncoder`."""
     if encoder != RESNET:
-        _found(encoder)
+        _find(encoder)
 
 
-def _found(encoder: str) -> tuple[Callable[..., keras.Model], Preparation]:
-    """Returns what builds the network, from input_shape, and what prepares images for it."""
+def _find(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessing]:
+    """Returns the function that builds the network from an input_shape, and its preprocessing."""
     if encoder.startswith(APPLICATION):
         return _application(encoder)
     module, colon, function = encoder.partition(":")
     if colon and module and function:
-        return _own(encoder, module, function), _as_they_are
+        return _user_function(encoder, module, function), _unchanged
     near = text.suggestion(encoder, [RESNET, *(APPLICATION + name for name in _applications())])
-    raise errors.UserError(
-        f"--encoder={encoder} is no encoder{near}; it takes resnet, keras:NAME of "
-        "tf.keras.applications, or MODULE:FUNCTION."
+    raise errors.ArgumentError(
+        "encoder",
+        encoder,
+        f"is not an encoder{near}; it must be resnet, keras:NAME of tf.keras.applications, or "
+        "MODULE:FUNCTION.",
     )
 
 
@@ -146,46 +157,51 @@ def _applications() -> list[str]:
     return [name for name in dir(names) if inspect.isfunction(getattr(names, name))]
 
 
-def _application(encoder: str) -> tuple[Callable[..., keras.Model], Preparation]:
+def _application(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessing]:
     name = encoder[len(APPLICATION) :]
     known = _applications()
     if name not in known:
         near = text.suggestion(name, known) or f"; there are {', '.join(known)}"
-        raise errors.UserError(f"--encoder={encoder}: tf.keras.applications has no {name!r}{near}.")
+        raise errors.ArgumentError(
+            "encoder", encoder, f"is not a model of tf.keras.applications{near}."
+        )
     function = getattr(keras.applications, name)
-    prepare = next(
+    preprocess_input = next(
         (
             module.preprocess_input
             for _, module in inspect.getmembers(keras.applications, inspect.ismodule)
             if hasattr(module, name)
         ),
-        _as_they_are,  # Some, as MobileNetV3, are in no module: they prepare images themselves.
+        _unchanged,  # Models without a module, such as MobileNetV3, preprocess images themselves.
     )
 
-    def prepared(images: tf.Tensor) -> tf.Tensor:
-        return prepare(255 * images)
+    def preprocess(images: tf.Tensor) -> tf.Tensor:
+        return preprocess_input(255 * images)
 
-    return functools.partial(function, include_top=False, weights=None), prepared
+    return functools.partial(function, include_top=False, weights=None), preprocess
 
 
-def _as_they_are(images: tf.Tensor) -> tf.Tensor:
+def _unchanged(images: tf.Tensor) -> tf.Tensor:
     return images
 
 
-def _own(encoder: str, module: str, function: str) -> Callable[..., keras.Model]:
+def _user_function(encoder: str, module: str, function: str) -> Callable[..., keras.Model]:
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ImportError as error:
-        raise errors.UserError(
-            f"--encoder={encoder}: the module {module!r} cannot be imported ({error}); start the "
-            "program from its folder, or name that folder in PYTHONPATH."
+        raise errors.ArgumentError(
+            "encoder",
+            encoder,
+            f"names the module {module!r}, which cannot be imported ({error}); start the program "
+            "from the module's folder, or add that folder to PYTHONPATH.",
         ) from error
-    build = getattr(found, function, None)
+    build = getattr(imported, function, None)
     if not callable(build):
-        functions = [name for name in dir(found) if callable(getattr(found, name))]
-        raise errors.UserError(
-            f"--encoder={encoder}: {module} has no function {function!r}"
-            f"{text.suggestion(function, functions)}."
+        functions = [name for name in dir(imported) if callable(getattr(imported, name))]
+        raise errors.ArgumentError(
+            "encoder",
+            encoder,
+            f"names a function that {module} does not have{text.suggestion(function, functions)}.",
         )
     return build
 
@@ -204,7 +220,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _policy(policy: keras.mixed_precision.Policy) -> Iterator[None]:
-    """Gives layers that are made within this dtype policy."""
+    """Makes this dtype policy the default of new layers."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
     try:
@@ -213,51 +229,56 @@ def _policy(policy: keras.mixed_precision.Policy) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(before)
 
 
-def _adapted(
-    made: keras.Model, make: layers.LayerMaker, encoder: str, shape: tuple[int, ...]
+def _replace_layers(
+    original: keras.Model, make: layers.LayerMaker, encoder: str, shape: tuple[int, ...]
 ) -> keras.Model:
-    """Returns the network with our batch norms and without chance; its other layers are shared."""
-    adapted: dict[int, keras.layers.Layer] = {}  # A layer may be used more than once.
-    norms: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []  # theirs, ours
+    """Returns the network with our batch norms and without random layers.
 
-    def adapt(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if id(layer) not in adapted:
-            adapted[id(layer)] = _adapt(layer, make, adapt)
-            if isinstance(adapted[id(layer)], batch_norm.BatchNorm):
-                norms.append((layer, adapted[id(layer)]))
-        return adapted[id(layer)]
+    All other layers are those of the original network.
+    """
+    replaced: dict[int, keras.layers.Layer] = {}  # A layer may be used more than once.
+    norms: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []  # (original, replacement)
 
-    made(tf.zeros([1, *shape]))  # Makes the variables of a network that has waited for images.
-    network = adapt(made)
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if id(layer) not in replaced:
+            replaced[id(layer)] = _replace_layer(layer, make, replace)
+            if isinstance(replaced[id(layer)], batch_norm.BatchNorm):
+                norms.append((layer, replaced[id(layer)]))
+        return replaced[id(layer)]
+
+    original(tf.zeros([1, *shape]))  # Creates the variables of a network not yet built.
+    network = replace(original)
     network(tf.zeros([1, *shape]))
-    if tf.executing_eagerly():  # In a graph of its own a network is only measured.
-        for theirs, ours in norms:
-            ours.set_weights(theirs.get_weights())
+    if tf.executing_eagerly():  # Networks in a graph are measured only, and hold no values.
+        for norm, replacement in norms:
+            replacement.set_weights(norm.get_weights())
     for layer in network.submodules:
-        if isinstance(layer, _NORMS) or _draws(layer):
-            raise errors.UserError(
-                f"--encoder={encoder} holds a {type(layer).__name__} ({layer.name}) that cannot be "
-                "replaced by ours, which follows --global_bn and --accum_chunks; build the network "
-                "by the functional interface or tf.keras.Sequential, channels last."
+        if isinstance(layer, _NORMS) or _is_random(layer):
+            raise errors.ArgumentError(
+                "encoder",
+                encoder,
+                f"contains a {type(layer).__name__} ({layer.name}) that cannot be replaced by one "
+                "that works on several replicas and in chunks; build the network by the functional "
+                "interface or tf.keras.Sequential, channels last.",
             )
     return network
 
 
-def _adapt(
+def _replace_layer(
     layer: keras.layers.Layer,
     make: layers.LayerMaker,
-    inner: Callable[[keras.layers.Layer], keras.layers.Layer],
+    replace: Callable[[keras.layers.Layer], keras.layers.Layer],
 ) -> keras.layers.Layer:
-    # Networks made by the functional interface or Sequential can be made again of other layers.
+    # Networks of the functional interface or Sequential can be cloned with other layers.
     if isinstance(layer, keras.Sequential) or getattr(layer, "_is_graph_network", False):
-        return keras.models.clone_model(layer, clone_function=inner)
+        return keras.models.clone_model(layer, clone_function=replace)
     if isinstance(layer, _NORMS) and _over_channels(layer):
         norm = make.norm(
             epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
         )
         norm.trainable = layer.trainable
         return norm
-    if _draws(layer):
+    if _is_random(layer):
         return keras.layers.Activation("linear", name=layer.name, dtype=make.policy)
     return layer
 
@@ -267,6 +288,6 @@ def _over_channels(norm: keras.layers.Layer) -> bool:
     return axes in ([-1], [norm.input_spec.ndim - 1])
 
 
-def _draws(layer: keras.layers.Layer) -> bool:
-    chance = isinstance(layer, keras.__internal__.layers.BaseRandomLayer)
-    return chance or type(layer).__name__ == "StochasticDepth"
+def _is_random(layer: keras.layers.Layer) -> bool:
+    is_random = isinstance(layer, keras.__internal__.layers.BaseRandomLayer)
+    return is_random or type(layer).__name__ == "StochasticDepth"

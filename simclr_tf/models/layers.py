@@ -1,4 +1,4 @@
-"""The layers of which networks are made, with initial weights that are functions of the seed."""
+"""Creates the layers of networks, with initial weights that are functions of the seed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from simclr_tf.models import batch_norm
 
 @dataclasses.dataclass
 class LayerMaker:
-    """Makes the layers of one network, with what they all share.
+    """Creates the layers of one network, with the settings that they have in common.
 
-    Initial weights are a function of the seed and the order of making, so the same network
-    starts the same whatever else the program has drawn.
+    Initial weights are a function of the seed and of the order in which layers are created, so
+    they do not depend on other random numbers that the program draws.
 
     Attributes:
         policy: dtype of the arithmetic; variables are float32.
@@ -35,7 +35,7 @@ class LayerMaker:
     def conv(
         self, filters: int, size: int, strides: int = 1, *, use_bias: bool = False
     ) -> keras.layers.Layer:
-        """Returns a convolution, padded alike on both sides when it strides."""
+        """Returns a convolution, padded equally on both sides if its stride is above 1."""
         kernel = keras.initializers.VarianceScaling(seed=self._next_seed())
         same = strides == 1 or size == 1
         conv = keras.layers.Conv2D(
@@ -53,7 +53,7 @@ class LayerMaker:
         return keras.Sequential([pad, conv])
 
     def dense(self, units: int, *, use_bias: bool, dtype: str | None = None) -> keras.layers.Layer:
-        """Returns a dense layer that starts from N(0, 0.01), as the published heads do."""
+        """Returns a dense layer with weights from N(0, 0.01), as in the published heads."""
         kernel = keras.initializers.RandomNormal(stddev=0.01, seed=self._next_seed())
         return keras.layers.Dense(
             units, use_bias=use_bias, kernel_initializer=kernel, dtype=dtype or self.policy

@@ -1,4 +1,4 @@
-"""Trading time for memory: activations that are made again when the gradient needs them."""
+"""Recomputes activations in the backward pass, which saves memory and costs time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ Function = Callable[[tf.Tensor], tf.Tensor]
 
 
 def recomputed(function: Function) -> Function:
-    """Returns the same function, of which only input and output stay in memory (Chen et al. 2016).
+    """Returns the same function, keeping only its input and output in memory (Chen et al. 2016).
 
-    The backward pass runs it a second time, on the same batch, so batch norm finds the same
-    statistics; its moving averages follow in the first run alone.
+    The backward pass runs it a second time on the same batch, so batch norm computes the same
+    statistics; only the first run updates the moving averages.
 
     Args:
-        function: of one tensor; its variables must exist. Good for one forward pass: take a new
-            one for the next.
+        function: takes one tensor; its variables must exist.
+
+    Returns:
+        The function to call, for one forward pass only.
     """
     runs = itertools.count()
 
     def run(x: tf.Tensor) -> tf.Tensor:
         if next(runs) == 0:
             return function(x)
-        with batch_norm.averages_following(0.0):
+        with batch_norm.moving_average_scale(0.0):
             return function(x)
 
     return tf.recompute_grad(run)

@@ -1,10 +1,11 @@
-"""ResNet encoders: 18 to 200 of ImageNet, and the small family of CIFAR.
+"""ResNet encoders: the ImageNet family of 18 to 200 layers, and the small CIFAR family.
 
 Both are post-activation residual networks (He et al. 2016). The ImageNet family follows the
-published SimCLR models: stride on the 3x3 convolution of a bottleneck, a projection shortcut at
-the start of each group, no bias in any convolution, the last gamma of a residual branch zero.
-He et al. pad shortcuts with zeros in the CIFAR family; here they project there too, because with
-zero gammas a padded network starts as three quarters of dead features and learns slowly.
+published SimCLR models: stride in the 3x3 convolution of a bottleneck, a projection shortcut at
+the start of each group, no bias in any convolution, and an initial gamma of zero at the end of each
+residual branch. In the CIFAR family, He et al. pad shortcuts with zeros. Here shortcuts are
+projections in this family too: with zero gammas, three quarters of the features of a padded network
+are initially zero, and it learns slowly.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from simclr_tf.keras_api import keras
 from simclr_tf.models import channel_attention, layers, resnet_d
 from simclr_tf.models import recompute as recompute_lib
 
-# Blocks in each of the four groups of the ImageNet family.
-_IMAGENET = {
+# Kind of block and number of blocks in each of the four groups, by depth of the ImageNet family.
+IMAGENET = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
     50: ("bottleneck", (3, 4, 6, 3)),
@@ -28,31 +29,27 @@ _IMAGENET = {
 # The CIFAR family has three groups of n basic blocks, 6n + 2 layers (sec. 4.2).
 _CIFAR = (8, 14, 20, 32, 44, 56, 110)
 
-DEPTHS = tuple(sorted((*_IMAGENET, *_CIFAR)))
+DEPTHS = tuple(sorted((*IMAGENET, *_CIFAR)))
 STEMS = ("small", "imagenet")
 
 
 def check_depth(depth: int) -> None:
-    """Raises UserError unless a network of this many layers is known."""
+    """Raises ArgumentError unless there is a ResNet with this number of layers."""
     if depth not in DEPTHS:
-        raise errors.UserError(
-            f"There is no ResNet-{depth} here; --resnet_depth takes one of "
-            f"{', '.join(map(str, _IMAGENET))} (ImageNet family) or "
-            f"{', '.join(map(str, _CIFAR))} (CIFAR family, a tenth of the size)."
+        raise errors.ArgumentError(
+            "depth",
+            depth,
+            f"must be one of {', '.join(map(str, IMAGENET))} (ImageNet family) or "
+            f"{', '.join(map(str, _CIFAR))} (CIFAR family, a tenth of the size).",
         )
-
-
-def num_groups(depth: int) -> int:
-    """Returns how many block groups a network has: 4, or 3 in the CIFAR family."""
-    return 3 if depth in _CIFAR else 4
 
 
 class Block(keras.layers.Layer):
     """A residual block: two 3x3 convolutions (basic), or 1x1, 3x3, 1x1 (bottleneck).
 
-    With selective kernels the 3x3 convolution of a bottleneck is one of twice the channels, the
-    two streams to mix. A basic block has none, in google-research/simclr as here: there only the
-    stem and the shortcuts change.
+    With selective kernels, the 3x3 convolution of a bottleneck has twice the channels, for two
+    streams to mix. Basic blocks have no selective kernels, as in google-research/simclr: there the
+    option changes the stem and the shortcuts only.
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class Block(keras.layers.Layer):
     ) -> None:
         super().__init__(name=name, dtype=make.policy)
         width = filters * (4 if kind == "bottleneck" else 1)
-        self.pools = sk_ratio > 0  # The shortcut of ResNet-D pools where others stride.
+        self.pools = sk_ratio > 0  # Shortcuts of ResNet-D pool instead of striding.
         self.projection = make.conv(width, 1, 1 if self.pools else strides) if projection else None
         self.projection_norm = make.norm() if projection else None
         if kind == "bottleneck":
@@ -107,10 +104,10 @@ class Block(keras.layers.Layer):
 
 
 class ResNet(keras.Model):
-    """An encoder: images to features, with the feature maps on the way by name.
+    """An encoder that maps images to features and also returns the intermediate feature maps.
 
-    Frozen groups (see `freeze`) run in inference mode: their batch norms neither use nor move
-    batch statistics, so that "frozen" means that not a bit changes.
+    Frozen groups (see `freeze`) run in inference mode: their batch norms neither use batch
+    statistics nor update moving averages, so no variable of theirs changes.
     """
 
     def __init__(
@@ -124,32 +121,32 @@ class ResNet(keras.Model):
         se_ratio: float = 0.0,
         recompute: bool = False,
     ) -> None:
-        """Makes the network.
+        """Creates the network.
 
         Args:
-            make: maker of its layers.
+            make: creates its layers.
             depth: number of layers, one of DEPTHS.
-            width_multiplier: multiplies the channels everywhere, 1 or more.
-            stem: "imagenet" (7x7 convolution with stride 2, max-pool) or "small" (3x3
-                convolution, nothing else), for images that cannot afford to lose resolution.
-            sk_ratio: above 0, selective kernels (see `channel_attention.SelectiveKernel`), and
-                with them the stem (if it is "imagenet") and the shortcuts of ResNet-D.
-            se_ratio: above 0, squeeze-excitation after each residual branch.
-            recompute: keeps of each group in training only what goes in and out.
+            width_multiplier: multiplies the channels of all layers, 1 or more.
+            stem: "imagenet" (7x7 convolution with stride 2, max-pool) or, for small images,
+                "small" (3x3 convolution with stride 1, no pooling).
+            sk_ratio: above 0 enables selective kernels (see `channel_attention.SelectiveKernel`)
+                and the shortcuts of ResNet-D, and also its stem if `stem` is "imagenet".
+            se_ratio: above 0 enables squeeze-excitation after each residual branch.
+            recompute: keeps only the input and output of each group in memory in training.
 
         Raises:
-            UserError: if the depth, width or stem does not exist.
+            ArgumentError: if there is no such depth, width or stem.
         """
         super().__init__(name="encoder")
         check_depth(depth)
         if width_multiplier < 1:
-            raise errors.UserError(f"--width_multiplier must be 1 or more, got {width_multiplier}.")
+            raise errors.ArgumentError("width_multiplier", width_multiplier, "must be 1 or more.")
         if stem not in STEMS:
-            raise errors.UserError(f"--stem must be one of {', '.join(STEMS)}, got {stem!r}.")
+            raise errors.ArgumentError("stem", stem, f"must be one of {', '.join(STEMS)}.")
         self.frozen_groups = -1
         self.recompute = recompute
         cifar = depth in _CIFAR
-        kind, blocks = ("basic", 3 * ((depth - 2) // 6,)) if cifar else _IMAGENET[depth]
+        kind, blocks = ("basic", 3 * ((depth - 2) // 6,)) if cifar else IMAGENET[depth]
         base = (16 if cifar else 64) * width_multiplier
         if stem == "small":
             self.stem_conv = make.conv(base, 3)
@@ -192,12 +189,12 @@ class ResNet(keras.Model):
             training: normalises by batch statistics, except in frozen groups.
 
         Returns:
-            "features" (n, f) float32, the mean of the last map over space (h of the paper), also
-            as "final_avg_pool"; and in the compute dtype, by google-research/simclr's names, the
-            maps "initial_conv" (before batch norm), "initial_max_pool" (of the small stem too,
-            which does not pool) and "block_group1" ... A model of one map alone, for images of
-            side s, is `tf.keras.Model(x, encoder(x)["block_group3"])` of
-            `x = tf.keras.Input([s, s, 3])`.
+            "features" (n, f) float32, the spatial mean of the last map (h of the paper), and the
+            same as "final_avg_pool"; and in the compute dtype, under the names of
+            google-research/simclr, the maps "initial_conv" (before batch norm), "initial_max_pool"
+            (the output of the stem, even if it does not pool) and "block_group1", ... For a model
+            that returns a single map of images of side s, use
+            `tf.keras.Model(x, encoder(x)["block_group3"])` with `x = tf.keras.Input([s, s, 3])`.
         """
         live = training and self.frozen_groups < 0
         x = self.stem_conv(images, training=live)
@@ -208,7 +205,7 @@ class ResNet(keras.Model):
         maps["initial_max_pool"] = x
         for index, blocks in enumerate(self.groups, 1):
             if index == self.frozen_groups + 1:
-                x = tf.stop_gradient(x)  # Nothing below needs a gradient: do not compute it.
+                x = tf.stop_gradient(x)  # Frozen layers need no gradient: do not compute it.
             live = training and index > self.frozen_groups
             x = self._group(blocks, x, live)
             maps[f"block_group{index}"] = x

@@ -1,4 +1,4 @@
-"""What ResNet-D changes (He et al. 2019, "Bag of tricks"): the stem and the shortcuts.
+"""The stem and the shortcuts of ResNet-D (He et al. 2019, "Bag of tricks").
 
 google-research/simclr builds these whenever selective kernels are on, and so does `resnet`.
 """
@@ -12,13 +12,13 @@ from simclr_tf.models import layers
 
 
 class DeepStem(keras.layers.Layer):
-    """Three 3x3 convolutions, the first with stride 2, in place of one of 7x7.
+    """Three 3x3 convolutions, the first with stride 2, instead of one of 7x7.
 
-    Batch norm and ReLU stand between them; those after the last are the caller's.
+    Batch norm and ReLU follow each but the last; after the last the caller applies them.
     """
 
     def __init__(self, make: layers.LayerMaker, filters: int) -> None:
-        """Makes the layer, of `filters` channels in the end and half of them before."""
+        """Creates the layer: `filters` output channels, half as many in between."""
         super().__init__(name="deep_stem", dtype=make.policy)
         half = filters // 2
         self.convs = [make.conv(half, 3, 2), make.conv(half, 3), make.conv(filters, 3)]
@@ -33,12 +33,13 @@ class DeepStem(keras.layers.Layer):
 
 
 def pooled_shortcut(x: tf.Tensor, strides: int) -> tf.Tensor:
-    """Averages 2x2 neighbours before the 1x1 convolution of a shortcut, so that none is lost.
+    """Averages 2x2 neighbours before the 1x1 convolution of a shortcut, so that it uses all pixels.
 
     Args:
         x: (n, h, w, c).
-        strides: 1 or 2. At 1 the windows overlap, and those that leave the image at its far end
-            average what is left in it; at 2 an odd side gets a line of zeros there, which count.
+        strides: 1 or 2. At 1 the windows overlap, and those that cross the bottom or right border
+            average the pixels inside the image only. At 2 an odd side is padded by a line of zeros
+            at its end, which the average includes.
 
     Returns:
         (n, h / strides, w / strides, c), rounded up.

@@ -1,1 +1,1 @@
-"""Reading what google-research/simclr wrote: names, files, inference of the architecture."""
+"""Reads what google-research/simclr wrote: names, files, inference of the architecture."""

@@ -1,7 +1,7 @@
-"""Finding what google-research/simclr wrote, told by its content, and reading it without its code.
+"""Finds weights that google-research/simclr wrote, by their names, and reads them without its code.
 
-Three forms: a TF2 SavedModel, the form of the published v1 and v2 models; an object checkpoint of
-its TF2 training; a name-based checkpoint of its TF1 code, which its hub modules hold too.
+There are three forms: TF2 SavedModels, as of the published v1 and v2 models; object checkpoints of
+its TF2 training; and name-based checkpoints of its TF1 code, which its hub modules also contain.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SAVED_MODEL = "saved_model.pb"
 _INDEX = ".index"
-# Folders of a run of the reference in which weights lie, the first that exists is looked into.
+# Folders in a run directory of the reference that may contain weights, in order of preference.
 _USUAL = ("saved_model", "hub", "checkpoint", "checkpoints")
-# Where the names of each form begin, whatever a checkpoint has in front of them.
+# Where the names of each form begin, after any prefix in a checkpoint.
 _BEGINNING = {
     "tf1": re.compile(r"(?:^|/)(base_model|head_contrastive|head_supervised)/"),
     "variable": re.compile(r"(?:^|/)(resnet|projection_head|head_supervised)(?:_\d+)?/"),
@@ -48,13 +48,14 @@ class Stored:
 
     Attributes:
         origin: the checkpoint or the folder of the SavedModel.
-        kind: what it is, for people.
-        form: of its names, one of `names.FORMS`.
-        shapes: of the weights, by name as `canonical` has it.
-        slots: names of what belongs to an optimizer.
-        others: names of the rest.
-        graph: what the graph tells, if there is one.
-        flags: of the run, from the flags.json that the reference writes; empty if there is none.
+        kind: its kind, for messages.
+        form: form of its names, one of `names.FORMS`.
+        shapes: shapes of the weights, by canonical name (see `canonical`).
+        slots: names of the variables of an optimizer.
+        others: names of all other variables.
+        graph: properties of the graph, if there is one.
+        flags: flags of the run, from the flags.json that the reference writes; empty if there is
+            none.
     """
 
     origin: str
@@ -63,7 +64,7 @@ class Stored:
     shapes: Mapping[str, tuple[int, ...]]
     slots: tuple[str, ...]
     others: tuple[str, ...]
-    graph: graphs.Facts | None
+    graph: graphs.GraphInfo | None
     flags: Mapping[str, Any]
     _keys: Mapping[str, str]
     _reader: Any
@@ -72,79 +73,80 @@ class Stored:
         """Returns a weight by its canonical name.
 
         Raises:
-            UserError: if the file is damaged.
+            UserError: if the file cannot be read.
         """
         try:
             return self._reader.get_tensor(self._keys[name])
         except (tf.errors.OpError, IndexError) as error:
-            raise _damaged(self.origin, error) from error
+            raise _unreadable(self.origin, error) from error
 
 
-def canonical(form: str, given: Iterable[str]) -> dict[str, str]:
-    """Makes names comparable that differ by where Keras's counting began.
+def canonical(form: str, stored: Iterable[str]) -> dict[str, str]:
+    """Returns canonical names, which do not depend on the number at which Keras began to count.
 
     A network that is not the first of its process has higher numbers, and batch norm has another
-    name with --global_bn=False.
+    name if the reference ran without global batch norm.
 
     Args:
         form: one of `names.FORMS`.
-        given: all names of a checkpoint.
+        stored: all names in a checkpoint.
 
     Returns:
-        The canonical name of each that looks like a weight of this form, by the given name.
+        The canonical name of each name that may be a weight in this form, by the stored name.
     """
-    found = {}
-    for name in given:
+    split = {}
+    for name in stored:
         beginning = _BEGINNING[form].search(name)
-        parts = name.removesuffix(_VALUE).split("/")
-        if beginning and parts[-1] in _LEAVES:
-            found[name] = [beginning[1], *parts[name.count("/", 0, beginning.end()) :]]
-    if form == "path":  # Numbers are places there, not counts.
-        return {name: "/".join(["model", *parts]) for name, parts in found.items()}
+        segments = name.removesuffix(_VALUE).split("/")
+        if beginning and segments[-1] in _LEAVES:
+            split[name] = [beginning[1], *segments[name.count("/", 0, beginning.end()) :]]
+    if form == "path":  # Numbers in paths are indices into lists.
+        return {name: "/".join(["model", *segments]) for name, segments in split.items()}
     first: dict[tuple[str, str], int] = {}
-    for parts in found.values():
-        for scope, kind, number in _numbers(form, parts):
+    for segments in split.values():
+        for scope, kind, number in _numbers(form, segments):
             first[scope, kind] = min(number, first.get((scope, kind), number))
-    return {name: "/".join(_renumbered(form, parts, first)) for name, parts in found.items()}
+    return {name: "/".join(_renumbered(form, segments, first)) for name, segments in split.items()}
 
 
 @functools.cache
-def _numbered(part: str) -> tuple[str, int] | None:
-    """Splits the name of a layer that Keras numbers; None for another part of a name."""
-    match = _NUMBERED.fullmatch(part)
+def _numbered(segment: str) -> tuple[str, int] | None:
+    """Splits the name of a layer that Keras numbers; returns None for other segments of a name."""
+    match = _NUMBERED.fullmatch(segment)
     return (match[1].removeprefix("sync_"), int(match[2] or 0)) if match else None
 
 
-def _numbers(form: str, parts: list[str]) -> Iterable[tuple[str, str, int]]:
-    """Yields what is counted, where counting begins anew, and the number."""
-    # TF1 counts in each layer of a head anew.
-    scope = "/".join(parts[:2]) if form == "tf1" and parts[0] != "base_model" else parts[0]
-    for kind, number in filter(None, map(_numbered, parts)):
+def _numbers(form: str, segments: list[str]) -> Iterable[tuple[str, str, int]]:
+    """Yields, for each numbered segment, the scope of its numbering, its kind and its number."""
+    # In heads, TF1 numbers the layers of each scope separately.
+    head = form == "tf1" and segments[0] != "base_model"
+    scope = "/".join(segments[:2]) if head else segments[0]
+    for kind, number in filter(None, map(_numbered, segments)):
         yield scope, kind, number
 
 
-def _renumbered(form: str, parts: list[str], first: dict[tuple[str, str], int]) -> Iterable[str]:
-    numbers = iter(_numbers(form, parts))
-    for part in parts:
-        if _numbered(part):
+def _renumbered(form: str, segments: list[str], first: dict[tuple[str, str], int]) -> Iterable[str]:
+    numbers = iter(_numbers(form, segments))
+    for segment in segments:
+        if _numbered(segment):
             scope, kind, number = next(numbers)
             yield f"{kind}_{number - first[scope, kind]}"
         else:
-            yield part
+            yield segment
 
 
 def find(path: str) -> Stored | None:
-    """Opens the weights that a path leads to, if the reference wrote them.
+    """Opens the weights at a path, if the reference wrote them.
 
     Args:
-        path: a checkpoint (also by one of its files), the folder of a SavedModel, or a folder that
-            holds such, as a run directory of the reference.
+        path: a checkpoint (also one of its files), the folder of a SavedModel, or a folder that
+            contains one of these, such as a run directory of the reference.
 
     Returns:
-        The weights; None if nothing there has the reference's names.
+        The weights; None if no variable there has a name of the reference.
 
     Raises:
-        UserError: if it is damaged, or a folder holds several models.
+        UserError: if it cannot be read, or a folder contains several models.
     """
     located = _locate(path.rstrip("/"), depth=3)
     if located is None:
@@ -153,10 +155,10 @@ def find(path: str) -> Stored | None:
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = reader.get_variable_to_shape_map()
-        called = _called(reader) if _GRAPH in shapes else {}
+        variable_names = _variable_names(reader) if _GRAPH in shapes else {}
     except (tf.errors.OpError, IndexError, message.DecodeError) as error:
-        raise _damaged(prefix, error) from error
-    form, keys = _best_form(shapes, called)
+        raise _unreadable(prefix, error) from error
+    form, keys = _best_form(shapes, variable_names)
     if not keys:
         return None
     return _stored(saved_model, prefix, form, keys, shapes, reader)
@@ -170,8 +172,7 @@ def _stored(
     shapes: dict[str, list[int]],
     reader: Any,
 ) -> Stored:
-    taken = set(keys.values())
-    rest = sorted(set(shapes) - taken - {_GRAPH})
+    rest = sorted(set(shapes) - set(keys.values()) - {_GRAPH})
     slots = tuple(name for name in rest if _is_slot(name, shapes))
     kind = "TF1 checkpoint" if form == "tf1" else "TF2 checkpoint"
     return Stored(
@@ -181,29 +182,32 @@ def _stored(
         shapes={name: tuple(shapes[key]) for name, key in keys.items()},
         slots=slots,
         others=tuple(name for name in rest if name not in slots),
-        graph=graphs.facts_of(os.path.join(saved_model, _SAVED_MODEL)) if saved_model else None,
+        graph=graphs.read(os.path.join(saved_model, _SAVED_MODEL)) if saved_model else None,
         flags=_flags_beside(saved_model or os.path.dirname(prefix)),
         _keys=keys,
         _reader=reader,
     )
 
 
-def _best_form(shapes: Mapping[str, Any], called: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _best_form(
+    shapes: Mapping[str, Any], variable_names: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
     """Returns the form in which most weights have names, and their keys by canonical name."""
     best: tuple[str, dict[str, str]] = ("path", {})
-    for form in reversed(names.FORMS):  # Of two, the path tells more.
-        # Object checkpoints may know a variable's name beside its path.
-        offered = called if called and form != "path" else {key: key for key in shapes}
-        found = canonical(
-            form, [name for key, name in offered.items() if not _is_slot(key, shapes)]
+    for form in reversed(names.FORMS):  # On a tie, paths are preferred: they determine more.
+        # Object checkpoints may store a variable's name as well as its path.
+        use_names = variable_names and form != "path"
+        name_of = variable_names if use_names else {key: key for key in shapes}
+        by_name = canonical(
+            form, [name for key, name in name_of.items() if not _is_slot(key, shapes)]
         )
-        keys = {found[name]: key for key, name in offered.items() if name in found}
+        keys = {by_name[name]: key for key, name in name_of.items() if name in by_name}
         if any(name.startswith(("base_model", "resnet", "model/resnet_model")) for name in keys):
             best = max(best, (form, keys), key=lambda candidate: len(candidate[1]))
     return best
 
 
-def _called(reader: Any) -> dict[str, str]:
+def _variable_names(reader: Any) -> dict[str, str]:
     """Returns the variable's name for each key of an object checkpoint."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     graph.ParseFromString(reader.get_tensor(_GRAPH))
@@ -212,14 +216,17 @@ def _called(reader: Any) -> dict[str, str]:
 
 
 def _is_slot(name: str, shapes: Mapping[str, Any]) -> bool:
-    """Tells what an optimizer keeps: by TF2's marks, or in TF1 what hangs on a weight's name."""
+    """Returns whether a variable belongs to an optimizer.
+
+    TF2 marks such variables; in TF1 their names begin with the name of a weight.
+    """
     if ".OPTIMIZER_SLOT" in name or name.startswith("optimizer/"):
         return True
     return os.path.dirname(name) in shapes or bool(re.fullmatch(r"beta[12]_power", name))
 
 
 def _locate(path: str, depth: int) -> tuple[str, str | None] | None:
-    """Finds a checkpoint's prefix and the SavedModel's folder, if it belongs to one."""
+    """Returns the prefix of a checkpoint, and the folder of its SavedModel, if it has one."""
     if not tf.io.gfile.isdir(path):
         if os.path.basename(path) == _SAVED_MODEL:
             return _locate(os.path.dirname(path), depth)
@@ -231,43 +238,43 @@ def _locate(path: str, depth: int) -> tuple[str, str | None] | None:
     indexes = [entry.removesuffix(_INDEX) for entry in entries if entry.endswith(_INDEX)]
     if indexes:
         return _of_prefix(os.path.join(path, max(indexes, key=_last_number)))
-    return _below(path, entries, depth - 1) if depth else None
+    return _in_subfolders(path, entries, depth - 1) if depth else None
 
 
 def _of_prefix(prefix: str) -> tuple[str, str | None]:
-    """Knows the variables of a SavedModel as such."""
+    """Returns the prefix, and the folder of the SavedModel whose variables it is, if any."""
     folder = os.path.dirname(os.path.dirname(prefix))
-    whole = os.path.basename(os.path.dirname(prefix)) == "variables"
-    if whole and tf.io.gfile.exists(os.path.join(folder, _SAVED_MODEL)):
+    in_variables = os.path.basename(os.path.dirname(prefix)) == "variables"
+    if in_variables and tf.io.gfile.exists(os.path.join(folder, _SAVED_MODEL)):
         return prefix, folder
     return prefix, None
 
 
 def _last_number(name: str) -> int:
-    found = re.findall(r"\d+", name)
-    return int(found[-1]) if found else -1
+    numbers = re.findall(r"\d+", name)
+    return int(numbers[-1]) if numbers else -1
 
 
-def _below(path: str, entries: list[str], depth: int) -> tuple[str, str | None] | None:
-    """Looks into the folders of a folder."""
+def _in_subfolders(path: str, entries: list[str], depth: int) -> tuple[str, str | None] | None:
+    """Searches the subfolders of a folder."""
     usual = [entry for entry in _USUAL if entry in entries]
     steps = sorted((entry for entry in entries if entry.isdigit()), key=int, reverse=True)
     for entry in [*usual, *steps]:
-        found = _locate_folder(os.path.join(path, entry), depth)
-        if found is not None:
-            return found
+        located = _locate_folder(os.path.join(path, entry), depth)
+        if located is not None:
+            return located
     others = [entry for entry in sorted(entries) if entry not in usual and entry not in steps]
-    found_in = {
-        entry: found
+    models = {
+        entry: located
         for entry in others
-        if (found := _locate_folder(os.path.join(path, entry), depth)) is not None
+        if (located := _locate_folder(os.path.join(path, entry), depth)) is not None
     }
-    if len(found_in) > 1:
+    if len(models) > 1:
         raise errors.UserError(
-            f"{path} holds {len(found_in)} models ({', '.join(list(found_in)[:4])}); name one of "
+            f"{path} contains {len(models)} models ({', '.join(list(models)[:4])}); name one of "
             "them."
         )
-    return next(iter(found_in.values()), None)
+    return next(iter(models.values()), None)
 
 
 def _locate_folder(path: str, depth: int) -> tuple[str, str | None] | None:
@@ -275,7 +282,7 @@ def _locate_folder(path: str, depth: int) -> tuple[str, str | None] | None:
 
 
 def _flags_beside(folder: str) -> dict[str, Any]:
-    """Returns the flags of the run that wrote a folder, or one above it."""
+    """Returns the flags stored in a folder or one of the two above it."""
     for _ in range(3):
         path = os.path.join(folder, "flags.json")
         if tf.io.gfile.exists(path):
@@ -289,7 +296,7 @@ def _flags_beside(folder: str) -> dict[str, Any]:
     return {}
 
 
-def _damaged(origin: str, error: Exception) -> errors.UserError:
+def _unreadable(origin: str, error: Exception) -> errors.UserError:
     return errors.UserError(
         f"{origin} cannot be read ({storage.reason(error)}); copy it again, or name another."
     )

@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel tells that its weights do not."""
+"""Reads from the graph of a SavedModel what its weights do not determine."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a graph computes.
+class GraphInfo:
+    """Properties of a graph.
 
     Attributes:
-        pools: whether anything is averaged over 2x2 neighbours, as the shortcuts of ResNet-D are.
-        stage: how many dense layers lie between the encoder and the linear head; None if there is
-            no linear head in the graph.
+        pools: whether it contains average pooling, as in the shortcuts of ResNet-D.
+        stage: number of dense layers between the encoder and the linear head; None if there is no
+            linear head in the graph.
     """
 
     pools: bool
     stage: int | None
 
 
-def facts_of(path: str) -> Facts | None:
+def read(path: str) -> GraphInfo | None:
     """Reads a SavedModel's graph, of TF1 or TF2.
 
     Args:
-        path: of saved_model.pb.
+        path: path of saved_model.pb.
 
     Returns:
-        What it tells; None if the file cannot be read as a graph.
+        Its properties; None if the file cannot be read as a graph.
     """
     saved = saved_model_pb2.SavedModel()
     try:
@@ -46,11 +46,11 @@ def facts_of(path: str) -> Facts | None:
         graphs += [function.node_def for function in meta_graph.graph_def.library.function]
     stages = [stage for stage in map(_stage, graphs) if stage is not None]
     pools = any(node.op == "AvgPool" for nodes in graphs for node in nodes)
-    return Facts(pools, stages[0] if stages else None)
+    return GraphInfo(pools, stages[0] if stages else None)
 
 
 def _stage(nodes: Iterable[Any]) -> int | None:
-    """Counts the matrix products on which the product of the linear head depends."""
+    """Returns the number of matrix products on which that of the linear head depends."""
     by_name = {node.name: node for node in nodes}
     heads = [
         node for node in by_name.values() if node.op == "MatMul" and "head_supervised" in node.name

@@ -1,4 +1,4 @@
-"""The architecture of a network, told by the names and shapes of its weights."""
+"""Infers the architecture of a network from the names and shapes of its weights."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from simclr_tf import errors
 from simclr_tf.reference import files, names, networks
 
 _Shapes = Mapping[str, tuple[int, ...]]
-# What SimCLRv2 uses, taken wherever it fits the widths that are there.
+# The ratio of SimCLRv2, preferred if the stored widths are consistent with it.
 _USUAL_RATIO = 0.0625
-_SHOWN = 3
-# How much of a network must be there to take it for a damaged one and not for a foreign one.
-_RECOGNISED = 0.5
+_MAX_LISTED = 3
+# Weights are those of another program if more than this fraction of names differs.
+_MAX_DIFFERENT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """What weights say of their network.
+class Inferred:
+    """A network inferred from stored weights.
 
     Attributes:
-        network: inferred.
-        names: the stored name of each weight that is there, by `names.Weight.key`.
+        network: the network.
+        names: the stored name of each of its weights that is stored, by `names.Weight.key`.
         lacking: keys of the weights of the heads that are missing or have another shape.
-        unused: stored names that the network has no place for.
+        unused: stored names of weights that the network does not have.
     """
 
     network: networks.Network
@@ -37,56 +37,60 @@ class Reading:
     unused: tuple[str, ...]
 
 
-def infer(stored: files.Stored) -> Reading:
+def infer(stored: files.Stored) -> Inferred:
     """Infers the network whose weights are stored.
 
     Args:
         stored: weights of any of the three forms.
 
+    Returns:
+        The network, and which of its weights are stored.
+
     Raises:
-        UserError: if the encoder is not whole, or has shapes that no network has.
+        UserError: if weights of the encoder are missing or have unexpected shapes.
     """
     network = _encoder(stored)
     network = dataclasses.replace(network, **_heads(stored))
     expected = names.weights_of(network)
-    called = files.canonical(stored.form, [weight.name(stored.form) for weight in expected])
-    by_key = {weight.key: called[weight.name(stored.form)] for weight in expected}
+    canonical = files.canonical(stored.form, [weight.name(stored.form) for weight in expected])
+    by_key = {weight.key: canonical[weight.name(stored.form)] for weight in expected}
     _check_encoder(stored, network, expected, by_key)
-    there = {
+    matching = {
         weight.key: by_key[weight.key]
         for weight in expected
         if stored.shapes.get(by_key[weight.key]) == weight.shape
     }
-    return Reading(
+    return Inferred(
         network,
-        there,
-        lacking=tuple(key for key in by_key if key not in there),
-        unused=tuple(sorted(set(stored.shapes) - set(there.values()))),
+        matching,
+        lacking=tuple(key for key in by_key if key not in matching),
+        unused=tuple(sorted(set(stored.shapes) - set(matching.values()))),
     )
 
 
 def describe(network: networks.Network) -> str:
-    """Returns the encoder in words, such as "ResNet-50 2x with sk_ratio 0.0625"."""
-    told = f"ResNet-{network.depth} {network.width}x"
+    """Returns a description of the encoder, such as "ResNet-50 2x with sk_ratio 0.0625"."""
+    encoder = f"ResNet-{network.depth} {network.width}x"
     ratios = [
         f"{name} {getattr(network, name):g}"
         for name in ("sk_ratio", "se_ratio")
         if getattr(network, name)
     ]
-    return f"{told} with {' and '.join(ratios)}" if ratios else told
+    return f"{encoder} with {' and '.join(ratios)}" if ratios else encoder
 
 
 @functools.cache
 def _encoder_names(network: networks.Network, form: str) -> Mapping[str, str]:
     """Returns the canonical name of each weight of an encoder, by key."""
     weights = [w for w in names.weights_of(network) if w.part == "encoder"]
-    called = files.canonical(form, [weight.name(form) for weight in weights])
-    return {weight.key: called[weight.name(form)] for weight in weights}
+    canonical = files.canonical(form, [weight.name(form) for weight in weights])
+    return {weight.key: canonical[weight.name(form)] for weight in weights}
 
 
 def _encoder(stored: files.Stored) -> networks.Network:
-    """Finds the network whose names are there, then its widths."""
-    given = {name for name in stored.shapes if name.startswith(_encoder_prefix(stored.form))}
+    """Returns the network whose names are nearest to the stored ones, with the stored widths."""
+    prefix = _encoder_prefix(stored.form)
+    stored_names = {name for name in stored.shapes if name.startswith(prefix)}
     candidates = [
         networks.Network(depth, small_stem=small, sk_ratio=sk, se_ratio=se, head="none")
         for depth in networks.BLOCKS
@@ -94,15 +98,15 @@ def _encoder(stored: files.Stored) -> networks.Network:
         for se in (0.0, _USUAL_RATIO)
     ]
     distance = {
-        network: len(given ^ set(_encoder_names(network, stored.form).values()))
+        network: len(stored_names ^ set(_encoder_names(network, stored.form).values()))
         for network in candidates
     }
     network = min(candidates, key=distance.__getitem__)
-    if distance[network] > _RECOGNISED * len(given):
+    if distance[network] > _MAX_DIFFERENT * len(stored_names):
         raise errors.UserError(
-            f"{stored.origin} holds no network of google-research/simclr: among its "
-            f"{len(given)} weights with such names, {distance[network]} differ from those of a "
-            f"ResNet-{network.depth}, which is nearest; name another checkpoint."
+            f"{stored.origin} does not contain a network of google-research/simclr: "
+            f"{distance[network]} names differ between its {len(stored_names)} weights and those "
+            f"of the nearest network, a ResNet-{network.depth}; name another checkpoint."
         )
     network = _with_pools(stored, network)
     return _with_widths(stored, network)
@@ -113,11 +117,14 @@ def _encoder_prefix(form: str) -> str:
 
 
 def _with_pools(stored: files.Stored, network: networks.Network) -> networks.Network:
-    """Decides where names leave open whether shortcuts are ResNet-D's: in small basic networks."""
+    """Infers whether shortcuts are those of ResNet-D in networks of basic blocks with a small stem.
+
+    Their names and shapes are the same either way, so the graph or the flags determine it.
+    """
     if network.bottleneck or network.sk_ratio:
         return network
-    asked = stored.flags.get("sk_ratio", 0.0) if _flags_fit(stored.flags, network) else 0.0
-    pools = stored.graph.pools if stored.graph is not None else asked > 0
+    sk_ratio = stored.flags.get("sk_ratio", 0.0) if _flags_fit(stored.flags, network) else 0.0
+    pools = stored.graph.pools if stored.graph is not None else sk_ratio > 0
     if not pools or _size_of_stem(stored, network) == 7:
         return network
     return dataclasses.replace(network, small_stem=True, sk_ratio=_USUAL_RATIO)
@@ -128,13 +135,13 @@ def _flags_fit(flags: Mapping[str, object], network: networks.Network) -> bool:
 
 
 def _size_of_stem(stored: files.Stored, network: networks.Network) -> int:
-    called = _encoder_names(network, stored.form)["encoder/stem/0/conv/kernel"]
-    return (stored.shapes.get(called) or (7,))[0]
+    name = _encoder_names(network, stored.form)["encoder/stem/0/conv/kernel"]
+    return (stored.shapes.get(name) or (7,))[0]
 
 
 def _with_widths(stored: files.Stored, network: networks.Network) -> networks.Network:
-    called = _encoder_names(network, stored.form)
-    shapes = {key: shape for key, name in called.items() if (shape := stored.shapes.get(name))}
+    by_key = _encoder_names(network, stored.form)
+    shapes = {key: shape for key, name in by_key.items() if (shape := stored.shapes.get(name))}
     small = network.small_stem or (_size_of_stem(stored, network) == 3 and not network.sk_ratio)
     widths = [shape[-1] for key, shape in shapes.items() if key.startswith("encoder/stem/")]
     widths += [
@@ -155,7 +162,7 @@ def _with_widths(stored: files.Stored, network: networks.Network) -> networks.Ne
 
 
 def _middles(shapes: _Shapes, layer: str, network: networks.Network) -> dict[int, int]:
-    """Returns the width of the middle layers of channel attention, by filters of the block."""
+    """Returns the widths of the middle layers of channel attention, by filters of the block."""
     middles = {}
     for key, shape in shapes.items():
         match = re.fullmatch(rf"encoder/group(\d)/block\d+/{layer}/kernel", key)
@@ -165,14 +172,14 @@ def _middles(shapes: _Shapes, layer: str, network: networks.Network) -> dict[int
 
 
 def _ratio(middles: Mapping[int, int], width: Callable[[int, float], int]) -> float:
-    """Returns the simplest ratio that gives these widths: the usual one, or fewest decimals."""
+    """Returns the usual ratio, or that with fewest decimals, which results in these widths."""
 
     def fits(ratio: float) -> bool:
         return all(width(filters, ratio) == middle for filters, middle in middles.items())
 
     if fits(_USUAL_RATIO):
         return _USUAL_RATIO
-    # The widest block tells most: the width there is this share, or was rounded down to it.
+    # The widest block limits the ratio most closely; its width was rounded down.
     low = middles[max(middles)] / max(middles)
     return next((value for value in _simple(low) if value > 0 and fits(value)), low)
 
@@ -186,9 +193,9 @@ def _simple(low: float) -> Iterable[float]:
 
 
 def _heads(stored: files.Stored) -> dict[str, Any]:
-    """Returns what the names and shapes say of the projection head and the linear head."""
+    """Returns the fields of a network for its heads, inferred from the names and shapes."""
     projection: dict[int, tuple[int, ...]] = {}
-    linear, classes_from = False, None
+    linear, linear_head = False, None
     for name, shape in stored.shapes.items():
         if len(shape) != 2:
             continue
@@ -198,17 +205,17 @@ def _heads(stored: files.Stored) -> dict[str, Any]:
             projection[int(match[2])] = shape
             linear = linear or match[1] == "l"
         if re.search(r"(head_supervised|supervised_head)/.*kernel$", name):
-            classes_from = shape
-    told: dict[str, Any] = {"head": "none", "head_layers": 1}
+            linear_head = shape
+    fields: dict[str, Any] = {"head": "none", "head_layers": 1}
     if projection:
         count = max(projection) + 1
         kind = "linear" if linear else "nonlinear"
-        told = {"head": kind, "head_layers": count, "out_dim": projection[count - 1][-1]}
-    if classes_from is not None:
-        told |= {"classes": classes_from[1], "stage": 0}
-        if projection and classes_from[0] == told["out_dim"] != projection[max(projection)][0]:
-            told["stage"] = -1
-    return told
+        fields = {"head": kind, "head_layers": count, "out_dim": projection[count - 1][-1]}
+    if linear_head is not None:
+        fields |= {"classes": linear_head[1], "stage": 0}
+        if projection and linear_head[0] == fields["out_dim"] != projection[max(projection)][0]:
+            fields["stage"] = -1
+    return fields
 
 
 def _check_encoder(
@@ -217,31 +224,32 @@ def _check_encoder(
     expected: tuple[names.Weight, ...],
     by_key: Mapping[str, str],
 ) -> None:
-    """Refuses an encoder that is not whole or that no network has."""
+    """Raises UserError if weights of the encoder are missing or have other shapes."""
     encoder = [weight for weight in expected if weight.part == "encoder"]
-    missing = [_told(w, stored.form) for w in encoder if by_key[w.key] not in stored.shapes]
+    missing = [_short_name(w, stored.form) for w in encoder if by_key[w.key] not in stored.shapes]
     if missing:
         raise errors.UserError(
-            f"The encoder in {stored.origin} is not whole: of the {len(encoder)} weights of a "
-            f"{describe(network)} it lacks {len(missing)} ({_some(missing)}); name a checkpoint "
-            "that holds all of them."
+            f"The encoder in {stored.origin} is incomplete: of the {len(encoder)} weights of a "
+            f"{describe(network)} it lacks {len(missing)} ({_listed(missing)}); name a checkpoint "
+            "that contains all of them."
         )
     wrong = [
-        f"{_told(w, stored.form)} has the shape {stored.shapes[by_key[w.key]]} and not {w.shape}"
+        f"{_short_name(w, stored.form)} has the shape {stored.shapes[by_key[w.key]]} instead of "
+        f"{w.shape}"
         for w in encoder
         if stored.shapes[by_key[w.key]] != w.shape
     ]
     if wrong:
         raise errors.UserError(
-            f"The encoder in {stored.origin} is no {describe(network)}, which is nearest: "
-            f"{_some(wrong)}; name a checkpoint that google-research/simclr wrote."
+            f"The encoder in {stored.origin} is not a {describe(network)}, the nearest network: "
+            f"{_listed(wrong)}; name a checkpoint that google-research/simclr wrote."
         )
 
 
-def _told(weight: names.Weight, form: str) -> str:
+def _short_name(weight: names.Weight, form: str) -> str:
     return weight.name(form).removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
 
 
-def _some(items: list[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
+    return ", ".join(items[:_MAX_LISTED]) + more

@@ -27,7 +27,7 @@ class ReferenceWeights:
     """
 
     stored: files.Stored
-    inferred: inference.Reading
+    inferred: inference.Inferred
     architecture: simclr.Architecture
     assumed: tuple[str, ...]
 
@@ -61,7 +61,7 @@ def find(path: str) -> ReferenceWeights | None:
     return ReferenceWeights(stored, inferred, architecture, assumed)
 
 
-def _complete(inferred: inference.Reading) -> networks.Network:
+def _complete(inferred: inference.Inferred) -> networks.Network:
     """Returns the network without the heads that lack variables."""
     network, lacking = inferred.network, " ".join(inferred.lacking)
     if "projection_head/" in lacking:
@@ -108,7 +108,9 @@ def _architecture(
             proj_out_dim=network.out_dim,
             ft_proj_selector=int(stage),
             batch_norm_decay=float(momentum),
-            class_names=simclr.unnamed_classes(network.classes) if network.classes else None,
+            class_names=simclr.placeholder_class_names(network.classes)
+            if network.classes
+            else None,
         ),
         tuple(assumed),
     )

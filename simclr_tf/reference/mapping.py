@@ -1,4 +1,4 @@
-"""Our variables by the keys of `names.Weight`, and our architectures as `networks.Network`."""
+"""Maps our variables to keys of `names.Weight`, and our architectures to `networks.Network`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from simclr_tf.reference import networks
 
 
 def network_of(architecture: simclr.Architecture) -> networks.Network:
-    """Returns what the reference would build for one of our architectures.
+    """Returns the network that the reference builds for one of our architectures.
 
     Raises:
-        UserError: if it knows no such network.
+        UserError: if the reference has no such network.
     """
     if architecture.encoder != keras_encoders.RESNET:
         raise errors.UserError(
-            f"google-research/simclr has ResNets only; its form cannot hold "
+            f"google-research/simclr has ResNets only; its format cannot represent "
             f"{architecture.encoder_name}."
         )
     if architecture.resnet_depth not in networks.BLOCKS:
         raise errors.UserError(
             f"google-research/simclr has no ResNet-{architecture.resnet_depth}, only "
-            f"{', '.join(map(str, networks.BLOCKS))}; its form cannot hold this network."
+            f"{', '.join(map(str, networks.BLOCKS))}; its format cannot represent this network."
         )
     if not architecture.proj_head_bn or architecture.normalize_features:
         raise errors.UserError(
             "google-research/simclr always has batch norm in its projection head and never "
-            "normalises features; its form cannot hold a network made by --noproj_head_bn or "
-            "--normalize_features."
+            "normalises features; its format cannot represent a network without that batch norm or "
+            "with normalised features."
         )
     return networks.Network(
         architecture.resnet_depth,
@@ -50,16 +50,15 @@ def network_of(architecture: simclr.Architecture) -> networks.Network:
 
 def variables_of(model: simclr.SimCLR) -> dict[str, tf.Variable]:
     """Returns the variables of a model by the keys of `names.Weight`."""
-    layers = dict(_layers_of(model))
-    found = {}
-    for key, layer in layers.items():
-        # A convolution that strides is a pad and a convolution.
+    variables = {}
+    for key, layer in _layers_of(model):
+        # A strided convolution is a Sequential of padding and convolution.
         layer = layer.layers[-1] if isinstance(layer, keras.Sequential) else layer
         for leaf in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
             variable = getattr(layer, leaf, None)
             if variable is not None:
-                found[f"{key}/{leaf}"] = variable
-    return found
+                variables[f"{key}/{leaf}"] = variable
+    return variables
 
 
 _Layers = Iterator[tuple[str, keras.layers.Layer]]

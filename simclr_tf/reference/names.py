@@ -1,8 +1,8 @@
-"""What google-research/simclr calls each weight of a network, in the three forms that it stores.
+"""Names and shapes of each weight in google-research/simclr, in the three forms that it stores.
 
-Both its TF1 and its TF2 code count layers through the whole network, in the order of their making,
-and in a block make the shortcut first. So names follow from the architecture alone, and so do
-shapes; nothing is built here.
+Both its TF1 and its TF2 code number layers through the whole network, in the order in which they
+are created, and create the shortcut of a block first. So the architecture alone determines names
+and shapes, and no network is built here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import functools
 from simclr_tf.reference import networks
 
 PARTS = ("encoder", "projection_head", "linear_head")
-# How a weight is called: in TF1 checkpoints; as a TF2 variable, which SavedModels keep; and by its
-# place in the object graph of TF2 checkpoints.
+# Forms of the name of a weight: in TF1 checkpoints; of the TF2 variable, as in SavedModels; and its
+# path in the object graph of TF2 checkpoints.
 FORMS = ("tf1", "variable", "path")
 _STORED = ".ATTRIBUTES/VARIABLE_VALUE"
 
@@ -25,13 +25,13 @@ class Weight:
     """One variable of a network.
 
     Attributes:
-        part: one of PARTS.
+        part: part of the network, one of PARTS.
         layer: its layer in that part, such as "group1/block2/branch/0/conv".
         leaf: "kernel", "bias", "gamma", "beta", "moving_mean" or "moving_variance".
-        shape: of its value.
+        shape: shape of its value.
         tf1: name in the reference's TF1 code.
-        variable: name of the variable in its TF2 code, with global_bn.
-        path: name in its TF2 checkpoints.
+        variable: name of the variable in the reference's TF2 code, with global_bn.
+        path: name in the reference's TF2 checkpoints.
     """
 
     part: str
@@ -44,7 +44,7 @@ class Weight:
 
     @property
     def key(self) -> str:
-        """Says which weight it is, in our words."""
+        """Identifies the weight, independently of the form of its name."""
         return f"{self.part}/{self.layer}/{self.leaf}"
 
     def name(self, form: str) -> str:
@@ -54,7 +54,7 @@ class Weight:
 
 @functools.lru_cache(maxsize=64)
 def weights_of(network: networks.Network) -> tuple[Weight, ...]:
-    """Returns every variable of a network, in the order in which the reference makes layers."""
+    """Returns every variable of a network, in the order in which the reference creates layers."""
     walk = _Walk(network)
     walk.encoder()
     walk.projection_head()
@@ -64,7 +64,7 @@ def weights_of(network: networks.Network) -> tuple[Weight, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where a layer is: in our words, in the scopes of TF2 variables, in the object graph."""
+    """Position of a layer: in keys, in the scopes of TF2 variables, and in the object graph."""
 
     layer: str
     scope: str
@@ -79,7 +79,7 @@ class _Place:
 
 
 class _Walk:
-    """Goes through a network in the order of its making, counting layers as Keras does."""
+    """Visits the layers of a network in the order of creation, and numbers them as Keras does."""
 
     def __init__(self, network: networks.Network) -> None:
         self.network = network
@@ -87,7 +87,7 @@ class _Walk:
         self._counts: collections.Counter[str] = collections.Counter()
 
     def _next(self, name: str) -> str:
-        """Returns a layer's name with its number, which the first of a name lacks."""
+        """Returns a layer's name with its number, which the first layer of a name does not have."""
         number = self._counts[name]
         self._counts[name] += 1
         return f"{name}_{number}" if number else name
@@ -214,7 +214,7 @@ class _Walk:
         padded: bool = True,
         bias: bool = False,
     ) -> None:
-        """Adds a convolution; `padded` ones are wrapped in a layer of their own."""
+        """Adds a convolution; the reference wraps `padded` ones in another layer."""
         scope, path = place.scope, place.path
         if padded:
             scope, path = f"{scope}/{self._next('conv2d_fixed_padding')}", f"{path}/conv2d"
@@ -233,7 +233,7 @@ class _Walk:
         *,
         center: bool = True,
     ) -> None:
-        """Adds a batch norm; TF1 counts those of the encoder, and not those of the heads."""
+        """Adds a batch norm; TF1 numbers those of the encoder, but not those of the heads."""
         outer, inner = self._next("batch_norm_relu"), self._next("sync_batch_normalization")
         if tf1 is None:
             tf1 = f"base_model/{inner.removeprefix('sync_')}"

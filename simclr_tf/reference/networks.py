@@ -1,37 +1,34 @@
-"""The networks that google-research/simclr can build, as far as their weights depend on them."""
+"""The networks that google-research/simclr can build: the settings that determine their weights."""
 
 from __future__ import annotations
 
 import dataclasses
 
-# Kind of block and blocks per group, for the depths that the reference knows.
-BLOCKS = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-    200: ("bottleneck", (3, 24, 36, 3)),
-}
-# The narrowest middle layer of selective kernels.
-_SK_LEAST = 32
+from simclr_tf.models import resnet
+
+# Kind of block and number of blocks per group, for the depths of the reference.
+BLOCKS = resnet.IMAGENET
+# Smallest width of the middle layer of selective kernels.
+_MIN_SK_WIDTH = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What decides the names and shapes of the weights.
+    """The settings that determine the names and shapes of the weights.
 
     Attributes:
-        depth: one of BLOCKS.
+        depth: number of layers, one of BLOCKS.
         width: multiplies the channels.
-        small_stem: a 3x3 convolution that keeps the resolution.
-        sk_ratio: of selective kernels, above 0 with the stem and the shortcuts of ResNet-D.
-        se_ratio: of squeeze-excitation, 0 for none.
-        head: "none", "linear" or "nonlinear".
-        head_layers: of a nonlinear head.
+        small_stem: whether the stem is a 3x3 convolution that keeps the resolution.
+        sk_ratio: ratio of selective kernels; above 0 also enables the stem and the shortcuts of
+            ResNet-D.
+        se_ratio: ratio of squeeze-excitation, 0 for none.
+        head: kind of the projection head: "none", "linear" or "nonlinear".
+        head_layers: number of layers of a nonlinear head.
         out_dim: width of the projection.
-        classes: of the linear head, or None without one.
-        stage: of the projection head, which the linear head reads: 0 the features, -1 the last.
+        classes: number of classes of the linear head, or None without one.
+        stage: stage of the projection head that is the input of the linear head: 0 for the
+            features, -1 for the last.
     """
 
     depth: int
@@ -47,12 +44,12 @@ class Network:
 
     @property
     def bottleneck(self) -> bool:
-        """Whether blocks are bottlenecks, the only ones whose kernels can be selective."""
+        """Whether blocks are bottlenecks, the only blocks that can have selective kernels."""
         return BLOCKS[self.depth][0] == "bottleneck"
 
     @property
     def num_head_layers(self) -> int:
-        """Layers of the projection head."""
+        """Number of layers of the projection head."""
         return {"none": 0, "linear": 1, "nonlinear": self.head_layers}[self.head]
 
     @property
@@ -68,4 +65,4 @@ def squeezed(filters: int, ratio: float) -> int:
 
 def selected(filters: int, ratio: float) -> int:
     """Returns the width of the middle layer of selective kernels."""
-    return max(_SK_LEAST, int(filters * ratio))
+    return max(_MIN_SK_WIDTH, int(filters * ratio))

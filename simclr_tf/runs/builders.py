@@ -37,7 +37,7 @@ def architecture_of(
     config: config_lib.Config, class_names: tuple[str, ...] | None
 ) -> simclr.Architecture:
     """Returns the architecture that a run asks for, for data of these classes."""
-    chosen = {name: getattr(config, name) for name in simclr.ARCHITECTURE_FLAGS}
+    chosen = {name: getattr(config, name) for name in simclr.ARCHITECTURE_SETTINGS}
     chosen["stem"] = config.resolved_stem
     if config.encoder != keras_encoders.RESNET:
         chosen["resnet_depth"] = config_lib.Config.resnet_depth  # Whatever it is, nobody reads it.

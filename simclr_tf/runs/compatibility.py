@@ -154,7 +154,7 @@ def reconcile_architecture(
         # Pretrained without labels and evaluated with them: there is no linear head to load.
         architecture = dataclasses.replace(architecture, class_names=None)
     classes = stored.class_names
-    if classes is not None and classes == simclr.unnamed_classes(len(classes)):
+    if classes is not None and classes == simclr.placeholder_class_names(len(classes)):
         architecture = _without_other_head(config, architecture, classes)
         stored = dataclasses.replace(stored, class_names=architecture.class_names)
     directory.check_same(stored, architecture, model_dir)

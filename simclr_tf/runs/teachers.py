@@ -58,7 +58,7 @@ def load(path: str, *, image_size: int) -> Teacher:
             images = tf.clip_by_value(tf.image.resize(images, [side, side], "bicubic"), 0.0, 1.0)
         return model.classify(images, training=False)
 
-    unnamed = class_names == simclr.unnamed_classes(len(class_names))
+    unnamed = class_names == simclr.placeholder_class_names(len(class_names))
     return Teacher(
         logits, len(class_names), None if unnamed else class_names, model.needs_autograph
     )

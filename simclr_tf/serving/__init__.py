@@ -1,1 +1,1 @@
-"""A trained encoder as a SavedModel."""
+"""Export of trained networks as SavedModels."""

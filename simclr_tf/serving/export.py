@@ -1,4 +1,4 @@
-"""Writes the network as a SavedModel that needs TensorFlow and nothing of ours."""
+"""Writes a network as a SavedModel that needs TensorFlow but not this package."""
 
 from __future__ import annotations
 
@@ -15,28 +15,38 @@ FOLDER = "saved_model"
 
 
 class Servable(tf.Module):
-    """The network with the preprocessing of evaluation, under two signatures.
+    """The network with the preprocessing of evaluation, for two kinds of inputs.
 
-    Both give "features" (b, f), as the heads read them, and where there is a linear head "logits"
-    (b, c), in the order of the class names in architecture.json.
+    Both functions return "features" (b, f), the input of the heads, and with a linear head
+    "logits" (b, c), in the order of the class names in architecture.json.
+
+    Attributes:
+        of_images: function of images (b, h, w, 3) float32 in [0, 1], of any size.
+        of_bytes: function of encoded images (b,) string, JPEG or PNG.
     """
 
     def __init__(self, model: simclr.SimCLR) -> None:
+        """Creates the functions for the weights of a model, which it does not copy."""
         super().__init__(name="simclr")
         self._infer = model.infer
-        # The variables and not the layers, so that Keras adds nothing of its own to the file.
+        # The variables and not the layers, so that Keras does not add objects to the file.
         self._weights = [v for layer in model.inference_layers() for v in layer.variables]
         self._size = model.architecture.image_size
+        self.of_images = tf.function(
+            self._of_images,
+            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")],
+            autograph=model.needs_autograph,
+        )
+        self.of_bytes = tf.function(
+            self._of_bytes,
+            input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
+            autograph=model.needs_autograph,
+        )
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
-    def of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Takes images (b, h, w, 3) in [0, 1], of any size."""
+    def _of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._outputs(crops.evaluation_image(images, self._size))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Takes encoded images (b,), JPEG or PNG."""
-
+    def _of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
             image = tf.image.convert_image_dtype(decode.decode_image(encoded), tf.float32)
             return crops.evaluation_image(image, self._size)
@@ -50,13 +60,11 @@ class Servable(tf.Module):
 
 
 def plain_copy(model: simclr.SimCLR) -> simclr.SimCLR:
-    """Returns a network with the same weights for a graph to be written.
-
-    It is float32 and free of any strategy, whatever the model was trained with.
-    """
+    """Returns a copy of a network to export: float32, and independent of any strategy."""
     with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
         plain = simclr.SimCLR(model.architecture, seed=0, global_bn=False)
-    plain.encoder.freeze(model.encoder.frozen_groups)  # Keras lists frozen variables last.
+    # Keras lists frozen variables last, so both must be frozen alike for their orders to agree.
+    plain.encoder.freeze(model.encoder.frozen_groups)
     for target, trained in zip(plain.variables, model.variables):
         target.assign(trained.numpy())
     plain.encoder.freeze(-1)
@@ -67,10 +75,10 @@ def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) ->
     """Writes MODEL_DIR/saved_model/STEP and removes older ones.
 
     Args:
-        model: trained.
+        model: the trained network.
         model_dir: the run directory.
-        step: names the export.
-        keep: how many exports to keep.
+        step: name of the export.
+        keep: number of exports to keep.
 
     Returns:
         The folder written.
@@ -91,11 +99,11 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
     """Writes a module as PARENT/STEP and removes older ones.
 
     Args:
-        module: what to write.
+        module: the module to write.
         parent: folder of exports.
-        step: names the export.
-        signatures: of the module, by name.
-        keep: how many exports to keep.
+        step: name of the export.
+        signatures: functions of the module, by name.
+        keep: number of exports to keep.
 
     Returns:
         The folder written.

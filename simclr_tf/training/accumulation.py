@@ -98,7 +98,7 @@ def _slice_chunk(
 
 def _project(task: tasks.Task, chunk: tasks.Batch) -> tf.Tensor:
     """Returns the (v * b / k, d) projections of a chunk, without updating moving averages."""
-    with batch_norm.averages_following(0.0):
+    with batch_norm.moving_average_scale(0.0):
         return task.forward(chunk)["projection"]
 
 
@@ -144,7 +144,7 @@ def _accumulate(
         gradients: sums over the earlier chunks, one for each variable.
         metrics: sums over the earlier chunks, each divided by k.
     """
-    with tf.GradientTape() as tape, batch_norm.averages_following(1 / chunks):
+    with tf.GradientTape() as tape, batch_norm.moving_average_scale(1 / chunks):
         outputs = task.forward(chunk)
         loss, chunk_metrics = task.per_example_loss(chunk, outputs)
         scale = learner.gradient_scale() / chunks

@@ -66,7 +66,7 @@ def estimate(learner: steps.Learner, task: tasks.Task, *, views: int, image_size
     without_decay = dataclasses.replace(learner, decayed=[])
 
     def gradients(batch: tasks.Batch) -> list[tf.Tensor | None]:
-        with batch_norm.averages_following(0.0):
+        with batch_norm.moving_average_scale(0.0):
             return steps.compute_gradients(without_decay, task, batch)[0]
 
     trace = tf.function(gradients, autograph=task.autograph)

@@ -110,7 +110,7 @@ def _supervised(config: config_lib.Config, name: str) -> Loss:
             labels,
             temperature=config.temperature,
             l2_normalize=config.hidden_norm,
-            most_positives=most_positives,
+            max_positives=most_positives,
             own_image=name != "n_pairs",
             scale_by_temperature=config.scale_by_temperature,
             tile=tile_side(2 * za.shape[0], by_label=True),

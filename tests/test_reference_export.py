@@ -1,4 +1,4 @@
-"""--mode=export: networks behind the call of google-research/simclr's SavedModels, or served."""
+"""--mode=export: SavedModels in the format of google-research/simclr, and for serving."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from simclr_tf import errors
 from simclr_tf.models import simclr
 from simclr_tf.reference import mapping
 from simclr_tf.runs import checkpoints, directory, initialization, weights
-from simclr_tf.serving import export, official
+from simclr_tf.serving import export, reference_format
 
-# As data/official_r18, which the reference trained; smaller there is nothing in the reference.
+# That of data/official_r18, which the reference trained: the smallest network of the reference.
 ARCHITECTURE = simclr.Architecture(
     resnet_depth=18,
     width_multiplier=1,
@@ -38,7 +38,7 @@ STEP = 7
 def untrained_run(model_dir: pathlib.Path, architecture: simclr.Architecture) -> simclr.SimCLR:
     """Writes a run directory that holds a checkpoint, and returns its network."""
     model = simclr.SimCLR(architecture, seed=3)
-    for variable in model.norm_variables():  # Zero gammas would hide what lies behind them.
+    for variable in model.norm_variables():  # Zero gammas would hide the residual branches.
         variable.assign(0.5 * tf.ones_like(variable))
     directory.write_architecture(str(model_dir), architecture)
     saved = checkpoints.Checkpoints(str(model_dir), model, None)
@@ -49,33 +49,33 @@ def untrained_run(model_dir: pathlib.Path, architecture: simclr.Architecture) ->
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    model_dir = tmp_path_factory.mktemp("official") / "run"
+    model_dir = tmp_path_factory.mktemp("reference") / "run"
     model_dir.mkdir()
     return model_dir, untrained_run(model_dir, ARCHITECTURE)
 
 
 @pytest.fixture(scope="module")
 def exported(run_dir):
-    """Where the program wrote the official form of the run."""
+    """Folder of the run's export in the format of the reference."""
     argv = ["run.py", "--mode=export", "--format=official", f"--model_dir={run_dir[0]}"]
     assert run.main(argv) == 0
-    return run_dir[0] / official.FOLDER / str(STEP)
+    return run_dir[0] / reference_format.FOLDER / str(STEP)
 
 
 @pytest.fixture
 def loaded(exported):
-    """The official form of the run, as a notebook loads it."""
+    """The export of the run, loaded as in the notebooks of the reference."""
     return tf.saved_model.load(str(exported))
 
 
 @pytest.fixture(scope="module")
-def theirs(shared):
+def reference(shared):
     """A model that the reference exported."""
     return tf.saved_model.load(str(shared / "data" / "official_r18" / "saved_model"))
 
 
 def variables_of(model):
-    """Returns the variables of a loaded model that its call uses, by name."""
+    """Returns the variables that the call of a loaded model uses, by name."""
     return {v.name: v for f in model.__call__.concrete_functions for v in f.graph.variables}
 
 
@@ -83,43 +83,43 @@ def some_images(count=4):
     return np.random.default_rng(0).uniform(size=(count, 16, 16, 3)).astype(np.float32)
 
 
-def test_it_is_called_like_theirs_and_has_their_outputs_and_variables(loaded, theirs):
-    ours, reference = (
+def test_has_the_call_outputs_and_variables_of_the_reference(loaded, reference):
+    ours, expected = (
         [(f.structured_input_signature, f.structured_outputs) for f in functions]
-        for functions in (m.__call__.concrete_functions for m in (loaded, theirs))
+        for functions in (m.__call__.concrete_functions for m in (loaded, reference))
     )
-    assert ours == reference
-    assert len(reference) == 2
-    theirs_by_name = variables_of(theirs)
+    assert ours == expected
+    assert len(expected) == 2
+    by_name = variables_of(reference)
     shapes = {v.name: (v.shape, v.dtype, v.trainable) for v in loaded.variables}
-    assert shapes == {n: (v.shape, v.dtype, v.trainable) for n, v in theirs_by_name.items()}
-    trained = {v.name for v in theirs.trainable_variables_list}
+    assert shapes == {n: (v.shape, v.dtype, v.trainable) for n, v in by_name.items()}
+    trained = {v.name for v in reference.trainable_variables_list}
     assert {v.name for v in loaded.trainable_variables_list} == trained
     assert {v.name for v in loaded.trainable_variables} == trained
 
 
 @pytest.mark.parametrize("trainable", [False, True])
-def test_with_their_weights_it_gives_their_outputs(loaded, theirs, trainable):
-    reference = variables_of(theirs)
-    before = {name: variable.numpy() for name, variable in reference.items()}
+def test_has_the_outputs_of_the_reference_for_its_weights(loaded, reference, trainable):
+    given = variables_of(reference)
+    before = {name: variable.numpy() for name, variable in given.items()}
     for variable in loaded.variables:
-        variable.assign(reference[variable.name])
+        variable.assign(given[variable.name])
     images = some_images()
-    want = theirs(images, trainable=trainable)
+    want = reference(images, trainable=trainable)
     got = loaded(images, trainable=trainable)
     assert got.keys() == want.keys()
     for name, value in want.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
     moved = 0
-    for variable in loaded.variables:  # The averages, where they were to move.
-        now = reference[variable.name].numpy()
+    for variable in loaded.variables:  # Only moving averages change, and only in training.
+        now = given[variable.name].numpy()
         np.testing.assert_allclose(variable, now, rtol=1e-4, atol=1e-5, err_msg=variable.name)
         moved += not np.array_equal(now, before[variable.name])
-        reference[variable.name].assign(before[variable.name])
+        given[variable.name].assign(before[variable.name])
     assert (moved > 0) is trainable
 
 
-def test_it_is_the_network_of_the_run(run_dir, loaded):
+def test_has_the_outputs_of_the_network_of_the_run(run_dir, loaded):
     model, images = run_dir[1], some_images()
     want, got = model(images), loaded(images, trainable=False)
     for ours, name in (("features", "final_avg_pool"), ("projection", "proj_head_output")):
@@ -146,7 +146,7 @@ class FineTuned(tf.keras.Model):
     def __init__(self, loaded, variables, *, trainable, learning_rate):
         super().__init__()
         self.saved_model = loaded
-        # Of a fixed seed, so that whether the loss falls is not a matter of luck.
+        # With a fixed seed, so that the loss always decreases.
         initial = tf.keras.initializers.GlorotUniform(seed=0)
         self.dense_layer = tf.keras.layers.Dense(
             units=2, kernel_initializer=initial, name="head_supervised_new"
@@ -177,7 +177,7 @@ def fine_tune(loaded, variables, steps=4, **settings):
     return [float(train_step(batch)) for _ in range(steps)]
 
 
-def test_a_linear_head_on_it_learns_and_leaves_it_alone(loaded):
+def test_training_a_linear_head_on_it_does_not_change_it(loaded):
     before = [variable.numpy() for variable in loaded.variables]
     losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-3)
     assert all(later < earlier for earlier, later in itertools.pairwise(losses)), losses
@@ -192,14 +192,14 @@ def test_the_whole_network_can_be_fine_tuned_through_it(loaded):
     assert losses[-1] < 0.9 * losses[0]
     same = {v.name for v in loaded.variables if np.array_equal(v, before[v.name])}
     assert not {name for name in same if name.startswith("resnet")}
-    # The projection head is not asked, so its weights stay; in training its averages move.
+    # The projection head is not trained; only its moving averages change.
     heads = {v.name for v in loaded.trainable_variables_list if not v.name.startswith("resnet")}
     assert same == heads
 
 
 def _outputs(architecture):
     model = simclr.SimCLR(architecture, seed=0)
-    return model, official.official(model)(some_images(), trainable=False)
+    return model, reference_format.reference_model(model)(some_images(), trainable=False)
 
 
 def test_a_run_without_heads_has_no_logits(capsys, monkeypatch, tmp_path):
@@ -209,13 +209,13 @@ def test_a_run_without_heads_has_no_logits(capsys, monkeypatch, tmp_path):
     assert "logits_sup" not in outputs
     np.testing.assert_array_equal(outputs["proj_head_output"], outputs["final_avg_pool"])
     untrained_run(tmp_path, model.architecture)
-    monkeypatch.setattr(official, "export_official", lambda *_, **__: "there")
+    monkeypatch.setattr(reference_format, "export_reference_model", lambda *_, **__: "there")
     argv = ["run.py", "--mode=export", "--format=official", f"--model_dir={tmp_path}"]
     assert run.main(argv) == 0
     assert "no logits_sup" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_logits_read_the_stage_that_they_were_trained_on():
+def test_the_input_of_the_linear_head_is_the_selected_stage():
     changes = {"proj_head_mode": "linear", "ft_proj_selector": 1, "proj_out_dim": 32}
     model, outputs = _outputs(simclr.Architecture(**{**vars(ARCHITECTURE), **changes}))
     want = model(some_images())
@@ -224,7 +224,7 @@ def test_the_logits_read_the_stage_that_they_were_trained_on():
 
 
 @pytest.mark.slow
-def test_selective_kernels_have_their_names_too(shared):
+def test_variables_of_selective_kernels_have_the_names_of_the_reference(shared):
     changes = {
         "resnet_depth": 50,
         "sk_ratio": 0.0625,
@@ -233,18 +233,18 @@ def test_selective_kernels_have_their_names_too(shared):
         "class_names": tuple(map(str, range(1000))),
     }
     model = simclr.SimCLR(simclr.Architecture(**{**vars(ARCHITECTURE), **changes}), seed=0)
-    module = official.official(model)
+    module = reference_format.reference_model(model)
     listed = shared / "data" / "official_r18" / "names" / "tf2_variables_r50_sk0.0625.txt"
-    theirs = dict(line.split(" ", 1) for line in listed.read_text().splitlines())
+    expected = dict(line.split(" ", 1) for line in listed.read_text().splitlines())
     ours = {v.name.removesuffix(":0"): str(tuple(v.shape)) for v in module.variables}
-    assert ours == theirs
+    assert ours == expected
     images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     outputs, want = module(images, trainable=False), model(images)
     np.testing.assert_allclose(outputs["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
     assert outputs["initial_conv"].shape == (2, 16, 16, 64)
 
 
-def test_export_writes_the_served_form_again(pretrained):
+def test_export_writes_the_saved_model_of_training_again(pretrained):
     (written,) = (pretrained / "saved_model").iterdir()
     images = tf.constant(some_images())
     want = tf.saved_model.load(str(written)).signatures["serving_default"](images=images)
@@ -271,9 +271,11 @@ def test_a_checkpoint_may_be_named_and_so_may_the_place(
     assert any(np.array_equal(value, kernel) for value in stored.values())
 
 
-def test_what_the_reference_wrote_is_exported_as_it_is(shared, tmp_path, monkeypatch):
+def test_weights_of_the_reference_are_exported_without_converting(shared, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(official, "export_official", lambda *a, **_: asked.append(a) or "there")
+    monkeypatch.setattr(
+        reference_format, "export_reference_model", lambda *a, **_: asked.append(a) or "there"
+    )
     source = shared / "data" / "official_r18"
     argv = ["run.py", "--mode=export", "--format=official", f"--checkpoint={source}/saved_model"]
     assert run.main([*argv, f"--model_dir={tmp_path}"]) == 0
@@ -281,7 +283,7 @@ def test_what_the_reference_wrote_is_exported_as_it_is(shared, tmp_path, monkeyp
     given = np.load(source / "outputs.npz")
     np.testing.assert_allclose(model(given["images"])["logits"], given["logits_sup"], atol=1e-4)
     assert model_dir == str(tmp_path)
-    assert run.main(argv) == 2  # Into its folder nothing of ours is written.
+    assert run.main(argv) == 2  # Nothing is written into the folder of the reference.
 
 
 REFUSED = {
@@ -316,9 +318,9 @@ def test_what_cannot_be_exported_is_refused(case, pretrained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("change", [{"normalize_features": True}, {"proj_head_bn": False}])
-def test_networks_of_supcon_have_no_official_form(change):
+def test_networks_of_supcon_cannot_be_exported_in_the_format_of_the_reference(change):
     architecture = dataclasses.replace(ARCHITECTURE, **change)
-    with pytest.raises(errors.UserError, match="its form cannot hold a network"):
+    with pytest.raises(errors.UserError, match="its format cannot represent a network"):
         mapping.network_of(architecture)
 
 

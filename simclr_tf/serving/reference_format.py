@@ -1,9 +1,9 @@
-"""Writes a network as google-research/simclr's SavedModels are, so that code for those runs on it.
+"""Writes networks in the format of google-research/simclr's SavedModels, for code that loads those.
 
-Their form has no signature to serve: the object itself is called, as `model(images,
-trainable=False)`, and returns the features, the maps on the way, the projection and the logits by
-the reference's names. `trainable=True` takes batch statistics and moves their averages, for
-fine-tuning; the variables have the reference's names too.
+The format has no serving signatures: the object itself is called, as `model(images,
+trainable=False)`, and returns the features, the intermediate maps, the projection and the logits
+under the reference's names. `trainable=True` normalises by batch statistics and updates the moving
+averages, for fine-tuning. The variables also have the reference's names.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ Outputs = dict[str, tf.Tensor]
 _MAPS = ("initial_conv", "initial_max_pool", *(f"block_group{group}" for group in range(1, 5)))
 
 
-class Official(tf.Module):
-    """A network behind the reference's call.
+class ReferenceModel(tf.Module):
+    """A network with the interface of the reference's SavedModels.
 
     Attributes:
-        variables: all, in the reference's order of making.
+        variables: all variables, in the order in which the reference creates them.
         trainable_variables: those to fine-tune.
-        trainable_variables_list: the same, under the name that the reference's exports have.
+        trainable_variables_list: the same, under its name in the reference's exports.
     """
 
-    # Not the properties of tf.Module, which a loaded model would lack.
+    # Not the properties of tf.Module, which are not saved.
     variables: Any = None
     trainable_variables: Any = None
 
     def __init__(
         self, forward: Callable[[tf.Tensor, bool], Outputs], variables: list[tf.Variable]
     ) -> None:
-        super().__init__(name="simclr_official")
-        self._forward = forward  # A function, so that no Keras object is written along.
+        super().__init__(name="simclr_reference")
+        self._forward = forward  # A function, so that no Keras objects are saved.
         self.variables = variables
         self.trainable_variables = [v for v in variables if v.trainable]
         self.trainable_variables_list = self.trainable_variables
 
-    @tf.function
+    @tf.function(autograph=False)
     def __call__(self, inputs: tf.Tensor, trainable: bool) -> Outputs:
         """Runs the network.
 
         Args:
             inputs: (n, h, w, 3) float32 in [0, 1], already cropped and resized.
-            trainable: normalises by batch statistics and moves their averages.
+            trainable: normalises by batch statistics and updates the moving averages.
 
         Returns:
             "final_avg_pool" (n, f), "proj_head_input" (the same), "proj_head_output" (n, d),
@@ -62,15 +62,15 @@ class Official(tf.Module):
         return self._forward(inputs, trainable)
 
 
-def official(model: simclr.SimCLR) -> Official:
-    """Returns a copy of a network behind the reference's call, everything in it trainable.
+def reference_model(model: simclr.SimCLR) -> ReferenceModel:
+    """Returns a copy of a network with the reference's interface, in which nothing is frozen.
 
     Raises:
         UserError: if the reference has no such network.
     """
-    mapping.network_of(model.architecture)  # Refuses what the reference does not know.
+    mapping.network_of(model.architecture)  # Raises before anything is copied.
     plain = export.plain_copy(model)
-    variables = _with_their_names(plain)
+    variables = _rename_variables(plain)
 
     def forward(images: tf.Tensor, training: bool) -> Outputs:
         maps = plain.encoder(images, training=training)
@@ -83,36 +83,31 @@ def official(model: simclr.SimCLR) -> Official:
             outputs["logits_sup"] = plain.linear_head(stages[stage])
         return outputs
 
-    module = Official(forward, variables)
+    module = ReferenceModel(forward, variables)
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name="inputs")
     for trainable in (True, False):
         module.__call__.get_concrete_function(images, trainable=trainable)
     return module
 
 
-def export_official(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) -> str:
+def export_reference_model(
+    model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1
+) -> str:
     """Writes MODEL_DIR/saved_model_official/STEP and removes older ones.
 
-    Args:
-        model: trained.
-        model_dir: the run directory.
-        step: names the export.
-        keep: how many exports to keep.
-
-    Returns:
-        The folder written.
+    Arguments and result are those of `export.export`.
 
     Raises:
         UserError: if the reference has no such network, or it cannot be written.
     """
     parent = os.path.join(model_dir, FOLDER)
-    return export.write(official(model), parent, step, signatures={}, keep=keep)
+    return export.write(reference_model(model), parent, step, signatures={}, keep=keep)
 
 
-def _with_their_names(model: simclr.SimCLR) -> list[tf.Variable]:
-    """Puts variables of the reference's names in the places of ours, and returns them."""
+def _rename_variables(model: simclr.SimCLR) -> list[tf.Variable]:
+    """Replaces the variables of a model by ones with the reference's names, and returns these."""
     weights = names.weights_of(mapping.network_of(model.architecture))
-    ours = mapping.variables_of(model)
+    by_key = mapping.variables_of(model)
     owners = {
         getattr(layer, leaf).ref(): layer
         for leaf in {weight.leaf for weight in weights}
@@ -121,7 +116,7 @@ def _with_their_names(model: simclr.SimCLR) -> list[tf.Variable]:
     }
     variables = []
     for weight in weights:
-        old = ours[weight.key]
+        old = by_key[weight.key]
         named = tf.Variable(old, name=weight.variable, trainable=old.trainable)
         setattr(owners[old.ref()], weight.leaf, named)
         variables.append(named)

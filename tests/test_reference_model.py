@@ -41,7 +41,7 @@ def test_its_weights_give_its_outputs(official, outputs, place):
         proj_out_dim=128,
         ft_proj_selector=0,
         batch_norm_decay=0.9,
-        class_names=simclr.unnamed_classes(10),
+        class_names=simclr.placeholder_class_names(10),
     )
     inferred = loading.find(str(official / place)).inferred
     assert not inferred.lacking and not inferred.unused

@@ -1,4 +1,4 @@
-"""The program: parses the command line, sets up devices, and calls one verb."""
+"""The program: parses the command line, sets up devices, and calls one command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to its developers.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Hides TensorFlow's developer messages.
 # Faster convolutions on every x86 processor; TensorFlow alone picks them for some only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
@@ -20,7 +20,7 @@ from simclr_tf import errors
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the program and returns its exit code: 0, or 2 for what the person can mend."""
+    """Runs the program and returns its exit code: 0, or 2 for errors that the user can fix."""
     if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in argv[1:]):
         print(help_lib.usage())
         return 0
@@ -30,7 +30,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {' '.join(_message(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "Interrupted. Run the same command again to resume from the last checkpoint.",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -56,29 +59,38 @@ def _run(argv: Sequence[str]) -> None:
     command = command_line.parse(argv)
     config = command.config
     config_lib.validate(config)
-    # TensorFlow is imported here, so that a slip of the pen is told at once.
+    # TensorFlow is imported here, so that typos are reported before its slow import.
     import tensorflow as tf
 
-    from simclr_tf import console, distribute
-    from simclr_tf.commands import check_data, convert, evaluate, export, show_views, train
-    from simclr_tf.runs import compatibility, opening
+    from simclr_tf import console
 
-    logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries help no user of ours.
+    logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries do not concern users.
     tf.get_logger().setLevel("ERROR")
     for note in command.notes:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
-    verbs = {
-        "check_data": check_data.check_data,
-        "show_views": show_views.show_views,
-        "export": lambda config: export.export(config, command.weights),
-        "convert": lambda config: convert.convert(config, command.weights, command.explicit),
-    }
-    if config.mode in verbs:  # They need neither replicas nor an open run.
-        _compile_once_unheard(tf)
-        verbs[config.mode](config)
+    if config.mode in ("train", "train_then_eval", "eval"):
+        _train_or_evaluate(command, tf)
         return
+    from simclr_tf.commands import check_data, convert, export, show_views
+
+    _silence_first_xla_compile(tf)
+    {
+        "check_data": lambda: check_data.check_data(config),
+        "show_views": lambda: show_views.show_views(config),
+        "export": lambda: export.export(config, command.weights),
+        "convert": lambda: convert.convert(config, command.weights, command.explicit),
+    }[config.mode]()
+
+
+def _train_or_evaluate(command: command_line.Command, tf: Any) -> None:
+    """Runs the commands that need devices and a run directory."""
+    from simclr_tf import distribute
+    from simclr_tf.commands import evaluate, train
+    from simclr_tf.runs import compatibility, opening
+
+    config = command.config
     strategy = distribute.make_strategy(
         use_tpu=config.use_tpu,
         tpu_name=config.tpu_name or config.master,
@@ -86,22 +98,25 @@ def _run(argv: Sequence[str]) -> None:
         gcp_project=config.gcp_project,
         num_virtual_cpus=config.num_virtual_cpus,
     )
-    _compile_once_unheard(tf)  # Not before: devices are set up at their first use.
-    if config.mode != "eval":
-        compatibility.check_fine_tuning_start(config, command.requested_mode)
-    run = opening.open_run(
-        config, strategy, command.weights, eval_split_given="eval_split" in command.explicit
-    )
+    _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
+    opening.check_machine(config, strategy.num_replicas_in_sync)
+    given = "eval_split" in command.explicit
     if config.mode == "eval":
+        run = opening.open_run(config, strategy, command.weights, eval_split_given=given)
         evaluate.evaluate(run)
         return
-    model = train.train(run)
+    compatibility.check_fine_tuning_start(config, command.requested_mode)
+    run, model = train.train(config, strategy, command.weights, eval_split_given=given)
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=True)
 
 
-def _compile_once_unheard(tf: Any) -> None:
-    """Lets XLA say what it says at its first use only, to nobody."""
+def _silence_first_xla_compile(tf: Any) -> None:
+    """Compiles something with XLA while stderr is closed.
+
+    XLA writes two lines to stderr at its first use in a process. They come from C++, and no
+    setting of TensorFlow hides them.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:

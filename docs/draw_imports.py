@@ -20,8 +20,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- imports: docs/draw_imports.py -->\n", "<!-- end of imports -->\n"
 
-# From top to bottom. A package imports packages of its own layer and of those below.
+# From top to bottom. A package imports from its own modules and from the layers below it.
 LAYERS = (
+    ("__main__",),
     ("commands",),
     ("report",),
     ("evaluation", "serving"),
@@ -30,7 +31,10 @@ LAYERS = (
     ("reference",),
     ("config",),
     ("data", "losses", "models"),
-    ("errors", "keras_api", "console", "storage", "distribute"),
+    ("console",),
+    ("storage",),
+    ("distribute", "keras_api", "text"),
+    ("errors",),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 

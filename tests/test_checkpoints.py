@@ -74,7 +74,7 @@ def test_a_run_that_was_interrupted_by_hand_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.Checkpoints, "save", interrupted)
         assert resume(tmp_path / "run", photos, checkpoint_steps=1) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "Run the same command again to resume" in capsys.readouterr().err
     changes = {"checkpoint_steps": 1, "keep_checkpoint_max": 2}
     assert resume(tmp_path / "run", photos, **changes) == 0
     assert f"resumed from {tmp_path}/run/ckpt-2" in capsys.readouterr().out

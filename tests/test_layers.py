@@ -1,27 +1,23 @@
 """The architecture: imports point down, and only run.py and flags/ touch absl flags."""
 
 import ast
+import importlib.util
 import pathlib
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Packages and root modules, lowest first: a module imports from its own package and from lower
-# layers only. Packages of one layer do not know each other.
-LAYERS = (
-    ("errors", "text"),
-    ("keras_api", "distribute"),
-    ("storage",),
-    ("console",),
-    ("data", "losses", "models"),
-    ("config",),
-    ("reference",),
-    ("runs",),
-    ("training",),
-    ("evaluation", "serving"),
-    ("report",),
-    ("commands",),
-)
-LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
+
+def _layers():
+    """Returns the layers that docs/draw_imports.py draws, lowest first."""
+    spec = importlib.util.spec_from_file_location("draw_imports", ROOT / "docs/draw_imports.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    return drawing.LAYERS[::-1]
+
+
+LAYER = {name: index for index, names in enumerate(_layers()) for name in names}
 # Pure leaves: arithmetic on tensors, which knows only errors and replicas.
 PURE = (
     "losses",
@@ -58,7 +54,7 @@ def _package(module):
 
 
 def test_every_package_has_a_layer():
-    assert {_package(name) for name, _ in _modules()} == set(LAYER)
+    assert {_package(name) for name, _ in _modules()} == set(LAYER) - {"__main__"}
 
 
 def test_imports_between_packages_point_down():
@@ -66,7 +62,7 @@ def test_imports_between_packages_point_down():
     for name, path in _modules():
         for imported in _imported(path):
             top, _, module = imported.partition(".")
-            if top != "simclr_tf" or _package(module) == _package(name):
+            if top != "simclr_tf" or _package(module) in ("", _package(name)):
                 continue
             if LAYER[_package(module)] >= LAYER[_package(name)]:
                 wrong.append(f"{name} imports {module}")
@@ -110,3 +106,9 @@ def test_keras_is_taken_from_one_module():
         imports = [imported.split(".")[0] for imported in _imported(path)]
         wrong += [name for top in imports if top in ("keras", "tf_keras")]
     assert wrong == []
+
+
+def test_the_drawing_of_the_imports_is_up_to_date():
+    page = ROOT / "docs" / "architecture.md"
+    command = [sys.executable, ROOT / "docs" / "draw_imports.py", "--check", page]
+    assert subprocess.run(command, check=False).returncode == 0, "run it with --write"

@@ -217,14 +217,23 @@ def test_excluded_images_are_in_no_epoch(source):
 def test_no_function_of_the_pipeline_is_converted_by_autograph(source, monkeypatch):
     statuses = []
 
-    def recorded(*arguments, original=random.derive_seed):
-        statuses.append(tf.__internal__.autograph.control_status_ctx().status.name)
-        return original(*arguments)
+    def recorded(function):
+        def record(*arguments):
+            statuses.append(tf.__internal__.autograph.control_status_ctx().status.name)
+            return function(*arguments)
 
-    monkeypatch.setattr(random, "derive_seed", recorded)
-    for settings in ({}, {"cache": True}):
-        _train(source, **settings)
-    assert set(statuses) == {"DISABLED"}
+        return record
+
+    monkeypatch.setattr(random, "derive_seed", recorded(random.derive_seed))
+    monkeypatch.setattr(tf.io, "read_file", recorded(tf.io.read_file))
+    for make in (
+        lambda: _train(source),
+        lambda: pipeline.evaluation_batches(source, "train", batch_size=4, image_size=8),
+        lambda: source.examples("train"),
+    ):
+        statuses.clear()
+        make()
+        assert set(statuses) == {"DISABLED"}
 
 
 # --- memory

@@ -39,8 +39,8 @@ def evaluate(
     _restore(run, model, checkpoints)
     start = time.monotonic()
     result: dict[str, Any] = {"global_step": int(checkpoints.step)}
-    missing = opening.lack_of_labels(run.source, config.train_split)
-    missing = missing or opening.lack_of_labels(run.source, config.eval_split)
+    missing = run.data.why_unlabelled(run.data.train_split)
+    missing = missing or run.data.why_unlabelled(run.data.eval_split)
     if missing is None:
         try:
             result.update(_scores(run, model, baselines=baselines))
@@ -72,7 +72,7 @@ def _restore(
 
 def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
     config = run.config
-    test = _extract(run, model, config.eval_split, with_pixels=baselines)
+    test = _extract(run, model, run.data.eval_split, with_pixels=baselines)
     result: dict[str, Any] = {}
     if test.logits is not None:
         for k in (1, 5):
@@ -82,15 +82,15 @@ def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[
         result["eval/examples"] = len(test.labels)
     if not config.linear_eval:
         return result
-    train = _extract(run, model, config.train_split, with_pixels=baselines)
+    train = _extract(run, model, run.data.train_split, with_pixels=baselines)
     result.update(_probe(run, "linear_eval", train.features, test.features, train, test))
     if train.pixels is not None and test.pixels is not None:
         pixels = _probe(run, "baseline/raw_pixels", train.pixels, test.pixels, train, test)
         result.update(pixels)
         untrained = run.new_model()
         label = "features of the untrained encoder"
-        train_u = _extract(run, untrained, config.train_split, what=label)
-        test_u = _extract(run, untrained, config.eval_split, what=label)
+        train_u = _extract(run, untrained, run.data.train_split, what=label)
+        test_u = _extract(run, untrained, run.data.eval_split, what=label)
         result.update(
             _probe(run, "baseline/random_encoder", train_u.features, test_u.features, train, test)
         )
@@ -107,18 +107,18 @@ def _extract(
 ) -> features.Extracted:
     config = run.config
     limit = None
-    if split == config.train_split:
+    if split == run.data.train_split:
         limit = config.linear_eval_examples
-        if run.source.num_examples(split) > limit:
+        if run.data.source.num_examples(split) > limit:
             console.say(
                 f"The linear evaluation learns from the first {limit:,} of "
-                f"{run.source.num_examples(split):,} images (--linear_eval_examples)."
+                f"{run.data.source.num_examples(split):,} images (--linear_eval_examples)."
             )
     elif config.eval_steps:
         limit = config.eval_steps * config.eval_batch_size
     return features.extract(
         model,
-        run.source,
+        run.data.source,
         split,
         batch_size=config.eval_batch_size,
         limit=limit,

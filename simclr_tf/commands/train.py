@@ -1,20 +1,29 @@
-"""The train command: from a run to trained weights, a checkpoint and a SavedModel."""
+"""The train command: trains a run, or resumes it, and exports a SavedModel."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console
-from simclr_tf.data import mixing, pipeline
+from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
-from simclr_tf.runs import builders, diagnosis, directory, initialization, metrics_log, opening
+from simclr_tf.runs import (
+    batches,
+    diagnosis,
+    directory,
+    environment,
+    initialization,
+    metrics_log,
+    opening,
+    teachers,
+)
 from simclr_tf.runs import checkpoints as checkpoints_lib
+from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
 from simclr_tf.training import (
     accumulation,
@@ -28,44 +37,95 @@ from simclr_tf.training import (
 )
 
 
-def train(run: opening.Run) -> simclr.SimCLR:
-    """Trains, or goes on training, and exports the outcome.
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A run with what only its training needs.
+
+    Attributes:
+        run: the run.
+        plan: its steps.
+        schedule: its learning rate.
+        learner: the network and its optimizer.
+        task: what the network learns.
+        by_class: the training images by class, if batches are balanced.
+    """
+
+    run: opening.Run
+    plan: schedules.Plan
+    schedule: schedules.Schedule
+    learner: steps.Learner
+    task: tasks.Task
+    by_class: balanced.ByClass | None
+
+
+def train(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    weights: weights_lib.Weights | None,
+    *,
+    eval_split_given: bool,
+) -> tuple[opening.Run, simclr.SimCLR]:
+    """Trains a run to its end, resuming from its last checkpoint, and exports a SavedModel.
 
     Args:
-        run: what to train, on what.
+        config: the settings.
+        strategy: over the replicas.
+        weights: of --checkpoint, to start from; None without one.
+        eval_split_given: see `dataset.open_data`.
 
     Returns:
-        The trained network.
+        The run and its trained network.
+
+    Raises:
+        UserError: for whatever the user can fix.
     """
-    config = run.config
-    plan = schedules.make_plan(config, run.source.num_examples(config.train_split))
-    schedule = schedules.make_schedule(config, plan)
-    model = run.new_model()
-    with run.strategy.scope():
-        learner = _make_learner(run, model, schedule)
-    checkpoints = checkpoints_lib.Checkpoints(
-        run.model_dir, model, learner.optimizer, keep=config.keep_checkpoint_max
+    teacher = _open_teacher(config, strategy)
+    run = opening.open_run(
+        config, strategy, weights, teacher=teacher, eval_split_given=eval_split_given
     )
-    origin = _start(run, model, checkpoints)
-    # Only now: a start that is refused leaves the run directory as it was.
-    directory.write_architecture(run.model_dir, run.architecture)
-    directory.write_config(run.model_dir, config)
-    overview.before_training(run, plan, model, origin, _estimate_memory(run, learner))
+    training = _prepare(run, teacher)
+    model = training.learner.model
+    checkpoints = checkpoints_lib.Checkpoints(
+        run.model_dir, model, training.learner.optimizer, keep=config.keep_checkpoint_max
+    )
+    origin = _initialize(run, model, checkpoints)
+    _write_description(run)  # Only now: if the start is refused, the directory stays as it was.
+    overview.before_training(run, training.plan, model, origin, _estimate_memory(training))
     try:
-        log = metrics_log.MetricsLog(run.model_dir, from_step=int(checkpoints.step))
-        if int(checkpoints.step) < plan.total_steps:
-            _fit(run, plan, schedule, learner, checkpoints, log)
+        if int(checkpoints.step) < training.plan.total_steps:
+            _fit(training, checkpoints)
     except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
         raise diagnosis.explain_resource_error(run, error) from error
     with console.working("exported the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
-    return model
+    return run, model
+
+
+def _open_teacher(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> teachers.Teacher | None:
+    if config.teacher is None:
+        return None
+    with strategy.scope():
+        return teachers.load(config.teacher, image_size=config.image_size)
+
+
+def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> _Training:
+    """Builds the network and all that trains it."""
+    config = run.config
+    plan = schedules.make_plan(config, run.data.source.num_examples(run.data.train_split))
+    schedule = schedules.make_schedule(config, plan)
+    model = run.new_model()
+    with run.strategy.scope():
+        learner = _make_learner(config, model, schedule)
+    task = _make_task(config, learner, teacher)
+    by_class = batches.open_by_class(config, run.data)
+    return _Training(run, plan, schedule, learner, task, by_class)
 
 
 def _make_learner(
-    run: opening.Run, model: simclr.SimCLR, schedule: schedules.Schedule
+    config: config_lib.Config, model: simclr.SimCLR, schedule: schedules.Schedule
 ) -> steps.Learner:
-    config = run.config
     if config.contrastive:
         variables = model.trainable_variables
     else:
@@ -77,70 +137,11 @@ def _make_learner(
     return steps.Learner(model, optimizer, variables, decayed, config.weight_decay)
 
 
-def _start(
-    run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
-) -> list[str]:
-    """Starts where it should: own checkpoint, given checkpoint, or initial weights."""
-    own = checkpoints.restore_latest()
-    if own is not None:
-        return [f"resumed from {own}"]
-    if run.weights is None:
-        told = f"from scratch: initial weights of seed {run.config.seed}"
-        return [told if run.config.contrastive else f"{told} (--checkpoint names a pretraining)"]
-    return initialization.start_from(
-        run.weights, model, zero_init_logits_layer=run.config.zero_init_logits_layer
-    )
-
-
-def _fit(
-    run: opening.Run,
-    plan: schedules.Plan,
-    schedule: schedules.Schedule,
-    learner: steps.Learner,
-    checkpoints: checkpoints_lib.Checkpoints,
-    log: metrics_log.MetricsLog,
-) -> None:
-    config, start = run.config, int(checkpoints.step)
-    _show_views(run, start, log)
-    train_steps = loop.compile_steps(_make_step(run, learner))
-    try:
-        loop.fit(
-            train_steps,
-            iter(_distributed(run, start)),
-            plan,
-            schedule,
-            checkpoints,
-            log,
-            chance=objectives.chance_loss(config),
-        )
-    except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.find_undecodable_image(run, error) from error
-
-
-def _estimate_memory(run: opening.Run, learner: steps.Learner) -> memory.Estimate:
-    with console.working("estimated the memory of a step"):
-        return memory.estimate(
-            learner,
-            _make_task(run, learner),
-            views=run.num_views,
-            image_size=run.config.image_size,
-        )
-
-
-def _make_step(run: opening.Run, learner: steps.Learner) -> steps.Step:
-    config, task = run.config, _make_task(run, learner)
-    if config.resolved_augment_on == "device":
-        task = dataclasses.replace(task, make_views=lambda batch: _views_of(run, batch))
-    if config.accum_chunks == 1:
-        return steps.whole_step(learner, task, run.strategy, jit_compile=config.jit_compile)
-    return accumulation.chunked_step(
-        learner, task, run.strategy, config.accum_chunks, jit_compile=config.jit_compile
-    )
-
-
-def _make_task(run: opening.Run, learner: steps.Learner) -> tasks.Task:
-    """Returns the task that the run trains on."""
-    config, model = run.config, learner.model
+def _make_task(
+    config: config_lib.Config, learner: steps.Learner, teacher: teachers.Teacher | None
+) -> tasks.Task:
+    """Returns the task that the network learns."""
+    model = learner.model
     if config.contrastive:
         return tasks.contrastive_task(
             model,
@@ -149,14 +150,13 @@ def _make_task(run: opening.Run, learner: steps.Learner) -> tasks.Task:
             hidden_norm=config.hidden_norm,
             labelled=model.linear_head is not None,
         )
-    if config.resolved_objective == "distill":
-        assert run.teacher is not None
+    if teacher is not None:
         return tasks.distillation_task(
             model,
-            run.teacher.logits,
+            teacher.logits,
             temperature=config.distillation_temperature,
             weight=config.distillation_weight,
-            autograph=run.teacher.needs_autograph,
+            autograph=teacher.needs_autograph,
         )
     return tasks.supervised_task(
         model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
@@ -164,7 +164,7 @@ def _make_task(run: opening.Run, learner: steps.Learner) -> tasks.Task:
 
 
 def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:
-    """Returns what mixes the images of a step, a function of the seed and the step's number."""
+    """Returns a function that mixes the images of a step, seeded by (seed, step)."""
     if not (config.mixup or config.cutmix):
         return None
     mix, alpha = (mixing.mixup, config.mixup) if config.mixup else (mixing.cutmix, config.cutmix)
@@ -176,67 +176,88 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixe
     return mixer
 
 
-def _views_of(run: opening.Run, batch: tasks.Batch) -> tasks.Batch:
-    """Makes the views of a batch, or of a part of it, inside the step."""
-    hosts = getattr(run.strategy.extended, "num_hosts", 1)  # More than one on a TPU pod only.
-    return pipeline.views_of_batch(
-        batch,
-        builders.policy_of(run.config),
-        num_views=run.num_views,
-        total=run.config.train_batch_size // hosts,
+def _initialize(
+    run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
+) -> list[str]:
+    """Loads the run's own checkpoint, or the weights to start from; returns a report of it."""
+    own = checkpoints.restore_latest()
+    if own is not None:
+        return [f"resumed from {own}"]
+    if run.weights is None:
+        origin = f"from scratch: initial weights of seed {run.config.seed}"
+        hint = "" if run.config.contrastive else " (--checkpoint names a pretraining run)"
+        return [origin + hint]
+    return initialization.start_from(
+        run.weights, model, zero_init_logits_layer=run.config.zero_init_logits_layer
     )
 
 
-def _distributed(run: opening.Run, start_step: int) -> tf.distribute.DistributedDataset:
-    """Returns the endless stream of training batches, dealt out to the replicas."""
-    per_replica = run.config.train_batch_size // run.strategy.num_replicas_in_sync
-
-    def of_host(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batches = _batches(run, start_step, context.num_input_pipelines, context.input_pipeline_id)
-        if context.num_replicas_in_sync == context.num_input_pipelines:
-            return batches
-        # Views are made for the whole host and then dealt out, so that they are the same
-        # whatever the number of replicas.
-        return batches.rebatch(per_replica).prefetch(2 * run.strategy.num_replicas_in_sync)
-
-    return run.strategy.distribute_datasets_from_function(of_host)
+def _write_description(run: opening.Run) -> None:
+    """Stores architecture, settings and environment in the run directory."""
+    directory.write_architecture(run.model_dir, run.architecture)
+    resolved = dataclasses.replace(run.config, eval_split=run.data.eval_split)
+    directory.write_config(run.model_dir, resolved)
+    environment.write(run.model_dir, run.strategy)
 
 
-def _batches(
-    run: opening.Run, start_step: int, num_shards: int = 1, shard: int = 0
-) -> tf.data.Dataset:
-    config = run.config
-    return pipeline.train_batches(
-        run.source,
-        config.train_split,
-        builders.policy_of(config),
-        batch_size=config.train_batch_size,
-        num_views=run.num_views,
-        seed=config.seed,
-        start_step=start_step,
-        num_shards=num_shards,
-        shard=shard,
-        cache=config.cache_dataset,
-        augment_on=config.resolved_augment_on,
-        data_service=config.data_service,
-        by_class=run.by_class,
-        samples_per_class=config.samples_per_class,
-    )
+def _estimate_memory(training: _Training) -> memory.Estimate:
+    run = training.run
+    with console.working("estimated the memory of a step"):
+        return memory.estimate(
+            training.learner,
+            training.task,
+            views=run.num_views,
+            image_size=run.config.image_size,
+        )
 
 
-def _shown(run: opening.Run, batch: tasks.Batch) -> tasks.Batch:
-    """Returns the first images of a batch, with their views."""
-    batch = {name: x[: metrics_log.SHOWN_IMAGES] for name, x in batch.items()}
-    return _views_of(run, batch) if run.config.resolved_augment_on == "device" else batch
-
-
-def _show_views(run: opening.Run, step: int, log: metrics_log.MetricsLog) -> None:
-    """Puts the views of the first batch before the person's eyes: a picture and TensorBoard."""
+def _fit(training: _Training, checkpoints: checkpoints_lib.Checkpoints) -> None:
+    """Trains from the step of the checkpoints to the end of the plan."""
+    run, start = training.run, int(checkpoints.step)
+    log = metrics_log.MetricsLog(run.model_dir, from_step=start)
     try:
-        with console.working("made the first views"):
-            batch = next(iter(_batches(run, step).map(functools.partial(_shown, run))))
+        _show_views(training, start, log)
+        loop.fit(
+            loop.compile_steps(_make_step(training)),
+            iter(batches.distributed(run, training.by_class, start)),
+            training.plan,
+            training.schedule,
+            checkpoints,
+            log,
+            chance=objectives.chance_loss(run.config),
+        )
     except tf.errors.InvalidArgumentError as error:
         raise diagnosis.find_undecodable_image(run, error) from error
+
+
+def _make_step(training: _Training) -> steps.Step:
+    run, task = training.run, training.task
+    config = run.config
+    if config.resolved_augment_on == "device":
+        task = dataclasses.replace(task, make_views=lambda batch: batches.make_views(run, batch))
+    if config.accum_chunks == 1:
+        return steps.whole_step(
+            training.learner, task, run.strategy, jit_compile=config.jit_compile
+        )
+    return accumulation.chunked_step(
+        training.learner, task, run.strategy, config.accum_chunks, jit_compile=config.jit_compile
+    )
+
+
+def _show_views(training: _Training, step: int, log: metrics_log.MetricsLog) -> None:
+    """Writes a picture of the views of the first batch, for the user and for TensorBoard."""
+    run = training.run
+
+    def first_views(batch: batches.Batch) -> batches.Batch:
+        batch = {name: x[: metrics_log.SHOWN_IMAGES] for name, x in batch.items()}
+        on_device = run.config.resolved_augment_on == "device"
+        return batches.make_views(run, batch) if on_device else batch
+
+    shown = batches.train_batches(run, training.by_class, step).map(
+        tf.autograph.experimental.do_not_convert(first_views)
+    )
+    with console.working("made the first views"):
+        batch = next(iter(shown))
     grid = metrics_log.view_grid(batch["views"].numpy())
     log.image("train/views", step, grid)
     metrics_log.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)

@@ -24,7 +24,7 @@ def before_training(
     estimate: memory.Estimate,
 ) -> None:
     """Prints the plan of a training: data, network, batch, steps, rate, memory, initial weights."""
-    config, source, replicas = run.config, run.source, run.strategy.num_replicas_in_sync
+    config, source, replicas = run.config, run.data.source, run.strategy.num_replicas_in_sync
     batch = plan.batch_size
     rows = {
         "data set": f"{source.name}: {_splits(run)}",
@@ -99,10 +99,10 @@ def _contrast(config: config_lib.Config) -> str:
 
 
 def _splits(run: opening.Run) -> str:
-    train, test = run.config.train_split, run.config.eval_split
-    counts = [f"{run.source.num_examples(train):,} images in {train}"]
-    if test.split("[")[0].split("+")[0] in run.source.splits:
-        counts.append(f"{run.source.num_examples(test):,} in {test}")
+    train, test = run.data.train_split, run.data.eval_split
+    counts = [f"{run.data.source.num_examples(train):,} images in {train}"]
+    if test.split("[")[0].split("+")[0] in run.data.source.splits:
+        counts.append(f"{run.data.source.num_examples(test):,} in {test}")
     return ", ".join(counts)
 
 
@@ -165,8 +165,8 @@ def after_evaluation(run: opening.Run, result: dict[str, Any]) -> None:
             scores = [result[f"{key}{join}top_{k}_accuracy"] for k in (1, 5)]
             rows.append([name, *(f"{score:.1%}" for score in scores)])
     title = (
-        f"{run.source.name}, split {run.config.eval_split} "
-        f"({run.source.num_examples(run.config.eval_split):,} images), "
+        f"{run.data.source.name}, split {run.data.eval_split} "
+        f"({run.data.source.num_examples(run.data.eval_split):,} images), "
         f"step {result['global_step']:,}"
     )
     console.scores(title, ["accuracy", "top-1", "top-5"], rows)

@@ -49,10 +49,10 @@ def find_undecodable_image(run: opening.Run, error: tf.errors.OpError) -> Except
     """
     if not decode.is_decode_error(error):
         return error
-    for split in {run.config.train_split, run.config.eval_split}:
+    for split in {run.data.train_split, run.data.eval_split}:
         try:
             with console.working(f"searched for the unreadable image in {split}"):
-                found = inspection.first_unreadable(run.source, split)
+                found = inspection.first_unreadable(run.data.source, split)
         except errors.UserError:
             continue  # No such split.
         if found is not None:

@@ -1,0 +1,106 @@
+"""The training batches of a run: shuffled, augmented, and distributed to the replicas."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf import console
+from simclr_tf.data import balanced, pipeline
+from simclr_tf.runs import builders, dataset, opening
+
+Batch = dict[str, tf.Tensor]
+
+
+def open_by_class(config: config_lib.Config, data: dataset.Data) -> balanced.ByClass | None:
+    """Opens the training images by class; None unless batches are balanced by class.
+
+    Raises:
+        UserError: if the images do not fit in memory, or there are too few of them.
+    """
+    if not config.samples_per_class:
+        return None
+    needed = balanced.needed_bytes(data.source, data.train_split)
+    if needed:
+        dataset.check_memory("samples_per_class", data.train_split, needed)
+    with console.working("listed the images by class"):
+        images = balanced.open_by_class(data.source, data.train_split)
+    note = balanced.check(
+        images, batch_size=config.train_batch_size, samples_per_class=config.samples_per_class
+    )
+    if note:
+        console.say(note)
+    return images
+
+
+def train_batches(
+    run: opening.Run,
+    by_class: balanced.ByClass | None,
+    start_step: int,
+    *,
+    num_shards: int = 1,
+    shard: int = 0,
+) -> tf.data.Dataset:
+    """Returns the endless stream of training batches of a host.
+
+    Args:
+        run: the run.
+        by_class: from `open_by_class`.
+        start_step: step of the first batch.
+        num_shards: number of hosts that split each batch.
+        shard: index of this host.
+
+    Returns:
+        A data set of {"views": (b, v, s, s, 3), "label": (b,)}; see `pipeline.train_batches`.
+    """
+    config = run.config
+    return pipeline.train_batches(
+        run.data.source,
+        run.data.train_split,
+        builders.policy_of(config),
+        batch_size=config.train_batch_size,
+        num_views=run.num_views,
+        seed=config.seed,
+        start_step=start_step,
+        num_shards=num_shards,
+        shard=shard,
+        cache=config.cache_dataset,
+        augment_on=config.resolved_augment_on,
+        data_service=config.data_service,
+        by_class=by_class,
+        samples_per_class=config.samples_per_class,
+    )
+
+
+def distributed(
+    run: opening.Run, by_class: balanced.ByClass | None, start_step: int
+) -> tf.distribute.DistributedDataset:
+    """Returns `train_batches` of all hosts, split among their replicas."""
+    per_replica = run.config.train_batch_size // run.strategy.num_replicas_in_sync
+
+    def of_host(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = train_batches(
+            run,
+            by_class,
+            start_step,
+            num_shards=context.num_input_pipelines,
+            shard=context.input_pipeline_id,
+        )
+        if context.num_replicas_in_sync == context.num_input_pipelines:
+            return batches
+        # Views are made for the whole host and then split, so that they do not depend on the
+        # number of replicas.
+        return batches.rebatch(per_replica).prefetch(2 * run.strategy.num_replicas_in_sync)
+
+    return run.strategy.distribute_datasets_from_function(of_host)
+
+
+def make_views(run: opening.Run, batch: Batch) -> Batch:
+    """Makes the views of a batch, or of some of its images, inside the training step."""
+    hosts = getattr(run.strategy.extended, "num_hosts", 1)  # Above 1 on TPU pods only.
+    return pipeline.views_of_batch(
+        batch,
+        builders.policy_of(run.config),
+        num_views=run.num_views,
+        total=run.config.train_batch_size // hosts,
+    )

@@ -1,0 +1,144 @@
+"""The data of a run: the data set opened, its splits resolved, its labels checked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import psutil
+
+from simclr_tf import config as config_lib
+from simclr_tf import console, errors
+from simclr_tf.data import sources, streams
+from simclr_tf.runs import unreadable
+
+# Names of evaluation splits, the preferred one first.
+_EVAL_SPLITS = (config_lib.Config.eval_split, "test", "val", "valid")
+# Fraction of the free memory that images may take. The network and shuffling need the rest.
+_CACHE_FRACTION = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """An opened data set with the splits that a run uses.
+
+    Attributes:
+        source: the data set.
+        train_split: split to train on, which exists.
+        eval_split: split to evaluate on, which exists if the run evaluates on labels.
+    """
+
+    source: sources.Source
+    train_split: str
+    eval_split: str
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Classes of the training images; None if they have no labels."""
+        return self.source.class_names if self.is_labelled(self.train_split) else None
+
+    def is_labelled(self, split: str) -> bool:
+        """Whether a split has labels. One split of a labelled data set may have none (STL-10)."""
+        if self.source.class_names is None:
+            return False
+        return all(int(example["label"]) >= 0 for example in self.source.examples(split).take(1))
+
+    def why_unlabelled(self, split: str) -> str | None:
+        """Returns the beginning of a sentence that says why a split has no labels, or None."""
+        if self.source.class_names is None:
+            return f"The data set {self.source.name!r} has no labels"
+        if not self.is_labelled(split):
+            return f"The split {split!r} of {self.source.name!r} has no labels"
+        return None
+
+
+def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
+    """Opens the data set of a run, and checks that it has the splits and labels that it needs.
+
+    Args:
+        config: the settings.
+        eval_split_given: whether the evaluation split was given explicitly. If not, and the data
+            set has no such split, a usual one that it has is used.
+
+    Raises:
+        UserError: if the data set cannot be opened, or lacks a split or labels.
+    """
+    source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    eval_split = config.eval_split
+    if not eval_split_given and eval_split == config_lib.Config.eval_split:
+        eval_split = _usual_eval_split(config, source) or eval_split
+    data = Data(source, config.train_split, eval_split)
+    for split in _used_splits(config, data):
+        source.num_examples(split)  # Raises if there is no such split.
+    if config.mode == "eval" or config.reads_labels:
+        _check_labels(config, data)
+    if config.cache_dataset:
+        needed = streams.cached_bytes(source, config.train_split)
+        check_memory("cache_dataset", config.train_split, needed)
+    return data
+
+
+def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:
+    """Returns the data without the unreadable images of its splits, see `unreadable.exclude`."""
+    splits = _used_splits(config, data)
+    return dataclasses.replace(data, source=unreadable.exclude(config, data.source, splits))
+
+
+def _used_splits(config: config_lib.Config, data: Data) -> list[str]:
+    """Returns the splits whose images the run reads."""
+    evaluates = config.mode != "train" and data.source.class_names is not None
+    return [data.train_split, *([data.eval_split] if evaluates else [])]
+
+
+def _usual_eval_split(config: config_lib.Config, source: sources.Source) -> str | None:
+    """Returns the first usual evaluation split that the data set has.
+
+    Raises:
+        UserError: if it has none, and the run is to evaluate on labels.
+    """
+    split = next((split for split in _EVAL_SPLITS if split in source.splits), None)
+    if split is None and config.mode != "train" and source.class_names is not None:
+        existing = ", ".join(f"{name} ({count:,})" for name, count in source.splits.items())
+        raise errors.UserError(
+            f"The data set {source.name!r} has no split to evaluate on, only {existing}; set for "
+            "example --train_split=train[:90%] and --eval_split=train[90%:], or --mode=train."
+        )
+    return split
+
+
+def _check_labels(config: config_lib.Config, data: Data) -> None:
+    missing = data.why_unlabelled(data.train_split)
+    if config.mode != "train":
+        missing = missing or data.why_unlabelled(data.eval_split)
+    if missing is None:
+        return
+    if config.mode != "eval" and config.contrastive:
+        raise errors.UserError(
+            f"{missing}, from which --objective={config.objective} learns; use "
+            "--objective=nt_xent on it, or a data set with one folder per class."
+        )
+    what = "evaluation" if config.mode == "eval" else "fine-tuning"
+    raise errors.UserError(
+        f"{missing}, which {what} needs; use --mode=pretrain on it, or a data set with one folder "
+        "per class."
+    )
+
+
+def check_memory(flag: str, split: str, needed: int) -> None:
+    """Reports how much memory the images of a split take, and refuses what does not fit.
+
+    Args:
+        flag: name of the setting that keeps the images in memory.
+        split: the split.
+        needed: bytes.
+
+    Raises:
+        UserError: if they do not fit.
+    """
+    free = psutil.virtual_memory().available
+    size = f"the images of {split!r} take about {needed / 2**30:.2f} GiB"
+    if needed > _CACHE_FRACTION * free:
+        raise errors.UserError(
+            f"--{flag} does not fit: {size}, and {free / 2**30:.2f} GiB of memory are free, of "
+            f"which they may take {_CACHE_FRACTION:.0%}; leave it out."
+        )
+    console.say(f"Kept in memory: {size} of {free / 2**30:.2f} GiB free.")

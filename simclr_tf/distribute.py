@@ -51,7 +51,7 @@ def gather(x: tf.Tensor) -> tf.Tensor:
         return x
     mask = tf.one_hot(replica_index(), replicas, dtype=x.dtype)  # (R,)
     mask = tf.reshape(mask, [replicas] + [1] * len(x.shape))  # (R, 1, ...)
-    blocks = context.all_reduce(tf.distribute.ReduceOp.SUM, mask * x[tf.newaxis])  # (R, b, ...)
+    blocks = _all_reduce_sum(mask * x[tf.newaxis])  # (R, b, ...)
     return tf.reshape(blocks, [replicas * x.shape[0], *x.shape[1:]])  # (R * b, ...)
 
 
@@ -61,10 +61,20 @@ def all_reduce_sum(x: tf.Tensor) -> tf.Tensor:
     Raises:
         RuntimeError: outside `strategy.run`.
     """
-    context = _replica_context()
-    if context.num_replicas_in_sync == 1:
-        return x
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
+    return x if _replica_context().num_replicas_in_sync == 1 else _all_reduce_sum(x)
+
+
+@tf.custom_gradient
+def _all_reduce_sum(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Returns the sum of `x` over the replicas; its gradient is the sum of their gradients.
+
+    `all_reduce` has that gradient too. But for every call that is traced, TensorFlow searches all
+    that the result depends on for variables, which is the whole network of every other replica.
+    The search ends at a stop_gradient. With it, tracing four replicas of a ResNet-8 was measured to
+    take 5 s instead of 16 s.
+    """
+    total = _replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(x))
+    return total, _all_reduce_sum
 
 
 def on_replicas(

@@ -110,5 +110,10 @@ def test_keras_is_taken_from_one_module():
 
 def test_the_drawing_of_the_imports_is_up_to_date():
     page = ROOT / "docs" / "architecture.md"
-    command = [sys.executable, ROOT / "docs" / "draw_imports.py", "--check", page]
+    command: list[str | pathlib.Path] = [
+        sys.executable,
+        ROOT / "docs" / "draw_imports.py",
+        "--check",
+        page,
+    ]
     assert subprocess.run(command, check=False).returncode == 0, "run it with --write"

@@ -11,8 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 import simclr_tf
-from simclr_tf import storage
-from simclr_tf.keras_api import keras
+from simclr_tf import keras_api, storage
 
 ENVIRONMENT = "environment.json"
 
@@ -39,7 +38,7 @@ def describe(strategy: tf.distribute.Strategy) -> dict[str, Any]:
         "commit": _commit(pathlib.Path(__file__).parents[2]),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
-        "keras": keras.__version__,
+        "keras": keras_api.version(),
         "strategy": type(strategy).__name__,
         "replicas": strategy.num_replicas_in_sync,
         "devices": [_device(device) for device in tf.config.list_physical_devices()],

@@ -90,7 +90,7 @@ import os, signal, sys
 import conftest  # The same devices as here: sums over another number of threads round otherwise.
 import run
 import tensorflow as tf
-from simclr_tf.training import checkpoints
+from simclr_tf.runs import checkpoints
 
 save = checkpoints.Checkpoints.save
 

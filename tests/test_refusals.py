@@ -302,7 +302,7 @@ def test_a_split_without_labels_cannot_be_learned_or_evaluated(
 ):
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
     sentence = told(capsys, unlabelled, tmp_path, mode="finetune", checkpoint=pretrained)
-    assert "has no labels, so fine-tuning" in sentence
+    assert "has no labels, which fine-tuning needs" in sentence
     assert "use --mode=pretrain" in sentence
 
 

@@ -140,7 +140,10 @@ IMPOSSIBLE = {
     ),
     "encoder by a function that is not there": (
         {"encoder": "tiny_encoders:seqential"},
-        ["seqential names a function that tiny_encoders does not have (near names: sequential)"],
+        [
+            "--encoder=tiny_encoders:seqential names a function that tiny_encoders does not have",
+            "near names: sequential",
+        ],
     ),
     "encoder that returns something else": (
         {"encoder": "tiny_encoders:no_model"},

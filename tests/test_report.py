@@ -84,7 +84,7 @@ def _watch():
 def test_a_line_tells_loss_beside_chance_speed_and_waiting():
     watch = _watch()
     watch.add(_sums(), seconds=0.5)
-    note = watch.note()
+    note = watch.summary()
     for part in ("loss 1.000 (chance 5.293)", "contrastive acc. 50.0%", "200 images/s", "wait 50%"):
         assert part in note
 

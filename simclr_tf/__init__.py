@@ -1,8 +1,8 @@
-"""SimCLR and its kin in TensorFlow 2 and Keras 2.
+"""SimCLR and related methods in TensorFlow 2 and Keras 2.
 
-The package speaks the Keras 2 API under the name `tf.keras`. Up to TensorFlow 2.15 that is the
-Keras that TensorFlow brings; from 2.16 on it is the package tf-keras, which TensorFlow takes only
-if `TF_USE_LEGACY_KERAS=1` is set before it is imported. So import this package before TensorFlow.
+The package uses the Keras 2 API under the name `tf.keras`. TensorFlow up to 2.15 includes it. From
+2.16 on it is the package tf-keras, which TensorFlow uses only if `TF_USE_LEGACY_KERAS=1` is set
+before TensorFlow is imported. So import this package before TensorFlow.
 """
 
 import importlib.metadata
@@ -15,7 +15,7 @@ _DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly"
 
 
 def _tensorflow_version() -> tuple[int, int]:
-    """Returns (major, minor) without importing TensorFlow, whichever package brought it."""
+    """Returns (major, minor) without importing TensorFlow, whichever package it is installed from."""
     for name in _DISTRIBUTIONS:
         try:
             major, minor = importlib.metadata.version(name).split(".")[:2]
@@ -26,7 +26,7 @@ def _tensorflow_version() -> tuple[int, int]:
 
 
 def _choose_keras_2() -> None:
-    """Asks TensorFlow for Keras 2, which 2.15 refuses to be asked for."""
+    """Makes TensorFlow 2.16 and newer use Keras 2. Older ones use it without being asked."""
     if _tensorflow_version() < (2, 16) or os.environ.get("TF_USE_LEGACY_KERAS") == "1":
         return
     if "tensorflow" in sys.modules:

@@ -1,4 +1,4 @@
-"""What a person reads in the terminal: tables, notes, and how training goes."""
+"""Output to the terminal: lines, tables and progress."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import rich.console
 import rich.progress
 import rich.table
 
-# Plain lines, where there is no terminal, come at most this often, in seconds.
+# Seconds between progress lines where there is no terminal.
 _LINE_EVERY = 10.0
 
 
 def _console() -> rich.console.Console:
-    # Made at each use, because tests and notebooks replace sys.stdout. A log has no width of its
-    # own; COLUMNS may give it one.
+    # A new one for each use, because tests and notebooks replace sys.stdout. A log file has no
+    # width; COLUMNS may set it.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
     return rich.console.Console(file=sys.stdout, width=width, highlight=False)
 
@@ -29,7 +29,7 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Prints one line that should not be overlooked."""
+    """Prints one line as a warning."""
     _console().print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
@@ -54,10 +54,10 @@ def scores(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 class Progress:
-    """Shows how far a long piece of work is: a bar on a terminal, plain lines elsewhere."""
+    """Shows the progress of a long task: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
-        """Starts at `done` of `total`; `what` names the work."""
+        """Starts at `done` of `total`; `what` is the name of the task."""
         self.what, self.total, self.done = what, total, done
         self._start, self._first = time.monotonic(), done
         self._last_line = self._start
@@ -82,16 +82,16 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the bar as it stands."""
+        """Stops the bar and leaves it on the screen."""
         if self._bar is not None:
             self._bar.stop()
 
     def update(self, done: int, note: str = "") -> None:
-        """Moves on; off a terminal prints a line now and then, and at the end.
+        """Updates the progress. Without a terminal, prints a line now and then, and at the end.
 
         Args:
-            done: how much is done now, of the total.
-            note: what else to tell.
+            done: how much of the total is done.
+            note: additional text, such as metrics.
         """
         self.done = done
         if self._bar is not None:
@@ -108,7 +108,7 @@ class Progress:
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Says what is being done, for work that cannot tell how far it is, and how long it took."""
+    """Shows the name of a task of unknown length while it runs, and then how long it took."""
     start = time.monotonic()
     console = _console()
     status = console.status(what) if console.is_terminal else contextlib.nullcontext()
@@ -118,7 +118,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """Returns seconds as a person says them: 8 s, 3 min 20 s, 2 h 5 min."""
+    """Formats a number of seconds: 8 s, 3 min 20 s, 2 h 5 min."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

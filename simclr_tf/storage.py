@@ -1,4 +1,4 @@
-"""Files that are whole or not there: JSON, atomic writes, and why an operation on them failed."""
+"""Atomic writes, JSON files, and the reasons of failed file operations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from simclr_tf import errors
 
 
 def write_json(path: str, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    """Writes a JSON file atomically, see `replace`."""
     replace(path, json.dumps(value, indent=2) + "\n")
 
 
 def replace(path: str, text: str) -> None:
-    """Writes a text so that a reader sees the old file or the new one, never half of one.
+    """Writes a text file atomically: a reader sees the old content or the new, never a mixture.
 
     Raises:
         UserError: if the disk is full or refuses.
@@ -48,6 +48,6 @@ def read_json(path: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Returns what an error of TensorFlow or the system says, fit for the middle of a sentence."""
+    """Returns the message of an error of TensorFlow or the system, to quote within a sentence."""
     lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -351,4 +351,6 @@ def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_says_so(
     changes = {**NO_TRAINING, "train_mode": "finetune"}
     assert tiny_runs.main("train", tmp_path / "run", photos, **changes) == 0
     printed = capsys.readouterr().out
-    assert "from scratch: initial weights of seed 0 (--checkpoint names a pretraining run)" in printed
+    assert (
+        "from scratch: initial weights of seed 0 (--checkpoint names a pretraining run)" in printed
+    )

@@ -1,4 +1,4 @@
-"""The evaluate command: from a checkpoint to result.json and a table."""
+"""The evaluate command: evaluates a checkpoint, and writes result.json and a table."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def evaluate(
     """Evaluates the last checkpoint of a run and writes result.json.
 
     Args:
-        run: of which.
-        model: its network, if it is at hand; otherwise it is read from the run directory.
-        baselines: probes raw pixels and the untrained encoder too.
+        run: the run.
+        model: its network; None reads it from the run directory.
+        baselines: evaluates raw pixels and the untrained encoder, too.
 
     Returns:
-        The result, as in result.json.
+        The contents of result.json.
 
     Raises:
-        UserError: if the run has no checkpoint and names none.
+        UserError: if the run has neither a checkpoint nor weights of --checkpoint.
     """
     config = run.config
     if model is None:
@@ -61,7 +61,7 @@ def evaluate(
 def _restore(
     run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
 ) -> None:
-    """Reads the run's last checkpoint, or the weights that --checkpoint names."""
+    """Loads the run's last checkpoint, or the weights of --checkpoint."""
     if checkpoints.restore_latest() is not None:
         return
     if run.weights is None:

@@ -1,4 +1,4 @@
-"""A picture of pictures: rows with captions."""
+"""A contact sheet: rows of images with captions."""
 
 from __future__ import annotations
 

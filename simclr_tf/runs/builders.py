@@ -1,4 +1,4 @@
-"""Builds from a Config what the leaves of the package take as arguments."""
+"""Builds the arguments of data/ and models/ from a Config: augmentation policy, architecture."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from simclr_tf.models import keras_encoders, resnet, simclr
 
 
 def policy_of(config: config_lib.Config) -> policies.Policy:
-    """Returns the policy that a run's settings describe."""
+    """Returns the augmentation policy of a run."""
     name = config.augmentation
     if name == "auto":
         name = "simclr" if config.contrastive else "supervised"
-    switched_off = {
+    turned_off = {
         "crop": not config.use_crop,
         "flip": not config.use_flip,
         "color_jitter": not config.use_color_jitter,
@@ -30,22 +30,27 @@ def policy_of(config: config_lib.Config) -> policies.Policy:
         randaugment_level=config.randaugment_level,
         branches=config.augmentation_branches,
     )
-    return policy.without(*(op for op, off in switched_off.items() if off))
+    return policy.without(*(op for op, off in turned_off.items() if off))
 
 
 def architecture_of(
     config: config_lib.Config, class_names: tuple[str, ...] | None
 ) -> simclr.Architecture:
-    """Returns the architecture that a run asks for, for data of these classes."""
+    """Returns the architecture of a run, with a linear head for these classes if there are any."""
     chosen = {name: getattr(config, name) for name in simclr.ARCHITECTURE_SETTINGS}
     chosen["stem"] = config.resolved_stem
     if config.encoder != keras_encoders.RESNET:
-        chosen["resnet_depth"] = config_lib.Config.resnet_depth  # Whatever it is, nobody reads it.
+        # The depth has no effect, so two runs may differ in it and have one architecture.
+        chosen["resnet_depth"] = config_lib.Config.resnet_depth
     return simclr.Architecture(**chosen, class_names=class_names)
 
 
 def check_encoder(config: config_lib.Config) -> None:
-    """Raises UserError unless the encoder that a run asks for exists."""
+    """Refuses an encoder that does not exist.
+
+    Raises:
+        ArgumentError: with the encoders that exist.
+    """
     keras_encoders.check(config.encoder)
     if config.encoder == keras_encoders.RESNET:
         resnet.check_depth(config.resnet_depth)

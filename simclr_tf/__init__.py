@@ -15,7 +15,7 @@ _DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly"
 
 
 def _tensorflow_version() -> tuple[int, int]:
-    """Returns (major, minor) without importing TensorFlow, whichever package it is installed from."""
+    """Returns (major, minor) of whichever TensorFlow is installed, without importing it."""
     for name in _DISTRIBUTIONS:
         try:
             major, minor = importlib.metadata.version(name).split(".")[:2]

@@ -1,7 +1,6 @@
 """Encoders have the sizes that their papers publish, and nothing is allocated to find out."""
 
 import dataclasses
-import pathlib
 import re
 
 import psutil
@@ -90,10 +89,8 @@ def test_nothing_is_allocated():
 
 
 @pytest.mark.parametrize("name", ["r18_sk0", "r50_sk0", "r50_sk0.0625"])
-def test_has_the_variables_of_google_researchs_encoder_one_by_one(shared, name):
-    path = pathlib.Path(shared) / "data/official_r18/names" / f"tf2_variables_{name}.txt"
-    if not path.exists():
-        pytest.skip(f"no {path}")
+def test_has_the_variables_of_google_researchs_encoder_one_by_one(golden, name):
+    path = golden / "names" / f"tf2_variables_{name}.txt"
     theirs = re.findall(r"^resnet/.*/(kernel|gamma|beta) (\(.*\))$", path.read_text(), re.MULTILINE)
     depth, small = int(name[1:3]), name.startswith("r18")
     architecture = _architecture(depth, sk="0.0625" in name, stem="small" if small else "imagenet")

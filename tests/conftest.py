@@ -41,8 +41,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
+def golden() -> pathlib.Path:
+    """The folder of values that were computed elsewhere; its README.md says how."""
+    return pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-    """The folder of reference values and real images, which a user's clone does not have."""
+    """The folder of real images and real weights, which a user's clone does not have."""
     folder = pathlib.Path(__file__).parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("no reference data beside this clone")

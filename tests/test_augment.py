@@ -130,6 +130,17 @@ def test_crops_of_a_batch_of_sizes_fit_each_size():
     assert np.all(h * w >= 0.0999 * heights * widths)
 
 
+def test_the_position_of_a_crop_is_drawn_for_each_axis_and_apart_from_its_size():
+    number = 4000
+    sides = tf.fill([number], 200), tf.fill([number], 300)
+    y, x, h, w = augment.sample_crops(SEED, *sides, area=(0.1, 0.5)).numpy().T.astype(float)
+    drawn = {"top": y / (200 - h), "left": x / (300 - w), "height": h, "aspect": w / h}
+    correlation = np.corrcoef(list(drawn.values()))
+    for place in (0, 1):
+        others = np.delete(correlation[place], place)
+        assert np.abs(others).max() < 0.06, (list(drawn)[place], others)
+
+
 def test_an_image_that_no_crop_fits_is_used_whole():
     boxes = augment.sample_crops(SEED, tf.fill([50], 20), tf.fill([50], 400))
     np.testing.assert_array_equal(boxes, [[0, 0, 20, 400]] * 50)

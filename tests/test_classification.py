@@ -39,14 +39,14 @@ def test_cross_entropy_with_label_smoothing_equals_that_of_smoothed_targets(smoo
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 2.0])
-def test_distillation_equals_the_golden_value(shared, temperature):
-    golden = np.load(shared / "golden" / "distillation.npz")
+def test_distillation_equals_the_golden_value(golden, temperature):
+    stored = np.load(golden / "distillation.npz")
     loss = classification.distillation(
-        tf.constant(golden["student_logits"]),
-        tf.constant(golden["teacher_logits"]),
+        tf.constant(stored["student_logits"]),
+        tf.constant(stored["teacher_logits"]),
         temperature=temperature,
     )
-    assert float(loss) == pytest.approx(float(golden[f"loss/{temperature}"]), rel=1e-10)
+    assert float(loss) == pytest.approx(float(stored[f"loss/{temperature}"]), rel=1e-10)
 
 
 def test_distillation_equals_its_formula_and_has_no_gradient_to_the_teacher():

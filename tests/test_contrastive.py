@@ -140,17 +140,15 @@ def test_gradient_flows_through_the_gather_to_all_replicas(case):
     np.testing.assert_allclose(gradient, over.numerical_gradient(oracle, views), atol=1e-7)
 
 
-@pytest.mark.parametrize("case", range(5))
+@pytest.mark.parametrize("case", range(4))
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 @pytest.mark.parametrize("tile", [None, 7, 1024])
-def test_nt_xent_equals_the_golden_value_and_gradient(shared, case, dtype, tile):
-    golden = np.load(shared / "golden" / "nt_xent.npz")
+def test_nt_xent_equals_the_golden_value_and_gradient(golden, case, dtype, tile):
+    stored = np.load(golden / "nt_xent.npz")
     want = {
-        name: golden[f"{case}/{name}"]
+        name: stored[f"{case}/{name}"]
         for name in ("z", "temperature", "l2_normalize", "loss", "grad")
     }
-    if tile == 7 and len(want["z"]) > 200:
-        tile = 100
     z = tf.constant(want["z"], dtype)
     with tf.GradientTape() as tape:
         tape.watch(z)

@@ -9,9 +9,9 @@ from simclr_tf.training import lars
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_follows_the_golden_steps(shared, case):
-    golden = np.load(shared / "golden" / "lars.npz")
-    setting = {name.split("/")[1]: golden[name] for name in golden if name.startswith(f"{case}/")}
+def test_follows_the_golden_steps(golden, case):
+    stored = np.load(golden / "lars.npz")
+    setting = {name.split("/")[1]: stored[name] for name in stored if name.startswith(f"{case}/")}
     variable = tf.Variable(setting["weights"][0], dtype=tf.float32)
     optimizer = lars.LARS(
         float(setting["learning_rate"]),

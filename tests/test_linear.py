@@ -47,6 +47,31 @@ def test_chooses_weak_regularisation_for_fine_differences_and_strong_for_noise()
     assert linear._choose_strength(noise, labels[:80], 0) <= 0.1
 
 
+def test_the_strength_is_chosen_without_a_look_at_the_test_labels():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=400)
+    base = rng.normal(size=400)
+    fine = np.stack([base, base + 0.05 * labels], 1)
+    # Among wrong labels the worst classifier scores best, which is that of the smallest strength.
+    right, wrong = (
+        linear.linear_evaluation(fine[:300], labels[:300], fine[300:], test_labels, seed=0)
+        for test_labels in (labels[300:], 1 - labels[300:])
+    )
+    assert right.strength == wrong.strength == max(linear.STRENGTHS)
+    assert right.top_1_accuracy == pytest.approx(1 - wrong.top_1_accuracy)
+
+
+def test_an_outlier_in_the_test_set_does_not_change_the_other_predictions():
+    train, test = _blobs(200, spread=0.4), _blobs(100, spread=0.4, seed=1)
+    plain = linear.linear_evaluation(*train, *test, seed=0)
+    outlier = np.full((1, 6), 1e6, np.float32)
+    unknown = np.int32([9])  # No classifier knows this class, so the outlier is always an error.
+    features, labels = np.concatenate([test[0], outlier]), np.concatenate([test[1], unknown])
+    more = linear.linear_evaluation(train[0], train[1], features, labels, seed=0)
+    assert plain.top_1_accuracy > 0.8
+    assert more.top_1_accuracy * 101 == pytest.approx(plain.top_1_accuracy * 100)
+
+
 def test_two_classes_and_classes_unseen_in_training_are_evaluated():
     train = _blobs(100, spread=0.05, classes=2)
     score = linear.linear_evaluation(*train, *_blobs(50, spread=0.05, classes=2, seed=1), seed=0)

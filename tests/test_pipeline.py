@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 
 import numpy as np
 from PIL import Image
@@ -88,6 +89,54 @@ def test_the_views_of_an_image_differ_and_so_do_epochs(source):
     batches = _take(_train(source, batch_size=13), 2)
     assert not np.array_equal(batches[0]["views"][:, 0], batches[0]["views"][:, 1])
     assert not np.array_equal(batches[0]["views"], batches[1]["views"])
+
+
+def _ramps(root, sides):
+    """Makes a folder of 13 pictures: red grows to the right, green grows downwards."""
+    for number in range(13):
+        side = sides[number % len(sides)]
+        y, x = np.mgrid[:side, :side] * 255 / (side - 1)
+        pixels = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
+        Image.fromarray(pixels).save(root / f"{number}.png")
+    source = sources.open_source("image_folder", data_dir=str(root), seed=0)
+    known = (sides[0], sides[0]) if len(sides) == 1 else (None, None)
+    return dataclasses.replace(source, image_shape=known)
+
+
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+@pytest.mark.parametrize("sides", [[40], [40, 52]], ids=["of one size", "of many"])
+def test_each_view_of_an_image_is_a_crop_of_its_own(tmp_path, sides, augment_on):
+    policy = policies.Policy(8, ops=("crop",), crop_area=(0.1, 0.3))
+    source = _ramps(tmp_path, sides)
+    batches = _take(_train(source, policy, batch_size=13, augment_on=augment_on), 2)
+    if augment_on == "device":
+        batches = [_on_device(batch, policy, 13) for batch in batches]
+    # The mean colour of a view is where the middle of its crop lies, from 0 to 1.
+    centres = np.stack([np.mean(batch["views"], axis=(2, 3))[..., :2] for batch in batches])
+    every = centres.reshape(-1, 2)  # (2 steps * 13 images * 2 views, 2)
+    distance = np.abs(every[:, None] - every).max(-1)
+    assert distance[~np.eye(len(every), dtype=bool)].min() > 1e-4
+    between_views = np.abs(np.diff(centres, axis=2))
+    assert np.median(between_views) > 0.1
+
+
+# Each operation with the side at which it does something.
+_STEPWISE = {"crop": 8, "flip": 8, "color_jitter": 8, "color_drop": 8, "blur": 20}
+
+
+@pytest.mark.parametrize("op", _STEPWISE)
+@pytest.mark.parametrize("sides", [[24], [24, 25]], ids=["of one size", "of many"])
+def test_each_operation_draws_something_else_at_every_step(tmp_path, sides, op):
+    # All pictures are the same, so what differs between two batches is what they drew.
+    source = _ramps(tmp_path, [24])
+    if len(sides) > 1:
+        source = dataclasses.replace(source, image_shape=(None, None))
+    policy = policies.Policy(_STEPWISE[op], ops=(op,))
+    batches = [batch["views"] for batch in _take(_train(source, policy, batch_size=13), 3)]
+    for one, other in itertools.combinations(batches, 2):
+        assert np.abs(one - other).max() > 0.01
+    changed = len(np.unique(np.round(batches[0], 3).reshape(26, -1), axis=0))
+    assert changed > 1  # Within a step images differ, too.
 
 
 def test_hosts_share_a_batch(source):

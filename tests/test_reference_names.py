@@ -1,10 +1,10 @@
 """Names of weights equal the lists that the reference wrote, for each form."""
 
 import dataclasses
-import re
 
 import pytest
 import reference_forms
+import reference_r18
 
 from simclr_tf import errors
 from simclr_tf.reference import mapping, names, networks
@@ -17,21 +17,10 @@ NETWORKS = {
 FILES = {"tf1": "tf1", "variable": "tf2_variables", "path": "tf2_checkpoint"}
 
 
-def listed(shared, form, network):
-    """Returns the names and shapes in a list that the reference's code wrote."""
-    path = shared / "data" / "official_r18" / "names" / f"{FILES[form]}_{network}.txt"
-    found = {}
-    for line in path.read_text().splitlines():
-        name, shape = re.fullmatch(r"(\S+) \((.*)\)", line).groups()
-        if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
-            found[name] = tuple(int(n) for n in re.findall(r"\d+", shape))
-    return found
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("form", FILES)
-def test_names_and_shapes_are_those_of_the_reference(shared, form, network):
-    expected = listed(shared, form, network)
+def test_names_and_shapes_are_those_of_the_reference(form, network):
+    expected = reference_r18.listed(FILES[form], network)
     ours = {w.name(form): w.shape for w in names.weights_of(NETWORKS[network])}
     assert ours == expected
     if form == "tf1":  # Its list is in the order of creation.

@@ -1,10 +1,15 @@
-"""One step from google-research/simclr's weights, on its views, ends at its weights."""
+"""The same step as google-research/simclr's: from weights, on views, to the loss and weights after.
+
+From made-up weights (see reference_r18.py) and, where the real ones lie beside this clone, from
+weights that the reference trained, as its training code stepped on.
+"""
 
 import collections
 import re
 
 import numpy as np
 import pytest
+import reference_r18
 import replicas as replicas_lib
 import tensorflow as tf
 
@@ -62,32 +67,28 @@ class _Names:
         return "linear" if "head_supervised" in name else "stem"
 
 
-@pytest.fixture(scope="module")
-def reference(shared):
-    """The reference's weights by name, one training step from them, and their outputs."""
-    folder = shared / "data" / "official_r18"
+@pytest.fixture(scope="module", params=["made up", pytest.param("real", marks=pytest.mark.slow)])
+def reference(request):
+    """The reference's weights by name, what it computed with them, and on what: a step, outputs."""
+    if request.param == "made up":
+        stored = reference_r18.golden()
+        after = {k.removeprefix("step/"): v for k, v in stored.items() if k.startswith("step/")}
+        outputs = {"images": reference_r18.images(), **reference_r18.outputs(trainable=False)}
+        given = {**reference_r18.batch(), **reference_r18.STEP, **after}
+        return reference_r18.weights(), given, outputs
+    folder = request.getfixturevalue("shared") / "data" / "official_r18"
     loaded = tf.saved_model.load(str(folder / "saved_model"))
-    functions = loaded.__call__.concrete_functions
-    variables = {v.name: v for function in functions for v in function.graph.variables}
-    weights = {name: variable.numpy() for name, variable in variables.items()}
-    return weights, dict(np.load(folder / "step.npz")), dict(np.load(folder / "outputs.npz"))
+    theirs = {v.name: v for f in loaded.__call__.concrete_functions for v in f.graph.variables}
+    weights = {name: variable.numpy() for name, variable in theirs.items()}
+    given = dict(np.load(folder / "step.npz"))
+    given["views"] = np.stack([given["view1"], given["view2"]], 1)  # (b, v, h, w, 3)
+    given["label"] = given["labels"].astype(np.int32)
+    return weights, given, dict(np.load(folder / "outputs.npz"))
 
 
 def _network(weights):
     """Returns our network with the reference's weights, and our variable for each name."""
-    architecture = simclr.Architecture(
-        resnet_depth=18,
-        width_multiplier=1,
-        stem="small",
-        image_size=16,
-        proj_head_mode="nonlinear",
-        num_proj_layers=3,
-        proj_out_dim=128,
-        ft_proj_selector=0,
-        batch_norm_decay=0.9,
-        class_names=tuple("abcdefghij"),
-    )
-    model = simclr.SimCLR(architecture, seed=0)
+    model = simclr.SimCLR(reference_r18.ARCHITECTURE, seed=0)
     ours = _Names(model, weights)
     assert len(weights) == len(model.variables)
     for name, value in weights.items():
@@ -121,7 +122,9 @@ def test_the_network_is_the_references(reference):
     weights, _, outputs = reference
     model, _ = _network(weights)
     for name, value in model(outputs["images"]).items():
-        np.testing.assert_allclose(value, outputs[_OUTPUTS[name]], rtol=1e-4, atol=1e-4)
+        want = outputs[_OUTPUTS[name]]
+        value = value if value.shape == want.shape else reference_r18.sample(value, want.size)
+        np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -131,9 +134,8 @@ def test_one_step_ends_at_the_references_loss_metrics_and_weights(reference, rep
     with strategy.scope():
         model, ours = _network(weights)
         step = _step(model, given, strategy)
-    views = np.stack([given["view1"], given["view2"]], 1)  # (b, v, h, w, 3)
-    batch = {"views": views, "label": given["labels"].astype(np.int32)}
-    count = len(views) // replicas
+    batch = {name: given[name] for name in ("views", "label")}
+    count = len(batch["views"]) // replicas
     data = tf.data.Dataset.from_tensor_slices(batch).batch(count, drop_remainder=True)
     distributed = strategy.distribute_datasets_from_function(lambda _: data)
     metrics = loop.compile_steps(step)(iter(distributed), 1).totals
@@ -152,7 +154,11 @@ def test_one_step_ends_at_the_references_loss_metrics_and_weights(reference, rep
         new = ours[name].numpy().astype(np.float64)
         assert np.linalg.norm(new) == pytest.approx(float(given[f"norm_after/{name}"]), rel=1e-4)
         if f"after/{name}" in given:
-            want = given[f"after/{name}"]
-            assert np.linalg.norm(new - want) <= 1e-4 * np.linalg.norm(want), name
-            if replicas == 1:  # Another order of summation flips a few ReLUs, hence some weights.
-                np.testing.assert_allclose(new, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+            want, old = given[f"after/{name}"], weights[name]
+            if new.shape != want.shape:
+                new, old = reference_r18.sample(new), reference_r18.sample(old)
+            moved = np.linalg.norm(want - old)
+            assert moved > 0, name
+            # Replicas add up in another order, which turns a few ReLUs.
+            tolerance = 5e-3 if replicas == 1 else 2e-2
+            assert np.linalg.norm(new - want) <= tolerance * moved, name

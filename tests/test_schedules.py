@@ -11,23 +11,23 @@ from simclr_tf.training import schedules
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_follows_the_golden_schedule(shared, case):
-    golden = json.loads((shared / "golden" / "schedule.json").read_text())[case]
+def test_follows_the_golden_schedule(golden, case):
+    want = json.loads((golden / "schedule.json").read_text())[case]
     plan = schedules.make_plan(
         config.Config(
-            learning_rate=golden["base_learning_rate"],
-            learning_rate_scaling=golden["scaling"],
-            train_batch_size=golden["batch_size"],
-            train_epochs=golden["epochs"],
-            warmup_epochs=golden["warmup_epochs"],
+            learning_rate=want["base_learning_rate"],
+            learning_rate_scaling=want["scaling"],
+            train_batch_size=want["batch_size"],
+            train_epochs=want["epochs"],
+            warmup_epochs=want["warmup_epochs"],
         ),
-        golden["num_examples"],
+        want["num_examples"],
     )
-    assert plan.total_steps == golden["total_steps"]
-    assert plan.warmup_steps == golden["warmup_steps"]
+    assert plan.total_steps == want["total_steps"]
+    assert plan.warmup_steps == want["warmup_steps"]
     schedule = schedules.WarmupCosine(plan.peak_rate, plan.warmup_steps, plan.total_steps)
-    rates = [float(schedule(tf.constant(step, tf.int64))) for step in golden["steps"]]
-    np.testing.assert_allclose(rates, golden["learning_rates"], rtol=1e-5, atol=1e-12)
+    rates = [float(schedule(tf.constant(step, tf.int64))) for step in want["steps"]]
+    np.testing.assert_allclose(rates, want["learning_rates"], rtol=1e-5, atol=1e-12)
 
 
 def _plan(num_examples=1000, **settings):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import pathlib
 import re
 
 import psutil
@@ -112,10 +111,8 @@ def test_no_variables_are_allocated():
 
 
 @pytest.mark.parametrize("name", ["r18_sk0", "r50_sk0", "r50_sk0.0625"])
-def test_has_each_variable_of_google_researchs_encoder(shared, name):
-    path = pathlib.Path(shared) / "data/official_r18/names" / f"tf2_variables_{name}.txt"
-    if not path.exists():
-        pytest.skip(f"no {path}")
+def test_has_each_variable_of_google_researchs_encoder(golden, name):
+    path = golden / "names" / f"tf2_variables_{name}.txt"
     expected = re.findall(
         r"^resnet/.*/(kernel|gamma|beta) (\(.*\))$", path.read_text(), re.MULTILINE
     )

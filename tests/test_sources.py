@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import pathlib
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import decode, inspection, records, sources
+from simclr_tf.data import decode, inspection, pipeline, policies, records, sources
 
 TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 TRAIN, TEST, FILES = 120, 30, 5
@@ -199,6 +200,36 @@ def test_a_small_data_set_is_shuffled_across_all_of_its_files(toy):
     assert len(first) == FILES
     places = [int(name.rstrip("]").split("[")[1]) for name in order]
     assert abs(np.corrcoef(np.arange(TRAIN), places)[0, 1]) < 0.3
+
+
+def test_record_files_are_read_in_an_order_of_the_seed(toy, monkeypatch):
+    # With a buffer of one example, the order is that in which the files are opened.
+    monkeypatch.setattr(records, "_SHUFFLE_BYTES", 1)
+    monkeypatch.setattr(records, "_SHUFFLE_EXAMPLES", 1)
+
+    def files_of(seed):
+        examples = toy.examples("train", order_seed=tf.constant([3, seed])).take(FILES)
+        return tuple(e["name"].decode().split("[")[0] for e in examples.as_numpy_iterator())
+
+    orders = [files_of(seed) for seed in range(6)]
+    assert {frozenset(order) for order in orders} == {frozenset(sorted(orders[0]))}
+    assert len(set(orders[0])) == FILES
+    assert len(set(orders)) >= 5
+    assert sum(order == tuple(sorted(order)) for order in orders) <= 1
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_training_reads_records_in_another_order_in_every_epoch(toy, cache):
+    policy = policies.Policy(2, ops=())
+    batches = pipeline.train_batches(
+        toy, "train", policy, batch_size=TRAIN, num_views=1, seed=5, cache=cache
+    )
+    stored = _numbers(toy.examples("train"))
+    epochs = [np.round(batch["views"][:, 0, 0, 0, 0] * 255) for batch in batches.take(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == sorted(stored)
+    for one, other in itertools.combinations([np.array(stored), *epochs], 2):
+        assert np.mean(one == other) < 0.1
 
 
 def test_epochs_stream_through_flat_map_each_in_its_own_order(toy):

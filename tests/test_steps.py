@@ -11,6 +11,7 @@ import tiny_runs
 
 from simclr_tf import config
 from simclr_tf.config import setting
+from simclr_tf.data import mixing
 from simclr_tf.models import simclr
 from simclr_tf.training import (
     accumulation,
@@ -175,6 +176,67 @@ def test_half_precision_trains_near_float32(mixed_precision):
     half, weights = _train(1, "nt_xent", 3, mixed_precision=mixed_precision)
     assert half["train/contrast_loss"] == pytest.approx(metrics["train/contrast_loss"], rel=0.03)
     assert all(np.isfinite(weight).all() for weight in weights)
+
+
+def _first_move(**settings):
+    """Returns by how much the first step that moves anything moves each variable."""
+    strategy = replicas_lib.strategy(1)
+    learner = _learner(strategy, "supervised", momentum=0.0, weight_decay=0.0, **settings)
+    before = [variable.numpy() for variable in learner.variables]
+    batch = tf.data.Dataset.from_tensors(_data(1, _BATCH)).repeat()  # The same one at every step.
+    batches = iter(strategy.distribute_datasets_from_function(lambda _: batch))
+    train_steps = loop.compile_steps(_step(strategy, learner, "supervised"))
+    for _ in range(16):  # A scale that overflows float16 is halved, and its step left out.
+        train_steps(batches, 1)
+        moves = [v.numpy() - old for v, old in zip(learner.variables, before)]
+        if any(np.any(move) for move in moves):
+            return moves
+    raise AssertionError("16 steps moved nothing")
+
+
+def test_a_float16_step_goes_as_far_as_a_float32_step():
+    # The loss is scaled up for float16, and the gradients are scaled down again.
+    for full, half in zip(_first_move(), _first_move(mixed_precision="float16")):
+        assert np.linalg.norm(half - full) < 0.1 * np.linalg.norm(full)
+
+
+class _Colours(tf.Module):
+    """A classifier whose logits are how red, green and blue an image is."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = tf.Variable(3.0)
+
+    def classify(self, images, training):
+        assert training
+        return self.scale * tf.reduce_mean(images, [1, 2])
+
+
+@pytest.mark.parametrize("mix", [mixing.mixup, mixing.cutmix])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_labels_of_a_mixture_count_as_much_as_their_pixels(mix, seed):
+    labels = np.int32([0, 1, 2, 1])
+    # Each image has the colour of its class; the next in the batch is of another class.
+    views = np.zeros([4, 1, 8, 8, 3]) + np.eye(3)[labels][:, None, None, None]
+    mixed = []
+
+    def mixer(images, labels):
+        mixed.append(mix(images, labels, tf.constant([seed, 1]), alpha=1.0))
+        return mixed[-1]
+
+    strategy = replicas_lib.strategy(1)
+    with strategy.scope():
+        model, optimizer = _Colours(), tf.keras.optimizers.SGD(0.0)
+        optimizer.build([model.scale])
+    learner = steps.Learner(model, optimizer, [model.scale], [], 0.0)
+    step = steps.whole_step(learner, tasks.supervised_task(model, mixer=mixer), strategy)
+    batch = {"views": tf.constant(views, tf.float32), "label": tf.constant(labels)}
+    metrics = step.train(batch)
+    shares = mixed[0].images.numpy().mean(axis=(1, 2))  # (4, 3), of each class.
+    log_p = 3 * shares - np.log(np.exp(3 * shares).sum(1, keepdims=True))
+    want = -np.mean(np.sum(shares * log_p, 1))
+    assert float(metrics["train/supervised_loss"]) == pytest.approx(want, rel=1e-5)
+    assert float(metrics["train/supervised_acc"]) == 1  # The class with most pixels comes first.
 
 
 def test_the_step_compiled_with_xla_agrees():

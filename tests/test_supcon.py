@@ -118,16 +118,16 @@ def test_gradient_flows_through_the_gather_to_all_replicas(variant):
 @pytest.mark.parametrize("tile", [None, 50])
 @pytest.mark.parametrize("kind", ["out", "in"])
 @pytest.mark.parametrize("case", range(3))
-def test_equals_the_golden_value_and_gradient(shared, case, kind, tile):
-    golden = np.load(shared / "golden" / "supcon.npz")
-    z, labels = golden[f"{case}/z"], golden[f"{case}/labels"].astype(np.int32)
+def test_equals_the_golden_value_and_gradient(golden, case, kind, tile):
+    stored = np.load(golden / "supcon.npz")
+    z, labels = stored[f"{case}/z"], stored[f"{case}/labels"].astype(np.int32)
     labels = labels[: len(z) // 2] if len(labels) == len(z) else labels
     views = np.stack(np.split(z, 2))
     value, gradient = over.value_and_gradient(
-        _loss(kind, temperature=float(golden[f"{case}/temperature"]), tile=tile), views, labels
+        _loss(kind, temperature=float(stored[f"{case}/temperature"]), tile=tile), views, labels
     )
-    assert value == pytest.approx(float(golden[f"{case}/{kind}/loss"]), rel=1e-10)
-    np.testing.assert_allclose(np.concatenate(gradient), golden[f"{case}/{kind}/grad"], atol=1e-10)
+    assert value == pytest.approx(float(stored[f"{case}/{kind}/loss"]), rel=1e-10)
+    np.testing.assert_allclose(np.concatenate(gradient), stored[f"{case}/{kind}/grad"], atol=1e-10)
 
 
 def test_takes_one_view_or_three_views():

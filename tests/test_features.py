@@ -1,0 +1,60 @@
+"""Extraction of features: every example once, and a network that is the same afterwards."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_runs
+
+from simclr_tf.data import sources
+from simclr_tf.evaluation import features
+from simclr_tf.models import simclr
+
+COUNT = 36  # Images in the training split of the folder.
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tiny_runs.photos(tmp_path_factory)
+    return sources.open_source("image_folder", data_dir=str(folder), seed=0)
+
+
+@pytest.fixture
+def model():
+    return simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 8, 9, 35])
+def test_a_limit_counts_examples_and_not_batches(source, model, limit):
+    whole = features.extract(model, source, "train", batch_size=8)
+    some = features.extract(model, source, "train", batch_size=8, limit=limit)
+    assert len(whole.features) == len(whole.logits) == len(whole.labels) == COUNT
+    assert len(some.features) == len(some.logits) == len(some.labels) == limit
+    np.testing.assert_array_equal(some.labels, whole.labels[:limit])
+    np.testing.assert_allclose(some.features, whole.features[:limit], rtol=1e-5, atol=1e-6)
+    assert len(np.unique(whole.features, axis=0)) == COUNT
+
+
+def test_a_limit_above_the_number_of_examples_takes_all(source, model):
+    found = features.extract(model, source, "train", batch_size=8, limit=COUNT + 1)
+    assert len(found.features) == COUNT
+
+
+@pytest.mark.parametrize("name", ["kernel", "moving_mean", "moving_variance"])
+def test_a_network_that_changes_while_it_is_run_is_refused(source, model, monkeypatch, name):
+    changed = next(v for v in model.encoder.variables if v.name.split("/")[-1].startswith(name))
+    infer = model.infer
+
+    def change_and_infer(images):
+        changed.assign_add(tf.ones_like(changed) * 1e-3)
+        return infer(images)
+
+    monkeypatch.setattr(model, "infer", change_and_infer)
+    with pytest.raises(RuntimeError, match="changed while features were extracted"):
+        features.extract(model, source, "train", batch_size=8, limit=8)
+
+
+def test_statistics_of_batch_norm_stay_as_they_are(source, model):
+    before = [variable.numpy() for variable in model.variables]
+    features.extract(model, source, "train", batch_size=8, limit=8)
+    for variable, old in zip(model.variables, before):
+        np.testing.assert_array_equal(variable, old, variable.name)

@@ -36,7 +36,7 @@ def test_the_default_run_learns_something_and_says_so(tmp_path):
     assert told.returncode == 0, told.stderr
     lines = told.stdout.splitlines()
     assert lines[0].startswith("No --dataset: using the embedded handwritten digits")
-    assert "flags/recipes/digits.flags beneath your flags" in lines[0]
+    assert "with the recipe flags/recipes/digits.flags" in lines[0]
     assert any("top-1" in line for line in lines)
     assert "Traceback" not in told.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())

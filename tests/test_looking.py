@@ -113,17 +113,33 @@ def test_an_image_too_large_to_decode_is_refused_by_its_header(kind, monkeypatch
     assert decode.decode_image(tf.constant(content)).shape == (20, 20, 3)
 
 
-def test_a_window_of_a_jpeg_has_the_pixels_of_the_whole_image(shared):
+def _check_windows(content, rng):
+    """Asserts that four windows of an encoded image are cut out of the whole of it."""
+    whole = decode.decode_image(content).numpy()
+    height, width, _ = whole.shape
+    for _ in range(4):
+        y, x = rng.integers(0, height - 1), rng.integers(0, width - 1)
+        h, w = rng.integers(1, height - y + 1), rng.integers(1, width - x + 1)
+        got = decode.decode_window(content, tf.constant([y, x, h, w], tf.int32))
+        np.testing.assert_array_equal(got, whole[y : y + h, x : x + w])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_a_window_of_a_jpeg_is_that_of_the_whole_image(subsampling, progressive):
+    rng = np.random.default_rng(0)
+    for height, width in ((61, 83), (96, 32), (17, 200)):
+        settings = {"subsampling": subsampling, "progressive": progressive}
+        content = _saved(Image.fromarray(_noise(height, width)), "JPEG", **settings)
+        _check_windows(tf.constant(content), rng)
+
+
+def test_a_window_of_a_photograph_is_that_of_the_whole_photograph(shared):
     folder = str(shared / "data" / "clothing")
     source = sources.open_source("image_folder", data_dir=folder, seed=0)
     rng = np.random.default_rng(0)
-    for example in source.examples("train").take(12):
-        whole = decode.decode_image(example["image"]).numpy()
-        height, width, _ = whole.shape
-        y, x = rng.integers(0, height - 1), rng.integers(0, width - 1)
-        h, w = rng.integers(1, height - y + 1), rng.integers(1, width - x + 1)
-        got = decode.decode_window(example["image"], tf.constant([y, x, h, w], tf.int32))
-        np.testing.assert_array_equal(got, whole[y : y + h, x : x + w])
+    for example in source.examples("train").take(6):
+        _check_windows(example["image"], rng)
 
 
 # --- unreadable images

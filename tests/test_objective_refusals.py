@@ -116,13 +116,16 @@ def test_contrast_by_labels_is_refused_where_there_are_none(
     assert "use --objective=nt_xent on it" in sentence
 
 
-def test_labels_are_missed_by_a_teacher_only_for_their_share(capsys, tmp_path, tmp_path_factory):
-    changes = {"objective": "distill", "teacher": "/nowhere", "distillation_weight": 0.5}
+def test_distillation_needs_labels_only_if_they_have_a_weight(
+    capsys, tmp_path, tmp_path_factory, pretrained
+):
+    changes = {"objective": "distill", "teacher": pretrained, "distillation_weight": 0.5}
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
     assert "has no labels" in test_refusals.told(capsys, unlabelled, tmp_path, **changes)
-    changes["distillation_weight"] = 1
+    # Without a weight for labels, the images are accepted, and only the batch is too large.
+    changes |= {"distillation_weight": 1, "train_batch_size": 64}
     sentence = test_refusals.told(capsys, unlabelled, tmp_path, **changes)
-    assert "--teacher=/nowhere does not exist" in sentence
+    assert "--train_batch_size=64 is more than the 36 images" in sentence
 
 
 def test_a_teacher_of_other_classes_is_refused(capsys, photos, tmp_path, pretrained):
@@ -131,14 +134,14 @@ def test_a_teacher_of_other_classes_is_refused(capsys, photos, tmp_path, pretrai
         (data / split / "red").rename(data / split / "rose")
     changes = {"objective": "distill", "teacher": pretrained}
     sentence = test_refusals.told(capsys, data, tmp_path, **changes)
-    assert f"--teacher={pretrained} tells 3 classes apart (blue, green, red)" in sentence
+    assert f"--teacher={pretrained} has 3 classes (blue, green, red)" in sentence
     assert "the data has 3 (blue, green, rose)" in sentence
     # A SavedModel does not name its classes, but their number must be right.
     shutil.rmtree(data / "train" / "rose")
     shutil.rmtree(data / "test" / "rose")
     changes["teacher"] = pretrained / "saved_model" / "4"
     sentence = test_refusals.told(capsys, data, tmp_path, **changes)
-    assert "tells 3 classes apart (unnamed), and the data has 2 (blue, green)" in sentence
+    assert "has 3 classes (unnamed), and the data has 2 (blue, green)" in sentence
 
 
 def test_a_teacher_without_a_classifier_is_refused(capsys, photos, tmp_path, pretrained):

@@ -10,7 +10,15 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from simclr_tf.data import inspection, pipeline, policies, random, sources, streams
+from simclr_tf.data import (
+    crops,
+    inspection,
+    pipeline,
+    policies,
+    random,
+    sources,
+    streams,
+)
 
 _COUNTS = {"red": 7, "blue": 6}
 
@@ -149,9 +157,13 @@ def test_hosts_share_a_batch(source):
         np.testing.assert_array_equal(label, np.stack([one, other], 1).ravel())
 
 
-def test_images_of_one_size_are_cropped_by_the_batch(shared):
-    source = sources.open_source("cifar10_small", data_dir=str(shared / "data" / "tfds"), seed=0)
-    assert source.image_shape == (32, 32)
+def test_images_of_one_size_are_cropped_by_the_batch(tmp_path, monkeypatch):
+    source = dataclasses.replace(_folder(tmp_path, [10]), image_shape=(12, 10))
+
+    def one_by_one(*_, **__):
+        raise AssertionError("an image is cropped alone")
+
+    monkeypatch.setattr(crops, "crop_encoded", one_by_one)
     whole = _take(_train(source), 3)
     assert whole[0]["views"].shape == (4, 2, 8, 8, 3)
     assert _equal(whole[2:], _take(_train(source, start_step=2), 1))

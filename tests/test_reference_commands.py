@@ -295,8 +295,8 @@ def rows(table: str) -> dict[str, list[str]]:
 def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
     page = PAGE.read_text()
     same = page.split("```")[1].split()
-    on_flags, rest = page.split("Flags that are gone", 1)
-    differing, gone = rows(on_flags), rows(rest.split("**The step.**", 1)[0])
+    on_flags, rest = page.split("Retired flags are accepted", 1)
+    differing, gone = rows(on_flags), rows(rest.split("**The training step.**", 1)[0])
     assert same == sorted(FLAGS.keys() - differing.keys())
     differ = {name for name, default in FLAGS.items() if default != getattr(config.Config, name)}
     assert differing.keys() == {*differ, *retired.IDLE, "train_summary_steps"}

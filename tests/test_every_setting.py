@@ -1,0 +1,201 @@
+"""Every setting does something: changed alone, it changes what the program does."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import observe
+import observed_runs
+import pytest
+
+from simclr_tf import config
+
+
+class Row(NamedTuple):
+    """A setting, another value of it, what that changes, and the other settings of both runs."""
+
+    field: str
+    value: Any
+    observation: observe.Observation
+    base: dict[str, Any] = {}  # noqa: RUF012
+
+
+FINETUNE = {"train_mode": "finetune"}
+TUNED = {**FINETUNE, "checkpoint": "{pretrained}"}
+SUPCON = {"objective": "supcon"}
+DISTILL = {"objective": "distill", "teacher": "{pretrained}"}
+EVAL = {"mode": "eval", "model_dir": "{pretrained}"}
+EXPORT = {"mode": "export", "checkpoint": "{pretrained}/ckpt-4", "model_dir": "{exported}"}
+EPOCHS = {"train_steps": 0, "train_epochs": 2, "checkpoint_steps": 0}
+LARGER = {"image_size": 20}  # Large enough to be blurred.
+CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views.
+RANDAUGMENT = {"augmentation": "randaugment"}
+FALLING = {"learning_rate_decay": "step", "decay_epochs": "0.3"}
+TPU = {"use_tpu": True}
+
+ROWS = [
+    # What to do.
+    Row("mode", "train_then_eval", observe.scores),
+    Row("train_mode", "finetune", observe.argument("train_batches", "num_views")),
+    Row(
+        "model_dir",
+        "{second}",
+        observe.argument("export", "model_dir"),
+        {"model_dir": "{first}"},
+    ),
+    Row("checkpoint", "{pretrained}", observe.weights, FINETUNE),
+    Row("checkpoint", "{pretrained}/ckpt-2", observe.argument("export", "step"), EXPORT),
+    Row("format", "official", observe.every_argument("export_reference_model", "step"), EXPORT),
+    Row("seed", 1, observe.weights),
+    Row("seed", 1, observe.argument("train_batches", "seed")),
+    Row("seed", 1, observe.argument("open_source", "seed")),
+    Row("seed", 1, observe.argument("linear_evaluation", "seed"), EVAL),
+    # Data.
+    Row("dataset", "cifar10", observe.argument("open_source", "dataset")),
+    Row("data_dir", "{two_classes}", observe.classes),
+    Row("train_split", "train[:50%]", observe.argument("train_batches", "split")),
+    Row("train_split", "train[:50%]", observe.checkpoints, EPOCHS),
+    Row("eval_split", "test[:50%]", observe.every_argument("extract", "split"), EVAL),
+    Row("image_size", 12, lambda run: observe.views_of(run).shape),
+    Row("cache_dataset", True, observe.argument("train_batches", "cache")),
+    Row(
+        "max_bad_images",
+        1,
+        lambda run: run.call("train_batches")["source"].excluded,
+        {"data_dir": "{damaged}"},
+    ),
+    Row("data_service", "grpc://localhost:1", observe.argument("train_batches", "data_service")),
+    Row("samples_per_class", 4, observe.argument("train_batches", "samples_per_class"), SUPCON),
+    # Views.
+    Row("augmentation", "crop,flip", observe.views_of, LARGER),
+    Row("augmentation_branches", "one", observe.views_of, LARGER),
+    Row("augment_on", "device", observe.argument("train_batches", "augment_on"), CROP),
+    Row("use_crop", False, observe.views_of, LARGER),
+    Row("crop_area_min", 0.5, observe.views_of, LARGER),
+    Row("use_flip", False, observe.views_of, LARGER),
+    Row("use_color_jitter", False, observe.views_of, LARGER),
+    Row("use_color_drop", False, observe.views_of, LARGER),
+    Row("use_blur", False, observe.views_of, LARGER),
+    Row("color_jitter_strength", 0.5, observe.views_of, LARGER),
+    Row("brightness", "additive", observe.views_of, LARGER),
+    Row("jitter_order", "fixed", observe.views_of, LARGER),
+    Row("randaugment_layers", 1, observe.views_of, RANDAUGMENT),
+    Row("randaugment_level", 5, observe.views_of, RANDAUGMENT),
+    # Network.
+    Row("encoder", "tiny_encoders:sequential", observe.shapes),
+    Row("resnet_depth", 14, observe.shapes),
+    Row("width_multiplier", 2, observe.shapes),
+    Row("stem", "imagenet", observe.shapes),
+    Row("sk_ratio", 0.0625, observe.outputs),
+    Row("se_ratio", 0.25, observe.shapes),
+    Row("proj_head_mode", "linear", observe.shapes),
+    Row("proj_out_dim", 12, observe.shapes),
+    Row("num_proj_layers", 3, observe.shapes),
+    Row("proj_head_bn", False, observe.shapes),
+    Row("normalize_features", True, observe.outputs),
+    Row("ft_proj_selector", -1, observe.shapes, FINETUNE),
+    Row("global_bn", False, observe.normalised_on_two, {"num_virtual_cpus": 2}),
+    Row("global_bn", False, observe.synchronized),
+    Row("batch_norm_decay", 0.5, observe.changes),
+    # Objective.
+    Row("objective", "nt_logistic", observe.metric("contrast_loss")),
+    Row("temperature", 0.5, observe.metric("contrast_loss")),
+    Row("temperature", 0.5, observe.metric("contrast_entropy")),
+    Row("temperature", 0.5, observe.metric("contrast_loss"), SUPCON),
+    Row("hidden_norm", False, observe.metric("contrast_loss")),
+    Row("hidden_norm", False, observe.metric("contrast_entropy")),
+    Row("hidden_norm", False, observe.metric("contrast_loss"), SUPCON),
+    Row("negatives", "one", observe.metric("contrast_loss")),
+    Row("semi_hard", True, observe.metric("contrast_loss"), {"objective": "nt_logistic"}),
+    Row("margin", 0.2, observe.metric("contrast_loss"), {"objective": "margin_triplet"}),
+    Row("supcon_positives", 1, observe.metric("contrast_loss"), SUPCON),
+    Row("scale_by_temperature", True, observe.metric("contrast_loss"), SUPCON),
+    Row("lineareval_while_pretraining", False, observe.classes),
+    # Classification.
+    Row("label_smoothing", 0.1, observe.metric("supervised_loss"), FINETUNE),
+    Row("mixup", 8.0, observe.metric("supervised_loss"), FINETUNE),
+    Row("cutmix", 8.0, observe.metric("supervised_loss"), FINETUNE),
+    Row("teacher", "{other}", observe.argument("load", "path"), DISTILL),
+    Row("distillation_temperature", 2.0, observe.metric("distillation_loss"), DISTILL),
+    Row("distillation_weight", 0.5, observe.metric("total_loss"), DISTILL),
+    # Fine-tuning.
+    Row("fine_tune_after_block", 4, observe.trained_variables, TUNED),
+    Row("zero_init_logits_layer", True, observe.weights, TUNED),
+    # Training.
+    Row("train_batch_size", 4, observe.checkpoints, EPOCHS),
+    Row("train_batch_size", 4, observe.argument("train_batches", "batch_size"), EPOCHS),
+    Row("train_epochs", 1, observe.checkpoints, EPOCHS),
+    Row("train_steps", 3, observe.checkpoints),
+    Row("accum_chunks", 2, observe.every_argument("chunked_step", "chunks"), CROP),
+    Row("optimizer", "adam", observe.optimizer_class),
+    Row("optimizer", "lars", observe.changes),
+    Row("learning_rate", 0.1, observe.rates),
+    Row("learning_rate", 0.1, observe.changes),
+    Row("learning_rate_scaling", "sqrt", observe.rates),
+    Row("learning_rate_decay", "exponential", observe.rates, FALLING),
+    Row("decay_epochs", "0.6", observe.rates, FALLING),
+    Row("decay_factor", 0.5, observe.rates, FALLING),
+    Row("warmup_epochs", 0.5, observe.rates),
+    Row("momentum", 0.5, observe.changes),
+    Row("momentum", 0.5, observe.changes, {"optimizer": "lars"}),
+    Row("momentum", 0.5, observe.changes, {"optimizer": "rmsprop"}),
+    Row("weight_decay", 0.1, observe.metric("weight_decay")),
+    Row("weight_decay", 0.1, observe.changes, {"optimizer": "lars"}),
+    Row("weight_decay", 0.1, observe.changes, {"optimizer": "adamw"}),
+    # Checkpoints and logs.
+    Row("checkpoint_epochs", 2, observe.checkpoints, EPOCHS),
+    Row("checkpoint_steps", 1, observe.checkpoints),
+    Row("keep_checkpoint_max", 1, observe.checkpoints),
+    Row("keep_hub_module_max", 2, observe.argument("export", "keep")),
+    Row("keep_hub_module_max", 2, observe.argument("export", "keep"), EXPORT),
+    Row("train_summary_steps", 2, observe.recorded_steps),
+    # Evaluation.
+    Row("eval_batch_size", 8, observe.every_argument("extract", "batch_size"), EVAL),
+    Row("eval_steps", 1, observe.every_argument("extract", "limit"), EVAL),
+    Row("eval_name", "mine", observe.warnings),
+    Row("linear_eval", False, observe.scores, EVAL),
+    Row("linear_eval_examples", 20, observe.every_argument("extract", "limit"), EVAL),
+    # Machine.
+    Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
+    Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),
+    Row("master", "grpc://10.0.0.2:8470", observe.argument("TPUClusterResolver", "tpu"), TPU),
+    Row("tpu_zone", "us-central1-a", observe.argument("TPUClusterResolver", "zone"), TPU),
+    Row("gcp_project", "mine", observe.argument("TPUClusterResolver", "project"), TPU),
+    Row("num_virtual_cpus", 2, lambda run: run.strategy.num_replicas_in_sync),
+    Row("mixed_precision", "bfloat16", observe.outputs),
+    Row("mixed_precision", "float16", observe.optimizer_class),
+    Row("jit_compile", True, observe.argument("whole_step", "jit_compile")),
+    Row("recompute", True, observe.recomputed_groups),
+]
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory):
+    return observed_runs.Runner(tmp_path_factory)
+
+
+def test_the_table_has_every_setting():
+    settings = {field.name for field in dataclasses.fields(config.Config)}
+    assert {row.field for row in ROWS} == settings
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.field)
+def test_a_setting_that_is_changed_alone_changes_what_the_program_does(row, runner):
+    changed = {**row.base, row.field: row.value}
+    runs = [runner(**settings) for settings in (row.base, changed)]
+    for run, settings in zip(runs, (row.base, changed)):
+        # There is neither a TPU nor another data set, and everything else runs to its end.
+        assert run.code == (2 if settings.keys() & {"use_tpu", "dataset"} else 0), run.printed
+    assert not observe.same(*map(row.observation, runs)), (
+        f"--{row.field}={row.value} changes nothing"
+    )
+
+
+def test_the_same_settings_give_the_same_observations(runner):
+    observed = {
+        row.observation.__qualname__ + row.field: row.observation for row in ROWS if not row.base
+    }
+    usual, again = runner(), runner.run()
+    for name, observation in observed.items():
+        assert observe.same(observation(usual), observation(again)), name

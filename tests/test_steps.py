@@ -206,6 +206,7 @@ class _Colours(tf.Module):
     def __init__(self):
         super().__init__()
         self.scale = tf.Variable(3.0)
+        self.needs_autograph = False
 
     def classify(self, images, training):
         assert training

@@ -30,19 +30,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Has the program print wide lines, whatever pytest's own are.
+    """Makes the program print wide lines, whatever the width of pytest's output.
 
     Tests look for paths in what is printed, and temporary folders may be of any length.
     """
     if session.config.pluginmanager.has_plugin("terminalreporter"):  # Workers have none.
         writer = session.config.get_terminal_writer()
-        writer.fullwidth = writer.fullwidth  # Asked for once, not at every line.
+        writer.fullwidth = writer.fullwidth  # Computed once, not for every line.
     os.environ["COLUMNS"] = "500"
 
 
 @pytest.fixture(scope="session")
 def golden() -> pathlib.Path:
-    """The folder of values that were computed elsewhere; its README.md says how."""
+    """The folder of golden values; its README.md says how they were computed."""
     return pathlib.Path(__file__).parent / "golden"
 
 
@@ -64,5 +64,5 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture
 def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of a finished pretraining on `photos`."""
-    made = tiny_runs.pretrained(tmp_path_factory)
-    return pathlib.Path(shutil.copytree(made, tmp_path / "pretrained"))
+    finished = tiny_runs.pretrained(tmp_path_factory)
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "pretrained"))

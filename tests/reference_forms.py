@@ -1,4 +1,4 @@
-"""Writes networks of ours as google-research/simclr would have, in each of its forms."""
+"""Writes networks of this program in each file form of google-research/simclr."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ _HEAD = "model/supervised_head/linear_layer/dense/kernel/.ATTRIBUTES/VARIABLE_VA
 
 
 def architecture(depth=18, **changes):
-    """Returns a network that the reference could have built, for images of 32 pixels."""
+    """Returns a network that the reference can build, for images of 32 pixels."""
     fields = {
         "resnet_depth": depth,
         "width_multiplier": 1,
@@ -30,7 +30,7 @@ def architecture(depth=18, **changes):
 
 
 def random_model(of, seed=0):
-    """Returns a network of which every variable is drawn, so that no two could be mistaken."""
+    """Returns a network whose variables are all random, so that no two are equal."""
     model = simclr.SimCLR(of, seed=seed)
     rng = np.random.default_rng(seed)
     for variable in model.variables:
@@ -41,7 +41,7 @@ def random_model(of, seed=0):
 
 
 def write_tf1(model, prefix, *, slots=False, without=()):
-    """Writes a name-based checkpoint, with momenta if asked, less some weights."""
+    """Writes a name-based checkpoint: `slots` adds momenta, `without` omits weights."""
     values = _values(model, "tf1", without)
     if slots:
         values |= {f"{name}/LARSOptimizer": value for name, value in values.items()}
@@ -56,7 +56,7 @@ def write_tf1(model, prefix, *, slots=False, without=()):
 
 
 def write_checkpoint(model, prefix, *, without=()):
-    """Writes an object checkpoint."""
+    """Writes an object checkpoint; `without` omits weights."""
     tree = {}
     variables = _variables(model, without)
     for path, variable in variables.items():
@@ -69,13 +69,13 @@ def write_checkpoint(model, prefix, *, without=()):
 
 
 def write_saved_model(model, folder, *, flags=None):
-    """Writes a SavedModel; `flags` go beside it.
+    """Writes a SavedModel, and flags.json beside it if there are `flags`.
 
-    Its graph holds what is read of graphs, from the features on: 2x2 averages where shortcuts pool,
-    and as many dense layers below the linear head as the reference would have.
+    Its graph has only the operations that the reader looks for: 2x2 average pooling if shortcuts
+    pool, and as many dense layers before the linear head as in the reference.
     """
     saved, variables = tf.Module(), _variables(model)
-    # By list, as the reference's Keras does: only the variables' names tell which is which.
+    # A list, as in the reference's Keras: only their names identify the variables.
     saved.variables_in_a_list = list(variables.values())
     kernels = [v for path, v in variables.items() if "linear_layers" in path and "kernel" in path]
 
@@ -108,15 +108,16 @@ def _weights(model, without=()):
 
 
 def _values(model, form, without):
-    ours = mapping.variables_of(model)
-    return {w.name(form): ours[w.key].numpy() for w in _weights(model, without)}
+    variables = mapping.variables_of(model)
+    return {w.name(form): variables[w.key].numpy() for w in _weights(model, without)}
 
 
 def _variables(model, without=()):
     """Returns copies of the variables, named as in TF2, by their paths."""
-    ours = mapping.variables_of(model)
+    variables = mapping.variables_of(model)
     return {
-        w.path: tf.Variable(ours[w.key].numpy(), name=w.variable) for w in _weights(model, without)
+        w.path: tf.Variable(variables[w.key].numpy(), name=w.variable)
+        for w in _weights(model, without)
     }
 
 

@@ -1,8 +1,8 @@
 """The reference's ResNet-18 with made-up weights, and what the reference computes with them.
 
-The weights are a function of the reference's names of variables, so that nobody has to store
-them. `golden/reference_r18.npz` holds what google-research/simclr's own graph computes with these
-weights; `golden/README.md` says how it was made.
+The weights are a function of the reference's names of variables, so they need not be stored.
+`golden/reference_r18.npz` has what the graph of google-research/simclr computes with these weights;
+`golden/README.md` says how it was made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ARCHITECTURE = simclr.Architecture(
     batch_norm_decay=0.9,
     class_names=simclr.placeholder_class_names(NUM_CLASSES),
 )
-# What the reference wrote beside its weights, as far as it is read.
+# The settings in the reference's flags.json that this program reads.
 FLAGS = {
     "resnet_depth": 18,
     "image_size": 16,
@@ -48,7 +48,7 @@ FLAGS = {
     "temperature": 0.5,
     "hidden_norm": True,
 }
-# One step of pretraining: LARS from zero momentum, the linear head along.
+# One step of pretraining: LARS from zero momentum, with the linear head.
 STEP = {"learning_rate": 0.5, "weight_decay": 1e-2, "momentum": 0.9, "temperature": 0.5}
 
 
@@ -59,24 +59,24 @@ def listed(form: str, network: str) -> dict[str, tuple[int, ...]]:
         form: "tf1", "tf2_variables" or "tf2_checkpoint".
         network: such as "r18_sk0".
     """
-    found = {}
+    shapes = {}
     for line in (GOLDEN / "names" / f"{form}_{network}.txt").read_text().splitlines():
         name, shape = line.split(" ", 1)
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
-            found[name] = tuple(int(side) for side in re.findall(r"\d+", shape))
-    return found
+            shapes[name] = tuple(int(side) for side in re.findall(r"\d+", shape))
+    return shapes
 
 
 @functools.cache
 def weights() -> dict[str, np.ndarray]:
     """Returns the weights by the reference's names of variables."""
     shapes = listed("tf2_variables", "r18_sk0")
-    made = {}
+    values = {}
     for name, shape in shapes.items():
         if "head_supervised" in name:  # The list is of a network for 1000 classes.
             shape = (*shape[:-1], NUM_CLASSES)
-        made[f"{name}:0"] = _made_up(name, shape)
-    return made
+        values[f"{name}:0"] = _made_up(name, shape)
+    return values
 
 
 def _made_up(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -86,7 +86,7 @@ def _made_up(name: str, shape: tuple[int, ...]) -> np.ndarray:
         value = rng.uniform(0.5, 1.5, shape)
     elif leaf == "kernel":
         value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))
-    else:  # On the whole above 0, so that few activations lie near the edge of a ReLU.
+    else:  # Mostly above 0, so that few activations are near the edge of a ReLU.
         value = 0.5 + 0.5 * rng.standard_normal(shape)
     return value.astype(np.float32)
 
@@ -99,13 +99,13 @@ def images() -> np.ndarray:
 def batch() -> dict[str, np.ndarray]:
     """Returns "views" (16, 2, 16, 16, 3) float32 in [0, 1] and "label" (16,) int32."""
     rng = np.random.RandomState(2)
-    of_image, others = _waves(rng, 16), _waves(rng, 32).reshape(16, 2, 16, 16, 3)
-    views = 0.7 * of_image[:, np.newaxis] + 0.3 * others
+    common, others = _waves(rng, 16), _waves(rng, 32).reshape(16, 2, 16, 16, 3)
+    views = 0.7 * common[:, np.newaxis] + 0.3 * others
     return {"views": views, "label": rng.randint(NUM_CLASSES, size=16).astype(np.int32)}
 
 
 def _waves(rng: np.random.RandomState, count: int) -> np.ndarray:
-    """Returns (count, 16, 16, 3) float32 in [0, 1], smooth as photographs are."""
+    """Returns (count, 16, 16, 3) float32 in [0, 1], smooth like photographs."""
     y, x = np.mgrid[:16, :16] / 16
     down, right, phase = rng.uniform(-9, 9, (3, count, 1, 1, 3))  # In radians over the image.
     angles = down * y[..., np.newaxis] + right * x[..., np.newaxis] + phase
@@ -113,13 +113,13 @@ def _waves(rng: np.random.RandomState, count: int) -> np.ndarray:
 
 
 def sample(x: np.ndarray, count: int = 64) -> np.ndarray:
-    """Returns some of the numbers of an array, spread over all of it."""
+    """Returns `count` numbers of an array at equal distances, or all if there are fewer."""
     flat = np.asarray(x).reshape(-1)
     return flat[np.linspace(0, flat.size - 1, min(count, flat.size)).astype(int)]
 
 
 def signature_of(module: Any) -> dict[str, Any]:
-    """Returns in JSON's types how a loaded model is called, what it returns, and what it trains."""
+    """Returns, as JSON types, a loaded model's arguments, outputs and variables."""
 
     def described(spec: Any) -> Any:
         if isinstance(spec, tf.TensorSpec):
@@ -142,7 +142,7 @@ def signature_of(module: Any) -> dict[str, Any]:
 
 @functools.cache
 def golden() -> dict[str, np.ndarray]:
-    """Returns what the reference computes; see `golden/README.md`."""
+    """Returns the values that the reference computes; see `golden/README.md`."""
     return dict(np.load(GOLDEN / "reference_r18.npz"))
 
 
@@ -154,7 +154,7 @@ def outputs(*, trainable: bool) -> dict[str, np.ndarray]:
 
 @tiny_runs.once
 def folder(factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Returns a folder as the reference's run leaves it: SavedModel, checkpoint and flags.json."""
+    """Returns a folder like a run of the reference: SavedModel, checkpoint and flags.json."""
     root = factory.mktemp("reference_r18")
     module = reference_format.reference_model(simclr.SimCLR(ARCHITECTURE, seed=0))
     for variable in module.variables:

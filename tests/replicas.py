@@ -1,4 +1,4 @@
-"""Runs a loss on one replica or several: helpers of the tests of losses."""
+"""Helpers for tests of losses: values and gradients on one or several replicas."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def value_and_gradient(
     Returns:
         The mean loss, and its gradient with respect to all views (v, B, d).
     """
-    on = strategy(replicas)
-    of_replicas = [
-        on.experimental_distribute_values_from_function(
+    distribution = strategy(replicas)
+    inputs = [
+        distribution.experimental_distribute_values_from_function(
             lambda context, slices=slices: tf.constant(slices[context.replica_id_in_sync_group])
         )
         for slices in (np.split(views, replicas, axis=1), np.split(labels, replicas))
@@ -48,9 +48,9 @@ def value_and_gradient(
             scaled = loss(views, labels) / replicas
         return scaled, tape.gradient(scaled, views)
 
-    run = tf.function(lambda: on.run(on_replica, tuple(of_replicas)), autograph=False)
+    run = tf.function(lambda: distribution.run(on_replica, tuple(inputs)), autograph=False)
     losses, gradients = run()
-    local = on.experimental_local_results
+    local = distribution.experimental_local_results
     return float(sum(local(losses))), np.concatenate(local(gradients), axis=1)
 
 

@@ -108,7 +108,7 @@ def test_batches_are_balanced_and_the_same_after_a_resume(source):
     assert not np.array_equal(whole[0]["views"], whole[1]["views"])
 
 
-def test_hosts_share_a_balanced_batch(source):
+def test_a_balanced_batch_is_split_among_hosts(source):
     whole = [batch["label"] for batch in _batches(source, 2)]
     shards = [[b["label"] for b in _batches(source, 2, num_shards=2, shard=i)] for i in range(2)]
     for label, one, other in zip(whole, *shards):

@@ -1,4 +1,4 @@
-"""A run can be killed at any moment, on a full disk too, and goes on as if nothing had been."""
+"""A run resumes to the same weights after an interruption, a kill or a full disk."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PATHS = (str(TESTS.parent), str(TESTS))
 
 @pytest.fixture(autouse=True)
 def no_export(monkeypatch: pytest.MonkeyPatch, finished: pathlib.Path) -> None:
-    """Leaves out the SavedModel and the picture, which take seconds and are no matter here."""
-    del finished  # Made before this.
+    """Skips the SavedModel and the image of views, which take seconds and are not needed here."""
+    del finished  # Created first, with both.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
     monkeypatch.setattr(train, "_show_views", lambda *_: None)
 
 
 @pytest.fixture
 def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The run that was never disturbed: four steps, a checkpoint every two."""
+    """A run without an interruption: four steps, and a checkpoint every two."""
     return tiny_runs.pretrained(tmp_path_factory)
 
 
@@ -48,7 +48,7 @@ def resume(model_dir: pathlib.Path, photos: pathlib.Path, **changes: object) -> 
 
 
 def check_same_outcome(model_dir: pathlib.Path, finished: pathlib.Path) -> None:
-    """Asserts that a disturbed run ended where the undisturbed one did."""
+    """Asserts that a run has the weights and losses of the run without an interruption."""
     assert tiny_runs.equal(tiny_runs.weights(model_dir, 4), tiny_runs.weights(finished, 4))
     lines = tiny_runs.lines_of(model_dir / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
@@ -56,14 +56,12 @@ def check_same_outcome(model_dir: pathlib.Path, finished: pathlib.Path) -> None:
         assert line["train/total_loss"] == want["train/total_loss"]
 
 
-def cut(path: pathlib.Path) -> None:
-    """Leaves the first half of a file."""
+def truncate(path: pathlib.Path) -> None:
+    """Truncates a file to half of its size."""
     os.truncate(path, path.stat().st_size // 2)
 
 
-def test_a_run_that_was_interrupted_by_hand_goes_on(
-    tmp_path, finished, photos, capsys, monkeypatch
-):
+def test_an_interrupted_run_resumes(tmp_path, finished, photos, capsys, monkeypatch):
     save = checkpoints.Checkpoints.save
 
     def interrupted(self):
@@ -87,7 +85,7 @@ def test_a_run_that_was_interrupted_by_hand_goes_on(
 # Kills the process between the data and the index of the checkpoint of step 4.
 KILLED = """
 import os, signal, sys
-import conftest  # The same devices as here: sums over another number of threads round otherwise.
+import conftest  # The same devices as here, because rounding depends on the number of threads.
 import run
 import tensorflow as tf
 from simclr_tf.runs import checkpoints
@@ -107,7 +105,7 @@ sys.exit(run.main(sys.argv))
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_while_it_saved_goes_on(tmp_path, finished, photos, capsys):
+def test_a_run_that_was_killed_while_saving_resumes(tmp_path, finished, photos, capsys):
     changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 3}
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
     process = subprocess.run(
@@ -125,16 +123,18 @@ def test_a_run_that_was_killed_while_it_saved_goes_on(tmp_path, finished, photos
 
 
 @pytest.mark.parametrize("file", ["ckpt-4.data-00000-of-00001", "ckpt-4.index"])
-def test_a_truncated_checkpoint_is_passed_over_and_named(copied, capsys, file):
-    cut(copied / file)
+def test_evaluation_skips_a_truncated_checkpoint_with_a_warning(copied, capsys, file):
+    truncate(copied / file)
     assert run.main(["run.py", "--mode=eval", f"--model_dir={copied}", "--nolinear_eval"]) == 0
     printed = capsys.readouterr().out
     assert f"warning: The checkpoint {copied}/ckpt-4 is damaged" in printed
     assert tiny_runs.json_of(copied / "result.json")["global_step"] == 2
 
 
-def test_training_goes_on_from_before_a_truncated_checkpoint(copied, finished, photos, capsys):
-    cut(copied / "ckpt-4.data-00000-of-00001")
+def test_training_resumes_from_the_checkpoint_before_a_truncated_one(
+    copied, finished, photos, capsys
+):
+    truncate(copied / "ckpt-4.data-00000-of-00001")
     assert resume(copied, photos) == 0
     printed = capsys.readouterr().out
     assert f"The checkpoint {copied}/ckpt-4 is damaged" in printed
@@ -142,35 +142,37 @@ def test_training_goes_on_from_before_a_truncated_checkpoint(copied, finished, p
     check_same_outcome(copied, finished)
 
 
-def test_fine_tuning_starts_from_before_a_truncated_checkpoint(copied, tmp_path, photos, capsys):
-    cut(copied / "ckpt-4.index")
+def test_fine_tuning_starts_from_the_checkpoint_before_a_truncated_one(
+    copied, tmp_path, photos, capsys
+):
+    truncate(copied / "ckpt-4.index")
     changes = {"checkpoint": copied, "train_steps": 0, "train_epochs": 0}
     assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **changes) == 0
     printed = capsys.readouterr().out
     assert f"The checkpoint {copied}/ckpt-4 is damaged" in printed
     assert f"weights of {copied}/ckpt-2" in printed
-    # Asked for that very checkpoint, nothing else will do.
+    # If the checkpoint itself is given, no other one is used.
     changes["checkpoint"] = f"{copied}/ckpt-4"
     assert tiny_runs.main("finetune", tmp_path / "tuned_2", photos, **changes) == 2
     assert f"--checkpoint={copied}/ckpt-4 is damaged" in capsys.readouterr().err
 
 
-def test_a_run_of_which_every_checkpoint_is_truncated_is_refused(copied, photos, capsys):
+def test_a_run_with_only_truncated_checkpoints_is_refused(copied, photos, capsys):
     for path in copied.glob("ckpt-*.data*"):
-        cut(path)
+        truncate(path)
     before = tiny_runs.snapshot(copied)
     assert resume(copied, photos) == 2
-    sentence = capsys.readouterr().err
-    assert sentence.startswith(f"error: None of the checkpoints in {copied} can be read")
-    assert "ckpt-2, ckpt-4" in sentence
-    assert "train again in another --model_dir" in sentence
-    assert sentence.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: None of the checkpoints in {copied} can be read")
+    assert "ckpt-2, ckpt-4" in message
+    assert "train again in another --model_dir" in message
+    assert message.count("\n") == 1
     assert tiny_runs.snapshot(copied) == before
 
 
 @contextlib.contextmanager
-def files_of_at_most(size: int):
-    """Lets writing fail beyond a size, as it does on a full disk."""
+def limited_file_size(size: int):
+    """Makes writing fail beyond a file size, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -183,7 +185,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
     copied, photos, capsys, monkeypatch
 ):
     def on_a_full_disk(self):
-        with files_of_at_most(100_000):
+        with limited_file_size(100_000):
             return save(self)
 
     save = checkpoints.Checkpoints.save
@@ -192,27 +194,27 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.Checkpoints, "save", on_a_full_disk)
         assert resume(copied, photos) == 2
-    sentence = capsys.readouterr().err
-    assert sentence.startswith("error: The checkpoint of step 4 could not be written")
-    assert "{{" not in sentence
-    assert "[Op:" not in sentence
-    assert f"the last complete one is {copied}/ckpt-2" in sentence
-    assert "free some space and run the same command again" in sentence
-    assert sentence.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: The checkpoint of step 4 could not be written")
+    assert "{{" not in message
+    assert "[Op:" not in message
+    assert f"the last complete one is {copied}/ckpt-2" in message
+    assert "free some space and run the same command again" in message
+    assert message.count("\n") == 1
     left = {path.name for path in copied.iterdir() if "ckpt" in path.name}
     assert left == {"ckpt-2.index", "ckpt-2.data-00000-of-00001"}
     assert run.main(["run.py", "--mode=eval", f"--model_dir={copied}", "--nolinear_eval"]) == 0
     assert tiny_runs.json_of(copied / "result.json")["global_step"] == 2
 
 
-def test_a_disk_that_is_full_already_is_told_before_the_first_step(tmp_path, photos, capsys):
-    tf.summary.create_file_writer(str(tmp_path)).close()  # Loads what it needs, on a free disk.
-    with files_of_at_most(2_000):
+def test_a_full_disk_is_reported_before_the_first_step(tmp_path, photos, capsys):
+    tf.summary.create_file_writer(str(tmp_path)).close()  # Loads what it needs before the limit.
+    with limited_file_size(2_000):
         assert resume(tmp_path / "run", photos) == 2
-    sentence = capsys.readouterr().err
-    assert sentence.startswith("error: The ")
-    assert "free some space and run the same command again" in sentence
-    assert sentence.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: The ")
+    assert "free some space and run the same command again" in message
+    assert message.count("\n") == 1
 
 
 def test_a_finished_run_is_not_trained_further_by_the_same_command(copied, photos):
@@ -221,17 +223,21 @@ def test_a_finished_run_is_not_trained_further_by_the_same_command(copied, photo
     assert tiny_runs.snapshot(copied, ["ckpt*", "metrics.jsonl", "architecture.json"]) == before
 
 
-def test_rmsprop_and_a_falling_rate_go_on_where_they_were(tmp_path, photos):
+def test_rmsprop_and_step_decay_resume_to_the_same_weights(tmp_path, photos):
     decay = {"learning_rate_decay": "step", "decay_epochs": "0.3,0.6", "decay_factor": 0.2}
     changes = {"optimizer": "rmsprop", "learning_rate": 0.05, **decay}
-    assert resume(tmp_path / "whole", photos, **changes) == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-    for path in (tmp_path / "cut").glob("ckpt-4*"):
+    assert resume(tmp_path / "uninterrupted", photos, **changes) == 0
+    shutil.copytree(tmp_path / "uninterrupted", tmp_path / "resumed")
+    for path in (tmp_path / "resumed").glob("ckpt-4*"):
         path.unlink()
-    assert resume(tmp_path / "cut", photos, **changes) == 0
-    whole, cut = (tiny_runs.weights(tmp_path / name, 4) for name in ("whole", "cut"))
-    assert tiny_runs.equal(whole, cut)
-    rates = [line["learning_rate"] for line in tiny_runs.lines_of(tmp_path / "cut/metrics.jsonl")]
-    # An epoch of 36 images is 4.5 steps, so that the rate falls at steps 1.35 and 2.7.
-    want = [0.05 * 8 / 256 * 0.2**falls for falls in (0, 0, 1, 2)]
+    assert resume(tmp_path / "resumed", photos, **changes) == 0
+    expected, resumed = (
+        tiny_runs.weights(tmp_path / name, 4) for name in ("uninterrupted", "resumed")
+    )
+    assert tiny_runs.equal(expected, resumed)
+    rates = [
+        line["learning_rate"] for line in tiny_runs.lines_of(tmp_path / "resumed/metrics.jsonl")
+    ]
+    # An epoch of 36 images is 4.5 steps, so the rate drops at steps 1.35 and 2.7.
+    want = [0.05 * 8 / 256 * 0.2**drops for drops in (0, 0, 1, 2)]
     assert rates == pytest.approx(want, rel=1e-5)

@@ -72,20 +72,20 @@ def test_distillation_equals_its_formula_and_has_no_gradient_to_the_teacher():
 
 
 def _images(n=4, side=16):
-    """Image k is k everywhere, so that a mixture shows what it is made of."""
+    """Image k is k everywhere, so that the pixels of a mixture identify its images."""
     return tf.ones([n, side, side, 3]) * tf.range(n, dtype=tf.float32)[:, None, None, None]
 
 
 def test_mixup_averages_each_image_with_the_one_before():
     mixed = mixing.mixup(_images(), tf.range(4), tf.constant([0, 1]), alpha=1.0)
-    share = float(mixed.weight)
-    assert 0 <= share <= 1
+    weight = float(mixed.weight)
+    assert 0 <= weight <= 1
     np.testing.assert_array_equal(mixed.other_labels, [3, 0, 1, 2])
-    want = share * np.arange(4) + (1 - share) * np.array([3, 0, 1, 2])
+    want = weight * np.arange(4) + (1 - weight) * np.array([3, 0, 1, 2])
     np.testing.assert_allclose(mixed.images[:, 5, 7, 1], want, rtol=1e-6)
 
 
-def test_cutmix_pastes_a_box_whose_area_is_what_the_share_says():
+def test_cutmix_pastes_a_box_whose_area_is_one_minus_the_weight():
     for k in range(20):
         mixed = mixing.cutmix(_images(), tf.range(4), tf.constant([k, 1]), alpha=1.0)
         pasted = mixed.images[1, :, :, 0].numpy() == 0
@@ -96,7 +96,7 @@ def test_cutmix_pastes_a_box_whose_area_is_what_the_share_says():
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
-def test_shares_are_drawn_from_a_beta_distribution(alpha):
+def test_weights_are_drawn_from_a_beta_distribution(alpha):
     @tf.function(autograph=False)
     def draw(seeds):
         def weight(seed):
@@ -104,8 +104,8 @@ def test_shares_are_drawn_from_a_beta_distribution(alpha):
 
         return tf.map_fn(weight, seeds, fn_output_signature=tf.float32)
 
-    shares = draw(tf.stack([tf.zeros(1000, tf.int32), tf.range(1000)], 1)).numpy()
-    assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
-    assert np.var(shares) == pytest.approx(0.25 / (2 * alpha + 1), rel=0.1)
+    weights = draw(tf.stack([tf.zeros(1000, tf.int32), tf.range(1000)], 1)).numpy()
+    assert np.mean(weights) == pytest.approx(0.5, abs=0.05)
+    assert np.var(weights) == pytest.approx(0.25 / (2 * alpha + 1), rel=0.1)
     with pytest.raises(ValueError, match="alpha=0 must be greater than 0"):
         mixing.mixup(_images(), tf.range(4), tf.constant([0, 1]), alpha=0)

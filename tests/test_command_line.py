@@ -33,10 +33,10 @@ def flagfile(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def test_without_a_data_set_the_digits_recipe_is_used_and_the_first_note_says_so():
+def test_without_a_data_set_the_digits_recipe_is_used_and_reported():
     command = parse("--train_epochs=3")
     assert command.config.dataset == "digits"
-    assert command.config.resnet_depth == 14  # The recipe's; the flag's own default is 50.
+    assert command.config.resnet_depth == 14  # Of the recipe; the default of the flag is 50.
     assert command.config.train_epochs == 3
     assert command.explicit == {"train_epochs"}
     (first,) = command.notes
@@ -54,7 +54,7 @@ def test_the_command_line_overrides_a_flagfile_which_overrides_the_recipe(flagfi
     command = parse(f"--flagfile={flagfile}", "--learning_rate=0.9")
     assert command.config.learning_rate == 0.9  # 0.7 in the flagfile, 0.1 in the recipe.
     assert command.config.temperature == 0.7  # 0.2 in the recipe.
-    assert command.config.crop_area_min == 0.4  # The recipe's alone.
+    assert command.config.crop_area_min == 0.4  # Only in the recipe.
     assert command.explicit == {"learning_rate", "temperature"}
 
 
@@ -73,7 +73,7 @@ def test_with_a_data_set_in_a_flagfile_no_recipe_is_used(flagfile):
     assert parse(f"--flagfile={flagfile}").config == config.Config(dataset="cifar10")
 
 
-def test_one_command_line_leaves_nothing_for_the_next():
+def test_a_command_line_does_not_affect_the_next_one():
     parse("--temperature=0.9", "--nouse_crop", "--dataset=cifar10", "--model_dir=/tmp/x")
     assert parse("--dataset=cifar10").config == config.Config(dataset="cifar10")
 
@@ -95,7 +95,7 @@ def test_explicit_flags_override_a_stored_architecture(pretrained):
     )
     assert command.config.image_size == 64
     assert command.config.resnet_depth == 8
-    assert command.config.stem == "small"  # By its size this image would get the other one.
+    assert command.config.stem == "small"  # At this image size, auto would choose the other one.
 
 
 def test_resuming_needs_no_flags_of_the_architecture(pretrained):
@@ -181,11 +181,11 @@ def test_a_flagfile_is_read_as_flags_are_written(text, value):
         "--noseed",
     ],
 )
-def test_a_line_that_is_not_a_flag_is_refused_with_its_origin(line):
-    with pytest.raises(errors.UserError) as refused:
+def test_a_line_that_is_not_a_flag_is_refused_with_the_name_of_its_file(line):
+    with pytest.raises(errors.UserError) as raised:
         config.Config.from_flagfile(f"--seed=1\n{line}\n", origin="runs/x/flags.txt")
-    assert "runs/x/flags.txt has the line" in str(refused.value)
-    assert repr(line) in str(refused.value)
+    assert "runs/x/flags.txt has the line" in str(raised.value)
+    assert repr(line) in str(raised.value)
 
 
 def test_an_empty_string_unsets_a_setting_that_may_be_missing():
@@ -198,7 +198,7 @@ def test_a_value_with_a_line_break_is_refused():
         config.Config(data_dir="a\nb").to_flagfile()
 
 
-def test_docs_flags_md_is_what_the_settings_say():
+def test_docs_flags_md_is_up_to_date():
     page = pathlib.Path(__file__).parents[1] / "docs" / "flags.md"
     assert page.read_text() == help_lib.page(), "run: python -m flags.help > docs/flags.md"
 
@@ -227,16 +227,16 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
                 str: "x",
             }[flagfile_lib.types(config.Config)[field.name]]
         )
-        with pytest.raises(errors.UserError) as refused:
+        with pytest.raises(errors.UserError) as raised:
             config.validate(
                 dataclasses.replace(without, **{field.name: typing.cast(typing.Any, value)})
             )
         assert f"--{field.name}={value} belongs to --{other}={'|'.join(values)}" in str(
-            refused.value
+            raised.value
         )
 
 
-def test_a_flagfile_gives_back_every_field_of_a_config(tmp_path):
+def test_a_flagfile_on_the_command_line_restores_every_field_of_a_config(tmp_path):
     changed = _all_changed()
     for want in (config.Config(), changed):
         # A checkpoint is looked up when the command line is parsed.
@@ -253,8 +253,8 @@ def test_every_flag_is_in_the_help(capsys):
         for field in dataclasses.fields(config.Config):
             lines = text.split(f"\n  --{field.name}\n")
             assert len(lines) == 2, f"--{field.name} is explained {len(lines) - 1} times"
-            told = " ".join(lines[1].split("\n  --")[0].split())
-            assert "(default: " in told
+            text_of_flag = " ".join(lines[1].split("\n  --")[0].split())
+            assert "(default: " in text_of_flag
     assert "python run.py --mode=train_then_eval" in text
     assert max(map(len, text.splitlines())) <= 100
 
@@ -269,7 +269,7 @@ def test_every_flag_is_in_the_help(capsys):
         (["pretrain"], ["'pretrain' is not a flag", "--name=value"]),
     ],
 )
-def test_what_cannot_be_parsed_is_refused(arguments, words):
-    with pytest.raises(errors.UserError) as refused:
+def test_arguments_that_cannot_be_parsed_are_refused(arguments, words):
+    with pytest.raises(errors.UserError) as raised:
         parse(*arguments)
-    assert [word for word in words if word not in str(refused.value)] == [], refused.value
+    assert [word for word in words if word not in str(raised.value)] == [], raised.value

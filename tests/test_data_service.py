@@ -1,4 +1,4 @@
-"""A tf.data service, a dispatcher and two workers, prepares the input."""
+"""Input from a tf.data service with a dispatcher and two workers."""
 
 import gc
 import pathlib
@@ -42,17 +42,17 @@ def _batches(source, service, **settings):
     )
 
 
-def test_two_workers_show_every_image_once_in_each_epoch(source, service):
+def test_two_workers_read_every_image_once_in_each_epoch(source, service):
     epochs = []
     for _, batch in zip(range(6), _batches(source, service, batch_size=COUNT)):
         assert batch["views"].shape == (COUNT, 2, 8, 8, 3)
         epochs.append(np.round(batch["views"][:, 0, 4, 4, 0].numpy() * 255).astype(int))
-    for epoch in epochs:  # A batch is an epoch here, and a worker takes whole epochs.
+    for epoch in epochs:  # Here a batch is an epoch, and each epoch comes from one worker.
         assert sorted(epoch) == [10 * (i + 1) for i in range(COUNT)]
-    assert len({tuple(epoch) for epoch in epochs}) == 6  # No epoch came twice.
+    assert len({tuple(epoch) for epoch in epochs}) == 6  # All epochs differ.
 
 
-def test_views_from_the_service_are_augmented_each_in_its_own_way(source, service):
+def test_views_from_the_service_are_augmented_independently(source, service):
     policy = policies.Policy(8)
     batches = pipeline.train_batches(
         source, "train", policy, batch_size=8, num_views=2, seed=5, data_service=service
@@ -68,7 +68,7 @@ def test_training_runs_on_a_service(service, photos, tmp_path):
     assert tiny_runs.lines_of(model_dir / "metrics.jsonl")[-1]["step"] == 4
 
 
-def test_an_address_that_is_none_is_refused(photos, tmp_path, capsys):
+def test_an_invalid_address_is_refused(photos, tmp_path, capsys):
     assert tiny_runs.main("pretrain", tmp_path / "run", photos, data_service="localhost:1") == 2
     assert "grpc://HOST:PORT" in capsys.readouterr().err
     assert not pathlib.Path(tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, but for its length: another process, no data set named."""
+"""A short demo, run as users run it: in its own process and without naming a data set."""
 
 import json
 import os
@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_the_default_run_learns_something_and_says_so(tmp_path):
-    told = subprocess.run(
+def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
+    done = subprocess.run(
         [
             sys.executable,
             str(ROOT / "run.py"),
@@ -33,12 +33,12 @@ def test_the_default_run_learns_something_and_says_so(tmp_path):
         env={**os.environ, "PYTHONPATH": ""},
         check=False,
     )
-    assert told.returncode == 0, told.stderr
-    lines = told.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     assert lines[0].startswith("No --dataset: using the embedded handwritten digits")
     assert "with the recipe flags/recipes/digits.flags" in lines[0]
     assert any("top-1" in line for line in lines)
-    assert "Traceback" not in told.stderr
+    assert "Traceback" not in done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["global_step"] == 40
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Extraction of features: every example once, and a network that is the same afterwards."""
+"""Extraction of features: every example once, and without changing the network."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_a_network_that_changes_while_it_is_run_is_refused(source, model, monkey
         features.extract(model, source, "train", batch_size=8, limit=8)
 
 
-def test_statistics_of_batch_norm_stay_as_they_are(source, model):
+def test_statistics_of_batch_norm_do_not_change(source, model):
     before = [variable.numpy() for variable in model.variables]
     features.extract(model, source, "train", batch_size=8, limit=8)
     for variable, old in zip(model.variables, before):

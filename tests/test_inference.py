@@ -1,4 +1,4 @@
-"""The architecture of hundreds of networks is inferred from names and shapes, without building."""
+"""Architectures are inferred from names and shapes of weights, without building networks."""
 
 import dataclasses
 import itertools
@@ -48,17 +48,17 @@ def test_networks_are_inferred_from_names_and_shapes():
         graph = graphs.GraphInfo(pools=network.sk_ratio > 0, stage=None)
         inferred = inference.infer(stored_of(network, form, graph=graph))
         assert inferred.lacking == inferred.unused == ()
-        found = inferred.network
+        result = inferred.network
         fields = {name: getattr(network, name) for name in ("head_layers", "out_dim")}
         if network.head == "none":
-            found = dataclasses.replace(found, **fields)
+            result = dataclasses.replace(result, **fields)
         if network.sk_ratio == 0.1 and network.width == 1 and network.depth < 50:
-            found = dataclasses.replace(found, sk_ratio=0.1)
-        assert found == network
+            result = dataclasses.replace(result, sk_ratio=0.1)
+        assert result == network
     assert count == 180
 
 
-def test_graph_or_flags_determine_what_the_weights_do_not():
+def test_the_graph_or_flags_determine_settings_that_the_weights_do_not():
     network = networks.Network(34, 2, small_stem=True, sk_ratio=0.0625)
     for form in ("tf1", "variable"):
         assert inference.infer(stored_of(network, form)).network.sk_ratio == 0
@@ -94,11 +94,11 @@ def test_an_incomplete_encoder_is_rejected_with_a_list_of_missing_weights(form):
     network = networks.Network(34, se_ratio=0.25, classes=7)
     weights = [w for w in names.weights_of(network) if w.part == "encoder"]
     canonical = files.canonical(form, [w.name(form) for w in names.weights_of(network)])
-    gone = [canonical[w.name(form)] for w in random.Random(0).sample(weights, 2)]
+    missing = [canonical[w.name(form)] for w in random.Random(0).sample(weights, 2)]
     with pytest.raises(
         errors.UserError, match=r"incomplete: of the 2\d+ .* ResNet-34 1x .* lacks 2"
     ):
-        inference.infer(stored_of(network, form, without=gone))
+        inference.infer(stored_of(network, form, without=missing))
 
 
 def test_other_shapes_and_other_networks_are_rejected():

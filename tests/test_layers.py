@@ -1,4 +1,4 @@
-"""The architecture: imports point down, and only run.py and flags/ touch absl flags."""
+"""The architecture: imports point down, and only run.py and flags/ use absl flags."""
 
 import ast
 import importlib.util
@@ -18,7 +18,7 @@ def _layers():
 
 
 LAYER = {name: index for index, names in enumerate(_layers()) for name in names}
-# Pure leaves: arithmetic on tensors, which knows only errors and replicas.
+# Pure leaves: arithmetic on tensors, which imports only errors and replicas.
 PURE = (
     "losses",
     "training.lars",
@@ -83,7 +83,7 @@ def test_pure_leaves_import_only_each_other_errors_and_distribute():
     assert wrong == []
 
 
-def test_the_package_knows_nothing_of_flags_or_addons_but_for_lamb():
+def test_the_package_imports_no_flags_and_addons_only_for_lamb():
     wrong = []
     for name, path in _modules():
         for imported in _imported(path):

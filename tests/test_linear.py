@@ -47,7 +47,7 @@ def test_chooses_weak_regularisation_for_fine_differences_and_strong_for_noise()
     assert linear._choose_strength(noise, labels[:80], 0) <= 0.1
 
 
-def test_the_strength_is_chosen_without_a_look_at_the_test_labels():
+def test_the_strength_is_chosen_without_the_test_labels():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=400)
     base = rng.normal(size=400)

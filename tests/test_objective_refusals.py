@@ -1,4 +1,4 @@
-"""What a person can get wrong about objectives, chunks and teachers: one sentence, exit code 2."""
+"""Mistakes of the user with objectives, chunks and teachers: one sentence, exit code 2."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import tiny_runs
 
 from simclr_tf import config
 
-# A setting that is impossible, and what the sentence must say of it.
-IMPOSSIBLE = {
+# name: (flags that cannot work, phrases that the message must contain).
+INVALID = {
     "objective that does not exist": (
         {"objective": "simclr"},
         ["--objective must be one of auto, nt_xent", "distill", "'simclr'"],
     ),
-    "contrast in fine-tuning": (
+    "contrastive objective in fine-tuning": (
         {"mode": "finetune", "objective": "supcon"},
         ["--objective=supcon pretrains", "leave out --train_mode=finetune", "=supervised"],
     ),
-    "two ways of mixing": (
+    "mixup and cutmix together": (
         {"objective": "supervised", "mixup": 0.2, "cutmix": 1},
         ["--mixup=0.2 and --cutmix=1 both mix images", "use one"],
     ),
@@ -34,11 +34,11 @@ IMPOSSIBLE = {
         {"accum_chunks": 3},
         ["--accum_chunks=3", "8 images of a replica's batch", "use 2"],
     ),
-    "chunks that do not divide a replica's share": (
+    "chunks that do not divide the batch of a replica": (
         {"accum_chunks": 4, "num_virtual_cpus": 4},
         ["--accum_chunks=4", "2 images of a replica's batch", "use 2"],
     ),
-    "no chunk": ({"accum_chunks": 0}, ["--accum_chunks must be at least 1", "got 0"]),
+    "zero chunks": ({"accum_chunks": 0}, ["--accum_chunks must be at least 1", "got 0"]),
     "positives below zero": (
         {"objective": "supcon", "supcon_positives": -1},
         ["--supcon_positives must be at least 0", "0 keeps all"],
@@ -47,11 +47,11 @@ IMPOSSIBLE = {
         {"objective": "margin_triplet", "margin": -0.5},
         ["--margin must be at least 0", "got -0.5"],
     ),
-    "smoothing that leaves nothing": (
+    "label smoothing of one": (
         {"objective": "supervised", "label_smoothing": 1},
         ["--label_smoothing must be between 0 and 0.99", "got 1.0"],
     ),
-    "more than the whole loss for the teacher": (
+    "distillation weight above one": (
         {"objective": "distill", "distillation_weight": 2},
         ["--distillation_weight must be between 0 and 1", "got 2.0"],
     ),
@@ -62,16 +62,16 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("changes, words", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
-def test_an_impossible_objective_is_refused_with_the_numbers_and_the_remedy(
+@pytest.mark.parametrize("changes, words", INVALID.values(), ids=INVALID.keys())
+def test_an_invalid_objective_is_refused_with_the_numbers_and_the_remedy(
     capsys, photos, tmp_path, changes, words
 ):
-    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
-    assert [word for word in words if word not in sentence] == [], sentence
+    message = test_refusals.run_error(capsys, photos, tmp_path, **changes)
+    assert [word for word in words if word not in message] == [], message
     assert not list(tmp_path.rglob("ckpt*"))
 
 
-# What only some objectives read: a value, one that does not read it, and one that does.
+# setting: (a value, an objective that does not read it, an objective that reads it).
 UNREAD = {
     "negatives": ("one", "supcon", "nt_xent"),
     "semi_hard": (True, "nt_xent", "nt_logistic"),
@@ -91,29 +91,29 @@ UNREAD = {
 def test_a_setting_that_the_objective_does_not_read_is_refused(capsys, photos, tmp_path, name):
     value, objective, reader = UNREAD[name]
     changes = {"objective": objective, name: value}
-    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
-    told, _, rest = sentence.partition(" belongs to --objective=")
-    assert told == f"error: --{name}={value}"
+    message = test_refusals.run_error(capsys, photos, tmp_path, **changes)
+    start, _, rest = message.partition(" belongs to --objective=")
+    assert start == f"error: --{name}={value}"
     readers, _, rest = rest.partition(" and has no effect with ")
     assert reader in readers.split("|")
     assert rest.startswith(f"{objective}; leave it out, or give --")
     assert rest.endswith(" if a flagfile sets it.\n")
 
 
-def test_a_setting_at_its_default_disturbs_no_objective():
+def test_every_objective_is_valid_with_default_settings():
     for objective in config.OBJECTIVES:
         teacher = "runs/teacher" if objective == "distill" else None
         config.validate(config.Config(objective=objective, teacher=teacher))
 
 
 @pytest.mark.parametrize("objective", ["supcon", "supcon_in", "n_pairs"])
-def test_contrast_by_labels_is_refused_where_there_are_none(
+def test_supervised_contrast_without_labels_is_refused(
     capsys, tmp_path, tmp_path_factory, objective
 ):
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
-    sentence = test_refusals.told(capsys, unlabelled, tmp_path, objective=objective)
-    assert f"has no labels, from which --objective={objective} learns" in sentence
-    assert "use --objective=nt_xent on it" in sentence
+    message = test_refusals.run_error(capsys, unlabelled, tmp_path, objective=objective)
+    assert f"has no labels, from which --objective={objective} learns" in message
+    assert "use --objective=nt_xent on it" in message
 
 
 def test_distillation_needs_labels_only_if_they_have_a_weight(
@@ -121,27 +121,27 @@ def test_distillation_needs_labels_only_if_they_have_a_weight(
 ):
     changes = {"objective": "distill", "teacher": pretrained, "distillation_weight": 0.5}
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
-    assert "has no labels" in test_refusals.told(capsys, unlabelled, tmp_path, **changes)
+    assert "has no labels" in test_refusals.run_error(capsys, unlabelled, tmp_path, **changes)
     # Without a weight for labels, the images are accepted, and only the batch is too large.
     changes |= {"distillation_weight": 1, "train_batch_size": 64}
-    sentence = test_refusals.told(capsys, unlabelled, tmp_path, **changes)
-    assert "--train_batch_size=64 is more than the 36 images" in sentence
+    message = test_refusals.run_error(capsys, unlabelled, tmp_path, **changes)
+    assert "--train_batch_size=64 is more than the 36 images" in message
 
 
-def test_a_teacher_of_other_classes_is_refused(capsys, photos, tmp_path, pretrained):
+def test_a_teacher_with_other_classes_is_refused(capsys, photos, tmp_path, pretrained):
     data = shutil.copytree(photos, tmp_path / "photos")
     for split in ("train", "test"):
         (data / split / "red").rename(data / split / "rose")
     changes = {"objective": "distill", "teacher": pretrained}
-    sentence = test_refusals.told(capsys, data, tmp_path, **changes)
-    assert f"--teacher={pretrained} has 3 classes (blue, green, red)" in sentence
-    assert "the data has 3 (blue, green, rose)" in sentence
+    message = test_refusals.run_error(capsys, data, tmp_path, **changes)
+    assert f"--teacher={pretrained} has 3 classes (blue, green, red)" in message
+    assert "the data has 3 (blue, green, rose)" in message
     # A SavedModel does not name its classes, but their number must be right.
     shutil.rmtree(data / "train" / "rose")
     shutil.rmtree(data / "test" / "rose")
     changes["teacher"] = pretrained / "saved_model" / "4"
-    sentence = test_refusals.told(capsys, data, tmp_path, **changes)
-    assert "has 3 classes (unnamed), and the data has 2 (blue, green)" in sentence
+    message = test_refusals.run_error(capsys, data, tmp_path, **changes)
+    assert "has 3 classes (unnamed), and the data has 2 (blue, green)" in message
 
 
 def test_a_teacher_without_a_classifier_is_refused(capsys, photos, tmp_path, pretrained):
@@ -149,9 +149,9 @@ def test_a_teacher_without_a_classifier_is_refused(capsys, photos, tmp_path, pre
     text = json.dumps({**architecture, "class_names": None})
     (pretrained / "architecture.json").write_text(text)
     changes = {"objective": "distill", "teacher": pretrained}
-    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
-    assert f"--teacher={pretrained} has no classifier" in sentence
-    assert "fine-tuned, or pretrained on labelled images" in sentence
+    message = test_refusals.run_error(capsys, photos, tmp_path, **changes)
+    assert f"--teacher={pretrained} has no classifier" in message
+    assert "fine-tuned, or pretrained on labelled images" in message
 
 
 def test_a_saved_model_without_logits_is_refused(capsys, photos, tmp_path):
@@ -161,25 +161,25 @@ def test_a_saved_model_without_logits_is_refused(capsys, photos, tmp_path):
     module.serve = serve
     folder = str(tmp_path / "saved_model")
     tf.saved_model.save(module, folder, signatures={"serving_default": serve})
-    sentence = test_refusals.told(capsys, photos, tmp_path, objective="distill", teacher=folder)
-    assert f"--teacher={folder} has no logits" in sentence
-    assert "an export of a run with a classifier" in sentence
+    message = test_refusals.run_error(capsys, photos, tmp_path, objective="distill", teacher=folder)
+    assert f"--teacher={folder} has no logits" in message
+    assert "an export of a run with a classifier" in message
 
 
 def test_a_damaged_saved_model_is_refused(capsys, photos, tmp_path):
     folder = tmp_path / "saved_model"
     folder.mkdir()
     (folder / "saved_model.pb").write_bytes(b"no graph at all")
-    sentence = test_refusals.told(capsys, photos, tmp_path, objective="distill", teacher=folder)
-    assert f"--teacher={folder} is not a readable SavedModel" in sentence
+    message = test_refusals.run_error(capsys, photos, tmp_path, objective="distill", teacher=folder)
+    assert f"--teacher={folder} is not a readable SavedModel" in message
 
 
-def test_going_on_with_another_objective_is_refused(capsys, photos, tmp_path, pretrained):
+def test_resuming_with_another_objective_is_refused(capsys, photos, tmp_path, pretrained):
     changes = {"model_dir": pretrained, "objective": "supcon"}
-    sentence = test_refusals.told(capsys, photos, tmp_path, **changes)
-    assert "--objective=nt_xent there and --objective=supcon here" in sentence
+    message = test_refusals.run_error(capsys, photos, tmp_path, **changes)
+    assert "--objective=nt_xent there and --objective=supcon here" in message
 
 
-def test_going_on_with_another_seed_is_refused(capsys, photos, tmp_path, pretrained):
-    sentence = test_refusals.told(capsys, photos, tmp_path, model_dir=pretrained, seed=77)
-    assert "and --seed=77 here), which cannot be resumed" in sentence
+def test_resuming_with_another_seed_is_refused(capsys, photos, tmp_path, pretrained):
+    message = test_refusals.run_error(capsys, photos, tmp_path, model_dir=pretrained, seed=77)
+    assert "and --seed=77 here), which cannot be resumed" in message

@@ -1,4 +1,4 @@
-"""Every objective through the whole program: from its command line to weights and metrics."""
+"""Every objective in the whole program, from its command line to weights and metrics."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ CONTRAST = {
     "train/feature_spread",
     *LABELS,
 }
-OF_LABELS = {"train/views_without_positive"}
-# Each objective with settings that only it, or its kind, reads; and the metrics that it promises.
+POSITIVES = {"train/views_without_positive"}
+# objective: (settings that only this kind of objective reads, its metrics).
 OBJECTIVES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nt_xent": ({"negatives": "one"}, {*CONTRAST, "train/chance_loss"}),
     "nt_logistic": ({"semi_hard": True}, CONTRAST),
     "margin_triplet": ({"margin": 0.4, "semi_hard": True}, CONTRAST),
     "supcon": (
         {"scale_by_temperature": True, "normalize_features": True, "proj_head_bn": False},
-        {*CONTRAST, *OF_LABELS},
+        {*CONTRAST, *POSITIVES},
     ),
-    "supcon_in": ({"supcon_positives": 3}, {*CONTRAST, *OF_LABELS}),
-    "n_pairs": ({"temperature": 1}, {*CONTRAST, *OF_LABELS}),
+    "supcon_in": ({"supcon_positives": 3}, {*CONTRAST, *POSITIVES}),
+    "n_pairs": ({"temperature": 1}, {*CONTRAST, *POSITIVES}),
     "supervised": ({"label_smoothing": 0.1}, LABELS),
     "distill": (
         {"distillation_temperature": 2, "distillation_weight": 0.7},
@@ -53,20 +53,20 @@ ALWAYS = {
 
 @pytest.fixture(autouse=True)
 def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Leaves out the SavedModel and the picture, which take seconds and are no matter here."""
-    tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has both.
+    """Skips the SavedModel and the image of views, which take seconds and are not needed here."""
+    tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
     monkeypatch.setattr(train, "_show_views", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Path]:
-    """Gives the run directory of (objective, replicas, changes) after a few steps; change none."""
+    """A function (objective, replicas, changes) -> run directory, which must not be changed."""
     photos = tiny_runs.photos(tmp_path_factory)
     teacher = tiny_runs.pretrained(tmp_path_factory)
 
     @functools.cache
-    def of(objective: str, replicas: int = 1, **changes: Any) -> pathlib.Path:
+    def run_directory(objective: str, replicas: int = 1, **changes: Any) -> pathlib.Path:
         settings = {**tiny_runs.NO_COLOR, **OBJECTIVES[objective][0]}
         if objective == "distill":
             settings["teacher"] = teacher
@@ -75,11 +75,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.P
         assert tiny_runs.main("train", model_dir, photos, **{**settings, **changes}) == 0
         return model_dir
 
-    return of
+    return run_directory
 
 
 def check_equal_weights(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Asserts that two runs ended at the same weights, as far as float32 goes."""
+    """Asserts that two runs ended with the same weights, to the precision of float32."""
     one_weights, other_weights = tiny_runs.weights(one), tiny_runs.weights(other)
     assert one_weights.keys() == other_weights.keys()
     for name, value in one_weights.items():
@@ -87,7 +87,7 @@ def check_equal_weights(one: pathlib.Path, other: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_trains_and_records_what_it_promises(trained, objective):
+def test_every_objective_trains_the_encoder_and_records_its_metrics(trained, objective):
     model_dir = trained(objective)
     lines = tiny_runs.lines_of(model_dir / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, STEPS]
@@ -95,7 +95,7 @@ def test_every_objective_trains_and_records_what_it_promises(trained, objective)
         assert line.keys() == ALWAYS | OBJECTIVES[objective][1]
         assert all(np.isfinite(value) for value in line.values())
         assert line["train/total_loss"] > 0
-    # It taught the encoder, down to its first layer.
+    # The encoder was trained, down to its first layer.
     start = simclr.SimCLR(directory.read_architecture(str(model_dir)), seed=0)
     kernel = "model/encoder/stem_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE"
     moved = tiny_runs.weights(model_dir)[kernel] - start.encoder.stem_conv.kernel.numpy()
@@ -113,18 +113,18 @@ def test_every_objective_trains_and_records_what_it_promises(trained, objective)
         pytest.param("distill", 2, marks=pytest.mark.slow),
     ],
 )
-def test_replicas_end_at_the_weights_of_one(trained, objective, replicas):
+def test_several_replicas_end_with_the_weights_of_one(trained, objective, replicas):
     one = trained(objective)
     check_equal_weights(one, trained(objective, replicas))
 
 
-def test_a_saved_model_teaches_what_its_run_directory_teaches(trained, tmp_path_factory):
+def test_a_saved_model_as_teacher_equals_its_run_directory_as_teacher(trained, tmp_path_factory):
     (folder,) = (tiny_runs.pretrained(tmp_path_factory) / "saved_model").iterdir()
     student = trained("distill")
     check_equal_weights(student, trained("distill", teacher=folder))
 
 
-def test_a_student_of_unlabelled_images_learns_its_teachers_classes(tmp_path_factory, tmp_path):
+def test_a_student_on_unlabelled_images_gets_the_classes_of_its_teacher(tmp_path_factory, tmp_path):
     teacher = tiny_runs.pretrained(tmp_path_factory)
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
     changes = {"objective": "distill", "teacher": teacher, "train_steps": 1, **tiny_runs.NO_COLOR}
@@ -136,29 +136,29 @@ def test_a_student_of_unlabelled_images_learns_its_teachers_classes(tmp_path_fac
     assert line["train/distillation_loss"] > 0
 
 
-def test_chunks_of_a_batch_end_at_the_weights_of_the_whole(trained, tmp_path_factory):
+def test_a_batch_in_chunks_ends_with_the_weights_of_the_batch_at_once(trained, tmp_path_factory):
     # With the encoder frozen no batch norm sees its batch, so that chunks make no difference.
     frozen = {"train_mode": "finetune", "fine_tune_after_block": 4}
     frozen["checkpoint"] = tiny_runs.pretrained(tmp_path_factory)
-    whole = trained("supervised", **frozen)
+    at_once = trained("supervised", **frozen)
     chunks = trained("supervised", accum_chunks=4, **frozen)
-    check_equal_weights(whole, chunks)
+    check_equal_weights(at_once, chunks)
 
 
 @pytest.mark.slow
-def test_chunks_are_compared_across_the_batch_under_replicas(trained):
+def test_chunks_on_two_replicas_have_the_positives_of_the_whole_batch(trained):
     chunks = trained("supcon", 2, accum_chunks=2)
-    whole = trained("supcon")
-    lines = [tiny_runs.lines_of(folder / "metrics.jsonl")[0] for folder in (whole, chunks)]
+    at_once = trained("supcon")
+    lines = [tiny_runs.lines_of(folder / "metrics.jsonl")[0] for folder in (at_once, chunks)]
     assert lines[0].keys() == lines[1].keys()
-    # Who has a positive depends on the labels of the whole batch, not on a chunk's.
+    # Whether a view has a positive depends on the labels of the whole batch, not of a chunk.
     name = "train/views_without_positive"
     assert lines[0][name] == lines[1][name]
     assert np.isfinite(lines[1]["train/total_loss"])
 
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
-def test_mixed_images_are_trained_on(trained, mix):
+def test_mixing_images_changes_the_loss(trained, mix):
     mixed = trained("supervised", **{mix: 1.0})
     lines = tiny_runs.lines_of(mixed / "metrics.jsonl")
     plain = tiny_runs.lines_of(trained("supervised") / "metrics.jsonl")
@@ -167,10 +167,10 @@ def test_mixed_images_are_trained_on(trained, mix):
 
 
 @pytest.mark.slow
-def test_steps_of_large_chunks_follow_one_another(tmp_path: pathlib.Path) -> None:
+def test_a_run_with_large_chunks_takes_several_steps(tmp_path: pathlib.Path) -> None:
     # From about 200 MiB on, TensorFlow's memory optimizer rewrites loops in graphs: with the chunks
     # in such a loop the second step failed.
-    # Not where the CPU is split into devices, as it is for these tests: hence a process.
+    # It does not if the CPU is split into devices, as in these tests, hence another process.
     settings = ["--train_batch_size=512", "--accum_chunks=2", "--train_steps=3"]
     rest = ["--warmup_epochs=0", "--train_summary_steps=1", f"--model_dir={tmp_path}"]
     program = pathlib.Path(__file__).parents[1] / "run.py"

@@ -14,7 +14,7 @@ VIEWS = {"use_blur": False, "image_size": 8, "train_steps": 3, "learning_rate": 
 
 @pytest.fixture(scope="module")
 def on_host(tmp_path_factory):
-    """Weights of a run whose views the host made."""
+    """Weights of a run whose views were made on the host."""
     model_dir = tmp_path_factory.mktemp("host") / "run"
     photos = tiny_runs.photos(tmp_path_factory)
     assert tiny_runs.main("pretrain", model_dir, photos, **VIEWS) == 0
@@ -24,7 +24,7 @@ def on_host(tmp_path_factory):
 @pytest.mark.parametrize(
     "changes", [{}, {"num_virtual_cpus": 2}, {"jit_compile": True}], ids=["one", "two", "xla"]
 )
-def test_views_made_in_the_step_train_to_the_same_weights(on_host, photos, tmp_path, changes):
+def test_views_made_in_the_step_lead_to_the_same_weights(on_host, photos, tmp_path, changes):
     model_dir = tmp_path / "device"
     settings = {**VIEWS, "augment_on": "device", **changes}
     assert tiny_runs.main("pretrain", model_dir, photos, **settings) == 0
@@ -34,7 +34,7 @@ def test_views_made_in_the_step_train_to_the_same_weights(on_host, photos, tmp_p
         np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
-def test_views_made_chunk_by_chunk_train_to_the_same_weights(photos, tmp_path):
+def test_views_made_chunk_by_chunk_lead_to_the_same_weights(photos, tmp_path):
     # Both passes over the chunks make the views: different views would give another gradient.
     trained = {}
     for augment_on in ("host", "auto"):
@@ -45,7 +45,7 @@ def test_views_made_chunk_by_chunk_train_to_the_same_weights(photos, tmp_path):
         np.testing.assert_allclose(trained["auto"][name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
-def test_other_views_train_to_other_weights(on_host, photos, tmp_path):
+def test_other_views_lead_to_other_weights(on_host, photos, tmp_path):
     model_dir = tmp_path / "other"
     settings = {**VIEWS, "augmentation": "crop,sobel", "augmentation_branches": "one"}
     assert tiny_runs.main("pretrain", model_dir, photos, **settings) == 0
@@ -55,8 +55,8 @@ def test_other_views_train_to_other_weights(on_host, photos, tmp_path):
     )
 
 
-def test_a_process_of_its_own_can_split_its_cpu(photos, tmp_path):
-    """Here the CPU is split beforehand; a user's process must not use it before splitting it."""
+def test_the_program_can_split_the_cpu_of_its_process(photos, tmp_path):
+    """conftest.py splits the CPU of the tests; the program must do so before it uses the CPU."""
     settings = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2, "train_steps": 1}
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **settings)
     program = pathlib.Path(__file__).parents[1] / "run.py"
@@ -65,4 +65,4 @@ def test_a_process_of_its_own_can_split_its_cpu(photos, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "2 replicas" in done.stdout
-    assert "XLA" not in done.stderr  # The user need not see its notes.
+    assert "XLA" not in done.stderr  # Its log messages are hidden from the user.

@@ -1,4 +1,4 @@
-"""The program as a program: each mode from its command line to the files that it leaves."""
+"""Each mode of the program, from its command line to the files that it writes."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ NO_TRAINING = {"train_steps": 0, "train_epochs": 0}
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Leaves out the SavedModel, which takes seconds, where a test does not look at it."""
-    tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has one.
+    """Skips the SavedModel, which takes seconds, in tests that do not need it."""
+    tiny_runs.pretrained(tmp_path_factory)  # Created first, with a SavedModel.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
 
 
 @pytest.fixture(scope="module")
-def whole(
+def full_run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[pathlib.Path, str]:
-    """A run directory of --mode=train_then_eval with every augmentation, and what was printed."""
+    """A run directory of --mode=train_then_eval with every augmentation, and its output."""
     model_dir = tmp_path_factory.mktemp("whole") / "run"
     photos = tiny_runs.photos(tmp_path_factory)
     capture = pytest.MonkeyPatch()
@@ -69,7 +69,7 @@ def whole(
 
 
 class _Tee:
-    """Stands in for sys.stdout and keeps what is written."""
+    """Replaces sys.stdout and keeps what is written."""
 
     def __init__(self, kept: list[str]) -> None:
         self.write = kept.append
@@ -80,8 +80,8 @@ class _Tee:
         return False
 
 
-def test_train_then_eval_writes_its_result_under_the_promised_names(whole):
-    result = tiny_runs.json_of(whole[0] / "result.json")
+def test_train_then_eval_writes_the_documented_results(full_run):
+    result = tiny_runs.json_of(full_run[0] / "result.json")
     assert result.keys() >= KEYS
     assert result["global_step"] == 4
     assert result["train/seconds"] > 0
@@ -89,14 +89,14 @@ def test_train_then_eval_writes_its_result_under_the_promised_names(whole):
     assert result["train/images_per_second"] == pytest.approx(rate, rel=1e-2)
     for name in SCORES:
         assert 0 <= result[name] <= 1
-    # With three classes the first five guesses are all of them; the images are told by colour.
+    # The top five of three classes are all of them. The classes differ in colour.
     assert result["eval/label_top_5_accuracy"] == result["linear_eval/top_5_accuracy"] == 1
     assert result["baseline/raw_pixels/top_1_accuracy"] > 0.9
-    assert tiny_runs.json_of(whole[0] / "result_4.json") == result
+    assert tiny_runs.json_of(full_run[0] / "result_4.json") == result
 
 
-def test_the_table_at_the_end_says_what_the_result_says(whole):
-    model_dir, printed = whole
+def test_the_table_at_the_end_has_the_numbers_of_result_json(full_run):
+    model_dir, printed = full_run
     result = tiny_runs.json_of(model_dir / "result.json")
     for label, name in (
         ("linear evaluation of the encoder", "linear_eval/top_1_accuracy"),
@@ -108,9 +108,9 @@ def test_the_table_at_the_end_says_what_the_result_says(whole):
         assert re.findall(r"([\d.]+)%", row)[0] == f"{100 * result[name]:.1f}"
 
 
-def test_the_table_at_the_start_says_what_will_happen(whole):
-    printed = whole[1]
-    for told in (
+def test_the_table_at_the_start_describes_the_run(full_run):
+    printed = full_run[1]
+    for words in (
         "36 images in train, 18 in test",
         "3: blue, green, red",
         "8 px",
@@ -122,11 +122,11 @@ def test_the_table_at_the_start_says_what_will_happen(whole):
         "peak rate 0.01562",
         "from scratch: initial weights of seed 0",
     ):
-        assert told in printed, told
+        assert words in printed, words
 
 
-def test_a_run_directory_holds_all_that_is_promised(whole):
-    model_dir = whole[0]
+def test_a_run_directory_has_the_documented_files(full_run):
+    model_dir = full_run[0]
     names = {path.name for path in model_dir.iterdir()}
     assert names >= {"architecture.json", "flags.txt", "metrics.jsonl", "views.png", "checkpoint"}
     assert names >= {"ckpt-2.index", "ckpt-4.index", "result.json", "result_4.json"}
@@ -139,17 +139,17 @@ def test_a_run_directory_holds_all_that_is_promised(whole):
     assert grid.shape == (2 * 8 + 2, 8 * 8 + 7 * 2, 3)  # Two views of eight images, 2 px apart.
 
 
-def test_the_flags_of_a_run_make_the_same_run_again(whole, photos, tmp_path):
-    again = command_line.parse(["run.py", f"--flagfile={whole[0]}/flags.txt"])
-    assert again.notes == ()
-    typed = tiny_runs.arguments("train_then_eval", whole[0], photos)
-    want = command_line.parse(typed).config
-    assert again.config == dataclasses.replace(want, eval_split="test")
-    assert set(config.Config.__dataclass_fields__) == set(dataclasses.asdict(again.config))
+def test_the_flagfile_of_a_run_reproduces_its_settings(full_run, photos, tmp_path):
+    parsed = command_line.parse(["run.py", f"--flagfile={full_run[0]}/flags.txt"])
+    assert parsed.notes == ()
+    arguments = tiny_runs.arguments("train_then_eval", full_run[0], photos)
+    want = command_line.parse(arguments).config
+    assert parsed.config == dataclasses.replace(want, eval_split="test")
+    assert set(config.Config.__dataclass_fields__) == set(dataclasses.asdict(parsed.config))
 
 
-def test_every_step_is_recorded_under_the_promised_names(whole):
-    lines = tiny_runs.lines_of(whole[0] / "metrics.jsonl")
+def test_every_step_is_recorded_with_the_documented_metrics(full_run):
+    lines = tiny_runs.lines_of(full_run[0] / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     for line in lines:
         assert line.keys() == {"step", *METRICS}
@@ -160,10 +160,10 @@ def test_every_step_is_recorded_under_the_promised_names(whole):
     np.testing.assert_allclose(rates, want, rtol=1e-5)
 
 
-def test_tensorboard_gets_the_scalars_and_a_picture_of_the_views(whole):
+def test_tensorboard_gets_the_scalars_and_an_image_of_the_views(full_run):
     scalars: dict[str, list[int]] = {}
     images = []
-    for path in whole[0].glob("events.out.tfevents.*"):
+    for path in full_run[0].glob("events.out.tfevents.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 if value.metadata.plugin_data.plugin_name == "images":
@@ -174,8 +174,8 @@ def test_tensorboard_gets_the_scalars_and_a_picture_of_the_views(whole):
     assert scalars == {name: [1, 2, 3, 4] for name in METRICS}
 
 
-def test_eval_alone_reads_everything_from_the_run_directory(whole, capsys):
-    model_dir = whole[0]
+def test_eval_needs_only_the_run_directory(full_run, capsys):
+    model_dir = full_run[0]
     before = tiny_runs.json_of(model_dir / "result.json")
     files = tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"])
     (model_dir / "result.json").unlink()
@@ -187,7 +187,7 @@ def test_eval_alone_reads_everything_from_the_run_directory(whole, capsys):
     assert tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"]) == files
 
 
-def test_eval_keeps_the_split_that_the_run_was_given(pretrained, photos, capsys):
+def test_eval_uses_the_evaluation_split_of_the_run(pretrained, photos, capsys):
     text = (pretrained / "flags.txt").read_text()
     (pretrained / "flags.txt").write_text(
         text.replace("--eval_split=test\n", "--eval_split=test[:50%]\n")
@@ -197,7 +197,7 @@ def test_eval_keeps_the_split_that_the_run_was_given(pretrained, photos, capsys)
     assert tiny_runs.json_of(pretrained / "result.json")["eval/examples"] == 9
 
 
-def test_unlabelled_images_are_pretrained_on_and_it_is_said_why_not_evaluated(
+def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
     tmp_path, tmp_path_factory, capsys
 ):
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
@@ -214,11 +214,11 @@ def test_unlabelled_images_are_pretrained_on_and_it_is_said_why_not_evaluated(
     assert (model_dir / "saved_model" / "2" / "saved_model.pb").exists()
     assert not [name for name in tiny_runs.weights(model_dir) if "linear_head" in name]
     assert not [k for k in tiny_runs.lines_of(model_dir / "metrics.jsonl")[0] if "supervised" in k]
-    # Asked to evaluate it and nothing else, the program has to refuse.
+    # --mode=eval, which only evaluates, is refused.
     assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 2
-    sentence = capsys.readouterr().err
-    assert sentence.startswith("error: The data set 'image_folder' has no labels")
-    assert sentence.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: The data set 'image_folder' has no labels")
+    assert message.count("\n") == 1
 
 
 def test_pretraining_on_an_unlabelled_split_of_labelled_data(
@@ -241,7 +241,7 @@ def test_pretraining_on_an_unlabelled_split_of_labelled_data(
     assert "eval/label_top_1_accuracy" not in result
 
 
-def test_pretraining_learns_nothing_from_labels(photos, tmp_path, pretrained, monkeypatch):
+def test_pretraining_does_not_learn_from_labels(photos, tmp_path, pretrained, monkeypatch):
     def with_other_labels(*args, **named):
         dataset = train_batches(*args, **named)
         return dataset.map(lambda batch: {**batch, "label": (batch["label"] + 1) % 3})
@@ -257,13 +257,13 @@ def test_pretraining_learns_nothing_from_labels(photos, tmp_path, pretrained, mo
     assert not tiny_runs.equal(tiny_runs.part(a, "linear_head"), tiny_runs.part(b, "linear_head"))
 
 
-def test_a_frozen_encoder_keeps_every_bit_while_the_head_learns(
+def test_a_frozen_encoder_does_not_change_while_the_head_is_trained(
     pretrained, photos, tmp_path, capsys, no_export
 ):
     tuned = tmp_path / "tuned"
-    # The architecture is not typed: it comes from the checkpoint.
-    typed = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
-    changes = {**typed, "checkpoint": pretrained, "fine_tune_after_block": 4}
+    # The architecture is not given: it comes from the checkpoint.
+    network = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
+    changes = {**network, "checkpoint": pretrained, "fine_tune_after_block": 4}
     assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
     printed = capsys.readouterr().out
     origin = f"{pretrained}/ckpt-4 (checkpoint of step 4)"
@@ -280,7 +280,7 @@ def test_a_frozen_encoder_keeps_every_bit_while_the_head_learns(
         assert not np.array_equal(value, after[name]), name
 
 
-def test_freezing_up_to_group_1_leaves_the_later_groups_to_learn(
+def test_freezing_up_to_group_1_trains_only_the_later_groups(
     pretrained, photos, tmp_path, no_export
 ):
     tuned = tmp_path / "tuned"
@@ -294,7 +294,7 @@ def test_freezing_up_to_group_1_leaves_the_later_groups_to_learn(
     assert same == frozen
 
 
-def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
+def test_fine_tuning_on_other_classes_loads_all_but_the_linear_head(
     pretrained, photos, tmp_path, capsys, no_export, monkeypatch
 ):
     data = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
@@ -304,9 +304,9 @@ def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
 
     def fit(*arguments, **named):
         initial.extend(_head_of(arguments[4]))  # The checkpoints.
-        return really_fit(*arguments, **named)
+        return original_fit(*arguments, **named)
 
-    really_fit = loop.fit
+    original_fit = loop.fit
     monkeypatch.setattr(loop, "fit", fit)
     changes = {"checkpoint": f"{pretrained}/ckpt-2", "zero_init_logits_layer": True}
     assert tiny_runs.main("finetune", tmp_path / "tuned", data, **changes) == 0
@@ -315,7 +315,7 @@ def test_fine_tuning_on_other_classes_takes_all_but_the_linear_head(
     assert "linear head: set to zero (--zero_init_logits_layer)" in printed
     assert len(initial) == 2
     assert not any(value.any() for value in initial)
-    # Without that flag the head starts from initial weights, because it had other classes.
+    # Without that flag the head starts from initial weights, because the classes differ.
     changes = {"checkpoint": pretrained, **NO_TRAINING}
     assert tiny_runs.main("finetune", tmp_path / "tuned_2", data, **changes) == 0
     assert "linear head: skipped (the checkpoint's head has different classes)" in (
@@ -328,7 +328,7 @@ def _head_of(checkpoints):
 
 
 @pytest.mark.parametrize("selector, layers", [(1, 1), (-1, 2)])
-def test_fine_tuning_can_read_a_stage_of_the_projection_head(
+def test_fine_tuning_uses_the_selected_stage_of_the_projection_head(
     pretrained, photos, tmp_path, no_export, selector, layers
 ):
     tuned = tmp_path / "tuned"
@@ -345,7 +345,7 @@ def test_fine_tuning_can_read_a_stage_of_the_projection_head(
     assert {value.shape for value in head.values()} == {((64, 8)[layers - 1], 3), (3,)}
 
 
-def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_says_so(
+def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_reports_it(
     photos, tmp_path, capsys, no_export
 ):
     changes = {**NO_TRAINING, "train_mode": "finetune"}

@@ -32,7 +32,7 @@ def test_a_recipe_is_found_from_any_directory(tmp_path, monkeypatch, words):
     assert command_line.parse(["run.py", *arguments, "--seed=3"]).config.image_size == 32
 
 
-def test_a_flagfile_in_the_current_directory_comes_before_a_recipe(tmp_path, monkeypatch):
+def test_a_flagfile_in_the_current_directory_is_used_instead_of_a_recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flags" / "recipes").mkdir(parents=True)
     (tmp_path / "flags/recipes/cifar10_resnet50.flags").write_text("--dataset=mine\n")
@@ -40,7 +40,7 @@ def test_a_flagfile_in_the_current_directory_comes_before_a_recipe(tmp_path, mon
     assert (command.config.dataset, command.config.image_size) == ("mine", 224)
 
 
-def test_a_recipes_decay_can_be_taken_back_as_the_refusal_says():
+def test_the_decay_of_a_recipe_can_be_unset_as_the_error_message_says():
     recipe = f"--flagfile={ROOT}/flags/recipes/cifar10_supcon_linear.flags"
     arguments = ["run.py", recipe, "--model_dir=/nowhere", "--learning_rate_decay=cosine"]
     for remedy in ("--decay_epochs=", "--decay_factor=0.1"):
@@ -61,11 +61,11 @@ def test_recipe_lists_only_what_differs_from_the_defaults(path):
     ]
     names = [name if hasattr(defaults, name) else name.removeprefix("no") for name in named]
     same = [n for n in names if getattr(command.config, n) == getattr(defaults, n)]
-    # Which of train and finetune, and on what, is worth saying even where it is the default.
+    # These say what a recipe trains on which data, so they may be listed even at their defaults.
     assert set(same) <= {"mode", "train_mode", "dataset", "image_size", "optimizer"}
 
 
-def test_the_recipes_that_people_look_for_are_there():
+def test_the_recipes_of_the_papers_exist():
     assert {path.stem for path in RECIPES} >= {
         "digits",
         "cifar10_resnet18",
@@ -88,7 +88,7 @@ def test_every_recipe_is_in_the_readme():
         assert f"{path.name}`" in readme or f"`..._{tail}`" in readme, path.name
 
 
-def test_flags_and_config_fields_are_the_same_names():
+def test_flags_and_config_fields_have_the_same_names():
     defined = {f.name for f in flags.FLAGS.flags_by_module_dict()["flags.definitions"]}
     assert defined == {field.name for field in dataclasses.fields(config.Config)}
     sections = setting.by_section(dataclasses.fields(config.Config))

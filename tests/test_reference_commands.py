@@ -1,4 +1,4 @@
-"""The same commands: what google-research/simclr's READMEs say to type does here what it did."""
+"""Commands from the READMEs of google-research/simclr give the same runs here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simclr_tf.serving import export
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "coming_from_simclr.md"
 
-# The 48 flags of its tf2/run.py with their defaults, in its order.
+# The 48 flags of the reference's tf2/run.py with their defaults, in the same order.
 FLAGS = {
     "learning_rate": 0.3,
     "learning_rate_scaling": "linear",
@@ -70,7 +70,7 @@ FLAGS = {
     "color_jitter_strength": 1.0,
     "use_blur": True,
 }
-# Its TF1 code had besides, in one release or the other:
+# Flags that only one of the two releases of its TF1 code has.
 ONLY_TF1 = {"train_summary_steps", "variable_schema"}
 FIRST_RELEASE = {"head_proj_mode", "head_proj_dim", "num_nlh_layers"}
 
@@ -109,7 +109,7 @@ PRETRAIN_IMAGENET = (
         "model_dir": "gs://bucket/model",
         "use_tpu": True,
         "tpu_name": "tpu",
-        "train_summary_steps": 0,  # Its own tf2/ code does not define this flag.
+        "train_summary_steps": 0,  # The reference's tf2/ code does not define this flag.
     },
     {},
 )
@@ -197,41 +197,41 @@ def parse(*arguments: str) -> command_line.Command:
 
 
 @pytest.fixture
-def nothing_stored(monkeypatch):
-    """The commands name checkpoints that this machine does not have."""
+def no_stored_settings(monkeypatch):
+    """Skips stored settings, because the checkpoints of the commands do not exist here."""
     monkeypatch.setattr(command_line, "_open_stored", lambda: (None, None))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_commands_of_its_readmes_describe_the_runs_that_they_described(name, nothing_stored):
-    fields, gone = COMMANDS[name]
-    typed = " ".join(f"--{k}={shlex.quote(str(v))}" for k, v in {**fields, **gone}.items())
-    command = parse(*shlex.split(typed))
+def test_commands_of_the_readmes_give_the_same_settings(name, no_stored_settings):
+    fields, retired_flags = COMMANDS[name]
+    line = " ".join(f"--{k}={shlex.quote(str(v))}" for k, v in {**fields, **retired_flags}.items())
+    command = parse(*shlex.split(line))
     assert command.config == config.Config(**fields)
     assert command.notes == ()
-    assert len(command.warnings) == len(gone)
+    assert len(command.warnings) == len(retired_flags)
     config.validate(command.config)
-    # What is left to the defaults is what its defaults are.
+    # All other flags have the defaults of the reference.
     for flag, default in FLAGS.items():
         if flag not in fields and flag != "use_tpu":
             assert getattr(command.config, flag) == default, flag
 
 
-def test_all_its_flags_are_ours_with_its_defaults_but_for_the_tpu():
+def test_all_flags_of_the_reference_exist_with_its_defaults_except_use_tpu():
     assert len(FLAGS) == 48
-    ours = dataclasses.asdict(config.Config())
-    differing = {name for name, default in FLAGS.items() if ours[name] != default}
+    defaults = dataclasses.asdict(config.Config())
+    differing = {name for name, default in FLAGS.items() if defaults[name] != default}
     assert differing == {"use_tpu"}
 
 
-def test_the_flags_of_its_tf1_code_are_ours_or_retired():
-    ours = {field.name for field in dataclasses.fields(config.Config)}
-    assert (ONLY_TF1 | FIRST_RELEASE) - ours == retired.RETIRED.keys()
-    assert all(flag.successor in {None, *ours} for flag in retired.RETIRED.values())
-    assert retired.IDLE.keys() <= ours
+def test_the_flags_of_its_tf1_code_exist_or_are_retired():
+    names = {field.name for field in dataclasses.fields(config.Config)}
+    assert (ONLY_TF1 | FIRST_RELEASE) - names == retired.RETIRED.keys()
+    assert all(flag.successor in {None, *names} for flag in retired.RETIRED.values())
+    assert retired.IDLE.keys() <= names
 
 
-def test_a_boolean_may_be_written_in_all_its_ways():
+def test_a_boolean_can_be_written_in_every_way_of_absl():
     for written, value in (
         (["--use_blur=False"], False),
         (["--use_blur=false"], False),
@@ -265,7 +265,7 @@ def test_the_value_of_a_renamed_flag_is_passed_to_its_successor(dash, words):
         assert f"--{successor}={value}" in warning
 
 
-def test_of_an_old_and_a_new_name_the_later_one_wins(tmp_path):
+def test_of_a_retired_flag_and_its_successor_the_later_one_is_used(tmp_path):
     assert parse("--head_proj_dim=64", "--proj_out_dim=32").config.proj_out_dim == 32
     assert parse("--proj_out_dim=32", "--head_proj_dim=64").config.proj_out_dim == 64
     path = tmp_path / "old.flags"
@@ -284,28 +284,28 @@ def test_a_flag_without_effect_is_warned_about_once():
 
 def rows(table: str) -> dict[str, list[str]]:
     """Returns the rows of a table of the page, by the flag in the first column."""
-    found = {}
+    cells = {}
     for line in table.splitlines():
         flag = re.match(r"\| `--(\w+)` \|", line)
         if flag:
-            found[flag[1]] = [cell.strip() for cell in line.strip("|").split("|")]
-    return found
+            cells[flag[1]] = [cell.strip() for cell in line.strip("|").split("|")]
+    return cells
 
 
-def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
+def test_the_page_for_users_of_the_reference_describes_every_flag_correctly():
     page = PAGE.read_text()
     same = page.split("```")[1].split()
-    on_flags, rest = page.split("Retired flags are accepted", 1)
-    differing, gone = rows(on_flags), rows(rest.split("**The training step.**", 1)[0])
+    other_flags, rest = page.split("Retired flags are accepted", 1)
+    differing, retired_flags = rows(other_flags), rows(rest.split("**The training step.**", 1)[0])
     assert same == sorted(FLAGS.keys() - differing.keys())
     differ = {name for name, default in FLAGS.items() if default != getattr(config.Config, name)}
     assert differing.keys() == {*differ, *retired.IDLE, "train_summary_steps"}
-    assert gone.keys() == retired.RETIRED.keys()
-    for name, (_, _, now) in gone.items():
+    assert retired_flags.keys() == retired.RETIRED.keys()
+    for name, (_, _, now) in retired_flags.items():
         successor = retired.RETIRED[name].successor
         assert now.startswith("none: " if successor is None else f"`--{successor}`")
-    ours = {field.name for field in dataclasses.fields(config.Config)}
-    assert set(re.findall(r"--(\w+)", page)) <= ours | retired.RETIRED.keys()
+    names = {field.name for field in dataclasses.fields(config.Config)}
+    assert set(re.findall(r"--(\w+)", page)) <= names | retired.RETIRED.keys()
     assert f"({PAGE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
 
 
@@ -321,13 +321,15 @@ def test_the_page_for_its_users_says_of_every_flag_what_the_program_does():
     ],
 )
 def test_a_flag_that_neither_program_has_is_an_error(arguments, words):
-    with pytest.raises(errors.UserError) as refused:
+    with pytest.raises(errors.UserError) as raised:
         parse(*arguments)
-    assert [word for word in words if word not in str(refused.value)] == [], refused.value
+    assert [word for word in words if word not in str(raised.value)] == [], raised.value
 
 
-def test_its_pretraining_and_then_its_linear_evaluation_run(tmp_path, photos, capsys, monkeypatch):
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")  # Takes seconds; not looked at.
+def test_pretraining_and_linear_evaluation_of_the_readmes_run(
+    tmp_path, photos, capsys, monkeypatch
+):
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")  # Takes seconds; not needed.
     small = {
         "dataset": "image_folder",
         "data_dir": photos,
@@ -340,17 +342,17 @@ def test_its_pretraining_and_then_its_linear_evaluation_run(tmp_path, photos, ca
         **tiny_runs.NO_COLOR,
     }
     pretrained, tuned = tmp_path / "pretrained", tmp_path / "tuned"
-    for (fields, gone), places in (
+    for (fields, retired_flags), paths in (
         (PRETRAIN_CIFAR, {"model_dir": pretrained}),
         (LINEAR_CIFAR, {"model_dir": tuned, "checkpoint": pretrained}),
     ):
-        typed = {**fields, **gone, **small, **places}
-        assert run.main(["run.py", *(f"--{name}={value}" for name, value in typed.items())]) == 0
+        flags = {**fields, **retired_flags, **small, **paths}
+        assert run.main(["run.py", *(f"--{name}={value}" for name, value in flags.items())]) == 0
     printed = capsys.readouterr().out
     assert "warning: --variable_schema does nothing" in printed
     assert "linear head: set to zero (--zero_init_logits_layer)" in " ".join(printed.split())
     result = tiny_runs.json_of(tuned / "result.json")
-    # Its count of steps: images * epochs // batch + 1.
+    # The reference trains for images * epochs // batch + 1 steps.
     assert result["global_step"] == 36 // 8 + 1
     assert 0 <= result["eval/label_top_1_accuracy"] <= 1
     before, after = (

@@ -62,7 +62,7 @@ def some_images(count=4):
     return np.random.default_rng(0).uniform(size=(count, 16, 16, 3)).astype(np.float32)
 
 
-def test_has_the_call_outputs_and_variables_of_the_reference(loaded, golden):
+def test_an_export_has_the_signature_outputs_and_variables_of_the_reference(loaded, golden):
     want = tiny_runs.json_of(golden / "reference_r18.json")
     assert len(want["calls"]) == 2 and len(want["variables"]) == 121
     assert reference_r18.signature_of(loaded) == want
@@ -71,7 +71,7 @@ def test_has_the_call_outputs_and_variables_of_the_reference(loaded, golden):
 
 
 @pytest.mark.parametrize("trainable", [False, True])
-def test_has_the_outputs_of_the_reference_for_its_weights(loaded, trainable):
+def test_an_export_has_the_outputs_of_the_reference_for_its_weights(loaded, trainable):
     given = reference_r18.weights()
     for variable in loaded.variables:
         variable.assign(given[variable.name])
@@ -86,7 +86,9 @@ def test_has_the_outputs_of_the_reference_for_its_weights(loaded, trainable):
             atol=1e-4 * np.abs(value).max(),
             err_msg=name,
         )
-    for variable in loaded.variables:  # The averages move in training, and nothing else ever.
+    for variable in (
+        loaded.variables
+    ):  # Only training changes the moving averages; nothing changes other variables.
         name, now = variable.name, variable.numpy()
         if trainable and "moving" in name:
             want = reference_r18.golden()[f"averages/{name}"]
@@ -98,25 +100,27 @@ def test_has_the_outputs_of_the_reference_for_its_weights(loaded, trainable):
             np.testing.assert_array_equal(now, given[name], name)
 
 
-def test_has_the_outputs_of_the_network_of_the_run(run_dir, loaded):
+def test_an_export_has_the_outputs_of_the_network_of_the_run(run_dir, loaded):
     model, images = run_dir[1], some_images()
     want, got = model(images), loaded(images, trainable=False)
-    for ours, name in (("features", "final_avg_pool"), ("projection", "proj_head_output")):
-        np.testing.assert_allclose(got[name], want[ours], rtol=1e-5, atol=1e-5)
+    for output, name in (("features", "final_avg_pool"), ("projection", "proj_head_output")):
+        np.testing.assert_allclose(got[name], want[output], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(got["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(got["proj_head_input"], got["final_avg_pool"])
     larger = loaded(np.zeros((2, 24, 40, 3), np.float32), trainable=False)
     assert larger["block_group4"].shape == (2, 3, 5, 512)
 
 
-def test_it_is_read_back_as_the_reference_s_own_is(run_dir, exported):
+def test_an_export_is_read_back_like_a_file_of_the_reference(run_dir, exported):
     opened = weights.open_weights(str(exported))
     assert opened.from_reference
     unnamed = dataclasses.replace(opened.architecture, class_names=ARCHITECTURE.class_names)
-    assert dataclasses.replace(unnamed, image_size=16) == ARCHITECTURE  # No weight tells the size.
+    assert (
+        dataclasses.replace(unnamed, image_size=16) == ARCHITECTURE
+    )  # Weights do not determine the size.
     model, _ = initialization.build(opened)
-    for ours, again in zip(run_dir[1].variables, model.variables):
-        np.testing.assert_array_equal(ours, again)
+    for written, read in zip(run_dir[1].variables, model.variables):
+        np.testing.assert_array_equal(written, read)
 
 
 class FineTuned(tf.keras.Model):
@@ -131,11 +135,11 @@ class FineTuned(tf.keras.Model):
             units=2, kernel_initializer=initial, name="head_supervised_new"
         )
         self.optimizer = tf.keras.optimizers.SGD(learning_rate)
-        self.variables_to_train, self.moves = variables, trainable
+        self.variables_to_train, self.update_averages = variables, trainable
 
     def call(self, x):
         with tf.GradientTape() as tape:
-            outputs = self.saved_model(x["image"], trainable=self.moves)
+            outputs = self.saved_model(x["image"], trainable=self.update_averages)
             logits = self.dense_layer(outputs["final_avg_pool"])
             loss = tf.reduce_mean(
                 tf.nn.softmax_cross_entropy_with_logits(
@@ -156,14 +160,14 @@ def fine_tune(loaded, variables, steps=4, **settings):
     return [float(train_step(batch)) for _ in range(steps)]
 
 
-def test_training_a_linear_head_on_it_does_not_change_it(loaded):
+def test_training_a_linear_head_on_an_export_does_not_change_the_export(loaded):
     before = [variable.numpy() for variable in loaded.variables]
     losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-3)
     assert all(later < earlier for earlier, later in itertools.pairwise(losses)), losses
     assert all(np.array_equal(v, old) for v, old in zip(loaded.variables, before))
 
 
-def test_the_whole_network_can_be_fine_tuned_through_it(loaded):
+def test_the_encoder_of_an_export_can_be_fine_tuned(loaded):
     before = {variable.name: variable.numpy() for variable in loaded.variables}
     encoder = [v for v in loaded.trainable_variables_list if v.name.startswith("resnet")]
     assert len(encoder) == 63  # 21 convolutions, and gamma and beta of as many batch norms.
@@ -215,15 +219,15 @@ def test_variables_of_selective_kernels_have_the_names_of_the_reference(golden):
     module = reference_format.reference_model(model)
     listed = golden / "names" / "tf2_variables_r50_sk0.0625.txt"
     expected = dict(line.split(" ", 1) for line in listed.read_text().splitlines())
-    ours = {v.name.removesuffix(":0"): str(tuple(v.shape)) for v in module.variables}
-    assert ours == expected
+    exported = {v.name.removesuffix(":0"): str(tuple(v.shape)) for v in module.variables}
+    assert exported == expected
     images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     outputs, want = module(images, trainable=False), model(images)
     np.testing.assert_allclose(outputs["logits_sup"], want["logits"], rtol=1e-5, atol=1e-5)
     assert outputs["initial_conv"].shape == (2, 16, 16, 64)
 
 
-def test_export_writes_the_saved_model_of_training_again(pretrained):
+def test_export_repeats_the_saved_model_of_training(pretrained):
     (written,) = (pretrained / "saved_model").iterdir()
     images = tf.constant(some_images())
     want = tf.saved_model.load(str(written)).signatures["serving_default"](images=images)
@@ -235,32 +239,32 @@ def test_export_writes_the_saved_model_of_training_again(pretrained):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("name", ["", "ckpt-2"])
-def test_a_checkpoint_may_be_named_and_so_may_the_place(
+def test_the_checkpoint_and_the_folder_of_an_export_can_be_chosen(
     pretrained, tmp_path, monkeypatch, name, elsewhere
 ):
-    asked = []
-    monkeypatch.setattr(export, "export", lambda *a, **k: asked.append((a, k)) or "there")
+    calls = []
+    monkeypatch.setattr(export, "export", lambda *a, **k: calls.append((a, k)) or "there")
     argv = ["run.py", "--mode=export", f"--checkpoint={pretrained / name}"]
-    place = tmp_path / "elsewhere" if elsewhere else pretrained
-    assert run.main([*argv, *([f"--model_dir={place}"] if elsewhere else [])]) == 0
-    (((model, model_dir, step), _),) = asked
-    assert (model_dir, step) == (str(place), 2 if name else 4)
+    model_dir = tmp_path / "elsewhere" if elsewhere else pretrained
+    assert run.main([*argv, *([f"--model_dir={model_dir}"] if elsewhere else [])]) == 0
+    (((model, folder, step), _),) = calls
+    assert (folder, step) == (str(model_dir), 2 if name else 4)
     stored = tiny_runs.part(tiny_runs.weights(pretrained, step=step), "encoder")
     kernel = model.encoder.stem_conv.kernel.numpy()
     assert any(np.array_equal(value, kernel) for value in stored.values())
 
 
-def test_weights_of_the_reference_are_exported_without_converting(
+def test_weights_of_the_reference_are_exported_without_conversion(
     tmp_path, tmp_path_factory, monkeypatch
 ):
-    asked = []
+    calls = []
     monkeypatch.setattr(
-        reference_format, "export_reference_model", lambda *a, **_: asked.append(a) or "there"
+        reference_format, "export_reference_model", lambda *a, **_: calls.append(a) or "there"
     )
     source = reference_r18.folder(tmp_path_factory)
     argv = ["run.py", "--mode=export", "--format=official", f"--checkpoint={source}/saved_model"]
     assert run.main([*argv, f"--model_dir={tmp_path}"]) == 0
-    ((model, model_dir, _),) = asked
+    ((model, model_dir, _),) = calls
     logits, want = model(reference_r18.images())["logits"], reference_r18.outputs(trainable=False)
     np.testing.assert_allclose(np.ravel(logits), want["logits_sup"], rtol=1e-4, atol=1e-3)
     assert model_dir == str(tmp_path)
@@ -289,13 +293,13 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_exported_is_refused(case, pretrained, tmp_path, capsys):
     arguments, words = REFUSED[case]
-    places = {"run": pretrained, "tmp": tmp_path / "empty"}
-    places["tmp"].mkdir()
-    argv = ["run.py", "--mode=export", *(a.format(**places) for a in arguments)]
+    paths = {"run": pretrained, "tmp": tmp_path / "empty"}
+    paths["tmp"].mkdir()
+    argv = ["run.py", "--mode=export", *(a.format(**paths) for a in arguments)]
     assert run.main(argv) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and told.count("\n") == 1
-    assert [word for word in words if word.format(**places) not in told] == [], told
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert [word for word in words if word.format(**paths) not in message] == [], message
 
 
 @pytest.mark.parametrize("change", [{"normalize_features": True}, {"proj_head_bn": False}])
@@ -305,7 +309,7 @@ def test_networks_of_supcon_cannot_be_exported_in_the_format_of_the_reference(ch
         mapping.network_of(architecture)
 
 
-def test_a_run_that_does_not_say_what_it_fits_is_refused(pretrained, capsys):
+def test_a_run_without_architecture_json_is_refused(pretrained, capsys):
     (pretrained / "architecture.json").unlink()
     assert run.main(["run.py", "--mode=export", f"--model_dir={pretrained}"]) == 2
     assert "architecture.json" in capsys.readouterr().err

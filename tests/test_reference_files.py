@@ -1,4 +1,4 @@
-"""Files in the reference's three forms: written from random networks, read back bit for bit."""
+"""Files in the three forms of the reference: random networks are read back bit for bit."""
 
 import dataclasses
 import os
@@ -39,17 +39,17 @@ def build(folder):
 
 
 def read_back(model, folder):
-    """Reads a network, requires every variable to be as it was, and returns its architecture."""
+    """Reads weights, asserts that they are those of `model`, and returns what was parsed."""
     parsed = loading.find(str(folder))
     assert not parsed.inferred.unused
-    found, report = build(folder)
+    loaded, report = build(folder)
     assert not any("skipped" in line for line in report if not line.startswith("linear head")), (
         report
     )
-    ours, theirs = mapping.variables_of(model), mapping.variables_of(found)
-    assert ours.keys() == theirs.keys()
-    for key, variable in ours.items():
-        np.testing.assert_array_equal(variable, theirs[key], key)
+    written, read = mapping.variables_of(model), mapping.variables_of(loaded)
+    assert written.keys() == read.keys()
+    for key, variable in written.items():
+        np.testing.assert_array_equal(variable, read[key], key)
     return parsed
 
 
@@ -63,19 +63,19 @@ def model(request):
 def test_each_form_is_read_back(model, tmp_path, form):
     reference_forms.WRITERS[form](model, tmp_path)
     parsed = read_back(model, tmp_path)
-    wanted = model.architecture
-    known = {"image_size": 32 if wanted.stem == "small" else 224}
-    if wanted.proj_head_mode == "none":
-        known |= {"num_proj_layers": 1, "proj_out_dim": 128}
-    if wanted.stem == "small" and form == "tf1":  # There is no trace of it.
-        known["sk_ratio"] = 0
+    architecture = model.architecture
+    changes = {"image_size": 32 if architecture.stem == "small" else 224}
+    if architecture.proj_head_mode == "none":
+        changes |= {"num_proj_layers": 1, "proj_out_dim": 128}
+    if architecture.stem == "small" and form == "tf1":
+        changes["sk_ratio"] = 0  # Its names and shapes do not depend on the ratio.
         assert "sk_ratio 0, which leaves no trace in these weights" in parsed.assumed
-    if wanted.ft_proj_selector == 1 and form != "variable":
-        known["ft_proj_selector"] = 0
+    if architecture.ft_proj_selector == 1 and form != "variable":
+        changes["ft_proj_selector"] = 0
         assert "ft_proj_selector 0" in parsed.assumed
-    if wanted.ft_proj_selector == 4 and form != "variable":
-        known["ft_proj_selector"] = -1
-    assert parsed.architecture == dataclasses.replace(wanted, **known)
+    if architecture.ft_proj_selector == 4 and form != "variable":
+        changes["ft_proj_selector"] = -1
+    assert parsed.architecture == dataclasses.replace(architecture, **changes)
 
 
 SMALL_NET = reference_forms.architecture(stem="small", proj_head_mode="none", class_names=CLASSES)
@@ -87,7 +87,7 @@ def small():
     return reference_forms.random_model(SMALL_NET)
 
 
-def test_flags_beside_the_weights_contain_the_rest(small, tmp_path):
+def test_settings_that_leave_no_trace_in_weights_are_read_from_flags_json(small, tmp_path):
     flags = {"resnet_depth": 18, "image_size": 20, "batch_norm_decay": 0.99, "dataset": "mnist"}
     reference_forms.write_saved_model(small, tmp_path / "saved_model" / "9", flags=flags)
     shutil.move(tmp_path / "saved_model" / "flags.json", tmp_path)
@@ -105,12 +105,12 @@ def test_the_newest_checkpoint_is_used_and_the_optimizer_is_reported(small, tmp_
     *_, optimizer, unused = build(tmp_path)[1]
     assert "optimizer: 107 variables (" in optimizer and "LARSOptimizer" in optimizer
     assert unused == "unused: 1 variable (global_step)"
-    # A file of it means it too.
-    found = loading.find(str(tmp_path / "model.ckpt-80.index"))
-    assert found.stored.origin.endswith("model.ckpt-80")
+    # One of its files names a checkpoint, too.
+    older = loading.find(str(tmp_path / "model.ckpt-80.index"))
+    assert older.stored.origin.endswith("model.ckpt-80")
 
 
-def test_a_head_that_is_not_whole_is_skipped(small, tmp_path):
+def test_an_incomplete_head_is_skipped(small, tmp_path):
     reference_forms.write_checkpoint(
         small, tmp_path / "ckpt-1", without=("linear_head/dense/bias",)
     )
@@ -122,16 +122,16 @@ def test_a_head_that_is_not_whole_is_skipped(small, tmp_path):
     )
 
 
-def refusal(capsys, checkpoint, tmp_path, **flags):
-    """Converts what cannot be converted, and returns the one sentence."""
+def error_message(capsys, checkpoint, tmp_path, **flags):
+    """Runs a conversion, asserts that it stops with one sentence, and returns the sentence."""
     capsys.readouterr()
     flags = {"mode": "convert", "checkpoint": checkpoint, "model_dir": tmp_path / "new", **flags}
-    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
-    assert run.main(["run.py", *given]) == 2
-    sentence = capsys.readouterr().err
-    assert sentence.startswith("error: ") and sentence.count("\n") == 1
+    arguments = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    assert run.main(["run.py", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
     assert not (tmp_path / "new").exists()
-    return sentence
+    return message
 
 
 def write_other(folder: pathlib.Path) -> None:
@@ -145,73 +145,73 @@ def test_a_path_without_a_checkpoint_is_refused(tmp_path, capsys):
         (tmp_path / "nowhere", "does not exist; name a run directory or a checkpoint"),
         (folder, "holds no checkpoint (no ckpt-STEP.index, and nothing of google-research"),
     ):
-        assert words in refusal(capsys, path, tmp_path)
+        assert words in error_message(capsys, path, tmp_path)
     (folder / "notes.txt").write_text("weights")
-    assert "notes.txt is not a checkpoint" in refusal(capsys, folder / "notes.txt", tmp_path)
+    assert "notes.txt is not a checkpoint" in error_message(capsys, folder / "notes.txt", tmp_path)
     write_other(folder)
-    assert "is not of google-research/simclr" in refusal(capsys, folder, tmp_path)
-    assert "name both" in refusal(capsys, None, tmp_path)
-    assert "name both" in refusal(capsys, folder, tmp_path, model_dir=None)
+    assert "is not of google-research/simclr" in error_message(capsys, folder, tmp_path)
+    assert "name both" in error_message(capsys, None, tmp_path)
+    assert "name both" in error_message(capsys, folder, tmp_path, model_dir=None)
 
 
 def test_a_partial_or_damaged_encoder_is_refused(small, tmp_path, capsys):
     folder = tmp_path / "partial"
-    gone = ("encoder/group2/block1/shortcut/conv/kernel", "encoder/stem/0/norm/gamma")
-    reference_forms.write_tf1(small, folder / "model.ckpt-1", without=gone)
-    sentence = refusal(capsys, folder, tmp_path)
-    assert "incomplete: of the 105 weights of a ResNet-18 1x it lacks 2" in sentence
-    assert "base_model/batch_normalization/gamma, base_model/conv2d_6/kernel" in sentence
+    missing = ("encoder/group2/block1/shortcut/conv/kernel", "encoder/stem/0/norm/gamma")
+    reference_forms.write_tf1(small, folder / "model.ckpt-1", without=missing)
+    message = error_message(capsys, folder, tmp_path)
+    assert "incomplete: of the 105 weights of a ResNet-18 1x it lacks 2" in message
+    assert "base_model/batch_normalization/gamma, base_model/conv2d_6/kernel" in message
     whole = tmp_path / "whole"
     reference_forms.write_tf1(small, whole / "model.ckpt-1")
     data = whole / "model.ckpt-1.data-00000-of-00001"
     os.truncate(data, data.stat().st_size // 2)
-    assert "model.ckpt-1 cannot be read" in refusal(capsys, whole, tmp_path)
+    assert "model.ckpt-1 cannot be read" in error_message(capsys, whole, tmp_path)
 
 
-def test_a_folder_of_several_models_is_refused_by_their_names(small, tmp_path, capsys):
+def test_a_folder_of_several_models_is_refused_with_their_names(small, tmp_path, capsys):
     for name in ("r50_1x_sk0", "r50_1x_sk1"):
         reference_forms.write_tf1(small, tmp_path / "pretrained" / name / "model.ckpt-1")
-    sentence = refusal(capsys, tmp_path / "pretrained", tmp_path)
-    assert "contains 2 models (r50_1x_sk0, r50_1x_sk1); name one" in sentence
+    message = error_message(capsys, tmp_path / "pretrained", tmp_path)
+    assert "contains 2 models (r50_1x_sk0, r50_1x_sk1); name one" in message
 
 
 def test_flags_that_contradict_the_weights_are_refused(small, tmp_path, capsys, photos):
     folder = tmp_path / "run"
     reference_forms.write_tf1(small, folder / "model.ckpt-1")
-    sentence = refusal(capsys, folder, tmp_path, resnet_depth=50, width_multiplier=2)
-    assert "ResNet-18 1x): --resnet_depth=50 and 18; --width_multiplier=2 and 1 there" in sentence
+    message = error_message(capsys, folder, tmp_path, resnet_depth=50, width_multiplier=2)
+    assert "ResNet-18 1x): --resnet_depth=50 and 18; --width_multiplier=2 and 1 there" in message
     changes = {**tiny_runs.SMALL, "sk_ratio": 0.0625, "mode": "finetune"}
     changes |= {"dataset": "image_folder", "data_dir": photos}
-    assert "--resnet_depth=8 and 18; --sk_ratio=0.0625 and 0.0 there" in refusal(
+    assert "--resnet_depth=8 and 18; --sk_ratio=0.0625 and 0.0 there" in error_message(
         capsys, folder, tmp_path, **changes
     )
 
 
-def test_a_run_directory_of_the_reference_is_sent_to_be_converted(small, tmp_path, capsys, photos):
-    reference_forms.write_checkpoint(small, tmp_path / "theirs" / "ckpt-1")
+def test_a_run_directory_of_the_reference_is_refused_as_model_dir(small, tmp_path, capsys, photos):
+    reference_forms.write_checkpoint(small, tmp_path / "reference" / "ckpt-1")
     for mode in ("eval", "pretrain"):
-        assert tiny_runs.main(mode, tmp_path / "theirs", photos) == 2
+        assert tiny_runs.main(mode, tmp_path / "reference", photos) == 2
         assert "is a run of google-research/simclr; convert it" in capsys.readouterr().err
 
 
-def test_runs_of_this_program_are_not_converted_and_converted_ones_are_evaluated(
+def test_runs_of_this_program_are_not_converted_and_converted_runs_are_not_resumed(
     small, tmp_path, capsys, photos, pretrained, monkeypatch
 ):
-    sentence = refusal(capsys, pretrained, tmp_path)
-    assert "is not of google-research/simclr; a run of this program needs no conv" in sentence
+    message = error_message(capsys, pretrained, tmp_path)
+    assert "is not of google-research/simclr; a run of this program needs no conv" in message
     monkeypatch.setattr("simclr_tf.serving.export.export", lambda *_, **__: "")
-    reference_forms.write_tf1(small, tmp_path / "theirs" / "model.ckpt-1")
-    given = [f"--checkpoint={tmp_path}/theirs", f"--model_dir={tmp_path}/ours"]
-    assert run.main(["run.py", "--mode=convert", *given]) == 0
+    reference_forms.write_tf1(small, tmp_path / "reference" / "model.ckpt-1")
+    arguments = [f"--checkpoint={tmp_path}/reference", f"--model_dir={tmp_path}/converted"]
+    assert run.main(["run.py", "--mode=convert", *arguments]) == 0
     capsys.readouterr()
-    given = tiny_runs.arguments("pretrain", tmp_path / "ours", photos, image_size=None)
-    given = [argument for argument in given if "resnet_depth" not in argument]
-    assert run.main(given) == 2
+    arguments = tiny_runs.arguments("pretrain", tmp_path / "converted", photos, image_size=None)
+    arguments = [argument for argument in arguments if "resnet_depth" not in argument]
+    assert run.main(arguments) == 2
     assert "holds converted weights, not a training that could be" in capsys.readouterr().err
-    # As many classes as the data's: they are taken for the same.
+    # Unnamed classes are taken for those of the data if their number is the same.
     network = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
-    assert tiny_runs.main("eval", tmp_path / "ours", photos, **network, linear_eval=False) == 0
-    assert tiny_runs.json_of(tmp_path / "ours" / "result.json")["eval/examples"] == 18
-    network |= {"train_steps": 0, "train_epochs": 0, "checkpoint": tmp_path / "theirs"}
+    assert tiny_runs.main("eval", tmp_path / "converted", photos, **network, linear_eval=False) == 0
+    assert tiny_runs.json_of(tmp_path / "converted" / "result.json")["eval/examples"] == 18
+    network |= {"train_steps": 0, "train_epochs": 0, "checkpoint": tmp_path / "reference"}
     assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **network) == 0
     assert "linear head: loaded 2 of 2 variables" in capsys.readouterr().out

@@ -1,7 +1,7 @@
-"""Weights of google-research/simclr give the same outputs here, and every verb takes them.
+"""Weights of google-research/simclr give the same outputs here, and every command accepts them.
 
-Weights that are made up (see reference_r18.py) and, where the real ones lie beside this clone,
-weights that the reference trained.
+The weights are made up (see reference_r18.py) and, if `shared` exists, those of a training by the
+reference.
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ from simclr_tf.runs import initialization, teachers, weights
 
 OUTPUTS = {"features": "final_avg_pool", "projection": "proj_head_output", "logits": "logits_sup"}
 
-# The weights decide what the network is.
+# Not given, because the weights determine the network.
 NETWORK = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
 
 
 @pytest.fixture(scope="module", params=["made up", pytest.param("real", marks=pytest.mark.slow)])
-def official(request, tmp_path_factory):
+def reference_run(request, tmp_path_factory):
     """The folder of a run of the reference."""
     if request.param == "made up":
         return reference_r18.folder(tmp_path_factory)
@@ -29,25 +29,25 @@ def official(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outputs(official):
-    """Images, and what the reference computes of them."""
-    real = official / "outputs.npz"
+def outputs(reference_run):
+    """Images, and the reference's outputs for them."""
+    real = reference_run / "outputs.npz"
     if real.exists():
         return dict(np.load(real))
     return {"images": reference_r18.images(), **reference_r18.outputs(trainable=False)}
 
 
 def check_equal(value, want):
-    """Asserts that an output is the reference's, or that it has the stored numbers of it."""
+    """Asserts that an output, or a sample of it, equals that of the reference."""
     value = value if value.shape == want.shape else reference_r18.sample(value, want.size)
     np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("place", ["", "saved_model", "checkpoint", "checkpoint/ckpt-975"])
-def test_its_weights_give_its_outputs(official, outputs, place):
-    opened = weights.open_weights(str(official / place))
+@pytest.mark.parametrize("path", ["", "saved_model", "checkpoint", "checkpoint/ckpt-975"])
+def test_weights_of_the_reference_give_its_outputs(reference_run, outputs, path):
+    opened = weights.open_weights(str(reference_run / path))
     assert opened.architecture == reference_r18.ARCHITECTURE
-    inferred = loading.find(str(official / place)).inferred
+    inferred = loading.find(str(reference_run / path)).inferred
     assert not inferred.lacking and not inferred.unused
     model, report = initialization.build(opened)
     assert report[1:4] == [
@@ -59,19 +59,19 @@ def test_its_weights_give_its_outputs(official, outputs, place):
         check_equal(value, outputs[OUTPUTS[name]])
 
 
-@pytest.mark.parametrize("place", ["", "saved_model", "checkpoint"])
-def test_it_teaches(official, outputs, place):
-    teacher = teachers.load(str(official / place), image_size=16)
+@pytest.mark.parametrize("path", ["", "saved_model", "checkpoint"])
+def test_a_run_of_the_reference_can_be_a_teacher(reference_run, outputs, path):
+    teacher = teachers.load(str(reference_run / path), image_size=16)
     assert (teacher.num_classes, teacher.class_names) == (10, None)
     logits = tf.function(teacher.logits)(tf.constant(outputs["images"]))
     check_equal(logits, outputs["logits_sup"])
 
 
 @pytest.mark.slow
-def test_it_becomes_a_run_of_ours(official, outputs, tmp_path, capsys, photos):
+def test_a_run_of_the_reference_can_be_converted(reference_run, outputs, tmp_path, capsys, photos):
     model_dir = tmp_path / "converted"
-    given = [f"--checkpoint={official}/saved_model", f"--model_dir={model_dir}"]
-    assert run.main(["run.py", "--mode=convert", *given]) == 0
+    arguments = [f"--checkpoint={reference_run}/saved_model", f"--model_dir={model_dir}"]
+    assert run.main(["run.py", "--mode=convert", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "TF2 SavedModel of google-research/simclr, ResNet-18 1x" in printed
     assert "resnet_depth 18, image_size 16" in printed
@@ -81,9 +81,9 @@ def test_it_becomes_a_run_of_ours(official, outputs, tmp_path, capsys, photos):
     served = tf.saved_model.load(str(model_dir / "saved_model" / "0"))
     features = served.signatures["serving_default"](images=tf.constant(outputs["images"]))
     check_equal(features["features"], outputs["final_avg_pool"])
-    assert run.main(["run.py", "--mode=convert", *given]) == 2
+    assert run.main(["run.py", "--mode=convert", *arguments]) == 2
     assert f"{model_dir} already holds a run" in capsys.readouterr().err
-    # Three classes of photos are not its ten, so its linear head is not asked.
+    # The photos have three classes instead of ten, so the linear head is not evaluated.
     assert tiny_runs.main("eval", model_dir, photos, **NETWORK) == 0
     assert "has 10 classes, which are not the 3 of image_folder" in capsys.readouterr().out
     result = tiny_runs.json_of(model_dir / "result.json")
@@ -91,12 +91,12 @@ def test_it_becomes_a_run_of_ours(official, outputs, tmp_path, capsys, photos):
     assert result["linear_eval/top_1_accuracy"] > 0.5
 
 
-def test_a_run_starts_from_it(official, tmp_path, photos, capsys):
+def test_fine_tuning_starts_from_weights_of_the_reference(reference_run, tmp_path, photos, capsys):
     changes = {
         **NETWORK,
         "train_steps": 0,
         "train_epochs": 0,
-        "checkpoint": official / "checkpoint",
+        "checkpoint": reference_run / "checkpoint",
     }
     assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **changes) == 0
     printed = capsys.readouterr().out
@@ -105,9 +105,11 @@ def test_a_run_starts_from_it(official, tmp_path, photos, capsys):
     assert (stored["resnet_depth"], stored["stem"], stored["image_size"]) == (18, "small", 16)
 
 
-def test_its_weights_are_evaluated_without_converting(official, tmp_path, photos, capsys):
-    changes = {**NETWORK, "checkpoint": official / "saved_model"}
-    assert tiny_runs.main("eval", tmp_path / "told", photos, **changes) == 0
+def test_weights_of_the_reference_are_evaluated_without_conversion(
+    reference_run, tmp_path, photos, capsys
+):
+    changes = {**NETWORK, "checkpoint": reference_run / "saved_model"}
+    assert tiny_runs.main("eval", tmp_path / "run", photos, **changes) == 0
     assert "encoder: loaded 105 of 105 variables" in capsys.readouterr().out
-    result = tiny_runs.json_of(tmp_path / "told" / "result.json")
+    result = tiny_runs.json_of(tmp_path / "run" / "result.json")
     assert result["linear_eval/top_1_accuracy"] > 0.5

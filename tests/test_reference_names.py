@@ -21,10 +21,10 @@ FILES = {"tf1": "tf1", "variable": "tf2_variables", "path": "tf2_checkpoint"}
 @pytest.mark.parametrize("form", FILES)
 def test_names_and_shapes_are_those_of_the_reference(form, network):
     expected = reference_r18.listed(FILES[form], network)
-    ours = {w.name(form): w.shape for w in names.weights_of(NETWORKS[network])}
-    assert ours == expected
-    if form == "tf1":  # Its list is in the order of creation.
-        assert list(ours) == list(expected)
+    written = {w.name(form): w.shape for w in names.weights_of(NETWORKS[network])}
+    assert written == expected
+    if form == "tf1":  # This list is in the order of creation.
+        assert list(written) == list(expected)
 
 
 @pytest.mark.parametrize(

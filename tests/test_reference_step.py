@@ -1,7 +1,7 @@
-"""The same step as google-research/simclr's: from weights, on views, to the loss and weights after.
+"""One training step has the loss, metrics and new weights of google-research/simclr's.
 
-From made-up weights (see reference_r18.py) and, where the real ones lie beside this clone, from
-weights that the reference trained, as its training code stepped on.
+It starts from made-up weights (see reference_r18.py) and, if `shared` exists, from weights that the
+reference trained. Then it is compared with a step of the reference's training code.
 """
 
 import collections
@@ -24,7 +24,7 @@ _OUTPUTS = {"features": "final_avg_pool", "projection": "proj_head_output", "log
 
 
 class _Names:
-    """Maps the names of the reference's ResNet-18 to our variables."""
+    """Maps names of the reference's ResNet-18 to variables of this program."""
 
     def __init__(self, model, names):
         self._layers = {}
@@ -69,7 +69,7 @@ class _Names:
 
 @pytest.fixture(scope="module", params=["made up", pytest.param("real", marks=pytest.mark.slow)])
 def reference(request):
-    """The reference's weights by name, what it computed with them, and on what: a step, outputs."""
+    """The reference's weights by name, the data and results of a step, and its outputs."""
     if request.param == "made up":
         stored = reference_r18.golden()
         after = {k.removeprefix("step/"): v for k, v in stored.items() if k.startswith("step/")}
@@ -78,8 +78,8 @@ def reference(request):
         return reference_r18.weights(), given, outputs
     folder = request.getfixturevalue("shared") / "data" / "official_r18"
     loaded = tf.saved_model.load(str(folder / "saved_model"))
-    theirs = {v.name: v for f in loaded.__call__.concrete_functions for v in f.graph.variables}
-    weights = {name: variable.numpy() for name, variable in theirs.items()}
+    variables = {v.name: v for f in loaded.__call__.concrete_functions for v in f.graph.variables}
+    weights = {name: variable.numpy() for name, variable in variables.items()}
     given = dict(np.load(folder / "step.npz"))
     given["views"] = np.stack([given["view1"], given["view2"]], 1)  # (b, v, h, w, 3)
     given["label"] = given["labels"].astype(np.int32)
@@ -87,13 +87,13 @@ def reference(request):
 
 
 def _network(weights):
-    """Returns our network with the reference's weights, and our variable for each name."""
+    """Returns a network with the reference's weights, and its variable for each name."""
     model = simclr.SimCLR(reference_r18.ARCHITECTURE, seed=0)
-    ours = _Names(model, weights)
+    by_name = _Names(model, weights)
     assert len(weights) == len(model.variables)
     for name, value in weights.items():
-        ours[name].assign(value)
-    return model, ours
+        by_name[name].assign(value)
+    return model, by_name
 
 
 def _step(model, given, strategy):
@@ -118,7 +118,7 @@ def _step(model, given, strategy):
     return steps.whole_step(learner, task, strategy)
 
 
-def test_the_network_is_the_references(reference):
+def test_the_network_has_the_outputs_of_the_reference(reference):
     weights, _, outputs = reference
     model, _ = _network(weights)
     for name, value in model(outputs["images"]).items():
@@ -128,11 +128,11 @@ def test_the_network_is_the_references(reference):
 
 
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_one_step_ends_at_the_references_loss_metrics_and_weights(reference, replicas):
+def test_one_step_has_the_loss_metrics_and_weights_of_the_reference(reference, replicas):
     weights, given, _ = reference
     strategy = replicas_lib.strategy(replicas)
     with strategy.scope():
-        model, ours = _network(weights)
+        model, by_name = _network(weights)
         step = _step(model, given, strategy)
     batch = {name: given[name] for name in ("views", "label")}
     count = len(batch["views"]) // replicas
@@ -151,7 +151,7 @@ def test_one_step_ends_at_the_references_loss_metrics_and_weights(reference, rep
         assert float(metrics[name]) == pytest.approx(float(expected), rel=1e-4), name
     assert {f"norm_after/{name}" for name in weights} <= given.keys()
     for name in weights:
-        new = ours[name].numpy().astype(np.float64)
+        new = by_name[name].numpy().astype(np.float64)
         assert np.linalg.norm(new) == pytest.approx(float(given[f"norm_after/{name}"]), rel=1e-4)
         if f"after/{name}" in given:
             want, old = given[f"after/{name}"], weights[name]

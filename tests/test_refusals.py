@@ -1,4 +1,4 @@
-"""What a person can get wrong gets one sentence with the remedy, exit code 2, and loses nothing."""
+"""Mistakes of the user: one sentence with the remedy, exit code 2, and no lost files."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ from simclr_tf.serving import export
 
 @pytest.fixture
 def own_photos(photos: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A copy of the photos that a test may damage."""
+    """A copy of the photos, which a test may change."""
     return pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
 
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Leaves out the SavedModel, which takes seconds, where a test does not look at it."""
-    tiny_runs.pretrained(tmp_path_factory)  # The run that tests share has one.
+    """Skips the SavedModel, which takes seconds, in tests that do not need it."""
+    tiny_runs.pretrained(tmp_path_factory)  # Created first, with a SavedModel.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Runs the program, which must refuse, and returns its sentence."""
+def error_message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Runs the program, asserts that it stops with one sentence, and returns the sentence."""
     capsys.readouterr()
     assert run.main(arguments) == 2
-    sentence = capsys.readouterr().err
-    assert sentence.startswith("error: ")
-    assert sentence.endswith("\n")
-    assert sentence.count("\n") == 1, sentence
-    assert "Traceback" not in sentence
-    return sentence
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.endswith("\n")
+    assert message.count("\n") == 1, message
+    assert "Traceback" not in message
+    return message
 
 
-def told(capsys, photos, tmp_path, mode="pretrain", **changes):
+def run_error(capsys, photos, tmp_path, mode="pretrain", **changes):
+    """Returns the error message of a run on a folder of images."""
     changes.setdefault("model_dir", tmp_path / "run")
     changes.setdefault("data_dir", photos)
-    return refusal(capsys, tiny_runs.arguments(mode, **changes))
+    return error_message(capsys, tiny_runs.arguments(mode, **changes))
 
 
-# A setting that is impossible, and what the sentence must say of it.
-IMPOSSIBLE = {
+# name: (flags that cannot work, phrases that the message must contain).
+INVALID = {
     "temperature of zero": ({"temperature": 0}, ["--temperature must be greater than 0", "0.0"]),
     "temperature below zero": ({"temperature": -1}, ["--temperature", "greater than 0", "-1.0"]),
-    "temperature that is no number": ({"temperature": "nan"}, ["--temperature", "greater than 0"]),
+    "temperature that is not a number": (
+        {"temperature": "nan"},
+        ["--temperature", "greater than 0"],
+    ),
     "image size of zero": ({"image_size": 0}, ["--image_size must be at least 8", "got 0"]),
     "depth that does not exist": (
         {"resnet_depth": 19},
@@ -60,7 +64,7 @@ IMPOSSIBLE = {
         {"train_batch_size": 64},
         ["--train_batch_size=64", "36 images", "'train'", "36 or less"],
     ),
-    "batch that the replicas do not divide": (
+    "batch that is not divisible by the replicas": (
         {"train_batch_size": 9, "num_virtual_cpus": 4},
         ["--train_batch_size=9", "4 replicas", "use 8 or 12"],
     ),
@@ -68,50 +72,53 @@ IMPOSSIBLE = {
         {"warmup_epochs": 10},
         ["45 steps", "only 4", "--warmup_epochs below 0.889"],
     ),
-    "value that is no choice": ({"optimizer": "sgd"}, ["--optimizer", "lars, momentum", "'sgd'"]),
+    "value that is not one of the choices": (
+        {"optimizer": "sgd"},
+        ["--optimizer", "lars, momentum", "'sgd'"],
+    ),
     "decay that does not exist": (
         {"learning_rate_decay": "linear"},
         ["--learning_rate_decay must be one of cosine, exponential, step", "'linear'"],
     ),
-    "epochs of decay for a cosine": (
+    "decay epochs with a cosine": (
         {"decay_epochs": "1,2"},
         [
             "--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step",
             "with cosine; leave it out, or give --decay_epochs= if a flagfile",
         ],
     ),
-    "a factor of decay for a cosine": (
+    "decay factor with a cosine": (
         {"decay_factor": 0.2},
         [
             "--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step",
             "with cosine; leave it out, or give --decay_factor=0.1 if a flagfile",
         ],
     ),
-    "steps without their epochs": (
+    "step decay without epochs": (
         {"learning_rate_decay": "step"},
         ["needs --decay_epochs", "as in --decay_epochs=60,75,90", "it is missing"],
     ),
-    "steps whose epochs were taken back": (
+    "step decay with empty epochs": (
         {"learning_rate_decay": "step", "decay_epochs": ""},
         ["needs --decay_epochs", "it is missing"],
     ),
-    "steps that go back": (
+    "step decay with descending epochs": (
         {"learning_rate_decay": "step", "decay_epochs": "0.5,0.2"},
         ["in ascending order", "got '0.5,0.2'"],
     ),
-    "steps that are no numbers": (
+    "step decay with epochs that are not numbers": (
         {"learning_rate_decay": "step", "decay_epochs": "0.1,b"},
         ["needs --decay_epochs", "got '0.1,b'"],
     ),
-    "two intervals of an exponential": (
+    "exponential decay with two intervals": (
         {"learning_rate_decay": "exponential", "decay_epochs": "0.1,0.2"},
         ["one number", "as in --decay_epochs=2.4", "got '0.1,0.2'"],
     ),
-    "a decay that grows": (
+    "decay factor above one": (
         {"learning_rate_decay": "step", "decay_epochs": "0.5", "decay_factor": 1.5},
         ["--decay_factor must be between 0 and 1", "got 1.5"],
     ),
-    "a decay after the end": (
+    "decay epoch after the end of training": (
         {"learning_rate_decay": "step", "decay_epochs": "0.5,7"},
         ["--decay_epochs=0.5,7 has epoch 7", "after 0.889 epochs", "train longer"],
     ),
@@ -130,63 +137,63 @@ IMPOSSIBLE = {
             "did you mean EfficientNetV2B",
         ],
     ),
-    "encoder that is no name at all": (
+    "encoder without a prefix": (
         {"encoder": "resnet50"},
         ["--encoder=resnet50", "did you mean ", "keras:ResNet50", "keras:NAME", "MODULE:FUNCTION"],
     ),
-    "encoder in a module that is not there": (
+    "encoder in a module that does not exist": (
         {"encoder": "no_such_module:make"},
         ["'no_such_module'", "PYTHONPATH"],
     ),
-    "encoder by a function that is not there": (
+    "encoder function that does not exist": (
         {"encoder": "tiny_encoders:seqential"},
         ["seqential names a function that tiny_encoders does not have (did you mean sequential?)"],
     ),
-    "encoder that returns something else": (
-        {"encoder": "tiny_encoders:no_model"},
+    "encoder function that does not return a model": (
+        {"encoder": "tiny_encoders:not_a_model"},
         ["returned a str", "must return a tf.keras.Model"],
     ),
-    "encoder that does not take the images": (
+    "encoder that does not accept the image size": (
         {"encoder": "keras:MobileNetV2"},
         ["cannot be built for images of 8 px", "at least 32x32", "image_size"],
     ),
-    "encoder of a class with batch norm inside": (
-        {"encoder": "tiny_encoders:Own"},
+    "subclassed encoder with batch norm": (
+        {"encoder": "tiny_encoders:Subclassed"},
         ["BatchNormalization", "cannot be replaced", "functional interface"],
     ),
     "encoder that ends in a sequence": (
         {"encoder": "tiny_encoders:sequence"},
         ["maps one image to (1, 64, 3)", "(1, f) or a map (1, h, w, f)"],
     ),
-    "width of an encoder that has none": (
+    "width of an encoder without widths": (
         {"encoder": "keras:MobileNetV2", "width_multiplier": 2},
         ["--width_multiplier=2 belongs to --encoder=resnet", "keras:MobileNetV2"],
     ),
-    "block groups of an encoder that has none": (
+    "block group of an encoder without groups": (
         {"mode": "finetune", "encoder": "keras:MobileNetV2", "fine_tune_after_block": 2},
         ["--fine_tune_after_block=2", "use -1 (train all) or 4"],
     ),
-    "selective kernels of more than all": (
+    "selective-kernel ratio above one": (
         {"sk_ratio": 16},
         ["--sk_ratio must be between 0 and 1", "got 16"],
     ),
-    "excitation below zero": (
+    "squeeze-and-excitation ratio below zero": (
         {"se_ratio": -0.1},
         ["--se_ratio must be between 0 and 1", "got -0.1"],
     ),
-    "XLA over replicas": (
+    "XLA on several replicas": (
         {"jit_compile": True, "num_virtual_cpus": 4},
         ["--jit_compile", "one device", "4 replicas"],
     ),
-    "selector beyond the head": (
+    "projection selector beyond the head": (
         {"mode": "finetune", "ft_proj_selector": 3},
         ["--ft_proj_selector=3", "2 layers", "0 (the encoder) to 2"],
     ),
-    "freezing what nothing has trained": (
+    "frozen layers without a checkpoint": (
         {"mode": "finetune", "fine_tune_after_block": 4},
         ["--fine_tune_after_block=4", "--checkpoint"],
     ),
-    "fine-tuning with no checkpoint": (
+    "fine-tuning without a checkpoint": (
         {"mode": "finetune"},
         ["--mode=finetune has nothing to start from", "--checkpoint", "--train_mode=finetune"],
     ),
@@ -206,50 +213,50 @@ IMPOSSIBLE = {
         {"mode": "finetune", "checkpoint": "/nowhere/ckpt-7"},
         ["--checkpoint=/nowhere/ckpt-7 does not exist", "name a run directory"],
     ),
-    "missing folder": (
+    "data folder that does not exist": (
         {"data_dir": "/nowhere/photos"},
         ["--data_dir=/nowhere/photos does not exist"],
     ),
-    "no run directory": ({"model_dir": None}, ["--model_dir is missing", "name a folder"]),
+    "missing run directory": ({"model_dir": None}, ["--model_dir is missing", "name a folder"]),
 }
 
 
-@pytest.mark.parametrize("changes, words", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
-def test_an_impossible_setting_is_refused_with_the_numbers_and_the_remedy(
+@pytest.mark.parametrize("changes, words", INVALID.values(), ids=INVALID.keys())
+def test_an_invalid_setting_is_refused_with_the_numbers_and_the_remedy(
     capsys, photos, tmp_path, changes, words
 ):
-    sentence = told(capsys, photos, tmp_path, **changes)
-    assert [word for word in words if word not in sentence] == [], sentence
+    message = run_error(capsys, photos, tmp_path, **changes)
+    assert [word for word in words if word not in message] == [], message
     assert not list(tmp_path.rglob("ckpt*"))
 
 
-def test_every_name_of_a_mode_is_in_the_refusal_of_another(capsys, photos, tmp_path):
-    sentence = told(capsys, photos, tmp_path, mode="predict")
+def test_an_unknown_mode_is_refused_with_a_list_of_the_modes(capsys, photos, tmp_path):
+    message = run_error(capsys, photos, tmp_path, mode="predict")
     for mode in ("train", "eval", "train_then_eval", "pretrain", "finetune"):
-        assert f" {mode}," in sentence, sentence
+        assert f" {mode}," in message, message
 
 
-def test_a_word_that_is_no_flag_is_refused(capsys, photos, tmp_path):
+def test_an_argument_that_is_not_a_flag_is_refused(capsys, photos, tmp_path):
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos)
-    sentence = refusal(capsys, [*arguments, "learning_rate=0.1"])
-    assert "'learning_rate=0.1' is not a flag" in sentence
-    assert "--name=value" in sentence
+    message = error_message(capsys, [*arguments, "learning_rate=0.1"])
+    assert "'learning_rate=0.1' is not a flag" in message
+    assert "--name=value" in message
 
 
 def test_an_empty_folder_is_refused(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
-    sentence = told(capsys, tmp_path / "empty", tmp_path)
-    assert "holds no images" in sentence
-    assert "it is empty" in sentence
-    assert "class/*.jpg" in sentence
+    message = run_error(capsys, tmp_path / "empty", tmp_path)
+    assert "holds no images" in message
+    assert "it is empty" in message
+    assert "class/*.jpg" in message
 
 
-def test_a_folder_of_files_that_are_no_images_is_refused(capsys, tmp_path):
+def test_a_folder_without_image_files_is_refused(capsys, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("not an image")
-    sentence = told(capsys, tmp_path / "notes", tmp_path)
-    assert "holds no images" in sentence
-    assert "1 file (a.txt)" in sentence
+    message = run_error(capsys, tmp_path / "notes", tmp_path)
+    assert "holds no images" in message
+    assert "1 file (a.txt)" in message
 
 
 def test_lamb_without_addons_is_refused(capsys, photos, tmp_path, monkeypatch):
@@ -261,93 +268,87 @@ def test_lamb_without_addons_is_refused(capsys, photos, tmp_path, monkeypatch):
     imported = builtins.__import__
     monkeypatch.delitem(sys.modules, "tensorflow_addons", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_addons)
-    sentence = told(capsys, photos, tmp_path, optimizer="lamb")
-    assert "--optimizer=lamb comes from tensorflow-addons" in sentence
-    assert "--optimizer=lars or adamw" in sentence
+    message = run_error(capsys, photos, tmp_path, optimizer="lamb")
+    assert "--optimizer=lamb comes from tensorflow-addons" in message
+    assert "--optimizer=lars or adamw" in message
 
 
 def test_a_run_directory_that_cannot_be_written_is_refused(capsys, photos, tmp_path):
-    # Below a file there can be no folder, not even for root.
+    # Not even root can create a folder below a file.
     (tmp_path / "file").write_text("")
-    sentence = told(capsys, photos, tmp_path, model_dir=tmp_path / "file" / "run")
-    assert f"--model_dir={tmp_path}/file/run cannot be written to" in sentence
-    assert "name a folder that you may write to" in sentence
+    message = run_error(capsys, photos, tmp_path, model_dir=tmp_path / "file" / "run")
+    assert f"--model_dir={tmp_path}/file/run cannot be written to" in message
+    assert "name a folder that you may write to" in message
 
 
-def test_an_image_to_train_on_that_does_not_decode_is_named(
-    capsys, own_photos, tmp_path, no_export
-):
+def test_an_undecodable_training_image_is_named(capsys, own_photos, tmp_path, no_export):
     damaged = own_photos / "train" / "green" / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:200])
-    sentence = told(capsys, own_photos, tmp_path, train_steps=5, **tiny_runs.NO_COLOR)
-    assert "train/green/3.png" in sentence
-    assert "repair or remove it" in sentence
+    message = run_error(capsys, own_photos, tmp_path, train_steps=5, **tiny_runs.NO_COLOR)
+    assert "train/green/3.png" in message
+    assert "repair or remove it" in message
 
 
-def test_an_image_to_evaluate_on_that_does_not_decode_is_named(
+def test_an_undecodable_evaluation_image_is_named(
     capsys, own_photos, tmp_path, pretrained, no_export
 ):
     damaged = own_photos / "test" / "green" / "3.png"
     damaged.write_bytes(b"no picture at all")
     files = tiny_runs.snapshot(pretrained, ["ckpt*"])
     for mode in ("train_then_eval", "eval"):
-        sentence = told(capsys, own_photos, tmp_path, mode, model_dir=pretrained)
-        assert "test/green/3.png" in sentence
-        assert "repair or remove it" in sentence
+        message = run_error(capsys, own_photos, tmp_path, mode, model_dir=pretrained)
+        assert "test/green/3.png" in message
+        assert "repair or remove it" in message
     assert tiny_runs.snapshot(pretrained, ["ckpt*"]) == files
 
 
-def test_a_split_without_labels_cannot_be_learned_or_evaluated(
-    capsys, tmp_path, tmp_path_factory, pretrained
-):
+def test_fine_tuning_without_labels_is_refused(capsys, tmp_path, tmp_path_factory, pretrained):
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
-    sentence = told(capsys, unlabelled, tmp_path, mode="finetune", checkpoint=pretrained)
-    assert "has no labels, which fine-tuning needs" in sentence
-    assert "use --mode=pretrain" in sentence
+    message = run_error(capsys, unlabelled, tmp_path, mode="finetune", checkpoint=pretrained)
+    assert "has no labels, which fine-tuning needs" in message
+    assert "use --mode=pretrain" in message
 
 
-def test_an_evaluation_without_a_checkpoint_is_refused_and_makes_no_folder(capsys, tmp_path):
+def test_an_evaluation_without_a_checkpoint_is_refused_and_creates_no_folder(capsys, tmp_path):
     assert run.main(["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"]) == 2
-    assert "digits" not in capsys.readouterr().out  # They are not what this is about.
-    sentence = refusal(capsys, ["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"])
-    assert f"--model_dir={tmp_path}/none holds no checkpoint" in sentence
-    assert "train first" in sentence
+    assert "digits" not in capsys.readouterr().out  # The default data set does not matter here.
+    message = error_message(capsys, ["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"])
+    assert f"--model_dir={tmp_path}/none holds no checkpoint" in message
+    assert "train first" in message
     assert not (tmp_path / "none").exists()
 
 
-def test_an_evaluation_of_labelled_data_without_an_evaluation_split_is_refused_at_once(
-    capsys, photos, tmp_path
-):
+def test_train_then_eval_without_an_evaluation_split_is_refused(capsys, photos, tmp_path):
     data = tmp_path / "only_train"
     shutil.copytree(photos / "train", data / "train")
-    sentence = told(capsys, data, tmp_path, mode="train_then_eval")
-    assert "no split to evaluate on, only train (36)" in sentence
-    assert "--eval_split=train[90%:]" in sentence
+    message = run_error(capsys, data, tmp_path, mode="train_then_eval")
+    assert "no split to evaluate on, only train (36)" in message
+    assert "--eval_split=train[90%:]" in message
 
 
 def test_fine_tuning_from_a_folder_without_checkpoints_is_refused(capsys, photos, tmp_path):
     (tmp_path / "bare").mkdir()
-    sentence = told(capsys, photos, tmp_path, mode="finetune", checkpoint=tmp_path / "bare")
-    assert f"--checkpoint={tmp_path}/bare holds no checkpoint" in sentence
-    assert "--model_dir of a" in sentence
+    message = run_error(capsys, photos, tmp_path, mode="finetune", checkpoint=tmp_path / "bare")
+    assert f"--checkpoint={tmp_path}/bare holds no checkpoint" in message
+    assert "--model_dir of a" in message
 
 
-def test_fine_tuning_with_another_network_is_refused_before_the_directory_is_marked(
+def test_fine_tuning_with_another_network_is_refused_before_settings_are_stored(
     capsys, photos, tmp_path, pretrained
 ):
-    sentence = told(
+    message = run_error(
         capsys, photos, tmp_path, mode="finetune", checkpoint=pretrained, resnet_depth=14
     )
-    assert "another network than the flags say" in sentence
-    assert "--resnet_depth=14 and 8 there; leave these flags out" in sentence
-    # Without its description, the weights themselves are compared.
+    assert "another network than the flags say" in message
+    assert "--resnet_depth=14 and 8 there; leave these flags out" in message
+    # Without architecture.json, the weights themselves are compared.
     (pretrained / "architecture.json").unlink()
-    sentence = told(
+    message = run_error(
         capsys, photos, tmp_path, mode="finetune", checkpoint=pretrained, resnet_depth=14
     )
-    assert "does not fit this run's ResNet-14" in sentence
-    assert "set encoder, depth, width and stem" in sentence
-    # The same folder may be used once the depth is right.
+    assert "does not fit this run's ResNet-14" in message
+    assert "set encoder, depth, width and stem" in message
+    # So the same folder can be used after the depth is corrected.
     assert not (tmp_path / "run" / "architecture.json").exists()
     assert not (tmp_path / "run" / "flags.txt").exists()
 
@@ -355,7 +356,7 @@ def test_fine_tuning_with_another_network_is_refused_before_the_directory_is_mar
 def test_fine_tuning_from_a_stage_whose_weights_are_missing_is_refused(
     capsys, photos, tmp_path, pretrained
 ):
-    sentence = told(
+    message = run_error(
         capsys,
         photos,
         tmp_path,
@@ -364,12 +365,12 @@ def test_fine_tuning_from_a_stage_whose_weights_are_missing_is_refused(
         ft_proj_selector=1,
         num_proj_layers=3,
     )
-    assert "--ft_proj_selector" in sentence
-    assert "set --proj_head_mode, --num_proj_layers, --proj_out_dim and" in sentence
+    assert "--ft_proj_selector" in message
+    assert "set --proj_head_mode, --num_proj_layers, --proj_out_dim and" in message
 
 
-# A change to the command of a finished run that its weights cannot follow, and what is said of it.
-UNFIT = {
+# name: (changed flags that do not fit a finished run, phrases that the message must contain).
+INCOMPATIBLE = {
     "another depth": ({"resnet_depth": 14}, ["resnet_depth is 8 there and 14 here"]),
     "another image size": ({"image_size": 16}, ["image_size is 8 there and 16 here"]),
     "another head": ({"num_proj_layers": 3}, ["num_proj_layers is 2 there and 3 here"]),
@@ -388,43 +389,43 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("changes, words", UNFIT.values(), ids=UNFIT.keys())
-def test_a_run_directory_of_another_run_is_refused_and_left_as_it_was(
+@pytest.mark.parametrize("changes, words", INCOMPATIBLE.values(), ids=INCOMPATIBLE.keys())
+def test_a_run_directory_of_another_run_is_refused_and_not_changed(
     capsys, photos, tmp_path, pretrained, changes, words
 ):
     before = tiny_runs.snapshot(pretrained)
-    sentence = told(capsys, photos, tmp_path, model_dir=pretrained, **changes)
-    assert [word for word in words if word not in sentence] == [], sentence
-    assert "use another --model_dir, or the settings of that run" in sentence
+    message = run_error(capsys, photos, tmp_path, model_dir=pretrained, **changes)
+    assert [word for word in words if word not in message] == [], message
+    assert "use another --model_dir, or the settings of that run" in message
     assert tiny_runs.snapshot(pretrained) == before
 
 
-def test_a_run_directory_of_other_classes_is_refused(capsys, own_photos, tmp_path, pretrained):
+def test_a_run_directory_with_other_classes_is_refused(capsys, own_photos, tmp_path, pretrained):
     for split in ("train", "test"):
         (own_photos / split / "red").rename(own_photos / split / "rose")
-    sentence = told(capsys, own_photos, tmp_path, model_dir=pretrained)
-    assert "class_names is ('blue', 'green', 'red') there" in sentence
+    message = run_error(capsys, own_photos, tmp_path, model_dir=pretrained)
+    assert "class_names is ('blue', 'green', 'red') there" in message
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_even_without_its_flags(
     capsys, photos, tmp_path, pretrained
 ):
     (pretrained / "flags.txt").unlink()
-    sentence = told(capsys, photos, tmp_path, model_dir=pretrained, optimizer="adam")
-    assert f"{pretrained}/ckpt-4 does not fit this run" in sentence
-    assert "resume with the settings it was trained with" in sentence
+    message = run_error(capsys, photos, tmp_path, model_dir=pretrained, optimizer="adam")
+    assert f"{pretrained}/ckpt-4 does not fit this run" in message
+    assert "resume with the settings it was trained with" in message
 
 
 @pytest.mark.parametrize("text", ['{"resnet_depth": 8', '{"resnet_depth": 8}', "[]"])
 def test_a_damaged_architecture_is_refused(capsys, photos, tmp_path, pretrained, text):
     (pretrained / "architecture.json").write_text(text)
     for mode in ("pretrain", "eval"):
-        sentence = told(capsys, photos, tmp_path, mode, model_dir=pretrained)
-        assert f"{pretrained}/architecture.json" in sentence
-        assert "restore" in sentence
+        message = run_error(capsys, photos, tmp_path, mode, model_dir=pretrained)
+        assert f"{pretrained}/architecture.json" in message
+        assert "restore" in message
 
 
-def test_a_directory_without_weights_does_not_bind_the_next_run(
+def test_a_run_directory_without_checkpoints_can_be_used_with_other_settings(
     capsys, photos, pretrained, no_export
 ):
     for path in pretrained.glob("ckpt*"):
@@ -438,11 +439,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_rate_and_checkpoint(
     capsys, photos, tmp_path
 ):
     changes = {**tiny_runs.NO_COLOR, "learning_rate": 1e30, "hidden_norm": False}
-    sentence = told(capsys, photos, tmp_path, checkpoint_steps=1, train_steps=6, **changes)
-    stopped = int(sentence.split("loss of step ")[1].split()[0])
-    assert "learning rate" in sentence
-    assert "e+28" in sentence
-    assert f"last good checkpoint is {tmp_path}/run/ckpt-{stopped - 1}" in sentence
-    assert "Lower --learning_rate" in sentence
+    message = run_error(capsys, photos, tmp_path, checkpoint_steps=1, train_steps=6, **changes)
+    stopped = int(message.split("loss of step ")[1].split()[0])
+    assert "learning rate" in message
+    assert "e+28" in message
+    assert f"last good checkpoint is {tmp_path}/run/ckpt-{stopped - 1}" in message
+    assert "Lower --learning_rate" in message
     assert (tmp_path / "run" / f"ckpt-{stopped - 1}.index").exists()
     assert not (tmp_path / "run" / f"ckpt-{stopped}.index").exists()

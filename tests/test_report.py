@@ -1,4 +1,4 @@
-"""What is written and shown: metrics, pictures of views, progress, durations."""
+"""Files of metrics, images of views, progress lines, warnings and durations."""
 
 import json
 import math
@@ -26,14 +26,14 @@ def test_metrics_are_json_lines_and_scalars(tmp_path):
     assert [value.tag for value in events] == ["train/total_loss"]
 
 
-def test_lines_after_the_last_checkpoint_and_half_lines_are_dropped(tmp_path):
+def test_lines_after_the_last_checkpoint_and_incomplete_lines_are_removed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     metrics_log.MetricsLog(str(tmp_path), from_step=2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
-def test_a_damaged_line_in_the_middle_is_told_of_and_dropped(tmp_path, capsys):
+def test_damaged_lines_in_the_middle_are_removed_with_a_warning(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n[2]\n{"step": 2}\n')
     metrics_log.MetricsLog(str(tmp_path), from_step=2)
@@ -50,7 +50,7 @@ def test_a_grid_has_a_column_per_image_and_a_row_per_view():
     assert (grid[6:, :4] == 0).all()
 
 
-def test_pictures_are_png(tmp_path):
+def test_images_are_written_as_png(tmp_path):
     image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     metrics_log.write_png(str(tmp_path / "x.png"), image)
     np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "x.png").read_bytes()), image)
@@ -64,11 +64,11 @@ def test_progress_off_a_terminal_is_plain_lines(capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
 )
-def test_durations_are_told_as_people_tell_them(seconds, told):
-    assert console.duration(seconds) == told
+def test_durations_are_printed_in_readable_units(seconds, text):
+    assert console.duration(seconds) == text
 
 
 def _sums(**metrics):
@@ -81,31 +81,36 @@ def _watch():
     return loop._Watch(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1), chance=math.log(199))
 
 
-def test_a_line_tells_loss_beside_chance_speed_and_waiting():
+def test_a_progress_line_has_the_loss_chance_level_speed_and_input_wait():
     watch = _watch()
     watch.add(_sums(), seconds=0.5)
     note = watch.summary()
-    for part in ("loss 1.000 (chance 5.293)", "contrastive acc. 50.0%", "200 images/s", "wait 50%"):
-        assert part in note
+    for words in (
+        "loss 1.000 (chance 5.293)",
+        "contrastive acc. 50.0%",
+        "200 images/s",
+        "wait 50%",
+    ):
+        assert words in note
 
 
 @pytest.mark.parametrize(
-    ("metrics", "told"),
+    ("metrics", "reason"),
     [
         ({"feature_spread": 0.001}, "nearly equal"),
         ({"contrast_loss": 5.29}, "no better than chance"),
     ],
 )
-def test_collapse_is_warned_of_once(capsys, metrics, told):
+def test_a_collapse_is_reported_once(capsys, metrics, reason):
     watch = _watch()
     for _ in range(2):
         watch.add(_sums(**metrics), seconds=1)
         watch.flush()
     out = capsys.readouterr().out
-    assert out.count("may have collapsed") == 1 and told in out
+    assert out.count("may have collapsed") == 1 and reason in out
 
 
-def test_a_healthy_run_is_not_warned_of(capsys):
+def test_a_healthy_run_prints_no_warning(capsys):
     watch = _watch()
     watch.add(_sums(), seconds=1)
     watch.flush()
@@ -113,7 +118,7 @@ def test_a_healthy_run_is_not_warned_of(capsys):
 
 
 @pytest.mark.parametrize(("columns", "width"), [(None, 120), ("200", 200), ("60", 60)])
-def test_a_log_is_as_wide_as_columns_says(columns, width, capsys, monkeypatch):
+def test_a_log_is_as_wide_as_the_columns_variable_says(columns, width, capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS")
     if columns:
         monkeypatch.setenv("COLUMNS", columns)

@@ -11,7 +11,7 @@ LOCKS = sorted((ROOT / "locks").glob("*.txt"))
 
 
 def _required(name):
-    """Yields what a requirements file asks for."""
+    """Yields the requirements in a file."""
     for line in (ROOT / name).read_text().splitlines():
         line = re.sub(r"(^|\s)#.*", "", line).strip()
         if line:
@@ -31,7 +31,7 @@ def test_both_stacks_have_a_lock_file():
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
-def test_a_lock_file_pins_all_that_is_required(lock):
+def test_a_lock_file_pins_every_requirement(lock):
     python = lock.stem.partition("python")[2]
     pins = _pins(lock)
     wrong = []

@@ -121,8 +121,8 @@ def test_has_each_variable_of_google_researchs_encoder(golden, name):
     with tf.Graph().as_default():
         encoder = simclr.make_encoder(architecture)
         tf.autograph.experimental.do_not_convert(encoder)(tf.zeros([1, 32, 32, 3]))
-    ours = [
+    shapes = [
         (variable.name.split("/")[-1].split(":")[0], str(tuple(variable.shape)))
         for variable in encoder.trainable_variables
     ]
-    assert sorted(ours) == sorted(expected)
+    assert sorted(shapes) == sorted(expected)

@@ -233,9 +233,9 @@ def test_the_labels_of_a_mixture_count_as_much_as_their_pixels(mix, seed):
     step = steps.whole_step(learner, tasks.supervised_task(model, mixer=mixer), strategy)
     batch = {"views": tf.constant(views, tf.float32), "label": tf.constant(labels)}
     metrics = step.train(batch)
-    shares = mixed[0].images.numpy().mean(axis=(1, 2))  # (4, 3), of each class.
-    log_p = 3 * shares - np.log(np.exp(3 * shares).sum(1, keepdims=True))
-    want = -np.mean(np.sum(shares * log_p, 1))
+    fractions = mixed[0].images.numpy().mean(axis=(1, 2))  # (4, 3), of each class.
+    log_p = 3 * fractions - np.log(np.exp(3 * fractions).sum(1, keepdims=True))
+    want = -np.mean(np.sum(fractions * log_p, 1))
     assert float(metrics["train/supervised_loss"]) == pytest.approx(want, rel=1e-5)
     assert float(metrics["train/supervised_acc"]) == 1  # The class with most pixels comes first.
 

@@ -11,7 +11,7 @@ import tiny_runs
 import run
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Laid over a recipe: what makes two steps of it a matter of seconds.
+# Added to the flags of a recipe, so that it runs in seconds.
 SHRUNK = {
     "dataset": "digits",
     "eval_split": "test",
@@ -38,7 +38,7 @@ def run_recipe(name: str, model_dir: pathlib.Path, **changes: object) -> dict:
 
 @pytest.fixture(scope="module")
 def stage_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
-    """The first stages, by what they are of."""
+    """Run directories of the first stage, by data set."""
     folder = tmp_path_factory.mktemp("stage_one")
     for name in ("cifar10", "imagenet"):
         run_recipe(f"{name}_supcon_resnet50", folder / name)
@@ -72,13 +72,13 @@ def test_stage_two_trains_a_classifier_and_nothing_else(stage_one, tmp_path, rec
     assert 0 <= result["eval/label_top_1_accuracy"] <= 1
     before, after = tiny_runs.weights(first), tiny_runs.weights(tmp_path / "run")
     assert tiny_runs.equal(tiny_runs.part(before, "encoder"), tiny_runs.part(after, "encoder"))
-    for name in ("normalize_features", "proj_head_bn"):  # Not typed again in stage two.
+    for name in ("normalize_features", "proj_head_bn"):  # Not given in stage two.
         one, two = (
             tiny_runs.json_of(folder / "architecture.json")[name]
             for folder in (first, tmp_path / "run")
         )
         assert one == two
-    # The classifier started at zero, and two steps took it away from there.
+    # The classifier started at zero, and two steps changed it.
     assert all(value.any() for value in tiny_runs.part(after, "linear_head").values())
     lines = tiny_runs.lines_of(tmp_path / "run" / "metrics.jsonl")
     assert lines[0]["train/supervised_loss"] == pytest.approx(np.log(10), rel=1e-5)

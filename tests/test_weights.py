@@ -1,4 +1,4 @@
-"""Opened weights: once per command, for each kind of path, and against what a run asks for."""
+"""Opening weights: once per command, for each kind of path, and compared with the flags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simclr_tf.serving import export
 SMALL_NET = reference_forms.architecture(
     stem="small", proj_head_mode="none", class_names=simclr.placeholder_class_names(3)
 )
-# The weights decide what the network is.
+# Not given, because the weights determine the network.
 NETWORK = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_resumes_does_not_open_the_checkpoint_that_it_started_from(
     assert tiny_runs.main("pretrain", pretrained, photos, **changes) == 0
 
 
-def test_a_run_directory_means_its_newest_checkpoint(pretrained):
+def test_opening_a_run_directory_opens_its_newest_checkpoint(pretrained):
     opened = weights.open_weights(str(pretrained))
     assert opened.origin == str(pretrained / "ckpt-4")
     assert opened.folder == str(pretrained)
@@ -86,32 +86,32 @@ def test_a_run_directory_means_its_newest_checkpoint(pretrained):
 
 
 @pytest.mark.parametrize("name", ["ckpt-2", "ckpt-2.index", "ckpt-2.data-00000-of-00001"])
-def test_a_checkpoint_is_named_by_its_prefix_or_one_of_its_files(pretrained, name):
+def test_a_checkpoint_can_be_named_by_its_prefix_or_one_of_its_files(pretrained, name):
     opened = weights.open_weights(str(pretrained / name))
     assert opened.origin == str(pretrained / "ckpt-2")
     assert (opened.folder, opened.step) == (str(pretrained), 2)
 
 
 @pytest.mark.parametrize(
-    ("form", "place", "kind"),
+    ("form", "path", "kind"),
     [
         ("variable", "saved_model/7", "TF2 SavedModel"),
         ("path", "ckpt-7", "TF2 checkpoint"),
         ("tf1", "model.ckpt-7", "TF1 checkpoint"),
     ],
 )
-def test_each_form_of_the_reference_says_what_it_is(small, tmp_path, form, place, kind):
+def test_each_form_of_the_reference_is_recognised(small, tmp_path, form, path, kind):
     reference_forms.WRITERS[form](small, tmp_path)
     opened = weights.open_weights(str(tmp_path))
     assert opened.from_reference
-    assert opened.origin == str(tmp_path / place)
+    assert opened.origin == str(tmp_path / path)
     assert opened.described == f"{kind} of google-research/simclr, ResNet-18 1x"
     assert opened.class_names == simclr.placeholder_class_names(3)
     assert "image_size 32" in opened.assumed
     assert opened.step == 0
 
 
-def test_one_part_is_filled_and_the_others_stay(pretrained):
+def test_loading_a_part_does_not_change_the_others(pretrained):
     opened = weights.open_weights(str(pretrained))
     model = simclr.SimCLR(opened.architecture, seed=1)
     head = [variable.numpy() for variable in model.projection_head.variables]
@@ -123,17 +123,17 @@ def test_one_part_is_filled_and_the_others_stay(pretrained):
         np.testing.assert_array_equal(variable, before)
 
 
-def test_a_part_that_does_not_fit_says_why(pretrained, small, tmp_path):
+def test_loading_a_part_that_does_not_fit_returns_the_reason(pretrained, small, tmp_path):
     reference_forms.WRITERS["path"](small, tmp_path / "reference")
     model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
-    ours = weights.open_weights(str(pretrained))
-    assert "(64, 8) there and (64, 16) here" in ours.load(model, "projection_head")
+    stored = weights.open_weights(str(pretrained))
+    assert "(64, 8) there and (64, 16) here" in stored.load(model, "projection_head")
     reference = weights.open_weights(str(tmp_path / "reference"))
     assert reference.load(model, "projection_head") == "the checkpoint has none"
     assert "there and" in reference.load(model, "linear_head")
 
 
-def test_a_network_is_built_whole_or_not_at_all(pretrained):
+def test_building_a_network_requires_all_of_its_parts(pretrained):
     opened = weights.open_weights(str(pretrained))
     model, report = initialization.build(opened)
     assert model.architecture == opened.architecture
@@ -155,13 +155,13 @@ def test_a_network_is_built_whole_or_not_at_all(pretrained):
         initialization.build(weights.open_weights(str(pretrained)))
 
 
-def cut(path: pathlib.Path) -> None:
-    """Leaves the first half of a file."""
+def truncate(path: pathlib.Path) -> None:
+    """Truncates a file to half of its size."""
     os.truncate(path, path.stat().st_size // 2)
 
 
-def test_a_damaged_checkpoint_is_refused_or_passed_over(pretrained, capsys):
-    cut(pretrained / "ckpt-4.data-00000-of-00001")
+def test_a_damaged_checkpoint_is_refused_or_skipped(pretrained, capsys):
+    truncate(pretrained / "ckpt-4.data-00000-of-00001")
     with pytest.raises(errors.UserError, match=r"--teacher=.*ckpt-4 is damaged \(.*name another"):
         weights.open_weights(f"{pretrained}/ckpt-4", flag="teacher")
     capsys.readouterr()
@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_is_refused_or_passed_over(pretrained, capsys):
     assert f"The checkpoint {pretrained}/ckpt-4 is damaged" in capsys.readouterr().out
 
 
-def test_what_holds_no_weights_is_refused_under_the_name_of_the_flag(tmp_path):
+def test_a_path_without_weights_is_refused_with_the_name_of_the_flag(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("weights")
     for name, problem in (
@@ -181,8 +181,8 @@ def test_what_holds_no_weights_is_refused_under_the_name_of_the_flag(tmp_path):
             weights.open_weights(str(tmp_path / name), flag="teacher")
 
 
-def of_architecture(**changes):
-    """Returns weights of a network that nobody loads."""
+def weights_of(**changes):
+    """Returns weights that cannot be loaded, of a network with these settings."""
     architecture = reference_forms.architecture(50, **changes)
     return weights.Weights("there", "", architecture, "a network", 0, lambda *_: None)
 
@@ -197,7 +197,7 @@ def of_architecture(**changes):
     ],
 )
 def test_flags_that_mean_the_same_network_are_accepted(stored, explicit):
-    compatibility.check_explicit(of_architecture(**stored), explicit, heads=False)
+    compatibility.check_explicit(weights_of(**stored), explicit, heads=False)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_flags_that_mean_the_same_network_are_accepted(stored, explicit):
 )
 def test_flags_that_mean_another_network_are_refused(stored, explicit, words):
     with pytest.raises(errors.UserError, match=words):
-        compatibility.check_explicit(of_architecture(**stored), explicit, heads=True)
+        compatibility.check_explicit(weights_of(**stored), explicit, heads=True)
 
 
 def test_a_fine_tuning_starts_from_a_checkpoint_or_resumes(pretrained):

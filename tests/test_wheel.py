@@ -1,4 +1,4 @@
-"""The wheel: what it holds, and the command that it installs."""
+"""The wheel: its content, and the command that it installs."""
 
 from __future__ import annotations
 

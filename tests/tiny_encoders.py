@@ -1,4 +1,4 @@
-"""Encoders of users, valid and invalid."""
+"""User-defined encoders, valid and invalid."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def nested(input_shape: tuple[int, int, int]) -> tf.keras.Model:
 
 
 def sequence(input_shape: tuple[int, int, int]) -> tf.keras.Model:
-    """Returns a network that returns neither features nor a map."""
+    """Returns a network whose output is neither features nor a map."""
     return tf.keras.Sequential([keras_layers.Reshape([input_shape[0] * input_shape[1], 3])])
 
 
-def no_model(input_shape: tuple[int, int, int]) -> str:
+def not_a_model(input_shape: tuple[int, int, int]) -> str:
     """Returns a string instead of a network."""
     return str(input_shape)
 
 
-class Own(tf.keras.Model):
-    """A subclassed network, whose batch norm cannot be replaced."""
+class Subclassed(tf.keras.Model):
+    """A subclassed network, in which batch norm cannot be replaced."""
 
     def __init__(self, input_shape: tuple[int, int, int]) -> None:
         """Creates the layer."""

@@ -1,4 +1,4 @@
-"""The whole program on a handful of small images: what several test files start from."""
+"""Small runs of the whole program on a few small images, shared by several test files."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ NO_COLOR = {"use_color_jitter": False, "use_color_drop": False, "use_blur": Fals
 def once(
     make: Callable[[pytest.TempPathFactory], pathlib.Path],
 ) -> Callable[[pytest.TempPathFactory], pathlib.Path]:
-    """Keeps what a function made at its first call, for all test files of the session."""
-    made: list[pathlib.Path] = []
+    """Calls a function once per session and keeps its result for all test files."""
+    results: list[pathlib.Path] = []
 
     def get(factory: pytest.TempPathFactory) -> pathlib.Path:
-        if not made:
-            made.append(make(factory))
-        return made[0]
+        if not results:
+            results.append(make(factory))
+        return results[0]
 
     return get
 
@@ -99,8 +99,8 @@ def pretrained(factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def arguments(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> list[str]:
-    """Returns a command line for a folder of images; a change to None leaves the flag out."""
-    given: dict[str, Any] = {
+    """Returns a command line for a folder of images; a change to None omits the flag."""
+    flags: dict[str, Any] = {
         "mode": mode,
         "model_dir": model_dir,
         "dataset": "image_folder",
@@ -108,7 +108,7 @@ def arguments(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> list[
         **SMALL,
         **changes,
     }
-    return ["run.py", *(f"--{name}={value}" for name, value in given.items() if value is not None)]
+    return ["run.py", *(f"--{name}={value}" for name, value in flags.items() if value is not None)]
 
 
 def main(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> int:
@@ -117,7 +117,7 @@ def main(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> int:
 
 
 def weights(model_dir: Any, step: int | None = None) -> dict[str, np.ndarray]:
-    """Returns everything numeric in a checkpoint: weights, optimizer, step, but not the clock."""
+    """Returns all numbers in a checkpoint except times: weights, optimizer slots and step."""
     path = (
         tf.train.latest_checkpoint(str(model_dir)) if step is None else f"{model_dir}/ckpt-{step}"
     )
@@ -130,28 +130,28 @@ def weights(model_dir: Any, step: int | None = None) -> dict[str, np.ndarray]:
 
 
 def part(values: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Returns the weights of one part of the model, such as "encoder"; slots are left out."""
+    """Returns the weights of one part of the model, such as "encoder"; without optimizer slots."""
     found = {key: value for key, value in values.items() if key.startswith(f"model/{name}/")}
     assert found, f"no {name} in {sorted(values)}"
     return found
 
 
 def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-    """Tells whether two sets of weights are the same bit for bit."""
+    """Returns whether two sets of weights are equal bit for bit."""
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def json_of(path: pathlib.Path) -> Any:
-    """Returns what a JSON file holds."""
+    """Returns the content of a JSON file."""
     return json.loads(path.read_text())
 
 
 def lines_of(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns what a file of JSON lines holds."""
+    """Returns the content of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def snapshot(folder: pathlib.Path, patterns: Iterable[str] = ("*",)) -> dict[str, bytes]:
-    """Returns the content of the files of a folder, to show later that nothing touched them."""
+    """Returns the content of the files in a folder, to check later that they are unchanged."""
     found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}

@@ -20,7 +20,7 @@ REFERENCE = HERE.parents[2] / "shared" / "data" / "official_r18"
 
 
 def main() -> None:
-    """Checks the step against the reference's own, then writes the files."""
+    """Checks the step against one of the reference's code, then writes the files."""
     loaded = tf.saved_model.load(str(REFERENCE / "saved_model"))
     variables = {v.name: v for f in loaded.__call__.concrete_functions for v in f.graph.variables}
     write_paths(variables)
@@ -28,8 +28,8 @@ def main() -> None:
     given = np.load(REFERENCE / "step.npz")
     setting = {name: float(given[name]) for name in reference_r18.STEP}
     views = np.stack([given["view1"], given["view2"]], 1)
-    found = step(loaded, variables, views, given["labels"], **setting)
-    check(found, given)
+    computed = step(loaded, variables, views, given["labels"], **setting)
+    check(computed, given)
 
     assign(variables)
     kept: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def assign(variables: Mapping[str, tf.Variable]) -> None:
-    """Gives the reference's network the made-up weights."""
+    """Assigns the made-up weights to the reference's network."""
     made_up = reference_r18.weights()
     assert variables.keys() == made_up.keys()
     for name, variable in variables.items():
@@ -72,8 +72,8 @@ def step(
 ) -> dict[str, Any]:
     """Returns loss, metrics and weights after one step.
 
-    Network and gradient are those of the reference's graph; loss and LARS are written out from
-    the papers' formulas, momentum starting at zero.
+    Network and gradient are those of the reference's graph; loss and LARS follow the papers'
+    formulas, with a momentum that starts at zero.
     """
     del momentum
     n = len(views)
@@ -97,7 +97,7 @@ def step(
         total = contrast + supervised + decay
     across = similar[:n, n:]  # Of the first views to the second.
     p = tf.nn.softmax(across)
-    found = {
+    computed = {
         "contrast_loss": contrast,
         "supervised_loss": supervised,
         "weight_decay_loss": decay,
@@ -105,21 +105,21 @@ def step(
         "contrast_acc": np.mean(np.argmax(across, 1) == np.arange(n)),
         "contrast_entropy": -tf.reduce_mean(tf.reduce_sum(p * tf.math.log(p + 1e-8), 1)),
     }
-    found = {name: np.float64(value) for name, value in found.items()}
+    computed = {name: np.float64(value) for name, value in computed.items()}
     for variable, gradient in zip(trained, tape.gradient(total, trained)):
         w, g = np.float64(variable), np.float64(gradient)
         rate = learning_rate
-        if not any(part in variable.name for part in ("batch_norm", "bias", "head_supervised")):
+        if not any(word in variable.name for word in ("batch_norm", "bias", "head_supervised")):
             g = g + weight_decay * w
             rate *= 0.001 * np.linalg.norm(w) / np.linalg.norm(g)
-        found[f"after/{variable.name}"] = w - rate * g
+        computed[f"after/{variable.name}"] = w - rate * g
     averages = {f"after/{k}": np.float64(v) for k, v in variables.items() if "moving" in k}
-    return {**found, **averages}
+    return {**computed, **averages}
 
 
-def check(found: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Requires of the reference's own batch and weights what its training code made of them."""
-    for name, value in found.items():
+def check(computed: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Asserts that a step on the reference's batch gives what its training code computed."""
+    for name, value in computed.items():
         if name.startswith("after/"):
             norm = np.linalg.norm(value)
             np.testing.assert_allclose(norm, given[f"norm_{name}"], rtol=1e-5, err_msg=name)
@@ -130,17 +130,17 @@ def check(found: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def write_paths(variables: Mapping[str, tf.Variable]) -> None:
-    """Finds out by their values which variable is where in the reference's checkpoint."""
+    """Pairs paths in the reference's checkpoint with names of variables, by their values."""
     reader = tf.train.load_checkpoint(str(REFERENCE / "checkpoint" / "ckpt-975"))
     by_value: dict[bytes, set[str]] = {}
     for name, variable in variables.items():
         by_value.setdefault(variable.numpy().tobytes(), set()).add(name.rsplit("/", 1)[0])
     layers: dict[str, set[str]] = {}
     paths = [p for p, shape in reader.get_variable_to_shape_map().items() if shape]
-    for path in paths:  # Variables of one layer may be equal by chance; then the others tell.
-        place = _layer(path)
+    for path in paths:  # Variables of two layers can be equal; then the others decide.
+        parent = _layer(path)
         same = by_value[reader.get_tensor(path).tobytes()]
-        layers[place] = layers.get(place, same) & same
+        layers[parent] = layers.get(parent, same) & same
     lines = []
     for path in sorted(paths):
         (layer,) = layers[_layer(path)]

@@ -1,20 +1,22 @@
-"""Sizes and speeds of encoders, and what --recompute saves.
+"""Measures sizes, speed and memory of encoders, and the memory that --recompute saves.
 
-    python benchmarks/architectures.py            the tables of a few small encoders
-    python benchmarks/architectures.py --full     every depth and width that fits the time
-    python benchmarks/architectures.py --json     the same, and one JSON object as the last line
-    python benchmarks/architectures.py --write    the same, and docs/architectures.md
+    python benchmarks/architectures.py              prints the tables of a few small encoders
+    python benchmarks/architectures.py --full       measures every depth and width
+    python benchmarks/architectures.py --json       also prints one JSON object as the last line
+    python benchmarks/architectures.py --write      also writes docs/architectures.md
+    python benchmarks/architectures.py --smallest   takes seconds
 
-Parameters and multiply-adds are counted from a traced graph (`benchmarks.sizes`), at 224 px.
-Images per second are those of one training pass, forward and back, at the side and batch of the
-table, an image counting once; peak memory is that of the process. Each encoder is measured in a
-process of its own, one after another; the median of the rounds.
+Parameters and multiply-adds are counted in a traced graph (`benchmarks.sizes`), at 224 px. Images
+per second are those of a training step: a forward and a backward pass. The results are medians.
+Peak memory is that of the process. Encoders are measured one after another, each in its own
+process.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -40,12 +42,12 @@ Row = dict[str, Any]
 DEPTHS, WIDTHS = (18, 34, 50, 101, 152, 200), (1, 2, 3, 4)
 APPLICATIONS = ("MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny")
 SIDE, BATCH, SK = 64, 16, 0.0625
-LARGE_BATCH = 64  # So that activations outweigh all else where memory is compared.
+LARGE_BATCH = 64  # Makes activations dominate the memory, where memory is compared.
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One encoder: its settings as flags of the program, by name."""
+    """An encoder, named by flags of run.py, and the batch size."""
 
     encoder: str = "resnet"
     resnet_depth: int = 50
@@ -56,14 +58,14 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """What the tables call it, such as ResNet-50 2x SK."""
+        """Name in the tables, such as ResNet-50 2x SK."""
         if self.encoder != "resnet":
             return self.encoder
         sk = " SK" if self.sk_ratio else ""
         return f"ResNet-{self.resnet_depth} {self.width_multiplier}x{sk}"
 
     def architecture(self, side: int) -> simclr.Architecture:
-        """Returns the architecture, for images of this side."""
+        """Returns the architecture, for images of `side` px."""
         config = config_lib.Config(
             image_size=side,
             encoder=self.encoder,
@@ -75,28 +77,41 @@ class Setting:
         return builders.architecture_of(config, None)
 
 
-def chosen(*, full: bool) -> list[Setting]:
-    """Returns the encoders of the table, small ones first."""
-    if not full:
-        nets = [Setting(resnet_depth=depth) for depth in (18, 50)]
-        nets += [Setting(sk_ratio=SK), Setting(resnet_depth=18, width_multiplier=2)]
-        return [*nets, Setting(encoder=f"keras:{APPLICATIONS[0]}")]
-    nets = [
+def _full() -> list[Setting]:
+    """Returns the encoders of --full, in the order of the table."""
+    resnets = [
         Setting(resnet_depth=depth, width_multiplier=width) for depth in DEPTHS for width in WIDTHS
     ]
-    nets += [
+    resnets += [
         Setting(resnet_depth=depth, width_multiplier=width, sk_ratio=SK)
         for depth, width in ((50, 1), (50, 2), (101, 1), (101, 2), (152, 1), (152, 2), (152, 3))
     ]
-    return [*nets, *(Setting(encoder=f"keras:{name}") for name in APPLICATIONS)]
+    return [*resnets, *(Setting(encoder=f"keras:{name}") for name in APPLICATIONS)]
+
+
+FULL = _full()
+FULL_RECOMPUTE = [
+    Setting(resnet_depth=18, batch=LARGE_BATCH),
+    Setting(batch=LARGE_BATCH),
+    Setting(sk_ratio=SK, batch=LARGE_BATCH),
+]
+FEW = [
+    Setting(resnet_depth=18),
+    Setting(),
+    Setting(sk_ratio=SK),
+    Setting(resnet_depth=18, width_multiplier=2),
+    Setting(encoder=f"keras:{APPLICATIONS[0]}"),
+]
+FEW_RECOMPUTE = FULL_RECOMPUTE[:2]
+SMALLEST = [Setting(resnet_depth=8, batch=4)]
 
 
 def measure(setting: Setting, rounds: int) -> Row:
-    """Trains an encoder for some rounds; run it in a process of its own.
+    """Trains an encoder for some rounds; must be the only call in its process.
 
     Returns:
-        "images_per_second", "peak_gib" of the process, and "step_gib", how much of that came
-        after its variables were made.
+        "images_per_second"; "peak_gib" of the process; and "step_gib", the growth of that peak
+        since the variables were created.
     """
     architecture = setting.architecture(SIDE)
     encoder = simclr.make_encoder(architecture, recompute=setting.recompute)
@@ -128,25 +143,48 @@ def measure(setting: Setting, rounds: int) -> Row:
 
 
 def _peak_gib() -> float:
-    # Of Linux; getrusage's would begin at what the process held that started this one.
+    # Works on Linux only. The peak of getrusage is at least the size of the parent process.
     status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
-def measured_apart(setting: Setting, rounds: int, limit: int) -> Row:
-    """Measures in a new process; empty if it takes longer than `limit` seconds or dies."""
-    told = json.dumps(dataclasses.asdict(setting))
-    command = [sys.executable, __file__, "--measure", told, "--rounds", str(rounds)]
+@functools.cache
+def measure_in_new_process(setting: Setting, rounds: int, limit: int) -> Row:
+    """Measures in a new process.
+
+    Args:
+        setting: what to measure.
+        rounds: number of measurements.
+        limit: seconds after which the process is ended.
+
+    Returns:
+        The result of `measure`; empty if the process fails or takes too long.
+    """
+    encoded = json.dumps(dataclasses.asdict(setting))
+    command = [sys.executable, __file__, "--measure", encoded, "--rounds", str(rounds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        process = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
+    except subprocess.TimeoutExpired:
+        print(f"{setting.name}: not measured; it takes more than {limit} s", file=sys.stderr)
         return {}
-    found: Row = json.loads(done.stdout.splitlines()[-1])
-    return found
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
+        print(f"{setting.name}: not measured; {last}", file=sys.stderr)
+        return {}
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def rows_of(settings: list[Setting], *, rounds: int, limit: int, most: float) -> list[Row]:
-    """Returns a row per encoder; those of over `most` million parameters are only counted."""
+def make_rows(
+    settings: list[Setting], *, rounds: int, limit: int, max_parameters: float
+) -> list[Row]:
+    """Returns a row per encoder.
+
+    Args:
+        settings: the encoders.
+        rounds: number of measurements of each.
+        limit: seconds for the process of each.
+        max_parameters: in millions; larger encoders are counted, but not measured.
+    """
     rows = []
     for setting in settings:
         size = sizes.of_encoder(setting.architecture(224))
@@ -156,26 +194,26 @@ def rows_of(settings: list[Setting], *, rounds: int, limit: int, most: float) ->
             "parameters": size.parameters,
             "giga_multiply_adds": size.multiply_adds / 1e9,
         }
-        if size.parameters <= most * 1e6:
-            row.update(measured_apart(setting, rounds, limit))
+        if size.parameters <= max_parameters * 1e6:
+            row.update(measure_in_new_process(setting, rounds, limit))
         rows.append(row)
         print(_line(row), flush=True)
     return rows
 
 
-def recompute_rows(settings: list[Setting], *, rounds: int, limit: int) -> list[Row]:
+def make_recompute_rows(settings: list[Setting], *, rounds: int, limit: int) -> list[Row]:
     """Returns time and memory of encoders without and with --recompute."""
     rows = []
-    for small in settings:
-        setting = dataclasses.replace(small, batch=LARGE_BATCH)
-        plain = measured_apart(setting, rounds, limit)
-        again = measured_apart(dataclasses.replace(setting, recompute=True), rounds, limit)
-        if plain and again:
+    for setting in settings:
+        plain = measure_in_new_process(setting, rounds, limit)
+        with_recompute = dataclasses.replace(setting, recompute=True)
+        recomputed = measure_in_new_process(with_recompute, rounds, limit)
+        if plain and recomputed:
             row = {
                 "name": setting.name,
                 "plain_gib": plain["step_gib"],
-                "recompute_gib": again["step_gib"],
-                "time": plain["images_per_second"] / again["images_per_second"],
+                "recompute_gib": recomputed["step_gib"],
+                "time": plain["images_per_second"] / recomputed["images_per_second"],
             }
             rows.append(row)
             print(_recompute_line(row), flush=True)
@@ -200,22 +238,27 @@ def _recompute_line(row: Row) -> str:
     return f"| {row['name']} | {' | '.join(cells)} |"
 
 
-def page(rows: list[Row], recomputed: list[Row], *, rounds: int, limit: int, most: float) -> str:
-    """Returns docs/architectures.md."""
+def page(
+    rows: list[Row], recompute_rows: list[Row], *, rounds: int, limit: int, max_parameters: float
+) -> str:
+    """Returns the content of docs/architectures.md."""
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}"
     return "\n".join(
         [
-            "# Encoders: size, arithmetic, speed, memory",
+            "# Encoders: size, arithmetic, speed and memory",
             "",
-            "Written by `python benchmarks/architectures.py --write` (`--full` for every row).",
-            f"{os.cpu_count()} CPU cores, {versions}; median of {rounds} rounds.",
+            "This page was written by `python benchmarks/architectures.py --write` (with `--full`",
+            f"for all rows), on {os.cpu_count()} CPU cores with {versions}.",
+            f"All numbers are medians of {rounds} rounds.",
             "",
-            "Parameters are those that train, without heads. GFLOPs are billions of floating-point",
-            "operations in one forward pass of a 224 px image: twice its multiply-adds, which",
-            "papers often count in their place.",
-            f"Images/s and peak memory are of passes forward and back with {BATCH} images of",
-            f"{SIDE} px in float32, each encoder in a process of its own; `-` where that does not",
-            f"fit (over {most:.0f} million parameters, or {limit} seconds).",
+            "Parameters are the trainable parameters of the encoder, without heads. GFLOPs are",
+            "billions of floating-point operations in the forward pass of one image of 224 px: two",
+            "for each multiply-add. Many papers count multiply-adds instead.",
+            "",
+            "Images/s and peak memory are those of a forward and a backward pass in float32 with",
+            f"{BATCH} images of {SIDE} px. Each encoder was measured in its own process. A `-`",
+            "means that an encoder was not measured, because it has more than",
+            f"{max_parameters:.0f} million parameters or took more than {limit} seconds.",
             "",
             "| encoder | features | parameters (M) | GFLOPs | images/s | peak memory (GiB) |",
             "|---|--:|--:|--:|--:|--:|",
@@ -223,42 +266,57 @@ def page(rows: list[Row], recomputed: list[Row], *, rounds: int, limit: int, mos
             "",
             "## --recompute",
             "",
-            f"What a step of {LARGE_BATCH} images of {SIDE} px adds to the memory of the process.",
+            "The memory that the process gains in its first training step, with",
+            f"{LARGE_BATCH} images of {SIDE} px.",
             "",
             "| encoder | without (GiB) | with (GiB) | time with / without |",
             "|---|--:|--:|--:|",
-            *map(_recompute_line, recomputed),
+            *map(_recompute_line, recompute_rows),
             "",
         ]
     )
 
 
 def main() -> None:
-    """Counts and measures, prints tables, and with --write or --json keeps them."""
+    """Counts and measures the encoders, and prints the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--full", action="store_true", help="every depth and width")
+    parser.add_argument("--full", action="store_true", help="measure every depth and width")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     parser.add_argument("--write", action="store_true", help="write docs/architectures.md")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each encoder")
-    parser.add_argument("--limit", type=int, default=300, help="seconds for one encoder")
-    parser.add_argument("--most", type=float, default=1200, help="million parameters to measure")
+    parser.add_argument("--limit", type=int, default=300, help="seconds for each encoder")
+    parser.add_argument(
+        "--max_parameters",
+        type=float,
+        default=1200,
+        help="in millions; larger encoders are counted, but not measured",
+    )
+    parser.add_argument(
+        "--smallest",
+        action="store_true",
+        help="measure only a ResNet-8, in seconds, to check that this program works",
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     rounds, limit = arguments.rounds, arguments.limit
     if arguments.measure:
         print(json.dumps(measure(Setting(**json.loads(arguments.measure)), rounds)))
         return
-    rows = rows_of(chosen(full=arguments.full), rounds=rounds, limit=limit, most=arguments.most)
-    deep = [Setting(), *([Setting(sk_ratio=SK)] if arguments.full else [])]
-    recomputed = recompute_rows([Setting(resnet_depth=18), *deep], rounds=rounds, limit=limit)
+    if arguments.smallest and (arguments.full or arguments.write):
+        parser.error("--smallest measures too little for --full or --write; leave them out")
+    settings, with_recompute = (FULL, FULL_RECOMPUTE) if arguments.full else (FEW, FEW_RECOMPUTE)
+    if arguments.smallest:
+        settings = with_recompute = SMALLEST
+    limits = {"rounds": rounds, "limit": limit}
+    rows = make_rows(settings, **limits, max_parameters=arguments.max_parameters)
+    recompute_rows = make_recompute_rows(with_recompute, **limits)
     if arguments.write:
-        path = ROOT / "docs" / "architectures.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(page(rows, recomputed, rounds=rounds, limit=limit, most=arguments.most))
+        text = page(rows, recompute_rows, **limits, max_parameters=arguments.max_parameters)
+        (ROOT / "docs" / "architectures.md").write_text(text)
     if arguments.json:
-        print(json.dumps({"encoders": rows, "recompute": recomputed}))
+        print(json.dumps({"encoders": rows, "recompute": recompute_rows}))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Compares the training of two commits bit for bit: shows that a refactoring changed nothing.
+"""Compares the training of two commits bit for bit, to show that a refactoring changed nothing.
 
-    python benchmarks/loss_compare.py COMMIT_A COMMIT_B               small built-in cases
-    python benchmarks/loss_compare.py COMMIT_A COMMIT_B -- FLAGS...   `run.py FLAGS` instead
-    python benchmarks/loss_compare.py HEAD HEAD --case pretraining --steps 2   the smallest form
+    python benchmarks/loss_compare.py COMMIT_A COMMIT_B               trains small built-in cases
+    python benchmarks/loss_compare.py COMMIT_A COMMIT_B -- FLAGS...   trains with `run.py FLAGS`
+    python benchmarks/loss_compare.py HEAD HEAD --case supcon --steps 1   takes seconds
 
-Each commit is checked out into a temporary git worktree, which is removed afterwards; uncommitted
-changes are not included. Each training is a process of its own, run by the Python that runs this
-program. The metrics that a run logs (except timings) and the norm of the gradients on each replica
-are compared step by step, and then every variable of the last checkpoint. The exit code is 0 if
-all of them are equal bit for bit, and 1 otherwise. `--json` prints a JSON object as the last line.
+Each commit is checked out into a temporary git worktree, which is removed afterwards. Uncommitted
+changes are not included. Each training runs in its own process, with the same Python as this
+program. The logged metrics (except timings) and the norm of the gradients on each replica are
+compared step by step, and then all variables of the last checkpoint. The exit code is 0 if all of
+them are equal bit for bit, and 1 otherwise. `--json` prints a JSON object as the last line.
 
-FLAGS should describe a short training. A relative path in them is relative to the checkout. Metrics
+FLAGS should describe a short training. Relative paths in them are relative to the checkout. Metrics
 are logged at every step, whatever `--train_summary_steps` is. On a CPU, training is deterministic.
 On a GPU it may not be, so compare a commit with itself first.
 """
@@ -48,7 +48,7 @@ class Case:
 
     Attributes:
         flags: of run.py.
-        starts_from: the case whose run is the --checkpoint; None trains from scratch.
+        starts_from: the case whose run is the --checkpoint; None to train from scratch.
     """
 
     flags: tuple[str, ...] = ()
@@ -64,9 +64,10 @@ _SMALL = (
     "--train_batch_size=16",
     "--warmup_epochs=0",
     "--learning_rate=0.8",
-    "--data_dir=data_sets",  # Inside the checkout, so that each commit prepares its own.
+    "--data_dir=data_sets",  # In the checkout, so that each commit prepares its own.
 )
-_FEW_OPERATIONS = "--augmentation=crop,flip"  # Tracing the others takes most of a short training.
+# Tracing the other operations takes most of the time of a short training.
+_FEW_OPERATIONS = "--augmentation=crop,flip"
 CASES = {
     "pretraining": Case(_SMALL),
     "supcon": Case((*_SMALL, "--objective=supcon", "--optimizer=lars", _FEW_OPERATIONS)),
@@ -83,14 +84,15 @@ Record = dict[str, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How two recordings of one quantity differ.
+    """The difference between two recordings of one quantity, by step or by variable.
 
     Attributes:
-        compared: steps, or variables, that both have.
-        total: steps, or variables, that at least one has.
-        first_difference: the first step, or variable, that differs or that only one has.
-        largest_relative_difference: of two values, or of two arrays: the largest difference of
-            their elements over the largest element. Infinite if they cannot be subtracted.
+        compared: number of steps (or variables) in both recordings.
+        total: number of steps (or variables) in at least one of them.
+        first_difference: the first step (or variable) that differs or is missing in one of them;
+            None if there is none.
+        largest_relative_difference: the largest difference between two elements, divided by the
+            largest element of the two arrays. Infinite if they cannot be subtracted.
     """
 
     compared: int
@@ -100,12 +102,12 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether there is something to compare, and all of it has the same bits."""
+        """Whether the recordings are equal bit for bit and not empty."""
         return self.total > 0 and self.first_difference is None
 
 
 def compare(a: Mapping[Any, np.ndarray], b: Mapping[Any, np.ndarray]) -> Comparison:
-    """Compares two recordings by step or by name of variable."""
+    """Compares two recordings, whose keys are steps or names of variables."""
     keys = sorted(a.keys() | b.keys())
     common = [key for key in keys if key in a and key in b]
     equal = {key for key in common if _same_bits(a[key], b[key])}
@@ -136,7 +138,7 @@ def _relative_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def compare_records(a: Record, b: Record) -> dict[str, Comparison]:
-    """Returns the comparison of each series, and of the checkpoints' variables, by name."""
+    """Returns the comparison of each series and of the checkpoints' variables, by name."""
     names = dict.fromkeys([*a["series"], *b["series"]])
     compared = {
         name: compare(a["series"].get(name, {}), b["series"].get(name, {})) for name in names
@@ -149,7 +151,7 @@ def record(commit: str, cases: Mapping[str, Case]) -> dict[str, Record]:
 
     Args:
         commit: its hash.
-        cases: what to train, each after the case that it starts from.
+        cases: the trainings by name; one that starts from another comes after it.
 
     Returns:
         The record of each case.
@@ -169,7 +171,7 @@ def record(commit: str, cases: Mapping[str, Case]) -> dict[str, Record]:
 
 @contextlib.contextmanager
 def _checkout(commit: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Checks a commit out into a worktree inside a folder, and removes the worktree at the end."""
+    """Checks out a commit into a worktree inside a folder, and removes the worktree at the end."""
     worktree = folder / "checkout"
     _git("worktree", "add", "--quiet", "--detach", str(worktree), commit)
     try:
@@ -179,7 +181,11 @@ def _checkout(commit: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _git(*arguments: str) -> str:
-    """Returns what git prints, without the line's end."""
+    """Runs git and returns its output, stripped.
+
+    Raises:
+        SystemExit: if git fails.
+    """
     ran = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True)
     if ran.returncode:
         raise SystemExit(f"git {arguments[0]} failed: {ran.stderr.strip()}")
@@ -187,7 +193,7 @@ def _git(*arguments: str) -> str:
 
 
 def _train(checkout: pathlib.Path, model_dir: pathlib.Path, flags: Sequence[str]) -> Record:
-    """Trains in a process of its own, which imports the code of the checkout."""
+    """Trains in a new process, which imports the code of the checkout."""
     output = model_dir.with_suffix(".pickle")
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", **os.environ}
     ran = subprocess.run(
@@ -237,7 +243,7 @@ def as_json(results: Mapping[str, Mapping[str, Comparison]], hashes: Sequence[st
 
 
 def _chosen(names: Sequence[str], steps: int) -> dict[str, Case]:
-    """Returns built-in cases, with those that they start from, at a number of steps."""
+    """Returns built-in cases, and those that they start from, with a number of steps."""
     needed = {*names, *(CASES[name].starts_from for name in names)}
     return {
         name: dataclasses.replace(case, flags=(*case.flags, f"--train_steps={steps}"))
@@ -247,18 +253,20 @@ def _chosen(names: Sequence[str], steps: int) -> dict[str, Case]:
 
 
 def main() -> int:
-    """Trains both commits, prints a table, and with --json the object."""
+    """Trains both commits, prints the comparison, and returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("commits", nargs=2, metavar="COMMIT", help="a hash, branch or tag")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
-    parser.add_argument("--case", action="append", choices=CASES, help="only this; may be repeated")
-    parser.add_argument("--steps", type=int, help="of each built-in case (default: 6)")
+    parser.add_argument(
+        "--case", action="append", choices=CASES, help="train only this; may be repeated"
+    )
+    parser.add_argument("--steps", type=int, help="steps of each built-in case (default: 6)")
     own, flags = _split(sys.argv[1:])
     arguments = parser.parse_args(own)
     if flags and (arguments.case or arguments.steps):
-        parser.error("--case and --steps choose built-in cases; leave them out before -- FLAGS")
+        parser.error("--case and --steps are for the built-in cases; leave them out with -- FLAGS")
     if flags:
         cases = {"given_flags": Case(tuple(flags))}
     else:

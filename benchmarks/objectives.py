@@ -1,16 +1,19 @@
-"""How good is the encoder that each objective trains? One table, same encoder, budget and seed.
+"""Compares the objectives: trains an encoder with each of them, and evaluates it.
 
-    python benchmarks/objectives.py --data_dir=PATH            trains them all, prints a table
-    python benchmarks/objectives.py --data_dir=PATH --json     the same, and a JSON object last
-    python benchmarks/objectives.py --data_dir=PATH --write    the same, into docs/objectives.md
+    python benchmarks/objectives.py --data_dir=PATH            trains all, and prints a table
+    python benchmarks/objectives.py --data_dir=PATH --json     also prints one JSON object last
+    python benchmarks/objectives.py --data_dir=PATH --write    also updates docs/objectives.md
+    python benchmarks/objectives.py --smallest                 takes seconds
 
-Every row is one run of `run.py --mode=train_then_eval`, in a process and a run directory of its
-own, and its number the linear evaluation of the frozen encoder. A row that is there already is
-read, one that was broken off is resumed. The budget is the views that an encoder sees:
-cross-entropy sees one per image and step, so it has twice the epochs.
+Encoder, seed and budget are the same for all objectives. Each row of the table is one run of
+`run.py --mode=train_then_eval` in its own process and run directory, and shows the linear
+evaluation of the frozen encoder. Finished runs are read, and interrupted runs are resumed. The
+budget is the number of views that an encoder sees. Cross-entropy uses one view per image, so it
+trains for twice as many epochs.
 
-Half an hour on two idle cores. PATH holds a data set of tensorflow-datasets: by default
-`cifar10_small`, 10,000 training and 2,000 test images of CIFAR-10.
+All runs together take half an hour on two idle cores. PATH is a data directory of
+tensorflow-datasets with the data set: by default `cifar10_small`, which consists of 10,000 training
+and 2,000 test images of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +31,8 @@ from rich.table import Table
 _ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 _PAGE = os.path.join(_ROOT, "docs", "objectives.md")
 
-# What all rows share: a small ResNet and a budget for two CPU cores.
-_SHARED = [
+# Flags of all rows: a small ResNet, and a batch size for two CPU cores.
+_FLAGS = [
     "--mode=train_then_eval",
     "--image_size=32",
     "--resnet_depth=14",
@@ -44,8 +48,18 @@ _SHARED = [
     "--num_proj_layers=2",
     "--checkpoint_epochs=3",
 ]
+# These override the flags above.
+_SMALLEST_FLAGS = [
+    "--train_split=train[:64]",
+    "--eval_split=test[:64]",
+    "--image_size=8",
+    "--resnet_depth=8",
+    "--proj_out_dim=8",
+    "--train_batch_size=32",
+    "--augmentation=crop,flip",
+]
 
-# Name of a row -> what it is called, and what it adds.
+# Name of a row -> its title, and its flags.
 ROWS = {
     "cross_entropy": ("cross-entropy", ["--objective=supervised"]),
     "supcon": ("SupCon", ["--objective=supcon"]),
@@ -69,9 +83,10 @@ def command(name: str, arguments: argparse.Namespace) -> list[str]:
     """Returns the command of a row."""
     epochs = arguments.epochs * (2 if name == "cross_entropy" else 1)
     return [
-        *(sys.executable, os.path.join(_ROOT, "run.py"), *_SHARED),
+        *(sys.executable, os.path.join(_ROOT, "run.py"), *_FLAGS),
+        *(_SMALLEST_FLAGS if arguments.smallest else []),
+        *([f"--data_dir={arguments.data_dir}"] if arguments.data_dir else []),
         f"--dataset={arguments.dataset}",
-        f"--data_dir={arguments.data_dir}",
         f"--train_epochs={epochs}",
         f"--seed={arguments.seed}",
         f"--model_dir={_folder(name, arguments)}",
@@ -84,14 +99,14 @@ def _folder(name: str, arguments: argparse.Namespace) -> str:
 
 
 def result(name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Returns result.json of a row, after training it if need be.
+    """Returns the content of a row's result.json, and trains the row first if it is missing.
 
     Raises:
         SystemExit: if the run fails.
     """
     path = os.path.join(_folder(name, arguments), "result.json")
     if not os.path.exists(path) and subprocess.call(command(name, arguments)):
-        sys.exit(f"{name} failed")
+        sys.exit(f"The training of {name} failed; see above.")
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
@@ -102,9 +117,9 @@ def markdown(results: dict[str, dict[str, float]]) -> str:
     for name in _ranked(results):
         labels = "yes" if name in _SUPERVISED else "no"
         lines.append(f"| {ROWS[name][0]} | {labels} | {results[name][_LINEAR]:.1%} |")
-    some = results[next(iter(results))]
-    for key, what in (("random_encoder", "untrained encoder"), ("raw_pixels", "raw pixels")):
-        lines.append(f"| ({what}) | no | {some[f'baseline/{key}/top_1_accuracy']:.1%} |")
+    first = results[next(iter(results))]  # The baselines are the same in all rows.
+    for key, title in (("random_encoder", "untrained encoder"), ("raw_pixels", "raw pixels")):
+        lines.append(f"| ({title}) | no | {first[f'baseline/{key}/top_1_accuracy']:.1%} |")
     return "\n".join(lines) + "\n"
 
 
@@ -114,21 +129,21 @@ def _ranked(results: dict[str, dict[str, float]]) -> list[str]:
 
 def _show(results: dict[str, dict[str, float]]) -> None:
     table = Table(title="linear evaluation of the frozen encoder")
-    for heading in ("objective", "top-1", "classifier that learned along", "training"):
+    for heading in ("objective", "top-1", "head trained alongside", "training"):
         table.add_column(heading, justify="left" if heading == "objective" else "right")
     for name in _ranked(results):
-        found = results[name]
+        row = results[name]
         table.add_row(
             ROWS[name][0],
-            f"{found[_LINEAR]:.1%}",
-            f"{found[_ONLINE]:.1%}",
-            f"{found['train/seconds']:.0f} s",
+            f"{row[_LINEAR]:.1%}",
+            f"{row[_ONLINE]:.1%}",
+            f"{row['train/seconds']:.0f} s",
         )
     Console().print(table)
 
 
 def _write(table: str) -> None:
-    """Puts the table into its place on the page, between two marks."""
+    """Replaces the table between two comments of docs/objectives.md."""
     begin, end = "<!-- table: benchmarks/objectives.py -->\n", "<!-- end -->\n"
     with open(_PAGE, encoding="utf-8") as file:
         before, rest = file.read().split(begin)
@@ -136,26 +151,56 @@ def _write(table: str) -> None:
         file.write(before + begin + table + end + rest.split(end)[1])
 
 
-def main() -> None:
-    """Trains what is not there yet, prints the table, and writes it where it is asked for."""
+def _parse() -> argparse.Namespace:
+    """Returns the arguments, with defaults that depend on --smallest."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data_dir", required=True, help="where the data set lies prepared")
-    parser.add_argument("--dataset", default="cifar10_small")
-    parser.add_argument("--epochs", type=int, default=9, help="of two views per image")
+    parser.add_argument("--data_dir", help="data directory with the prepared data set")
+    parser.add_argument("--dataset", help="name of the data set (default: cifar10_small)")
+    parser.add_argument("--epochs", type=int, help="epochs with two views per image (default: 9)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", default="runs/objectives", help="folder of the run directories")
-    parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS), help="some rows")
+    parser.add_argument("--runs", help="folder for the run directories (default: runs/objectives)")
+    parser.add_argument("--only", nargs="*", choices=ROWS, help="train these rows (default: all)")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
-    parser.add_argument("--write", action="store_true", help="into docs/objectives.md")
+    parser.add_argument("--write", action="store_true", help="update docs/objectives.md")
+    parser.add_argument(
+        "--smallest",
+        action="store_true",
+        help="train a tiny network for one epoch on 64 embedded digits, by default only with "
+        "NT-Xent and in runs/objectives_smallest; in seconds, to check that this program works",
+    )
     arguments = parser.parse_args()
+    if arguments.smallest and arguments.write:
+        parser.error("--smallest trains too little for docs/objectives.md; leave out --write")
+    if not arguments.smallest and not arguments.data_dir:
+        parser.error("--data_dir is missing; name a data directory of tensorflow-datasets")
+    defaults: dict[str, Any] = {
+        "dataset": "cifar10_small",
+        "epochs": 9,
+        "runs": os.path.join("runs", "objectives"),
+        "only": list(ROWS),
+    }
+    if arguments.smallest:
+        defaults = {
+            "dataset": "digits",
+            "epochs": 1,
+            "runs": os.path.join("runs", "objectives_smallest"),
+            "only": ["nt_xent"],
+        }
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    return argparse.Namespace(**{**vars(arguments), **defaults, **given})
+
+
+def main() -> None:
+    """Trains the missing rows and prints the results."""
+    arguments = _parse()
     results = {name: result(name, arguments) for name in arguments.only}
     _show(results)
     if arguments.write:
         _write(markdown(results))
     if arguments.json:
-        print(json.dumps({name: found[_LINEAR] for name, found in results.items()}))
+        print(json.dumps({name: row[_LINEAR] for name, row in results.items()}))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python benchmarks/record_training.py OUTPUT MODEL_DIR FLAGS...
 
-`loss_compare.py` starts it once for each training. Nothing in `simclr_tf` is imported by an inner
-path, so that it records commits whose modules have other names. OUTPUT is a pickle of {"series":
-{name: {step: value}}, "variables": {name: array}}: the scalars that the run wrote for TensorBoard,
-the norm of the gradients that each replica gave the optimizer, and the last checkpoint.
+`loss_compare.py` starts this program once for each training. It imports no module inside of
+`simclr_tf`, so that it can also record commits whose modules have other names. OUTPUT is a pickle
+of {"series": {name: {step: value}}, "variables": {name: array}}. It holds the scalars that the run
+wrote for TensorBoard, the norm of the gradients that each replica passed to the optimizer, and the
+variables of the last checkpoint.
 """
 
 # ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
@@ -25,7 +26,7 @@ import numpy as np
 import simclr_tf  # noqa: F401
 import tensorflow as tf
 
-# These measure the machine.
+# Scalars that depend on the machine.
 _TIMINGS = ("train/images_per_second", "train/input_wait")
 _NOT_COMPARED = ("_CHECKPOINTABLE_OBJECT_GRAPH", "train_seconds", "save_counter")
 _MAX_STEPS = 10_000
@@ -35,15 +36,16 @@ _NOT_APPLIED = -1.0
 class GradientNorms:
     """Records the norm of the gradients in every call of `apply_gradients`.
 
-    The norms are kept in a variable of the graph, one on each replica, because XLA cannot call
-    Python. The variables are not attributes of the optimizers: those would be saved with them.
+    The norms are stored in a variable on each replica, because graphs compiled with XLA cannot call
+    Python. The variables are not attributes of the optimizers, because they would then be saved in
+    checkpoints.
     """
 
     def __init__(self) -> None:
         self._recorded: dict[int, tuple[Any, tf.Variable, tf.distribute.Strategy]] = {}
 
     def install(self, optimizer_class: Any) -> None:
-        """Replaces two methods of a base class of optimizers, before any is made."""
+        """Wraps two methods of a base class of optimizers; call it before creating optimizers."""
         initialize, apply_gradients = optimizer_class.__init__, optimizer_class.apply_gradients
 
         def initialize_recorded(optimizer: Any, *args: Any, **kwargs: Any) -> None:
@@ -91,8 +93,8 @@ class GradientNorms:
         }
         if not all(series.values()):
             raise SystemExit(
-                "No step applied its gradients, as happens in float16 until the loss scale has "
-                "fallen far enough; compare more steps."
+                "No step applied its gradients. This happens in float16 until the loss scale is "
+                "small enough; compare more steps."
             )
         return series
 
@@ -102,20 +104,20 @@ def _by_step(norms: np.ndarray) -> dict[int, np.float64]:
 
 
 def scalars(model_dir: pathlib.Path) -> dict[str, dict[int, np.float32]]:
-    """Returns the scalars of a run's TensorBoard files by name and step."""
-    found: dict[str, dict[int, np.float32]] = {}
+    """Returns the scalars of a run's TensorBoard files, by name and step."""
+    series: dict[str, dict[int, np.float32]] = {}
     for path in sorted(model_dir.glob("events.out.tfevents.*")):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 kind = value.metadata.plugin_data.plugin_name
                 if kind == "scalars" and value.tag not in _TIMINGS:
                     number = tf.make_ndarray(value.tensor)[()]
-                    found.setdefault(value.tag, {})[event.step] = number
-    return found
+                    series.setdefault(value.tag, {})[event.step] = number
+    return series
 
 
 def checkpoint(model_dir: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the variables of a run's last checkpoint by their names in it."""
+    """Returns the variables of a run's last checkpoint, by their names in it."""
     reader = tf.train.load_checkpoint(str(model_dir))
     return {
         name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): np.asarray(reader.get_tensor(name))
@@ -133,8 +135,8 @@ def main(output: str, model_dir: str, *flags: str) -> None:
     sys.argv = ["run.py", *flags, f"--model_dir={model_dir}", "--train_summary_steps=1"]
     try:
         runpy.run_path("run.py", run_name="__main__")
-    except SystemExit as ended:
-        if ended.code:
+    except SystemExit as error:
+        if error.code:
             raise
     folder = pathlib.Path(model_dir)
     series = {**scalars(folder), **norms.series()}

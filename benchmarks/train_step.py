@@ -1,11 +1,13 @@
-"""Images per second of one SimCLR training step, and how far that is from the machine's limit.
+"""Measures the images per second of a training step, and compares them with the machine's limit.
 
-    python benchmarks/train_step.py            a table
-    python benchmarks/train_step.py --json     the same, and one JSON object as the last line
+    python benchmarks/train_step.py              prints a table
+    python benchmarks/train_step.py --json       also prints one JSON object as the last line
+    python benchmarks/train_step.py --smallest   takes seconds
 
-An image counts once, though the step makes two views of it. The limit is the time that the
-step's convolutions alone would take at the rate of a large matrix product on this machine,
-measured in the same run. Settings take turns, so that a busy machine slows all alike; medians.
+An image counts once, although the step processes two views of it. The limit is the time that the
+step's convolutions alone would take at the rate of a large matrix product, which is measured in the
+same run. Settings are measured in turns, so that other load on the machine affects all of them
+alike. The results are medians.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _SIDE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One thing to measure: an encoder, a batch in images, and a precision."""
+    """What is measured: an encoder, a batch size in images, and a precision."""
 
     depth: int
     batch: int
@@ -45,7 +47,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """The name in the JSON object, such as resnet18_float32 or resnet50_2x_sk_float32."""
+        """Name in the JSON object, such as resnet18_float32 or resnet50_2x_sk_float32."""
         width = f"_{self.width}x" if self.width > 1 else ""
         sk = "_sk" if self.sk_ratio else ""
         precision = "float32" if self.precision == "none" else self.precision
@@ -61,10 +63,12 @@ SETTINGS = [
     Setting(18, 32, "none", width=2),
     Setting(50, 32, "none", sk_ratio=0.0625),
 ]
+_SMALLEST = Setting(8, 4, "none")
+_MATRIX_SIDE, _SMALLEST_MATRIX_SIDE = 2048, 256
 
 
 def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
-    """Returns a function that trains one step and returns the seconds that it took."""
+    """Returns a function that trains one step and returns its duration in seconds."""
     config = config_lib.Config(
         image_size=_SIDE,
         resnet_depth=setting.depth,
@@ -106,14 +110,15 @@ def make_step(setting: Setting, *, jit_compile: bool) -> Callable[[], float]:
 
 
 def convolution_flops(setting: Setting) -> float:
-    """Returns the arithmetic of a step's convolutions per image: two views, forward and back.
+    """Returns the floating-point operations of a step's convolutions per image.
 
-    A multiply and an add count as two; the gradients by input and by kernel cost as much as the
-    forward pass each, and the first convolution needs none by its input.
+    They include both views, and the forward and backward passes. A multiply-add counts as two
+    operations. The gradients with respect to input and kernel cost as much as the forward pass
+    each. The first convolution needs no gradient with respect to its input.
     """
-    make = layers.LayerMaker(simclr.dtype_policy("none"), seed=0)
+    layer_maker = layers.LayerMaker(simclr.dtype_policy("none"), seed=0)
     encoder = resnet.ResNet(
-        make,
+        layer_maker,
         depth=setting.depth,
         width_multiplier=setting.width,
         stem="small",
@@ -140,8 +145,8 @@ def _sum_of_square(a: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32))
 
 
-def matrix_product_rate(precision: str, side: int = 2048) -> float:
-    """Returns the floating-point operations per second of a square matrix product."""
+def matrix_product_rate(precision: str, side: int) -> float:
+    """Returns the floating-point operations per second of a product of side x side matrices."""
     dtype = tf.float32 if precision == "none" else tf.bfloat16
     a = tf.cast(tf.random.stateless_uniform([side, side], [0, 1]), dtype)
     seconds = []
@@ -153,24 +158,32 @@ def matrix_product_rate(precision: str, side: int = 2048) -> float:
 
 
 def main() -> None:
-    """Measures, prints a table, and with --json the object."""
+    """Measures the settings and prints the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each setting")
-    parser.add_argument("--jit_compile", action="store_true", help="compile the step by XLA")
-    parser.add_argument("--only", default="", help="only settings whose name holds this")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements per setting")
+    parser.add_argument("--jit_compile", action="store_true", help="compile the step with XLA")
+    parser.add_argument("--only", default="", help="measure settings whose name contains this text")
+    parser.add_argument(
+        "--smallest",
+        action="store_true",
+        help="measure only a tiny network, in seconds, to check that this program works",
+    )
     arguments = parser.parse_args()
-    chosen = [setting for setting in SETTINGS if arguments.only in setting.key]
+    settings, matrix_side = SETTINGS, _MATRIX_SIDE
+    if arguments.smallest:
+        settings, matrix_side = [_SMALLEST], _SMALLEST_MATRIX_SIDE
+    chosen = [setting for setting in settings if arguments.only in setting.key]
     steps_of = {s: make_step(s, jit_compile=arguments.jit_compile) for s in chosen}
     for setting, step in steps_of.items():
         print(f"compiled {setting.key} in {step():.1f} s", flush=True)
     seconds: dict[Setting, list[float]] = {setting: [] for setting in chosen}
     rates: dict[str, list[float]] = {setting.precision: [] for setting in chosen}
     for _ in range(arguments.rounds):
-        for precision, found in rates.items():
-            found.append(matrix_product_rate(precision))
+        for precision, measured in rates.items():
+            measured.append(matrix_product_rate(precision, matrix_side))
         for setting, step in steps_of.items():
             seconds[setting].append(step())
     print(f"{'step':24} {'batch':>5} {'images/s':>9} {'conv. arithmetic':>17} {'matmul':>14}")
@@ -178,13 +191,14 @@ def main() -> None:
     for setting in chosen:
         median = statistics.median(seconds[setting])
         rate = statistics.median(rates[setting.precision])
-        share = convolution_flops(setting) * setting.batch / rate / median
+        fraction = convolution_flops(setting) * setting.batch / rate / median
         results[setting.key] = round(setting.batch / median, 2)
         print(
-            f"{setting.key:24} {setting.batch:5} {results[setting.key]:9.2f} {share:17.0%} "
+            f"{setting.key:24} {setting.batch:5} {results[setting.key]:9.2f} {fraction:17.0%} "
             f"{rate / 1e9:8.0f} GFLOP/s"
         )
-    print("conv. arithmetic: its share of the step, at the rate of the matrix product")
+    print("conv. arithmetic: the fraction of the step that the convolutions alone would take at")
+    print("the rate of the matrix product")
     if arguments.json:
         print(json.dumps(results))
 

@@ -1,0 +1,172 @@
+"""Each benchmark runs as a program, in its smallest case, and prints the results it promises."""
+
+from concurrent import futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import loss_compare
+
+ROOT = pathlib.Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+# Arguments of the smallest cases, slowest first. Relative paths are inside a temporary folder.
+SMALLEST = {
+    "accumulation.py": ["--smallest", "--data_dir=accumulation_data"],
+    "loss_compare.py": ["HEAD", "HEAD", "--case=supcon", "--steps=1"],
+    "input_pipeline.py": ["--smallest"],
+    "objectives.py": ["--smallest", "--data_dir=objectives_data", "--runs=runs"],
+    "architectures.py": ["--smallest", "--rounds=1"],
+    "loss.py": ["--smallest"],
+    "train_step.py": ["--smallest", "--rounds=1"],
+}
+
+
+def _run(folder, name, *arguments):
+    """Runs a benchmark in a folder, as a program in its own process."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / name), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": ""},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder in which the smallest cases run."""
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+@pytest.fixture(scope="module")
+def processes(folder):
+    """Starts all smallest cases, two at a time: most of their time is spent on one core."""
+    pool = futures.ThreadPoolExecutor(2)
+    yield {
+        name: pool.submit(_run, folder, name, *arguments, "--json")
+        for name, arguments in SMALLEST.items()
+    }
+    pool.shutdown(cancel_futures=True)
+
+
+def _results(processes, name):
+    """Returns the JSON object in the last line of a benchmark's output."""
+    process = processes[name].result()
+    assert process.returncode == 0, process.stdout + process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_train_step_measures_a_step(processes):
+    results = _results(processes, "train_step.py")
+    assert results.keys() == {"resnet8_float32"}
+    assert results["resnet8_float32"] > 0
+
+
+def test_accumulation_compares_a_batch_in_chunks_with_the_whole_batch(processes):
+    results = _results(processes, "accumulation.py")
+    trainings = [results.pop(name) for name in ("8", "16_in_2", "16")]
+    assert results.keys() == {"memory_ratio", "largest_relative_difference"}
+    # The largest difference of two losses is that of the only step.
+    in_chunks, at_once = (training["losses"] for training in trainings[1:])
+    expected = abs(in_chunks - at_once) / at_once
+    assert results["largest_relative_difference"] == pytest.approx(expected)
+    for training in trainings:
+        assert training.keys() == {"peak_mib", "estimated_mib", "seconds", "losses"}
+        assert min(training.values()) > 0
+
+
+def test_input_pipeline_measures_both_sizes_of_images(processes):
+    results = _results(processes, "input_pipeline.py")
+    assert results.pop("memory_growth_mib") >= 0
+    assert results.keys() == {
+        "ratio_32px",
+        "ratio_224px_jpeg",
+        "views_per_second_32px",
+        "views_per_second_224px_jpeg",
+    }
+    assert min(results.values()) > 0
+
+
+def test_loss_measures_every_loss(processes):
+    results = _results(processes, "loss.py")
+    names = ("reference", "dense", "blocked", "supcon_dense", "supcon_blocked")
+    assert min(results.pop(f"{name}_seconds_128") for name in names) > 0
+    assert min(results.pop(f"{name}_peak_mib_128") for name in names) >= 0
+    assert not results
+
+
+def test_objectives_prints_the_linear_evaluation_of_its_run(processes, folder):
+    results = _results(processes, "objectives.py")
+    (path,) = folder.glob("runs/*/result.json")
+    accuracy = json.loads(path.read_text())["linear_eval/top_1_accuracy"]
+    assert results == {"nt_xent": accuracy}
+    assert 0 < accuracy <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--smallest", "--write"], "trains too little for docs/objectives.md; leave out --write"),
+        ([], "--data_dir is missing"),
+    ],
+)
+def test_objectives_refuses(tmp_path, arguments, problem):
+    process = _run(tmp_path, "objectives.py", *arguments)
+    assert process.returncode == 2
+    assert problem in process.stderr
+
+
+def test_architectures_counts_and_measures_an_encoder(processes):
+    results = _results(processes, "architectures.py")
+    assert results.keys() == {"encoders", "recompute"}
+    (encoder,) = results["encoders"]
+    (recompute,) = results["recompute"]
+    assert encoder.pop("name") == recompute.pop("name") == "ResNet-8 1x"
+    assert encoder.keys() == {
+        "features",
+        "parameters",
+        "giga_multiply_adds",
+        "images_per_second",
+        "peak_gib",
+        "step_gib",
+    }
+    assert recompute.keys() == {"plain_gib", "recompute_gib", "time"}
+    assert min(*encoder.values(), *recompute.values()) > 0
+
+
+def _has_git_checkout():
+    command = ["git", "-C", str(ROOT), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return pathlib.Path(process.stdout.splitlines()[0]).resolve() == ROOT.resolve()
+
+
+def test_loss_compare_finds_a_commit_equal_to_itself(processes):
+    if not _has_git_checkout():
+        pytest.skip("the project is not in a git checkout, from which commits could be trained")
+    results = _results(processes, "loss_compare.py")
+    assert results["equal"] is True
+    assert len(results["commits"]) == 2
+    compared = {name: one["compared"] for name, one in results["cases"]["supcon"].items()}
+    assert compared.pop("checkpoint variables") > 10
+    assert compared.keys() > {"train/total_loss", "gradient_norm/replica_0"}
+    assert set(compared.values()) == {1}
+
+
+def test_loss_compare_finds_a_difference_in_the_last_bit():
+    value = np.float32(0.25)
+    a, b = {1: value, 2: value}, {1: value, 2: np.nextafter(value, np.float32(1))}
+    assert loss_compare.compare(a, a).equal
+    comparison = loss_compare.compare(a, b)
+    assert not comparison.equal
+    assert comparison.first_difference == 2

@@ -163,5 +163,6 @@ def test_one_step_has_the_loss_metrics_and_weights_of_the_reference(reference, r
             assert error <= 2e-2 * moved + 1e-4 * np.linalg.norm(want), name
             if error > 1e-2 * moved:
                 far.append(name)
-    # Sums in another order flip the sign of a few activations near 0, beside which layers differ.
-    assert len(far) <= 5, far
+    # Sums in another order, on another number of threads or replicas, flip the sign of a few
+    # activations near 0, which changes some layers a little. A wrong step changes nearly all.
+    assert len(far) <= len(weights) // 5, far

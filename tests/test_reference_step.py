@@ -160,9 +160,14 @@ def test_one_step_has_the_loss_metrics_and_weights_of_the_reference(reference, r
                 new, old = reference_r18.sample(new), reference_r18.sample(old)
             moved, error = np.linalg.norm(want - old), np.linalg.norm(new - want)
             assert moved > 0, name
-            assert error <= 2e-2 * moved + 1e-4 * np.linalg.norm(want), name
-            if error > 1e-2 * moved:
-                far.append(name)
-    # Sums in another order, on another number of threads or replicas, flip the sign of a few
-    # activations near 0, which changes some layers a little. A wrong step changes nearly all.
+            if "view1" in given:  # Trained weights on photographs.
+                assert error <= 1e-4 * np.linalg.norm(want), name
+                if replicas == 1:  # Sums in another order flip a few ReLUs, hence some weights.
+                    np.testing.assert_allclose(new, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+            else:
+                assert error <= 2e-2 * moved + 1e-4 * np.linalg.norm(want), name
+                far += [name] if error > 1e-2 * moved else []
+    # Made-up weights move further and have more activations near 0, whose sign depends on the order
+    # of the sums: on one thread 10 of the 121 variables are off by more than 1% of their step. A
+    # wrong step changes nearly all.
     assert len(far) <= len(weights) // 5, far

@@ -40,7 +40,7 @@ def outputs(reference_run):
 def check_equal(value, want):
     """Asserts that an output, or a sample of it, equals that of the reference."""
     value = value if value.shape == want.shape else reference_r18.sample(value, want.size)
-    np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("path", ["", "saved_model", "checkpoint", "checkpoint/ckpt-975"])

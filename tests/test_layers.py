@@ -1,10 +1,14 @@
 """The architecture: imports point down, and only run.py and flags/ use absl flags."""
 
 import ast
+import dataclasses
 import importlib.util
 import pathlib
 import subprocess
 import sys
+
+import run
+from simclr_tf import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -93,6 +97,22 @@ def test_the_package_imports_no_flags_and_addons_only_for_lamb():
             if top == "tensorflow_addons" and name != "training.optimizers":
                 wrong.append(f"{name} imports {imported}")
     assert wrong == []
+
+
+def test_every_argument_that_a_message_names_is_translated_into_a_flag():
+    # --mixup and --cutmix are validated before they become an alpha.
+    flags = {field.name for field in dataclasses.fields(config.Config)} | {"alpha"}
+    wrong = []
+    for name, path in _modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr == "ArgumentError":
+                argument = ast.literal_eval(node.args[0])
+                if run._FLAG_OF_ARGUMENT.get(argument, argument) not in flags:
+                    wrong.append(f"{name}:{node.lineno} {argument}")
+    assert wrong == []
+    assert flags >= set(run._FLAG_OF_ARGUMENT.values())
 
 
 def test_keras_is_taken_from_one_module():

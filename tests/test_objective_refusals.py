@@ -43,6 +43,10 @@ INVALID = {
         {"objective": "supcon", "supcon_positives": -1},
         ["--supcon_positives must be at least 0", "0 keeps all"],
     ),
+    "a weight of mixing that is infinite": (
+        {"objective": "supervised", "mixup": "inf"},
+        ["--mixup must be a finite number", "got inf"],
+    ),
     "margin below zero": (
         {"objective": "margin_triplet", "margin": -0.5},
         ["--margin must be at least 0", "got -0.5"],

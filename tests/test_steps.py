@@ -92,7 +92,8 @@ def _train(replicas, kind, count, **settings):
     ("kind", "optimizer", "replicas"),
     [
         ("nt_xent", "lars", 2),
-        ("supervised", "momentum", 2),
+        ("nt_xent", "lars", 4),
+        ("supervised", "momentum", 4),
     ],
 )
 def test_several_replicas_reach_the_loss_and_weights_of_one(kind, optimizer, replicas):

@@ -52,9 +52,11 @@ def _check_range(config: Config, name: str, setting: setting_lib.Setting) -> Non
         raise errors.UserError(
             f"--{name} must be one of {', '.join(setting.choices)}{short}, got {value!r}."
         )
-    # The comparisons are written so that NaN fails, too.
+    # The comparison is written so that NaN fails, too.
     if setting.above is not None and not setting.above < value < math.inf:
         raise errors.UserError(f"--{name} must be greater than {setting.above:g}, got {value}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise errors.UserError(f"--{name} must be a finite number, got {value}.")
     low, high = setting.at_least, setting.at_most
     reason = f" ({setting.reason})" if setting.reason else ""
     if low is not None and high is not None:

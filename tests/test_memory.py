@@ -1,7 +1,12 @@
 """The memory estimate of a step: correct on graphs counted by hand, and its suggestions."""
 
+import types
+
 import numpy as np
+import psutil
+import pynvml
 import pytest
+import replicas as replicas_lib
 import tensorflow as tf
 import tiny_runs
 
@@ -107,3 +112,34 @@ def test_suggests_the_fewest_chunks_that_fit():
 
 def test_suggests_a_smaller_network_if_no_number_of_chunks_fits():
     assert "too little even for one image at a time" in memory.suggestion(NEEDED, 64, 1, 300 * _MIB)
+
+
+def _use_gpus(monkeypatch, free):
+    """Makes TensorFlow and NVIDIA's library report GPUs with these free bytes."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: list(free))
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: len(free))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetMemoryInfo", lambda gpu: types.SimpleNamespace(free=free[gpu])
+    )
+
+
+def test_the_gpu_with_the_least_free_memory_counts(monkeypatch):
+    _use_gpus(monkeypatch, [3 * _MIB, 2 * _MIB, 5 * _MIB])
+    assert memory.free_bytes(tf.distribute.get_strategy()) == 2 * _MIB
+
+
+def test_the_free_memory_of_a_gpu_without_nvidias_driver_is_unknown(monkeypatch):
+    def fail():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    _use_gpus(monkeypatch, [_MIB])
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    assert memory.free_bytes(tf.distribute.get_strategy()) is None
+
+
+def test_the_free_memory_of_a_cpu_is_split_among_its_replicas(monkeypatch):
+    available = types.SimpleNamespace(available=8 * _MIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
+    assert memory.free_bytes(replicas_lib.strategy(2)) == 4 * _MIB

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pynvml
 import tensorflow as tf
 
 from simclr_tf.models import batch_norm
@@ -123,13 +124,26 @@ def _slots(optimizer: Any) -> Iterable[tf.Variable]:
 
 
 def free_bytes(strategy: tf.distribute.Strategy) -> int | None:
-    """Returns the memory available to each replica.
-
-    TensorFlow has no public function for the memory of a GPU or TPU, so there it is None.
-    """
-    if isinstance(strategy, tf.distribute.TPUStrategy) or tf.config.list_logical_devices("GPU"):
+    """Returns the memory available to each replica; None where it is unknown, as on a TPU."""
+    if isinstance(strategy, tf.distribute.TPUStrategy):
         return None
+    if tf.config.list_logical_devices("GPU"):
+        return _free_gpu_bytes()
     return psutil.virtual_memory().available // strategy.num_replicas_in_sync
+
+
+def _free_gpu_bytes() -> int | None:
+    """Returns the free memory of the GPU that has the least of it; None without NVIDIA's driver.
+
+    TensorFlow has no public function for the memory of a GPU, and NVIDIA's library does not know
+    which of the GPUs TensorFlow was restricted to. So GPUs that this program does not use count.
+    """
+    try:
+        pynvml.nvmlInit()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return min((pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in handles), default=None)
+    except pynvml.NVMLError:
+        return None
 
 
 def suggestion(needed: Estimate, images: int, chunks: int, free: int) -> str | None:

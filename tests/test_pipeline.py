@@ -227,6 +227,13 @@ def test_batches_for_the_device_hold_pixels_not_views(tmp_path):
     }
 
 
+def test_iterators_can_be_deleted_at_once(source):
+    # TensorFlow waits, for up to a minute, for the thread that tunes an iterator.
+    evaluation = pipeline.evaluation_batches(source, "train", batch_size=4, image_size=8)
+    for batches in (_train(source), _train(source, cache=True), evaluation):
+        assert batches.options().autotune.enabled is False
+
+
 def test_order_and_pixels_do_not_depend_on_threads(source):
     once = _take(_train(source), 6)
     for threads in (1, 7):

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent import futures
 import io
-import os
 from typing import NamedTuple
 
 from PIL import Image
 import tensorflow as tf
 
 from simclr_tf import errors, storage
-from simclr_tf.data import decode, sources
+from simclr_tf.data import decode, iterators, sources
 
 # Images in memory at a time: enough for every core.
-_CHUNK = 4 * (os.cpu_count() or 1)
+_CHUNK = 4 * iterators.CORES
 _TINY = 8  # pixels; a smaller image leaves little to crop
 
 
@@ -73,8 +72,9 @@ def first_unreadable(source: sources.Source, split: str) -> Finding | None:
 
 def _inspect(source: sources.Source, split: str) -> Iterator[Finding]:
     """Yields findings; raises tf.errors.OpError at a file that cannot be read."""
-    with futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        for chunk in _chunks(source.examples(split).as_numpy_iterator()):
+    with futures.ThreadPoolExecutor(iterators.CORES) as threads:
+        examples = iterators.without_tuning(source.examples(split))
+        for chunk in _chunks(examples.as_numpy_iterator()):
             yield from threads.map(_inspect_one, chunk)
 
 

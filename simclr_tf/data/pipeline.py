@@ -18,11 +18,20 @@ import math
 
 import tensorflow as tf
 
-from simclr_tf.data import balanced, crops, decode, policies, random, sources, streams, views
+from simclr_tf.data import (
+    balanced,
+    crops,
+    decode,
+    iterators,
+    policies,
+    random,
+    sources,
+    streams,
+    views,
+)
 
 # The most images whose views are made by one call: enough to make its fixed cost negligible.
 _MAX_CHUNK = 256
-# As many threads decode and prepare images as tf.data finds useful.
 _AUTOTUNE = tf.data.AUTOTUNE
 # Keep the seeds of different uses apart; `streams` has the others.
 _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 1, 2, 3
@@ -84,7 +93,10 @@ def train_batches(
     height, width = source.image_shape
     if height is None or width is None:
         decode_crops = _decode_crops(policy, num_views, seed)
-        stream = stream.map(decode_crops, num_parallel_calls=_AUTOTUNE)
+        # The workers of a tf.data service have their own number of cores, and tune it.
+        stream = stream.map(
+            decode_crops, num_parallel_calls=_AUTOTUNE if data_service else iterators.CORES
+        )
     stream = stream.batch(host.chunk_size, drop_remainder=True)
 
     def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -105,7 +117,7 @@ def train_batches(
                 tf.data.experimental.service.ShardingPolicy.DYNAMIC, data_service
             )
         )
-    return stream.prefetch(_AUTOTUNE)
+    return iterators.without_tuning(stream.prefetch(_AUTOTUNE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,9 +250,9 @@ def evaluation_batches(
         }
     )
     count = source.num_examples(split)
-    examples = source.examples(split).map(prepare, num_parallel_calls=_AUTOTUNE)
+    examples = source.examples(split).map(prepare, num_parallel_calls=iterators.CORES)
     examples = examples.concatenate(padding.repeat(-count % batch_size))
-    return (
+    return iterators.without_tuning(
         examples.batch(batch_size, drop_remainder=True)
         .apply(tf.data.experimental.assert_cardinality(math.ceil(count / batch_size)))
         .prefetch(_AUTOTUNE)

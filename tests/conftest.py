@@ -2,6 +2,7 @@
 
 # ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -38,6 +39,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         writer = session.config.get_terminal_writer()
         writer.fullwidth = writer.fullwidth  # Computed once, not for every line.
     os.environ["COLUMNS"] = "500"
+    # What the imports made stays; looking at it at every collection would take seconds.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

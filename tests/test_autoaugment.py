@@ -76,8 +76,8 @@ def test_levels_have_the_meaning_of_the_published_code(op, level, want):
 
 
 def test_for_cifar_higher_levels_solarize_and_posterize_more():
-    assert autoaugment.magnitude_of("solarize", 10, translate=0, stronger=True) == 0
-    assert autoaugment.magnitude_of("posterize", 7, translate=0, stronger=True) == 2
+    assert autoaugment.magnitude_of("solarize", 10, translate=0, higher_is_stronger=True) == 0
+    assert autoaugment.magnitude_of("posterize", 7, translate=0, higher_is_stronger=True) == 2
 
 
 def test_randaugment_draws_all_ops_equally_often_and_applies_half():

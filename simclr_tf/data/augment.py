@@ -19,8 +19,8 @@ from simclr_tf.data import conditional, random
 
 Size: TypeAlias = int | tf.Tensor
 
-# The reference requires that a crop cover 0.1 of the only object, which is the whole image. So no
-# crop has a smaller area, whatever the requested range.
+# The reference crops with min_object_covered=0.1, and the object is the whole image. So every crop
+# has an area of at least 0.1 of the image, whatever the requested range.
 MIN_CROP_AREA = 0.1
 # At the paper's setting, at least 90% of the candidates drawn per image are valid.
 _CROP_CANDIDATES = 16
@@ -209,7 +209,7 @@ def gaussian_blur(
         images: (b, 3, h, w), with h and w static and more than half of `kernel_size`.
         sigmas: (b,) in pixels.
         apply: (b,) bool; the other images do not change.
-        kernel_size: odd; see `blur_kernel_size`.
+        kernel_size: odd width of the kernel in pixels; see `blur_kernel_size`.
 
     Returns:
         (b, 3, h, w).

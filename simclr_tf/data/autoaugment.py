@@ -106,15 +106,17 @@ OPS = tuple(_FUNCTIONS)
 _SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
 
-def magnitude_of(op: str, level: float, *, translate: float, stronger: bool = False) -> float:
+def magnitude_of(
+    op: str, level: float, *, translate: float, higher_is_stronger: bool = False
+) -> float:
     """Converts a level from 0 to 10 to the argument of an op: degrees, fractions, bits, factors.
 
     Args:
         op: one of `OPS`.
         level: the papers' magnitude.
         translate: fraction of the side by which level 10 moves an image.
-        stronger: whether higher levels solarize and posterize more, as in AutoAugment's own code,
-            or less, as in EfficientNet's.
+        higher_is_stronger: whether higher levels solarize and posterize more, as in AutoAugment's
+            own code, or less, as in EfficientNet's.
     """
     fraction = level / _MAX_LEVEL
     if op == "rotate":
@@ -126,9 +128,9 @@ def magnitude_of(op: str, level: float, *, translate: float, stronger: bool = Fa
     if op in ("color", "contrast", "brightness", "sharpness"):
         return 1.8 * fraction + 0.1
     if op == "posterize":
-        return float(4 - int(4 * fraction) if stronger else int(4 * fraction))
+        return float(4 - int(4 * fraction) if higher_is_stronger else int(4 * fraction))
     if op == "solarize":
-        return (256 - int(256 * fraction) if stronger else int(256 * fraction)) / 255
+        return (256 - int(256 * fraction) if higher_is_stronger else int(256 * fraction)) / 255
     if op == "solarize_add":
         return int(110 * fraction) / 255
     if op == "cutout":
@@ -145,7 +147,7 @@ def sample_randaugment(
         seed: (2,) int32.
         batch: number of images.
         num_layers: number of ops, the paper's N.
-        level: of all ops, from 0 to 10; the paper's M.
+        level: level of all ops, from 0 to 10; the paper's M.
     """
     seeds = random.split_seed(seed, 3)
     drawn = random.uniform(seeds[0], (batch, num_layers))
@@ -187,13 +189,13 @@ def apply_policy(images: tf.Tensor, params: PolicyParams) -> tf.Tensor:
 
     Args:
         images: (b, 3, h, w) in [0, 1].
-        params: from `sample_autoaugment` or `sample_randaugment`.
+        params: result of `sample_autoaugment` or `sample_randaugment`.
 
     Returns:
         (b, 3, h, w) in [0, 1].
     """
 
-    def of_one(row: tuple[tf.Tensor, PolicyParams]) -> tf.Tensor:
+    def apply_ops(row: tuple[tf.Tensor, PolicyParams]) -> tf.Tensor:
         image, drawn = row
         image = image[tf.newaxis]  # (1, 3, h, w)
         for k in range(drawn.op.shape[0]):
@@ -201,7 +203,7 @@ def apply_policy(images: tf.Tensor, params: PolicyParams) -> tf.Tensor:
         return image[0]
 
     return tf.map_fn(
-        of_one,
+        apply_ops,
         (images, params),
         fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32),
         parallel_iterations=1,  # The other cores work on other batches.
@@ -220,7 +222,7 @@ def _float32(values: Sequence) -> tf.Tensor:
 
 
 def _table(
-    text: str, *, translate: float, stronger: bool = False
+    text: str, *, translate: float, higher_is_stronger: bool = False
 ) -> tuple[list[list[int]], list[list[float]], list[list[float]]]:
     """Parses sub-policies, one per line: op, probability, level, and the same for a second op."""
     ops, probabilities, magnitudes = [], [], []
@@ -231,7 +233,9 @@ def _table(
         probabilities.append([float(words[1]), float(words[4])])
         magnitudes.append(
             [
-                magnitude_of(name, level, translate=translate, stronger=stronger)
+                magnitude_of(
+                    name, level, translate=translate, higher_is_stronger=higher_is_stronger
+                )
                 for name, level in zip(names, levels)
             ]
         )
@@ -294,5 +298,5 @@ translate_y  0.7 9   autocontrast 0.9 1
 """
 _TABLES = {
     "imagenet": _table(_IMAGENET, translate=_IMAGENET_TRANSLATE),
-    "cifar10": _table(_CIFAR10, translate=_CIFAR_TRANSLATE, stronger=True),
+    "cifar10": _table(_CIFAR10, translate=_CIFAR_TRANSLATE, higher_is_stronger=True),
 }

@@ -16,7 +16,7 @@ import tensorflow as tf
 from simclr_tf import errors
 from simclr_tf.data import folder, random, sources
 
-# Keep the draws of a step apart.
+# Constants folded into the seed of a step: each gives an independent random stream.
 _CLASSES, _MEMBERS, _STARTS, _ORDER = 0, 1, 2, 3
 _READ_BATCH = 1024
 
@@ -26,10 +26,10 @@ class ByClass:
     """The images of a split by class, with random access.
 
     Attributes:
-        indices: (n,) int64 of the labelled images, those of one class next to each other.
-        starts: (c,) int32, where in `indices` each class that has images begins.
-        counts: (c,) int32 images of those classes.
-        read: index () -> {"image": () string, "label": () int64, "name": () string}.
+        indices: (n,) int64, indices of the labelled images, those of one class next to each other.
+        starts: (c,) int32, position in `indices` at which each class that has images begins.
+        counts: (c,) int32, number of images of each of those classes.
+        read: function: index () -> {"image": () string, "label": () int64, "name": () string}.
     """
 
     indices: np.ndarray
@@ -43,7 +43,7 @@ def open_by_class(source: sources.Source, split: str) -> ByClass:
 
     Args:
         source: a data set with labels.
-        split: of it, in tensorflow-datasets syntax.
+        split: split of the data set, in tensorflow-datasets syntax.
     """
     examples = source.random_access(split) or _in_memory(source, split)
     labels = examples.labels
@@ -74,7 +74,7 @@ def check(images: ByClass, *, batch_size: int, samples_per_class: int) -> str | 
     """Checks that the classes can fill the batches.
 
     Args:
-        images: of the training split.
+        images: images of the training split.
         batch_size: B.
         samples_per_class: m, which divides B.
 
@@ -113,8 +113,8 @@ def batch_of(
     within a class all sets of images are equally likely.
 
     Args:
-        images: of the training split, of at least B / m classes.
-        seed: (2,) of the step.
+        images: images of the training split, of at least B / m classes.
+        seed: (2,) int32, seed of the step.
         batch_size: B.
         samples_per_class: m.
 

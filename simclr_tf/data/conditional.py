@@ -19,7 +19,7 @@ def where(flags: tf.Tensor, changed: Callable[[], tf.Tensor], images: tf.Tensor)
 
     Args:
         flags: (b,) bool; a static b of 1 makes a branch.
-        changed: returns the result of the operation on all images.
+        changed: function that returns the result of the operation on all images.
         images: (b, ...).
 
     Returns:

@@ -38,7 +38,7 @@ def crop_encoded(
     Args:
         encoded: () string, the content of an image file.
         seed: (2,) int32, different for every image.
-        policy: only its crop and size are used.
+        policy: policy whose crop and size are used; the rest is ignored.
         num_views: v, at least 1.
 
     Returns:

@@ -18,6 +18,7 @@ _JPEG_MARGIN = 16
 _UNROLLED = 16
 # Name scope of the ops of this module, by which `is_decode_error` recognises them.
 _SCOPE = "decode_encoded"
+# First two bytes of a file of each kind.
 _JPEG, _BMP, _PNG, _GIF = b"\xff\xd8", b"BM", b"\x89P", b"GI"
 
 
@@ -96,8 +97,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         encoded = tf.identity(encoded)
     image = tf.case(
         [
-            (_is(_JPEG, encoded), lambda: _decode_jpeg(encoded)),
-            (_is(_BMP, encoded), lambda: _decode_bmp(encoded)),
+            (_starts_with(_JPEG, encoded), lambda: _decode_jpeg(encoded)),
+            (_starts_with(_BMP, encoded), lambda: _decode_bmp(encoded)),
         ],
         default=lambda: _decode_others(encoded),
         exclusive=True,
@@ -127,7 +128,7 @@ def decode_window(encoded: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     """
     y, x, height, width = tf.unstack(box)
     image = tf.cond(
-        _is(_JPEG, encoded),
+        _starts_with(_JPEG, encoded),
         lambda: _decode_jpeg_window(encoded, box),
         lambda: decode_image(encoded)[y : y + height, x : x + width],
     )
@@ -157,10 +158,10 @@ def image_size(encoded: tf.Tensor) -> tf.Tensor:
     encoded = tf.convert_to_tensor(encoded, tf.string)
     size = tf.case(
         [
-            (_is(_JPEG, encoded), lambda: tf.io.extract_jpeg_shape(encoded)[:2]),
-            (_is(_PNG, encoded), lambda: _png_size(encoded)),
-            (_is(_BMP, encoded), lambda: _bmp_size(encoded)),
-            (_is(_GIF, encoded), lambda: _gif_size(encoded)),
+            (_starts_with(_JPEG, encoded), lambda: tf.io.extract_jpeg_shape(encoded)[:2]),
+            (_starts_with(_PNG, encoded), lambda: _png_size(encoded)),
+            (_starts_with(_BMP, encoded), lambda: _bmp_size(encoded)),
+            (_starts_with(_GIF, encoded), lambda: _gif_size(encoded)),
         ],
         default=lambda: tf.zeros([2], tf.int32),
         exclusive=True,
@@ -174,8 +175,8 @@ def image_size(encoded: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.identity(size), [2])
 
 
-def _is(kind: bytes, encoded: tf.Tensor) -> tf.Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, 2), kind)
+def _starts_with(signature: bytes, encoded: tf.Tensor) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, 2), signature)
 
 
 def _png_size(encoded: tf.Tensor) -> tf.Tensor:

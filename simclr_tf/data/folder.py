@@ -47,7 +47,7 @@ class RandomAccess(NamedTuple):
 
     Attributes:
         labels: (n,) int64, -1 where an example is unlabelled or excluded.
-        read: index () -> the example.
+        read: function: index () -> the example.
     """
 
     labels: np.ndarray
@@ -61,7 +61,7 @@ class ImageFolder:
     a fair sample of the classes, and adding a file does not move any other.
 
     Attributes:
-        class_names: None if the images are unlabelled.
+        class_names: names of the classes; None if the images are unlabelled.
         split_infos: name of a split -> tfds.core.SplitInfo.
         notes: sentences for the user: what was held out, which files are not images.
     """
@@ -71,7 +71,7 @@ class ImageFolder:
 
         Args:
             data_dir: the folder; a path that TensorFlow can read, gs:// included.
-            seed: draws the held-out split, where one has to be made.
+            seed: seed of the held-out split, where one has to be made.
 
         Raises:
             errors.UserError: if it is missing, holds no images, or has another layout.

@@ -37,7 +37,7 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
 
     Args:
         source: the opened data set.
-        split: of it, in tensorflow-datasets syntax.
+        split: split of the data set, in tensorflow-datasets syntax.
 
     Yields:
         A finding for every image.

@@ -58,7 +58,7 @@ def sample_jitter(
         seed: (2,) int32.
         batch: number of images.
         strength: s, at least 0; 1 for ImageNet, 0.5 for CIFAR-10 in the paper.
-        probability: that an image is jittered at all.
+        probability: probability that an image is jittered at all.
         additive_brightness: whether brightness is added, from [-0.8s, 0.8s), as in the paper and
             in SimCLR's first code; otherwise it is a factor, as in the code of SimCLRv2.
         random_order: whether each image has its own order of the four operations; otherwise it is
@@ -95,7 +95,7 @@ def jitter(
 
     Args:
         images: (b, 3, h, w) in [0, 1].
-        params: one row per image.
+        params: parameters, one row per image.
         additive_brightness: as for `sample_jitter`.
 
     Returns:

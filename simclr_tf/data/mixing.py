@@ -20,7 +20,7 @@ class Mixed(NamedTuple):
     Attributes:
         images: (n, h, w, 3).
         other_labels: (n,) int, the labels of the images that were mixed in.
-        weight: () float32 in [0, 1], of each image itself; the papers' lambda.
+        weight: () float32 in [0, 1], weight of each image itself; the papers' lambda.
     """
 
     images: tf.Tensor
@@ -29,13 +29,16 @@ class Mixed(NamedTuple):
 
 
 def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: float) -> Mixed:
-    """Averages each image with the next of the batch: mixup (Zhang et al. 2018).
+    """Averages each image with the previous one of the batch: mixup (Zhang et al. 2018).
+
+    The first image is averaged with the last.
 
     Args:
         images: (n, h, w, 3).
         labels: (n,) int.
-        seed: (2,) int32; draws one weight for the batch, from Beta(alpha, alpha).
-        alpha: greater than 0; usually 0.2 on ImageNet; 1 makes all weights equally likely.
+        seed: (2,) int32, seed of the weight: one for the batch, from Beta(alpha, alpha).
+        alpha: parameter of the beta distribution, greater than 0; usually 0.2 on ImageNet; 1 makes
+            all weights equally likely.
     """
     weight = _draw_weight(seed, alpha)
     others = tf.roll(images, 1, 0)
@@ -44,16 +47,17 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: float
 
 
 def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: float) -> Mixed:
-    """Pastes a box of the next image of the batch into each image: CutMix (Yun et al. 2019).
+    """Pastes a box of the previous image of the batch into each image: CutMix (Yun et al. 2019).
 
-    The box has the aspect ratio of the image and its centre anywhere in the image, so it may be cut
-    off at the border; the weight is the fraction of the image that remains.
+    The first image receives a box of the last. The box has the aspect ratio of the image and its
+    centre anywhere in the image, so it may be cut off at the border; the weight is the fraction of
+    the image that remains.
 
     Args:
         images: (n, h, w, 3), h and w static.
         labels: (n,) int.
-        seed: (2,) int32; draws the area of the box, one for the batch, from Beta(alpha, alpha).
-        alpha: greater than 0; the paper uses 1.
+        seed: (2,) int32, seed of the box: one for the batch, its area from Beta(alpha, alpha).
+        alpha: parameter of the beta distribution, greater than 0; the paper uses 1.
     """
     for_area, for_centre = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     side = tf.sqrt(1 - _draw_weight(for_area, alpha))  # As a fraction of the image's sides.

@@ -1,4 +1,7 @@
-"""Names of image operations and of policies; does not import TensorFlow."""
+"""Names of image operations and of policies, and constants that settings need.
+
+Does not import TensorFlow, so that settings can be checked without it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ BRANCHES = ("both", "one")
 # At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
 SMALL_IMAGE = 32
 # What each operation does, for help texts and captions. Their order decides their seeds: add new
-# ones at the end. A crop comes first.
+# ones at the end. A crop, if used, must be the first operation.
 OPERATIONS = {
     "flip": "mirrors half of the views",
     "color_jitter": "brightness, contrast, saturation and hue, 0.8 of the views",

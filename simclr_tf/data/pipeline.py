@@ -33,7 +33,8 @@ from simclr_tf.data import (
 # The most images whose views are made by one call: enough to make its fixed cost negligible.
 _MAX_CHUNK = 256
 _AUTOTUNE = tf.data.AUTOTUNE
-# Keep the seeds of different uses apart; `streams` has the others.
+# Constants for `random.derive_seed`: each gives an independent random stream. `streams` has the
+# others.
 _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 1, 2, 3
 
 
@@ -60,16 +61,16 @@ def train_batches(
 
     Args:
         source: the opened data set.
-        split: of it, in tensorflow-datasets syntax.
-        policy: how views are made.
+        split: split of the data set, in tensorflow-datasets syntax.
+        policy: the operations that make the views, and their settings.
         batch_size: B, images per step over all hosts.
         num_views: v, views per image.
-        seed: of order and views.
+        seed: seed of the order and of the views.
         start_step: the first step to make, as after a resume.
         num_shards: number of hosts; each makes B / num_shards images of every batch.
         shard: index of this host.
-        cache: keeps the images in memory after the first pass: decoded if all have one size,
-            encoded otherwise; see `streams.cached_bytes`.
+        cache: whether to keep the images in memory after the first pass: decoded if all have one
+            size, encoded otherwise; see `streams.cached_bytes`.
         augment_on: "host", or "device" to leave the views to `views_of_batch`.
         data_service: address of a tf.data service, grpc://HOST:PORT, whose workers do the work.
             Each worker takes whole epochs, so epochs overlap, in an order set by timing.
@@ -125,10 +126,10 @@ class _Host:
     """The images of every batch that a host makes, and the seeds of their views.
 
     Attributes:
-        seed: of the run.
+        seed: seed of the run.
         batch_size: B.
         num_shards: number of hosts.
-        shard: index of this one.
+        shard: index of this host.
         served: whether a tf.data service makes the batches, which then begin at any position.
     """
 
@@ -192,7 +193,7 @@ def views_of_batch(
     Args:
         batch: {"image": (b, h, w, 3) uint8 or "crops": (b, v, s, s, 3) float32, "seed": (b, 2)
             int32, all rows equal, "index": (b,) int32 of each image in the host's batch, "label"}.
-        policy: how views are made.
+        policy: the operations that make the views, and their settings.
         num_views: v.
         total: images in the host's batch.
         one_by_one: whether each image passes through all operations before the next, which is
@@ -227,7 +228,7 @@ def evaluation_batches(
 
     Args:
         source: the opened data set.
-        split: of it, in tensorflow-datasets syntax.
+        split: split of the data set, in tensorflow-datasets syntax.
         batch_size: images per batch.
         image_size: side of the images that the encoder sees.
 

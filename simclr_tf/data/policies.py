@@ -38,11 +38,12 @@ class Policy:
         ops: names of operations, first to last; a view is cropped first if "crop" is among them,
             otherwise only resized, where it differs.
         crop_area: smallest and largest fraction of the image's area, in (0, 1]; never below 0.1.
-        color_jitter_strength: at least 0; 0 disables jitter and grey, as in the reference.
+        color_jitter_strength: strength of the jitter, at least 0; 0 disables jitter and grey, as in
+            the reference.
         additive_brightness: see `jitter.sample_jitter`.
         random_jitter_order: see `jitter.sample_jitter`.
-        randaugment_layers: how many operations RandAugment applies.
-        randaugment_level: their strength, from 0 to 10.
+        randaugment_layers: number of operations that RandAugment applies.
+        randaugment_level: strength of these operations, from 0 to 10.
         branches: "both", or "one" to only crop every view of an image but the first, as in the
             paper's study of single operations (sec. 3.1).
     """
@@ -107,7 +108,7 @@ class Operation(NamedTuple):
     single: bool = True
 
 
-def _flags(probability: float) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
+def _flag_sampler(probability: float) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
     return lambda seed, n, _: augment.sample_flags(seed, n, probability=probability)
 
 
@@ -150,10 +151,10 @@ def _sample_warp(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tuple[tf.T
     return moves, augment.sample_flags(for_flags, n, probability=_WARP_PROBABILITY)
 
 
-def _for_a_fifth(
-    value: float, otherwise: float
+def _value_sampler(
+    value: float, *, otherwise: float
 ) -> Callable[[tf.Tensor, augment.Size, Policy], tf.Tensor]:
-    """Returns a sampler of `value` for a fifth of the views, `otherwise` for the rest."""
+    """Returns a function that draws `value` for a fifth of the views, `otherwise` for the rest."""
 
     def sample(seed: tf.Tensor, n: augment.Size, _: Policy) -> tf.Tensor:
         flags = augment.sample_flags(seed, n, probability=_BROADER_PROBABILITY)
@@ -189,9 +190,9 @@ def _sample_randaugment(
 
 # With the names and in the order of `operation_names.OPERATIONS`.
 OPERATIONS: dict[str, Operation] = {
-    "flip": Operation(_flags(0.5), lambda x, p, _: augment.flip(x, p)),
+    "flip": Operation(_flag_sampler(0.5), lambda x, p, _: augment.flip(x, p)),
     "color_jitter": Operation(_sample_jitter, _jitter),
-    "color_drop": Operation(_flags(_COLOR_DROP_PROBABILITY), _color_drop),
+    "color_drop": Operation(_flag_sampler(_COLOR_DROP_PROBABILITY), _color_drop),
     "blur": Operation(lambda seed, n, _: augment.sample_blur(seed, n), _blur, fused=False),
     "rotate": Operation(
         lambda seed, n, _: geometry.sample_turns(seed, n), lambda x, p, _: geometry.turn(x, p)
@@ -204,9 +205,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "noise": Operation(_sample_noise, lambda x, p, _: tones.add_noise(x, p)),
     "sobel": Operation(lambda *_: (), lambda x, *_: tones.sobel(x)),
-    "solarize": Operation(_for_a_fifth(0.5, 2.0), lambda x, p, _: tones.solarize(x, p)),
-    "equalize": Operation(_flags(_BROADER_PROBABILITY), _equalize, fused=False, single=False),
-    "posterize": Operation(_for_a_fifth(4.0, 8.0), _posterize),
+    "solarize": Operation(_value_sampler(0.5, otherwise=2.0), lambda x, p, _: tones.solarize(x, p)),
+    "equalize": Operation(
+        _flag_sampler(_BROADER_PROBABILITY), _equalize, fused=False, single=False
+    ),
+    "posterize": Operation(_value_sampler(4.0, otherwise=8.0), _posterize),
     "warp": Operation(
         _sample_warp, lambda x, p, _: geometry.warp(x, *p), fused=False, single=False
     ),

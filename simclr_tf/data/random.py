@@ -18,8 +18,8 @@ def derive_seed(seed: int, purpose: int, number: tf.Tensor) -> tf.Tensor:
     """Returns a (2,) int32 seed that is a function of all three.
 
     Args:
-        seed: of the run.
-        purpose: keeps apart what is drawn for different uses of the same number.
+        seed: seed of the run.
+        purpose: constant of one use of the numbers; each gives an independent random stream.
         number: () integer, such as a step or an epoch.
     """
     root = tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose]), 0)

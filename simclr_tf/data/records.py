@@ -30,7 +30,13 @@ class Records:
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, *, image: str, label: str | None) -> None:
-        """Takes the builder and the keys of its image and its class label, if it has one."""
+        """Creates the reader.
+
+        Args:
+            builder: the builder of the data set.
+            image: key of the image in an example.
+            label: key of the class label; None if there is none.
+        """
         self._info = builder.info
         self.split_infos = builder.info.splits
         self._builder, self._image, self._label = builder, image, label

@@ -47,12 +47,12 @@ class Source:
     """An opened data set.
 
     Attributes:
-        name: as the user wrote it.
-        class_names: None if it has no labels.
+        name: name of the data set, as the user wrote it.
+        class_names: names of the classes; None if it has no labels.
         splits: name of a split -> number of examples.
         image_shape: (height, width), each None unless all images are known to have it.
         notes: sentences to show the user at the start.
-        reader: reads the examples.
+        reader: reader of the examples.
         excluded: split, as requested -> names of examples to skip.
         kind: "png" or "jpeg" if all images are encoded so, None if unknown.
     """
@@ -70,7 +70,7 @@ class Source:
         """Counts the examples of a split.
 
         Args:
-            split: in the syntax of tensorflow-datasets: "train", "train[:10%]", "train+test".
+            split: split in the syntax of tensorflow-datasets: "train", "train[:10%]", "train+test".
 
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
@@ -156,7 +156,7 @@ def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
             name that tensorflow-datasets knows or that is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder.
-        seed: draws the held-out split of an image folder that has no splits.
+        seed: seed of the held-out split of an image folder that has no splits.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from simclr_tf.data import balanced, decode, random, sources
 
-# Keep the seeds of different uses apart; `pipeline` has the others.
+# Constants for `random.derive_seed`: each gives an independent random stream. `pipeline` has the
+# others.
 _ORDER, _CLASSES = 0, 4
 _AUTOTUNE = tf.data.AUTOTUNE
 
@@ -21,10 +22,10 @@ def epochs(
 
     Args:
         source: the opened data set.
-        split: of it, in tensorflow-datasets syntax.
-        seed: of the run.
+        split: split of the data set, in tensorflow-datasets syntax.
+        seed: seed of the run.
         skip: the position to start from.
-        cache: keeps the images in memory after the first pass; see `cached_bytes`.
+        cache: whether to keep the images in memory after the first pass; see `cached_bytes`.
     """
     count = source.num_examples(split)
     first_epoch, within = divmod(skip, count)
@@ -50,10 +51,10 @@ def balanced_batches(
     """Streams (position, example) of one class-balanced batch after another.
 
     Args:
-        images: of the training split.
+        images: images of the training split.
         samples_per_class: m; see `balanced.batch_of`.
         batch_size: B.
-        seed: of the run.
+        seed: seed of the run.
         skip: the step to start from.
     """
 

@@ -50,8 +50,8 @@ def equalize(images: tf.Tensor) -> tf.Tensor:
     )
     counts = tf.reshape(counts, [-1, 256])
     last = tf.reduce_max(planes, axis=1, keepdims=True)
-    of_last = tf.gather(counts, last, batch_dims=1)  # (b * 3, 1)
-    step = (tf.shape(planes)[1] - of_last) // 255
+    count_of_last = tf.gather(counts, last, batch_dims=1)  # (b * 3, 1)
+    step = (tf.shape(planes)[1] - count_of_last) // 255
     below = tf.cumsum(counts, axis=1, exclusive=True)
     # Pillow adds half a step to the running sum before it divides.
     table = tf.clip_by_value((below + step // 2) // tf.maximum(step, 1), 0, 255)

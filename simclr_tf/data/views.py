@@ -22,7 +22,7 @@ class Subset(NamedTuple):
     the number of replicas.
 
     Attributes:
-        indices: (b,) int32, of each image in the batch.
+        indices: (b,) int32, index of each image in the batch.
         total: number of images in the batch.
     """
 
@@ -80,7 +80,8 @@ def distort_views(
     Every operation has its own seed: removing one does not change what the others draw.
 
     Args:
-        cropped: (b, v, s, s, 3) float32 from 0 to 255, or slightly beyond: from `crops.crop_views`.
+        cropped: (b, v, s, s, 3) float32 from 0 to 255, or slightly beyond: the result of
+            `crops.crop_views`.
         seed: (2,) int32.
         policy: the operations and their settings.
         subset: which images of the seed's batch these are; None for all.
@@ -119,16 +120,17 @@ def _distort(
         rest = tf.reshape(rest, [-1, num_views - 1, *first.shape[2:]])
         return tf.reshape(tf.concat([first, rest], axis=1), [-1, *first.shape[2:]])
     number = subset.total * num_views if subset else _shape(images)[0]
-    # XLA needs a static number.
-    static = isinstance(number, int)
-    drawn = _draws(policy, number)(seed) if static else _draw(policy, number, seed)
+    if isinstance(number, int):  # XLA needs a static number.
+        drawn = _compiled_sampler(policy, number)(seed)
+    else:
+        drawn = _sample_params(policy, number, seed)
     params = tf.nest.map_structure(lambda x: _gather(x, subset, num_views), drawn)
     if one_by_one and policy.image_size >= _COMPILE_FROM:
-        return _one_by_one(images, params, policy, scale)
-    return _together(images, params, policy, scale)
+        return _apply_per_image(images, params, policy, scale)
+    return _apply_batched(images, params, policy, scale)
 
 
-def _together(
+def _apply_batched(
     images: tf.Tensor, params: dict[str, Any], policy: policies.Policy, scale: float | None
 ) -> tf.Tensor:
     """Applies each operation to all images before the next: fast on accelerators."""
@@ -138,11 +140,11 @@ def _together(
     if not passes or not policies.OPERATIONS[passes[0][0]].fused:
         images = _clip(images)
     for names in passes:
-        images = _applies(policy, names)(images, params)
+        images = _operations_pass(policy, names)(images, params)
     return tf.transpose(images, [0, 2, 3, 1])
 
 
-def _one_by_one(
+def _apply_per_image(
     images: tf.Tensor, params: dict[str, Any], policy: policies.Policy, scale: float | None
 ) -> tf.Tensor:
     """Applies all operations to one image before the next: fast on a CPU.
@@ -160,14 +162,14 @@ def _one_by_one(
     for i, (single, group) in enumerate(passes):
         if single:
             last = i == len(passes) - 1
-            images = _loop(policy, group, None if i else scale, last)(images, params)
+            images = _per_image_loop(policy, group, None if i else scale, last)(images, params)
         for name in () if single else group:
             images = policies.OPERATIONS[name].apply(images, params[name], policy)
     return images
 
 
 @functools.lru_cache(maxsize=64)
-def _loop(
+def _per_image_loop(
     policy: policies.Policy, names: tuple[str, ...], scale: float | None, last: bool
 ) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
     """Returns a function of images and parameters that applies operations image by image.
@@ -208,7 +210,9 @@ def _passes(policy: policies.Policy) -> list[tuple[str, ...]]:
     return passes
 
 
-def _draw(policy: policies.Policy, number: augment.Size, seed: tf.Tensor) -> dict[str, Any]:
+def _sample_params(
+    policy: policies.Policy, number: augment.Size, seed: tf.Tensor
+) -> dict[str, Any]:
     """Draws the parameters of each operation but the crop, for a number of views."""
     seeds = dict(zip(policies.OPERATIONS, random.split_seed(seed, len(policies.OPERATIONS))))
     return {
@@ -219,13 +223,15 @@ def _draw(policy: policies.Policy, number: augment.Size, seed: tf.Tensor) -> dic
 
 
 @functools.lru_cache(maxsize=64)
-def _draws(policy: policies.Policy, number: int) -> Callable[[tf.Tensor], dict[str, Any]]:
-    """Returns `_draw` as a function of the seed, compiled."""
-    return _compiled(functools.partial(_draw, policy, number), policy)
+def _compiled_sampler(
+    policy: policies.Policy, number: int
+) -> Callable[[tf.Tensor], dict[str, Any]]:
+    """Returns `_sample_params` as a function of the seed, compiled."""
+    return _compiled(functools.partial(_sample_params, policy, number), policy)
 
 
 @functools.lru_cache(maxsize=64)
-def _applies(
+def _operations_pass(
     policy: policies.Policy, names: tuple[str, ...]
 ) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
     """Returns a function of images and parameters that applies some operations in turn."""
@@ -275,7 +281,7 @@ def _to_planes(
 def _shape(x: tf.Tensor) -> list[augment.Size]:
     """Returns the shape, with static sizes as numbers, which XLA and Keras need."""
     dynamic = tf.shape(x)
-    return [dynamic[i] if side is None else side for i, side in enumerate(x.shape)]
+    return [dynamic[i] if size is None else size for i, size in enumerate(x.shape)]
 
 
 def _clip(images: tf.Tensor) -> tf.Tensor:

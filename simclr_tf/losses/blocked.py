@@ -20,8 +20,8 @@ import tensorflow as tf
 from simclr_tf import distribute
 from simclr_tf.losses import tiles as tiles_lib
 
-# Side of a tile. 1024 is the fastest of 512, 1024 and 2048 on two cores: 4 MiB, about their cache.
-# For very many views without a mask, the larger tile is a tenth faster.
+# Numbers of views in a tile. 1024 is the fastest of 512, 1024 and 2048 on two cores: 4 MiB, about
+# their cache. For very many views without a mask, the larger tile is a tenth faster.
 TILE, LARGE_TILE = 1024, 2048
 # Exponentials of -40 to 40, their sums and the inverses of these are well within float32's range.
 _LOWEST_BOUNDED_TEMPERATURE = 1 / 40
@@ -44,12 +44,12 @@ def log_sum_exp(
 
     Args:
         z: (m, d) this replica's views, float32 or float64; m is the same on every replica.
-        temperature: divides the products; greater than 0.
+        temperature: divisor of the products; greater than 0.
         unit: whether the rows of z have length 1.
         row_attributes: (m, k) int32, the attributes of each view that `mask_fn` reads.
         mask_fn: which columns the sum of a row includes; it must exclude the view itself. None
             includes all others.
-        tile: side of the tiles.
+        tile: largest number of views in a tile.
 
     Returns:
         (m,) logarithms of the sums; 0 for a view whose sum is empty.
@@ -85,7 +85,7 @@ def masked_sums(
         z: (m, d) this replica's views.
         row_attributes: (m, k) int32, the attributes of each view that `mask_fn` reads.
         mask_fn: which columns the sum of a row includes; it must exclude the view itself.
-        tile: side of the tiles.
+        tile: largest number of views in a tile.
 
     Returns:
         (m, d) sums, through which gradients flow to the views of all replicas.
@@ -191,8 +191,8 @@ def _peaks(tiles: tiles_lib.Tiles) -> tf.Tensor:
         return tf.reduce_max(by_row, 1), tf.reduce_max(by_column, 0)
 
     start = tf.fill([tiles.num_tiles, tiles.side], tf.constant(tiles_lib.MASKED, tiles.left.dtype))
-    of_replica = tiles_lib.over_pairs(tiles, peaks_of_pair, tf.maximum, start)
-    return tf.reduce_max(distribute.gather(of_replica[tf.newaxis]), 0)
+    local_peaks = tiles_lib.over_pairs(tiles, peaks_of_pair, tf.maximum, start)
+    return tf.reduce_max(distribute.gather(local_peaks[tf.newaxis]), 0)
 
 
 def _gradient(tiles: tiles_lib.Tiles, peaks: tf.Tensor | None, weights: tf.Tensor) -> tf.Tensor:
@@ -204,11 +204,11 @@ def _gradient(tiles: tiles_lib.Tiles, peaks: tf.Tensor | None, weights: tf.Tenso
 
     def gradient_of_pair(pair: tiles_lib.Pair) -> tuple[tf.Tensor, tf.Tensor]:
         by_row, by_column = _exponentials(tiles, peaks, pair)
-        of_row, of_column = tf.gather(weights, pair.row), tf.gather(weights, pair.column)
+        row_weights, column_weights = tf.gather(weights, pair.row), tf.gather(weights, pair.column)
         if by_row is by_column:
-            gradient = by_row * _outer_sum(of_row, of_column)
+            gradient = by_row * _outer_sum(row_weights, column_weights)
         else:
-            gradient = by_row * of_row[:, tf.newaxis] + by_column * of_column  # (t, t)
+            gradient = by_row * row_weights[:, tf.newaxis] + by_column * column_weights  # (t, t)
         return _products(tiles, gradient, gradient, pair)
 
     start = tf.zeros_like(tiles.views)

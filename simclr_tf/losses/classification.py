@@ -23,11 +23,12 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}.")
-    of_label = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    label_losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     if not label_smoothing:
-        return of_label
-    of_all = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)  # (n,) mean over classes
-    return (1 - label_smoothing) * of_label + label_smoothing * of_all
+        return label_losses
+    # (n,) the mean of the cross-entropies with each class.
+    mean_losses = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)
+    return (1 - label_smoothing) * label_losses + label_smoothing * mean_losses
 
 
 def distillation(student: tf.Tensor, teacher: tf.Tensor, *, temperature: float) -> tf.Tensor:

@@ -30,11 +30,11 @@ def nt_xent(
     Args:
         za: (b, d) projections of the first views, of any length.
         zb: (b, d) projections of the second views, in the same order.
-        temperature: divides the similarities; greater than 0.
-        l2_normalize: takes cosine similarities, as the paper does; else plain products.
+        temperature: divisor of the similarities; greater than 0.
+        l2_normalize: whether to take cosine similarities, as the paper does; else plain products.
         negatives: "both", or "one": only the B - 1 of the side opposite to the view's (B.10).
-        tile: computes the similarities in tiles of this side, never all at once; None computes
-            and keeps all of them.
+        tile: largest number of views in a tile, to compute the similarities tile by tile; None
+            computes and keeps all of them.
 
     Returns:
         () mean over this replica's 2b views. Its mean over replicas is the paper's loss.
@@ -53,7 +53,8 @@ def nt_xent(
         return tf.reduce_mean(denominators - compared.positives)
     if negatives != "both":
         raise ValueError(f"tiles need negatives from both sides, got negatives={negatives!r}.")
-    z = projections.stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
+    projections.check_temperature(temperature)
+    z = projections.stacked([za, zb], l2_normalize=l2_normalize)
     first, second = tf.split(z, 2)
     positives = tf.reduce_sum(first * second, 1) / temperature  # (b,)
     denominators = blocked.log_sum_exp(z, temperature=temperature, unit=l2_normalize, tile=tile)
@@ -80,9 +81,9 @@ def nt_logistic(
         za: (b, d) projections of the first views.
         zb: (b, d) projections of the second views, in the same order.
         temperature: tau; greater than 0.
-        l2_normalize: takes cosine similarities.
+        l2_normalize: whether to take cosine similarities.
         negatives: "both" or "one", as for `nt_xent`.
-        semi_hard: takes one negative for each view, by `semi_hard_negatives`, in place of all.
+        semi_hard: whether each view has one negative, by `semi_hard_negatives`, in place of all.
 
     Returns:
         () mean over this replica's 2b views.
@@ -94,10 +95,10 @@ def nt_logistic(
         za, zb, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
     )
     if semi_hard:
-        of_negatives = tf.math.softplus(semi_hard_negatives(compared))
+        negative_losses = tf.math.softplus(semi_hard_negatives(compared))
     else:
-        of_negatives = _mean_over(compared.negatives, tf.math.softplus(compared.similarities))
-    return tf.reduce_mean(tf.math.softplus(-compared.positives) + of_negatives)
+        negative_losses = _mean_over(compared.negatives, tf.math.softplus(compared.similarities))
+    return tf.reduce_mean(tf.math.softplus(-compared.positives) + negative_losses)
 
 
 def margin_triplet(
@@ -118,9 +119,9 @@ def margin_triplet(
         zb: (b, d) projections of the second views, in the same order.
         margin: by how much a positive should be more similar than a negative; at least 0. The
             paper tried 0, 0.4, 0.8 and 1.6 (B.10).
-        l2_normalize: takes cosine similarities.
+        l2_normalize: whether to take cosine similarities.
         negatives: "both" or "one", as for `nt_xent`.
-        semi_hard: takes one negative for each view, by `semi_hard_negatives`, in place of all.
+        semi_hard: whether each view has one negative, by `semi_hard_negatives`, in place of all.
 
     Returns:
         () mean over this replica's 2b views.
@@ -181,22 +182,23 @@ def agreement(
     Args:
         za: (b, d) projections of the first views.
         zb: (b, d) projections of the second views, in the same order.
-        temperature: divides the similarities.
-        l2_normalize: takes cosine similarities.
+        temperature: divisor of the similarities.
+        l2_normalize: whether to take cosine similarities.
         tile: number of first views to compare at a time; None compares all at once.
 
     Returns:
         The accuracy and the entropy over this replica's first views.
     """
-    z = projections.stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
+    projections.check_temperature(temperature)
+    z = projections.stacked([za, zb], l2_normalize=l2_normalize)
     first, second = tf.split(tf.stop_gradient(z), 2)
-    everyone = distribute.gather(second)  # (B, d)
+    global_second = distribute.gather(second)  # (B, d)
     b = za.shape[0]
-    targets = distribute.replica_index() * b + tf.range(b)  # (b,) this replica's rows of everyone
+    targets = distribute.replica_index() * b + tf.range(b)  # (b,) local rows of global_second
 
-    def of_rows(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def compare(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         anchors, targets = rows
-        s = tf.matmul(anchors / temperature, everyone, transpose_b=True)  # (t, B)
+        s = tf.matmul(anchors / temperature, global_second, transpose_b=True)  # (t, B)
         hits = tf.equal(tf.argmax(s, 1, output_type=tf.int32), targets)
         probabilities = tf.nn.softmax(s)
         # sum p (log sum exp s - s), whose terms need no guard against log 0.
@@ -204,18 +206,16 @@ def agreement(
         return tf.cast(hits, tf.float32), tf.cast(entropy, tf.float32)
 
     if tile is None or b <= tile:
-        hits, entropies = of_rows((first, targets))
+        hits, entropies = compare((first, targets))
     else:
         count = math.ceil(b / tile)
-        side = math.ceil(b / count)
-        missing = count * side - b
+        tile = math.ceil(b / count)
+        missing = count * tile - b
         padded = tf.pad(first, [[0, missing], [0, 0]]), tf.pad(targets, [[0, missing]])
-        in_tiles = tuple(tf.reshape(x, [count, side, *x.shape[1:]]) for x in padded)
-        signature = (tf.TensorSpec([side]), tf.TensorSpec([side]))
-        of_tiles = tf.map_fn(
-            of_rows, in_tiles, fn_output_signature=signature, parallel_iterations=1
-        )
-        hits, entropies = (tf.reshape(x, [-1])[:b] for x in of_tiles)
+        in_tiles = tuple(tf.reshape(x, [count, tile, *x.shape[1:]]) for x in padded)
+        signature = (tf.TensorSpec([tile]), tf.TensorSpec([tile]))
+        results = tf.map_fn(compare, in_tiles, fn_output_signature=signature, parallel_iterations=1)
+        hits, entropies = (tf.reshape(x, [-1])[:b] for x in results)
     return Agreement(tf.reduce_mean(hits), tf.reduce_mean(entropies))
 
 

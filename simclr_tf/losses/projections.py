@@ -14,24 +14,21 @@ from simclr_tf import distribute
 NEGATIVES = ("both", "one")
 
 
-def stacked(views: Sequence[tf.Tensor], *, temperature: float, l2_normalize: bool) -> tf.Tensor:
+def stacked(views: Sequence[tf.Tensor], *, l2_normalize: bool) -> tf.Tensor:
     """Concatenates the views of a batch, ready to be compared.
 
     All arithmetic of the losses is float32, or float64 for float64 inputs.
 
     Args:
         views: v of (b, d), projections of the first views, of the second, ...
-        temperature: checked only.
-        l2_normalize: scales every projection to length 1.
+        l2_normalize: whether to scale every projection to length 1.
 
     Returns:
         (v * b, d).
 
     Raises:
-        ValueError: if `temperature` is not positive or the views do not have one static shape
-            (b, d).
+        ValueError: if the views do not have one static shape (b, d).
     """
-    check_temperature(temperature)
     views = [tf.convert_to_tensor(view) for view in views]
     shape = views[0].shape
     if len(shape) != 2 or not shape.is_fully_defined() or any(v.shape != shape for v in views):
@@ -65,10 +62,11 @@ def log_sum_exp(similarities: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 class Pairs(NamedTuple):
-    """The views of two sides, each compared with all views of the global batch.
+    """The first and the second views, each compared with all views of the global batch.
 
     Attributes:
-        similarities: (2b, 2B) of this replica's views, first sides first, to all views.
+        similarities: (2b, 2B) similarities of this replica's views, first views first, to all
+            views.
         positives: (2b,) similarity to the other view of the same image.
         negatives: (2b, 2B) bool, True for the negatives: views of other images.
         partners: (2b, 2B) bool, True for the other view of the same image.
@@ -92,32 +90,35 @@ def pairs(
 
     Args:
         za: (b, d) this replica's projections of the first views.
-        zb: (b, d) of the second views, in the same order.
-        temperature: divides the similarities.
-        l2_normalize: takes cosine similarities.
-        negatives: "both": views of other images from both sides; "one": only from the side
-            opposite to the view's (Chen et al. 2020, appendix B.10).
+        zb: (b, d) projections of the second views, in the same order.
+        temperature: divisor of the similarities.
+        l2_normalize: whether to take cosine similarities.
+        negatives: "both": views of other images from both sides, which are the first and the
+            second views; "one": only from the side opposite to the view's (Chen et al. 2020,
+            appendix B.10).
 
     Returns:
         The similarities and which of them are positives and negatives.
 
     Raises:
-        ValueError: as `stacked`, or if `negatives` is neither of the two.
+        ValueError: if `temperature` is not positive, `negatives` is neither of the two, or as
+            `stacked`.
     """
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {negatives!r}.")
-    z = stacked([za, zb], temperature=temperature, l2_normalize=l2_normalize)
-    everyone = distribute.gather(z)  # (2B, d), replica by replica
+    check_temperature(temperature)
+    z = stacked([za, zb], l2_normalize=l2_normalize)
+    global_z = distribute.gather(z)  # (2B, d), replica by replica
     b = za.shape[0]
-    columns = tf.range(everyone.shape[0])
+    columns = tf.range(global_z.shape[0])
     images, sides = columns // (2 * b) * b + columns % b, columns // b % 2  # (2B,) each
-    mine = distribute.replica_index() * 2 * b + tf.range(2 * b)  # (2b,)
-    same_image = tf.gather(images, mine)[:, tf.newaxis] == images
-    other_side = tf.gather(sides, mine)[:, tf.newaxis] != sides
+    local_rows = distribute.replica_index() * 2 * b + tf.range(2 * b)  # (2b,)
+    same_image = tf.gather(images, local_rows)[:, tf.newaxis] == images
+    other_side = tf.gather(sides, local_rows)[:, tf.newaxis] != sides
     first, second = tf.split(z, 2)
     positives = tf.tile(tf.reduce_sum(first * second, 1) / temperature, [2])
     return Pairs(
-        tf.matmul(z / temperature, everyone, transpose_b=True),
+        tf.matmul(z / temperature, global_z, transpose_b=True),
         positives,
         ~same_image & other_side if negatives == "one" else ~same_image,
         same_image & other_side,

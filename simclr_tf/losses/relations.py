@@ -18,16 +18,17 @@ class Relations(NamedTuple):
     """Position of views within their classes; all (n,) int32, one entry per view.
 
     Attributes:
-        classes: equal for images of one class; an unlabelled image is a class of its own.
+        classes: numbers that are equal for images of one class; an unlabelled image is a
+            class of its own.
         ranks: index of the image among the images of its class in the global batch, from 0.
         sizes: number of images in its class.
-        sides: index of the view among the views of its image, from 0.
+        view_indices: index of the view among the views of its image, from 0.
     """
 
     classes: tf.Tensor
     ranks: tf.Tensor
     sizes: tf.Tensor
-    sides: tf.Tensor
+    view_indices: tf.Tensor
 
     def row_attributes(self) -> tf.Tensor:
         """Returns (n, 4), all fields in one tensor."""
@@ -39,7 +40,7 @@ def from_row_attributes(row_attributes: tf.Tensor) -> Relations:
     return Relations(*tf.unstack(row_attributes, axis=1))
 
 
-def of_labels(labels: tf.Tensor, num_views: int) -> Relations:
+def from_labels(labels: tf.Tensor, num_views: int) -> Relations:
     """Computes the relations of this replica's views within the global batch.
 
     Args:
@@ -50,21 +51,21 @@ def of_labels(labels: tf.Tensor, num_views: int) -> Relations:
         The relations of (v * b,) views: all first views, then all second ones, and so on.
     """
     labels = tf.cast(labels, tf.int32)
-    everyone = distribute.gather(labels)  # (B,)
-    images = tf.range(everyone.shape[0])
-    everyone = tf.where(everyone < 0, -1 - images, everyone)
-    order = tf.argsort(everyone, stable=True)  # (B,)
-    of_class = tf.gather(everyone, order)
-    start = tf.searchsorted(of_class, everyone)  # Of the class, in that order.
-    end = tf.searchsorted(of_class, everyone, side="right")
+    classes = distribute.gather(labels)  # (B,)
+    images = tf.range(classes.shape[0])
+    classes = tf.where(classes < 0, -1 - images, classes)
+    order = tf.argsort(classes, stable=True)  # (B,)
+    sorted_classes = tf.gather(classes, order)
+    start = tf.searchsorted(sorted_classes, classes)  # Where the class begins in that order.
+    end = tf.searchsorted(sorted_classes, classes, side="right")
     ranks = tf.argsort(order) - start
-    mine = distribute.replica_index() * labels.shape[0] + tf.range(labels.shape[0])  # (b,)
+    local_rows = distribute.replica_index() * labels.shape[0] + tf.range(labels.shape[0])  # (b,)
 
-    def of_views(x: tf.Tensor) -> tf.Tensor:
-        return tf.tile(tf.gather(x, mine), [num_views])  # (v * b,)
+    def per_view(x: tf.Tensor) -> tf.Tensor:
+        return tf.tile(tf.gather(x, local_rows), [num_views])  # (v * b,)
 
-    sides = tf.repeat(tf.range(num_views), labels.shape[0])
-    return Relations(of_views(everyone), of_views(ranks), of_views(end - start), sides)
+    view_indices = tf.repeat(tf.range(num_views), labels.shape[0])
+    return Relations(per_view(classes), per_view(ranks), per_view(end - start), view_indices)
 
 
 class Selection(NamedTuple):
@@ -72,7 +73,7 @@ class Selection(NamedTuple):
 
     Attributes:
         num_views: v, views per image.
-        max_positives: keeps at most this many, the first in their order; 0 keeps all.
+        max_positives: largest number of positives to keep, the first in their order; 0 keeps all.
         own_image: whether other views of the same image are positives.
     """
 
@@ -90,7 +91,7 @@ class Selection(NamedTuple):
         if self.own_image and not self.max_positives:
             return _same_class(rows, columns) & ~_same_view(rows, columns)
         image = (columns.ranks - rows.ranks[:, tf.newaxis]) % rows.sizes[:, tf.newaxis]
-        view = (columns.sides - rows.sides[:, tf.newaxis]) % self.num_views
+        view = (columns.view_indices - rows.view_indices[:, tf.newaxis]) % self.num_views
         # Index of the column in the order of the row's positives, below 0 if it is not one.
         order = (image - 1) * self.num_views + view
         if self.own_image:
@@ -112,7 +113,7 @@ class Selection(NamedTuple):
 def _same_view(rows: Relations, columns: Relations) -> tf.Tensor:
     """Returns (n, m) bool: whether row and column, of one class, are the same view."""
     same_image = rows.ranks[:, tf.newaxis] == columns.ranks
-    return same_image & (rows.sides[:, tf.newaxis] == columns.sides)
+    return same_image & (rows.view_indices[:, tf.newaxis] == columns.view_indices)
 
 
 def _same_class(rows: Relations, columns: Relations) -> tf.Tensor:

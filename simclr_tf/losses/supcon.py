@@ -47,16 +47,16 @@ def supcon(
     Args:
         views: v of (b, d), this replica's projections of the first views, the second, ...
         labels: (b,) int, the classes of the images.
-        temperature: tau; divides the similarities, greater than 0.
-        l2_normalize: takes cosine similarities.
-        max_positives: keeps at most this many positives of each view, the first in the order of
+        temperature: tau, the divisor of the similarities; greater than 0.
+        l2_normalize: whether to take cosine similarities.
+        max_positives: largest number of positives of each view to keep, the first in the order of
             `relations`; the denominator excludes the rest too (sec. 11). 0 keeps all.
         own_image: whether other views of the same image are positives. If not, and with
             `max_positives=1`, this is the N-pairs loss (sec. 9; there tau is 1).
-        scale_by_temperature: multiplies the loss by tau, as the paper does (sec. 4.5), so that
-            the size of its gradient does not depend on tau.
-        tile: computes the similarities in tiles of this side, never all at once; None computes
-            and keeps all of them.
+        scale_by_temperature: whether to multiply the loss by tau, as the paper does (sec. 4.5), so
+            that the size of its gradient does not depend on tau.
+        tile: largest number of views in a tile, to compute the similarities tile by tile; None
+            computes and keeps all of them.
 
     Returns:
         The loss and the fraction of views without a positive, which it leaves out.
@@ -64,7 +64,9 @@ def supcon(
     Raises:
         ValueError: if `temperature` is not positive or the shapes do not fit.
     """
-    batch = _Batch.of(views, labels, temperature, l2_normalize, max_positives, own_image, tile)
+    batch = _Batch.from_views(
+        views, labels, temperature, l2_normalize, max_positives, own_image, tile
+    )
     return batch.mean(batch.log_denominators() - batch.mean_of_positives(), scale_by_temperature)
 
 
@@ -86,7 +88,9 @@ def supcon_in(
     It is never above `supcon`, and networks trained by it are less accurate (table 1: 67.4%
     against 78.7%). Arguments, results and errors are those of `supcon`.
     """
-    batch = _Batch.of(views, labels, temperature, l2_normalize, max_positives, own_image, tile)
+    batch = _Batch.from_views(
+        views, labels, temperature, l2_normalize, max_positives, own_image, tile
+    )
     counts = tf.cast(tf.maximum(batch.counts, 1), batch.z.dtype)
     inside = batch.log_positives() - tf.math.log(counts)
     return batch.mean(batch.log_denominators() - inside, scale_by_temperature)
@@ -113,25 +117,25 @@ class _Batch(NamedTuple):
     Attributes:
         z: (v * b, d) this replica's views.
         unit: whether they have length 1.
-        local: relations of this replica's views.
-        everyone: relations of all (v * B,) views.
+        local_relations: relations of this replica's (v * b,) views.
+        global_relations: relations of the (v * B,) views of the global batch.
         selection: which views are positives.
         counts: (v * b,) int32, the number of positives of each of this replica's views.
         temperature: tau.
-        tile: side of the tiles; None computes all similarities at once.
+        tile: largest number of views in a tile; None computes all similarities at once.
     """
 
     z: tf.Tensor
     unit: bool
-    local: relations.Relations
-    everyone: relations.Relations
+    local_relations: relations.Relations
+    global_relations: relations.Relations
     selection: relations.Selection
     counts: tf.Tensor
     temperature: float
     tile: int | None
 
     @classmethod
-    def of(
+    def from_views(
         cls,
         views: Sequence[tf.Tensor],
         labels: tf.Tensor,
@@ -141,21 +145,32 @@ class _Batch(NamedTuple):
         own_image: bool,
         tile: int | None,
     ) -> _Batch:
-        z = projections.stacked(views, temperature=temperature, l2_normalize=l2_normalize)
+        projections.check_temperature(temperature)
+        z = projections.stacked(views, l2_normalize=l2_normalize)
         if len(labels.shape) != 1 or labels.shape[0] != views[0].shape[0]:
             raise ValueError(
                 f"labels must be ({views[0].shape[0]},), one for each image, got {labels.shape}."
             )
-        local = relations.of_labels(labels, len(views))
-        everyone = relations.from_row_attributes(distribute.gather(local.row_attributes()))
+        local_relations = relations.from_labels(labels, len(views))
+        row_attributes = distribute.gather(local_relations.row_attributes())
+        global_relations = relations.from_row_attributes(row_attributes)
         selection = relations.Selection(len(views), max_positives, own_image)
-        counts = selection.counts(local)
-        return cls(z, l2_normalize, local, everyone, selection, counts, temperature, tile)
+        counts = selection.counts(local_relations)
+        return cls(
+            z,
+            l2_normalize,
+            local_relations,
+            global_relations,
+            selection,
+            counts,
+            temperature,
+            tile,
+        )
 
     def log_denominators(self) -> tf.Tensor:
         """Returns (v * b,) log of the sum of exp(similarity / tau) to the candidates."""
         if self.tile is None:
-            candidates = self.selection.candidates(self.local, self.everyone)
+            candidates = self.selection.candidates(self.local_relations, self.global_relations)
             return projections.log_sum_exp(self._similarities(), candidates)
         if self.selection.own_image and not self.selection.max_positives:
             return self._blocked(None)  # All other views are candidates.
@@ -171,11 +186,11 @@ class _Batch(NamedTuple):
         """Returns (v * b,) mean similarity / tau to the positives; 0 where there are none."""
         counts = tf.cast(tf.maximum(self.counts, 1), self.z.dtype)
         if self.tile is None:
-            of_positives = tf.where(self._positives(), self._similarities(), 0)
-            return tf.reduce_sum(of_positives, 1) / counts
+            positives = tf.where(self._positives(), self._similarities(), 0)
+            return tf.reduce_sum(positives, 1) / counts
         sums = blocked.masked_sums(
             self.z,
-            row_attributes=self.local.row_attributes(),
+            row_attributes=self.local_relations.row_attributes(),
             mask_fn=_mask_fn(self.selection.positives),
             tile=self.tile,
         )
@@ -184,26 +199,26 @@ class _Batch(NamedTuple):
     def mean(self, losses: tf.Tensor, scale_by_temperature: bool) -> SupCon:
         """Averages (v * b,) losses over the views of the global batch that have a positive."""
         usable = tf.cast(self.counts > 0, losses.dtype)
-        everywhere = tf.cast(self.selection.counts(self.everyone) > 0, losses.dtype)
-        total = tf.maximum(tf.reduce_sum(everywhere), 1)
+        globally_usable = tf.cast(self.selection.counts(self.global_relations) > 0, losses.dtype)
+        total = tf.maximum(tf.reduce_sum(globally_usable), 1)
         loss = tf.reduce_sum(losses * usable) * distribute.num_replicas() / total
         if scale_by_temperature:
             loss *= self.temperature
-        return SupCon(loss, tf.cast(1 - tf.reduce_mean(everywhere), tf.float32))
+        return SupCon(loss, tf.cast(1 - tf.reduce_mean(globally_usable), tf.float32))
 
     def _similarities(self) -> tf.Tensor:
-        everyone = distribute.gather(self.z)
-        return tf.matmul(self.z / self.temperature, everyone, transpose_b=True)  # (v * b, v * B)
+        global_z = distribute.gather(self.z)
+        return tf.matmul(self.z / self.temperature, global_z, transpose_b=True)  # (v * b, v * B)
 
     def _positives(self) -> tf.Tensor:
-        return self.selection.positives(self.local, self.everyone)
+        return self.selection.positives(self.local_relations, self.global_relations)
 
     def _blocked(self, relation_fn: _RelationFn | None) -> tf.Tensor:
         return blocked.log_sum_exp(
             self.z,
             temperature=self.temperature,
             unit=self.unit,
-            row_attributes=None if relation_fn is None else self.local.row_attributes(),
+            row_attributes=None if relation_fn is None else self.local_relations.row_attributes(),
             mask_fn=None if relation_fn is None else _mask_fn(relation_fn),
             tile=self.tile or blocked.TILE,
         )

@@ -106,7 +106,7 @@ def cut(
     Args:
         z: (m, d) this replica's views; m is the same on every replica.
         side: largest number of views in a tile.
-        temperature: divides similarities.
+        temperature: divisor of the similarities.
         row_attributes: (m, k) int32, the attributes of each view that `mask_fn` reads.
         mask_fn: which columns the sum of a row includes; it must exclude the view itself. None
             includes all others.
@@ -154,8 +154,9 @@ def over_pairs(
 
     Args:
         tiles: the batch.
-        pair_fn: returns the contributions of a pair to its row tile and to its column tile.
-        combine_fn: adds a contribution to the accumulated value of a tile.
+        pair_fn: function that returns the contributions of a pair to its row tile and to its
+            column tile.
+        combine_fn: function that adds a contribution to the accumulated value of a tile.
         start: (tiles, ...) initial value of each tile.
 
     Returns:
@@ -168,14 +169,14 @@ def over_pairs(
         return state.write(index, combine_fn(state.read(index), value))
 
     def diagonal(tile: tf.Tensor, state: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        of_tile = pair_fn(Pair(tile, tile, is_diagonal=True))[0]
-        return tile + replicas, accumulate(state, tile, of_tile)
+        value = pair_fn(Pair(tile, tile, is_diagonal=True))[0]
+        return tile + replicas, accumulate(state, tile, value)
 
     def off_diagonal(pair: tf.Tensor, state: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         row, distance = pair % count, pair // count + 1
         column = (row + distance) % count
-        of_row, of_column = pair_fn(Pair(row, column, is_diagonal=False))
-        state = accumulate(accumulate(state, row, of_row), column, of_column)
+        row_value, column_value = pair_fn(Pair(row, column, is_diagonal=False))
+        state = accumulate(accumulate(state, row, row_value), column, column_value)
         return pair + replicas, state
 
     def loop(body: Callable[..., Any], end: int, state: tf.TensorArray) -> tf.TensorArray:

@@ -18,7 +18,7 @@ def test_follows_the_golden_steps(golden, case):
         momentum=float(setting["momentum"]),
         weight_decay_rate=float(setting["weight_decay"]),
         nesterov=bool(setting["nesterov"]),
-        plain_variables=[variable] if setting["excluded"] else [],
+        excluded_variables=[variable] if setting["excluded"] else [],
     )
     for gradient, want in zip(setting["grads"], setting["weights"][1:]):
         optimizer.apply_gradients([(tf.constant(gradient, tf.float32), variable)])
@@ -41,7 +41,7 @@ def test_equals_the_formula_in_float64():
         learning_rate=tf.constant(0.7, tf.float64),
         momentum=0.9,
         weight_decay=1e-2,
-        plain=False,
+        excluded=False,
     )
     want = _expected_step(w, g, buffer, 0.7, 0.9, 1e-2)
     np.testing.assert_allclose(new.weight, want[0], rtol=1e-12)
@@ -57,7 +57,7 @@ def test_steps_at_the_full_rate_if_a_norm_is_zero(weight, gradient):
         learning_rate=tf.constant(0.5),
         momentum=0.9,
         weight_decay=0.0,
-        plain=False,
+        excluded=False,
     )
     np.testing.assert_allclose(new.weight, np.full(3, weight - 0.5 * gradient))
 

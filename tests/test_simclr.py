@@ -74,12 +74,12 @@ def test_two_layers_on_a_resnet_50_are_the_head_of_2048_and_128_units_of_supcon(
     assert sorted(shapes) == [(2048,), (2048, 128), (2048, 2048)]
 
 
-def test_biases_of_the_projection_head_are_plain_variables_and_not_those_of_norms():
+def test_lars_excludes_biases_of_the_projection_head_and_they_are_not_those_of_norms():
     model = _model(proj_head_bn=False)
     biases = {dense.bias.ref() for dense in model.projection_head.denses[:-1]}
     assert len(biases) == 2
     assert not biases & {v.ref() for v in model.norm_variables()}
-    assert biases <= {v.ref() for v in model.plain_variables()}
+    assert biases <= {v.ref() for v in model.lars_excluded_variables()}
 
 
 @pytest.mark.parametrize("mixed_precision", ["none", "bfloat16"])
@@ -138,9 +138,9 @@ def test_the_input_of_the_classifier_is_the_selected_stage(selector, layers):
     assert all(gradient is not None for gradient in gradients)
 
 
-def test_plain_variables_are_those_of_batch_norm_biases_and_the_linear_head():
+def test_lars_excludes_variables_of_batch_norm_biases_and_the_linear_head():
     model = _model()
-    plain = {v.ref() for v in model.plain_variables()}
+    plain = {v.ref() for v in model.lars_excluded_variables()}
     linear = {v.ref() for v in model.linear_head.trainable_variables}
     for variable in model.trainable_variables:
         small = len(variable.shape) == 1

@@ -26,7 +26,7 @@ def moving_average_scale(fraction: float) -> Iterator[None]:
     that runs the network once does. With fraction 0 the averages do not change.
 
     Args:
-        fraction: of the update of one step, from 0 to 1.
+        fraction: fraction of the update of one step, from 0 to 1.
     """
     token = _FRACTION.set(fraction)
     try:
@@ -64,13 +64,13 @@ class BatchNorm(keras.layers.Layer):
 
         Args:
             momentum: factor of the old moving averages in each step, in [0, 1].
-            epsilon: added to the variance, above 0.
+            epsilon: constant added to the variance, above 0.
             center: whether to add a learned offset (beta).
             scale: whether to multiply by a learned scale (gamma).
-            zero_gamma: initialises the scale to 0, so that a residual branch starts as zero (Goyal
-                et al. 2017).
-            synchronized: computes the statistics over the batches of all replicas.
-            **kwargs: as for `tf.keras.layers.Layer`.
+            zero_gamma: whether to initialise the scale to 0, so that a residual branch starts as
+                zero (Goyal et al. 2017).
+            synchronized: whether to compute the statistics over the batches of all replicas.
+            **kwargs: arguments of `tf.keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self.momentum = momentum
@@ -156,7 +156,7 @@ class BatchNorm(keras.layers.Layer):
             is_training=training,
         )
         if training:
-            # The kernel returns the variance over n - 1; ours is over n.
+            # The kernel returns the variance over n - 1; this layer uses n.
             n = tf.cast(tf.size(image) // channels, tf.float32)
             variance *= (n - 1) / n
         return (y if image is x else tf.reshape(y, [-1, channels])), mean, variance
@@ -165,8 +165,8 @@ class BatchNorm(keras.layers.Layer):
         """Returns the same as `_fused`, with statistics over the batches of all replicas."""
         axes = list(range(len(x.shape) - 1))
         moments = tf.stack(tf.nn.moments(tf.cast(x, tf.float32), axes))  # (2, c)
-        of_replicas = distribute.gather(moments[tf.newaxis])  # (R, 2, c)
-        means, variances = of_replicas[:, 0], of_replicas[:, 1]  # (R, c)
+        replica_moments = distribute.gather(moments[tf.newaxis])  # (R, 2, c)
+        means, variances = replica_moments[:, 0], replica_moments[:, 1]  # (R, c)
         mean = tf.reduce_mean(means, 0)  # (c,)
         # All replicas hold the same number of values, so the total variance is the mean variance
         # within replicas plus the variance of their means.

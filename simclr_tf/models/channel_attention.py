@@ -11,8 +11,18 @@ import tensorflow as tf
 from simclr_tf.keras_api import keras
 from simclr_tf.models import layers
 
-# Smallest width of the small network of selective kernels.
+# Smallest width of the middle layer of selective kernels.
 _MIN_WIDTH = 32
+
+
+def selective_kernel_width(filters: int, ratio: float) -> int:
+    """Returns the width of the middle layer of selective kernels."""
+    return max(_MIN_WIDTH, int(filters * ratio))
+
+
+def squeeze_excitation_width(filters: int, ratio: float) -> int:
+    """Returns the width of the middle layer of squeeze-excitation."""
+    return max(1, int(filters * ratio))
 
 
 class SelectiveKernel(keras.layers.Layer):
@@ -22,18 +32,19 @@ class SelectiveKernel(keras.layers.Layer):
     convolution of twice the channels: the first half is one stream, the second half the other.
     """
 
-    def __init__(self, make: layers.LayerMaker, filters: int, sk_ratio: float) -> None:
+    def __init__(self, layer_maker: layers.LayerMaker, filters: int, sk_ratio: float) -> None:
         """Creates the layer.
 
         Args:
-            make: creates its layers.
+            layer_maker: maker of the layers.
             filters: c, channels of each stream.
-            sk_ratio: width of the small network, as a fraction of c; it has at least 32 channels.
+            sk_ratio: width of the middle layer of the small network, as a fraction of c; it has at
+                least 32 channels.
         """
-        super().__init__(name="selective_kernel", dtype=make.policy)
-        self.reduce = make.conv(max(int(filters * sk_ratio), _MIN_WIDTH), 1)
-        self.norm = make.norm()
-        self.expand = make.conv(2 * filters, 1)
+        super().__init__(name="selective_kernel", dtype=layer_maker.policy)
+        self.reduce = layer_maker.conv(selective_kernel_width(filters, sk_ratio), 1)
+        self.norm = layer_maker.norm()
+        self.expand = layer_maker.conv(2 * filters, 1)
         self.filters = filters
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -42,9 +53,9 @@ class SelectiveKernel(keras.layers.Layer):
         mean = _spatial_mean(first + second)  # (n, 1, 1, c)
         hidden = tf.nn.relu(self.norm(self.reduce(mean), training=training))
         logits = tf.cast(self.expand(hidden), tf.float32)  # (n, 1, 1, 2 c)
-        of_first, of_second = tf.split(logits, 2, axis=-1)
+        first_logits, second_logits = tf.split(logits, 2, axis=-1)
         # The softmax over two streams is a sigmoid of the difference.
-        weight = tf.cast(tf.sigmoid(of_first - of_second), x.dtype)  # (n, 1, 1, c)
+        weight = tf.cast(tf.sigmoid(first_logits - second_logits), x.dtype)  # (n, 1, 1, c)
         return first * weight + second * (1 - weight)
 
 
@@ -52,20 +63,22 @@ class SqueezeExcitation(keras.layers.Layer):
     """Scales each channel by a weight computed from the spatial means (Hu et al. 2018)."""
 
     def __init__(
-        self, make: layers.LayerMaker, filters: int, se_ratio: float, channels: int
+        self, layer_maker: layers.LayerMaker, filters: int, se_ratio: float, channels: int
     ) -> None:
         """Creates the layer.
 
         Args:
-            make: creates its layers.
+            layer_maker: maker of the layers.
             filters: inner width of the block. In a bottleneck that is a quarter of its channels,
                 so the small network is narrower than in Hu et al.
-            se_ratio: width of the small network, as a fraction of `filters`.
+            se_ratio: width of the middle layer of the small network, as a fraction of `filters`.
             channels: channels of the feature map.
         """
-        super().__init__(name="squeeze_excitation", dtype=make.policy)
-        self.reduce = make.conv(max(1, int(filters * se_ratio)), 1, use_bias=True)
-        self.expand = make.conv(channels, 1, use_bias=True)
+        super().__init__(name="squeeze_excitation", dtype=layer_maker.policy)
+        self.reduce = layer_maker.conv(
+            squeeze_excitation_width(filters, se_ratio), 1, use_bias=True
+        )
+        self.expand = layer_maker.conv(channels, 1, use_bias=True)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Scales (n, h, w, channels)."""

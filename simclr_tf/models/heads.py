@@ -8,6 +8,16 @@ from simclr_tf.keras_api import keras
 from simclr_tf.models import layers
 
 
+def layer_count(mode: str, num_layers: int) -> int:
+    """Returns the number of layers of a projection head.
+
+    Args:
+        mode: "none", "linear" or "nonlinear".
+        num_layers: number of layers of a nonlinear head.
+    """
+    return {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
+
+
 class ProjectionHead(keras.Model):
     """Maps features to the space of the contrastive loss (g of the paper, sec. 2.1).
 
@@ -22,7 +32,7 @@ class ProjectionHead(keras.Model):
 
     def __init__(
         self,
-        make: layers.LayerMaker,
+        layer_maker: layers.LayerMaker,
         *,
         mode: str,
         num_layers: int,
@@ -33,23 +43,23 @@ class ProjectionHead(keras.Model):
         """Creates the head.
 
         Args:
-            make: creates its layers.
+            layer_maker: maker of the layers.
             mode: "none", "linear" or "nonlinear".
-            num_layers: L, for "nonlinear".
+            num_layers: L, used if the mode is "nonlinear".
             width: f, the width of the features and of the hidden layers.
             out_dim: d, the width of the projection.
             batch_norm: whether batch norm follows each dense layer, instead of a bias in it.
         """
         super().__init__(name="projection_head")
-        count = {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
+        count = layer_count(mode, num_layers)
         widths = [width] * (count - 1) + [out_dim] if count else []
         # The last layer has no offset either way.
         offsets = [i < count - 1 for i in range(count)]
         self.denses = [
-            make.dense(units, use_bias=offset and not batch_norm)
+            layer_maker.dense(units, use_bias=offset and not batch_norm)
             for units, offset in zip(widths, offsets)
         ]
-        self.norms = [make.norm(center=offset) for offset in offsets] if batch_norm else []
+        self.norms = [layer_maker.norm(center=offset) for offset in offsets] if batch_norm else []
 
     def call(
         self, features: tf.Tensor, training: bool = False, num_layers: int = -1
@@ -58,8 +68,8 @@ class ProjectionHead(keras.Model):
 
         Args:
             features: (n, f).
-            training: normalises by batch statistics.
-            num_layers: stops after this many layers; -1 runs all.
+            training: whether to normalise by batch statistics.
+            num_layers: number of layers to run; -1 runs all.
 
         Returns:
             The features, then the output of each layer that ran, all float32. The last layer's
@@ -84,9 +94,9 @@ class ProjectionHead(keras.Model):
 class LinearHead(keras.Model):
     """A linear classifier, in float32."""
 
-    def __init__(self, make: layers.LayerMaker, *, num_classes: int) -> None:
+    def __init__(self, layer_maker: layers.LayerMaker, *, num_classes: int) -> None:
         super().__init__(name="linear_head")
-        self.dense = make.dense(num_classes, use_bias=True, dtype="float32")
+        self.dense = layer_maker.dense(num_classes, use_bias=True, dtype="float32")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps (n, f) to logits (n, c)."""

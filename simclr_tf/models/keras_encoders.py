@@ -1,4 +1,6 @@
-"""Encoders other than our ResNets: those of `tf.keras.applications`, and users' own Keras models.
+"""Encoders other than the built-in ResNets.
+
+These are the networks of `tf.keras.applications`, and users' own Keras models.
 
 Two kinds of layers are replaced in them. Batch norms become `batch_norm.BatchNorm`, which is
 synchronised over replicas, has the momentum of the other batch norms of the network, and can leave
@@ -36,7 +38,7 @@ _NORMS = (
 class KerasEncoder(keras.Model):
     """Any Keras model that maps images to features, as an encoder."""
 
-    def __init__(self, make: layers.LayerMaker, *, encoder: str, image_size: int) -> None:
+    def __init__(self, layer_maker: layers.LayerMaker, *, encoder: str, image_size: int) -> None:
         """Builds the network and creates its variables.
 
         An application is built with random weights. Its input is the output of its own
@@ -46,7 +48,7 @@ class KerasEncoder(keras.Model):
         initialises are functions of the seed.
 
         Args:
-            make: determines policy, seed and batch norms.
+            layer_maker: source of the dtype policy, the seed and the batch norms.
             encoder: "keras:NAME" or "MODULE:FUNCTION".
             image_size: side of the images.
 
@@ -58,9 +60,9 @@ class KerasEncoder(keras.Model):
         super().__init__(name="encoder")
         build, self._preprocess = _find(encoder)
         shape = (image_size, image_size, 3)
-        with _seeded(make.seed), _policy(make.policy):
+        with _seeded(layer_maker.seed), _policy(layer_maker.policy):
             original = _build(build, encoder, shape)
-            self.network = _replace_layers(original, make, encoder, shape)
+            self.network = _replace_layers(original, layer_maker, encoder, shape)
         self.num_features = self._check_output(encoder, shape)
         self.frozen_groups = -1
 
@@ -89,14 +91,15 @@ class KerasEncoder(keras.Model):
 
         Args:
             images: (n, h, w, 3) in [0, 1].
-            training: normalises by batch statistics, unless frozen.
+            training: whether to normalise by batch statistics, unless frozen.
 
         Returns:
             "features" (n, f) float32, the spatial mean if the network returns a map, and the same
             as "final_avg_pool".
         """
-        live = training and self.frozen_groups < 0
-        x = tf.cast(self.network(self._preprocess(images), training=live), tf.float32)
+        use_batch_statistics = training and self.frozen_groups < 0
+        x = self.network(self._preprocess(images), training=use_batch_statistics)
+        x = tf.cast(x, tf.float32)
         features = tf.reduce_mean(x, [1, 2]) if len(x.shape) == 4 else x  # (n, f)
         # Layers may lose the static number of images, which replicas need to gather features.
         features = tf.ensure_shape(features, [images.shape[0], self.num_features])
@@ -230,9 +233,9 @@ def _policy(policy: keras.mixed_precision.Policy) -> Iterator[None]:
 
 
 def _replace_layers(
-    original: keras.Model, make: layers.LayerMaker, encoder: str, shape: tuple[int, ...]
+    original: keras.Model, layer_maker: layers.LayerMaker, encoder: str, shape: tuple[int, ...]
 ) -> keras.Model:
-    """Returns the network with our batch norms and without random layers.
+    """Returns the network with `BatchNorm` layers and without random layers.
 
     All other layers are those of the original network.
     """
@@ -241,7 +244,7 @@ def _replace_layers(
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
         if id(layer) not in replaced:
-            replaced[id(layer)] = _replace_layer(layer, make, replace)
+            replaced[id(layer)] = _replace_layer(layer, layer_maker, replace)
             if isinstance(replaced[id(layer)], batch_norm.BatchNorm):
                 norms.append((layer, replaced[id(layer)]))
         return replaced[id(layer)]
@@ -266,20 +269,20 @@ def _replace_layers(
 
 def _replace_layer(
     layer: keras.layers.Layer,
-    make: layers.LayerMaker,
+    layer_maker: layers.LayerMaker,
     replace: Callable[[keras.layers.Layer], keras.layers.Layer],
 ) -> keras.layers.Layer:
     # Networks of the functional interface or Sequential can be cloned with other layers.
     if isinstance(layer, keras.Sequential) or getattr(layer, "_is_graph_network", False):
         return keras.models.clone_model(layer, clone_function=replace)
     if isinstance(layer, _NORMS) and _over_channels(layer):
-        norm = make.norm(
+        norm = layer_maker.norm(
             epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
         )
         norm.trainable = layer.trainable
         return norm
     if _is_random(layer):
-        return keras.layers.Activation("linear", name=layer.name, dtype=make.policy)
+        return keras.layers.Activation("linear", name=layer.name, dtype=layer_maker.policy)
     return layer
 
 

@@ -18,7 +18,7 @@ class LayerMaker:
 
     Attributes:
         policy: dtype of the arithmetic; variables are float32.
-        seed: of the initial weights.
+        seed: seed of the initial weights.
         bn_momentum: see `batch_norm.BatchNorm`.
         bn_synchronized: see `batch_norm.BatchNorm`.
     """

@@ -19,7 +19,7 @@ def recomputed(function: Function) -> Function:
     statistics; only the first run updates the moving averages.
 
     Args:
-        function: takes one tensor; its variables must exist.
+        function: function of one tensor; its variables must exist.
 
     Returns:
         The function to call, for one forward pass only.

@@ -54,7 +54,7 @@ class Block(keras.layers.Layer):
 
     def __init__(
         self,
-        make: layers.LayerMaker,
+        layer_maker: layers.LayerMaker,
         *,
         kind: str,
         filters: int,
@@ -64,23 +64,25 @@ class Block(keras.layers.Layer):
         se_ratio: float,
         name: str,
     ) -> None:
-        super().__init__(name=name, dtype=make.policy)
+        super().__init__(name=name, dtype=layer_maker.policy)
         width = filters * (4 if kind == "bottleneck" else 1)
         self.pools = sk_ratio > 0  # Shortcuts of ResNet-D pool instead of striding.
-        self.projection = make.conv(width, 1, 1 if self.pools else strides) if projection else None
-        self.projection_norm = make.norm() if projection else None
+        self.projection = (
+            layer_maker.conv(width, 1, 1 if self.pools else strides) if projection else None
+        )
+        self.projection_norm = layer_maker.norm() if projection else None
         if kind == "bottleneck":
             streams = 2 if sk_ratio else 1
             shapes = [(filters, 1, 1), (streams * filters, 3, strides), (width, 1, 1)]
         else:
             shapes = [(filters, 3, strides), (filters, 3, 1)]
-        self.convs = [make.conv(*shape) for shape in shapes]
-        self.norms = [make.norm() for _ in shapes[1:]] + [make.norm(zero_gamma=True)]
+        self.convs = [layer_maker.conv(*shape) for shape in shapes]
+        self.norms = [layer_maker.norm() for _ in shapes[1:]] + [layer_maker.norm(zero_gamma=True)]
         self.mix = self.excite = None
         if kind == "bottleneck" and sk_ratio:
-            self.mix = channel_attention.SelectiveKernel(make, filters, sk_ratio)
+            self.mix = channel_attention.SelectiveKernel(layer_maker, filters, sk_ratio)
         if se_ratio:
-            self.excite = channel_attention.SqueezeExcitation(make, filters, se_ratio, width)
+            self.excite = channel_attention.SqueezeExcitation(layer_maker, filters, se_ratio, width)
         self.filters, self.strides = width, strides
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -112,7 +114,7 @@ class ResNet(keras.Model):
 
     def __init__(
         self,
-        make: layers.LayerMaker,
+        layer_maker: layers.LayerMaker,
         *,
         depth: int,
         width_multiplier: int,
@@ -124,15 +126,15 @@ class ResNet(keras.Model):
         """Creates the network.
 
         Args:
-            make: creates its layers.
+            layer_maker: maker of the layers.
             depth: number of layers, one of DEPTHS.
-            width_multiplier: multiplies the channels of all layers, 1 or more.
+            width_multiplier: multiplier of the channels of all layers, 1 or more.
             stem: "imagenet" (7x7 convolution with stride 2, max-pool) or, for small images,
                 "small" (3x3 convolution with stride 1, no pooling).
-            sk_ratio: above 0 enables selective kernels (see `channel_attention.SelectiveKernel`)
-                and the shortcuts of ResNet-D, and also its stem if `stem` is "imagenet".
-            se_ratio: above 0 enables squeeze-excitation after each residual branch.
-            recompute: keeps only the input and output of each group in memory in training.
+            sk_ratio: ratio of selective kernels (see `channel_attention.SelectiveKernel`); above 0
+                also enables the shortcuts of ResNet-D, and its stem if `stem` is "imagenet".
+            se_ratio: ratio of squeeze-excitation after each residual branch; 0 for none.
+            recompute: whether training keeps only the input and output of each group in memory.
 
         Raises:
             ArgumentError: if there is no such depth, width or stem.
@@ -149,24 +151,26 @@ class ResNet(keras.Model):
         kind, blocks = ("basic", 3 * ((depth - 2) // 6,)) if cifar else IMAGENET[depth]
         base = (16 if cifar else 64) * width_multiplier
         if stem == "small":
-            self.stem_conv = make.conv(base, 3)
+            self.stem_conv = layer_maker.conv(base, 3)
         else:
-            self.stem_conv = resnet_d.DeepStem(make, base) if sk_ratio else make.conv(base, 7, 2)
-        self.stem_norm = make.norm()
+            self.stem_conv = (
+                resnet_d.DeepStem(layer_maker, base) if sk_ratio else layer_maker.conv(base, 7, 2)
+            )
+        self.stem_norm = layer_maker.norm()
         self.max_pool = stem == "imagenet"
         self.groups: list[list[Block]] = [
             [
                 Block(
-                    make,
+                    layer_maker,
                     kind=kind,
                     filters=base * 2**group,
-                    strides=2 if group and not unit else 1,
-                    projection=not unit,
+                    strides=2 if group and not index else 1,
+                    projection=not index,
                     sk_ratio=sk_ratio,
                     se_ratio=se_ratio,
-                    name=f"group{group + 1}_block{unit + 1}",
+                    name=f"group{group + 1}_block{index + 1}",
                 )
-                for unit in range(count)
+                for index in range(count)
             ]
             for group, count in enumerate(blocks)
         ]
@@ -186,7 +190,7 @@ class ResNet(keras.Model):
 
         Args:
             images: (n, h, w, 3) in [0, 1].
-            training: normalises by batch statistics, except in frozen groups.
+            training: whether to normalise by batch statistics, except in frozen groups.
 
         Returns:
             "features" (n, f) float32, the spatial mean of the last map (h of the paper), and the
@@ -196,28 +200,30 @@ class ResNet(keras.Model):
             that returns a single map of images of side s, use
             `tf.keras.Model(x, encoder(x)["block_group3"])` with `x = tf.keras.Input([s, s, 3])`.
         """
-        live = training and self.frozen_groups < 0
-        x = self.stem_conv(images, training=live)
+        use_batch_statistics = training and self.frozen_groups < 0
+        x = self.stem_conv(images, training=use_batch_statistics)
         maps = {"initial_conv": x}
-        x = tf.nn.relu(self.stem_norm(x, training=live))
+        x = tf.nn.relu(self.stem_norm(x, training=use_batch_statistics))
         if self.max_pool:
             x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         maps["initial_max_pool"] = x
         for index, blocks in enumerate(self.groups, 1):
             if index == self.frozen_groups + 1:
                 x = tf.stop_gradient(x)  # Frozen layers need no gradient: do not compute it.
-            live = training and index > self.frozen_groups
-            x = self._group(blocks, x, live)
+            use_batch_statistics = training and index > self.frozen_groups
+            x = self._group(blocks, x, use_batch_statistics)
             maps[f"block_group{index}"] = x
         features = tf.reduce_mean(tf.cast(x, tf.float32), [1, 2])  # (n, f)
         if self.frozen_groups >= len(self.groups):
             features = tf.stop_gradient(features)
         return {"features": features, "final_avg_pool": features, **maps}
 
-    def _group(self, blocks: list[Block], x: tf.Tensor, live: bool) -> tf.Tensor:
+    def _group(self, blocks: list[Block], x: tf.Tensor, use_batch_statistics: bool) -> tf.Tensor:
         def run(x: tf.Tensor) -> tf.Tensor:
             for block in blocks:
-                x = block(x, training=live)
+                x = block(x, training=use_batch_statistics)
             return x
 
-        return recompute_lib.recomputed(run)(x) if self.recompute and live else run(x)
+        if self.recompute and use_batch_statistics:
+            return recompute_lib.recomputed(run)(x)
+        return run(x)

@@ -17,12 +17,16 @@ class DeepStem(keras.layers.Layer):
     Batch norm and ReLU follow each but the last; after the last the caller applies them.
     """
 
-    def __init__(self, make: layers.LayerMaker, filters: int) -> None:
+    def __init__(self, layer_maker: layers.LayerMaker, filters: int) -> None:
         """Creates the layer: `filters` output channels, half as many in between."""
-        super().__init__(name="deep_stem", dtype=make.policy)
+        super().__init__(name="deep_stem", dtype=layer_maker.policy)
         half = filters // 2
-        self.convs = [make.conv(half, 3, 2), make.conv(half, 3), make.conv(filters, 3)]
-        self.norms = [make.norm(), make.norm()]
+        self.convs = [
+            layer_maker.conv(half, 3, 2),
+            layer_maker.conv(half, 3),
+            layer_maker.conv(filters, 3),
+        ]
+        self.norms = [layer_maker.norm(), layer_maker.norm()]
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Maps (n, h, w, 3) to (n, h / 2, w / 2, filters)."""

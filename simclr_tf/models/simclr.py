@@ -81,25 +81,28 @@ Encoder = resnet.ResNet | keras_encoders.KerasEncoder
 
 
 def make_encoder(
-    architecture: Architecture, make: layers.LayerMaker | None = None, *, recompute: bool = False
+    architecture: Architecture,
+    layer_maker: layers.LayerMaker | None = None,
+    *,
+    recompute: bool = False,
 ) -> Encoder:
     """Returns the encoder of an architecture; its first call creates its variables.
 
     Args:
         architecture: the architecture; settings of its heads are ignored.
-        make: creates its layers; None creates them in float32, with seed 0.
+        layer_maker: maker of the layers; None creates them in float32, with seed 0.
         recompute: see `resnet.ResNet`; other encoders ignore it.
 
     Raises:
         ArgumentError: if there is no such encoder.
     """
-    make = make or layers.LayerMaker(dtype_policy("none"), seed=0)
+    layer_maker = layer_maker or layers.LayerMaker(dtype_policy("none"), seed=0)
     if architecture.encoder != keras_encoders.RESNET:
         return keras_encoders.KerasEncoder(
-            make, encoder=architecture.encoder, image_size=architecture.image_size
+            layer_maker, encoder=architecture.encoder, image_size=architecture.image_size
         )
     return resnet.ResNet(
-        make,
+        layer_maker,
         depth=architecture.resnet_depth,
         width_multiplier=architecture.width_multiplier,
         stem=architecture.stem,
@@ -125,25 +128,25 @@ class SimCLR(keras.Model):
 
         Args:
             architecture: the architecture. Without class names there is no linear head.
-            seed: of the initial weights.
+            seed: seed of the initial weights.
             mixed_precision: see `dtype_policy`.
-            global_bn: computes batch-norm statistics over all replicas.
-            recompute: saves memory at the cost of time, see `make_encoder`.
+            global_bn: whether to compute batch-norm statistics over all replicas.
+            recompute: whether to save memory at the cost of time, see `make_encoder`.
 
         Raises:
             ArgumentError: if there is no such encoder.
         """
         super().__init__(name="simclr")
         self.architecture = architecture
-        make = layers.LayerMaker(
+        layer_maker = layers.LayerMaker(
             dtype_policy(mixed_precision),
             seed,
             bn_momentum=architecture.batch_norm_decay,
             bn_synchronized=global_bn,
         )
-        self.encoder = make_encoder(architecture, make, recompute=recompute)
+        self.encoder = make_encoder(architecture, layer_maker, recompute=recompute)
         self.projection_head = heads.ProjectionHead(
-            make,
+            layer_maker,
             mode=architecture.proj_head_mode,
             num_layers=architecture.num_proj_layers,
             width=self.encoder.num_features,
@@ -151,7 +154,7 @@ class SimCLR(keras.Model):
             batch_norm=architecture.proj_head_bn,
         )
         classes = architecture.num_classes
-        self.linear_head = heads.LinearHead(make, num_classes=classes) if classes else None
+        self.linear_head = heads.LinearHead(layer_maker, num_classes=classes) if classes else None
         side = architecture.image_size
         self(tf.zeros([1, side, side, 3]))  # Creates the variables.
 
@@ -179,7 +182,7 @@ class SimCLR(keras.Model):
 
         Args:
             images: (n, h, w, 3) in [0, 1].
-            training: normalises by batch statistics, except in frozen layers.
+            training: whether to normalise by batch statistics, except in frozen layers.
 
         Returns:
             "features" (n, f), "projection" (n, d), both float32, and with a linear head
@@ -232,11 +235,10 @@ class SimCLR(keras.Model):
         assert self.linear_head is not None, "classify needs a linear head"
         return [v for layer in self.inference_layers() for v in layer.trainable_variables]
 
-    def plain_variables(self) -> list[tf.Variable]:
-        """Returns the variables that LARS updates by plain momentum.
+    def lars_excluded_variables(self) -> list[tf.Variable]:
+        """Returns the variables that LARS updates without weight decay and without a trust ratio.
 
-        These are those of batch norms and of the linear head, and biases: they have no weight
-        decay and no trust ratio.
+        These are those of batch norms and of the linear head, and biases.
         """
         linear = [] if self.linear_head is None else self.linear_head.trainable_variables
         small = [v for v in self.trainable_variables if len(v.shape) <= 1]

@@ -25,7 +25,7 @@ def lars_update(
     learning_rate: tf.Tensor,
     momentum: float,
     weight_decay: float,
-    plain: bool,
+    excluded: bool,
     nesterov: bool = False,
     eta: float = 0.001,
 ) -> Update:
@@ -38,21 +38,21 @@ def lars_update(
 
     Args:
         weight: w, of any shape.
-        gradient: of the same shape.
+        gradient: gradient of the same shape.
         buffer: momentum buffer of the same shape, initially zero.
-        learning_rate: () of this step.
-        momentum: in [0, 1).
+        learning_rate: () learning rate of this step.
+        momentum: momentum coefficient, in [0, 1).
         weight_decay: coefficient of the L2 term, added to the gradient before its norm is taken.
-        plain: applies momentum SGD at the full learning rate, without weight decay or trust
-            ratio; for batch norm, biases and the linear head.
-        nesterov: uses Nesterov momentum.
+        excluded: whether to apply momentum SGD at the full learning rate, without weight decay or
+            trust ratio; for batch norm, biases and the linear head.
+        nesterov: whether to use Nesterov momentum.
         eta: trust coefficient.
 
     Returns:
         The new weight and buffer.
     """
     rate = learning_rate
-    if not plain:
+    if not excluded:
         gradient += weight_decay * weight
         weight_norm, gradient_norm = tf.norm(weight), tf.norm(gradient)
         both = (weight_norm > 0) & (gradient_norm > 0)
@@ -72,24 +72,24 @@ class LARS(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         weight_decay_rate: float = 0.0,
         nesterov: bool = False,
-        plain_variables: Iterable[tf.Variable] = (),
+        excluded_variables: Iterable[tf.Variable] = (),
     ) -> None:
         """Creates the optimizer.
 
         Args:
             learning_rate: a number or a schedule.
-            momentum: in [0, 1).
+            momentum: momentum coefficient, in [0, 1).
             weight_decay_rate: see `lars_update`.
             nesterov: see `lars_update`.
-            plain_variables: those to update without weight decay and trust ratio.
+            excluded_variables: variables to update without weight decay and trust ratio.
         """
         super().__init__(name="LARS", jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
         self.weight_decay_rate = weight_decay_rate
         self.nesterov = nesterov
-        self._plain_refs = {variable.ref() for variable in plain_variables}
-        self._plain: list[bool] = []
+        self._excluded_refs = {variable.ref() for variable in excluded_variables}
+        self._excluded: list[bool] = []
         self.buffers: list[tf.Variable] = []
 
     def build(self, var_list: list[tf.Variable]) -> None:
@@ -97,7 +97,7 @@ class LARS(keras.optimizers.Optimizer):
         super().build(var_list)
         if self.buffers:
             return
-        self._plain = [variable.ref() in self._plain_refs for variable in var_list]
+        self._excluded = [variable.ref() in self._excluded_refs for variable in var_list]
         self.buffers = [
             self.add_variable_from_reference(variable, "momentum") for variable in var_list
         ]
@@ -113,14 +113,14 @@ class LARS(keras.optimizers.Optimizer):
             learning_rate=tf.cast(self.learning_rate, variable.dtype),
             momentum=self.momentum,
             weight_decay=self.weight_decay_rate,
-            plain=self._plain[index],
+            excluded=self._excluded[index],
             nesterov=self.nesterov,
         )
         buffer.assign(new.buffer)
         variable.assign(new.weight)
 
     def get_config(self) -> dict[str, object]:
-        """Returns the settings, except for the plain variables."""
+        """Returns the settings, except for the excluded variables."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter(self._learning_rate),

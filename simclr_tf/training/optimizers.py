@@ -57,7 +57,7 @@ def _lars(config, model, schedule):  # type: ignore[no-untyped-def]
         schedule,
         momentum=config.momentum,
         weight_decay_rate=config.weight_decay,
-        plain_variables=model.plain_variables(),
+        excluded_variables=model.lars_excluded_variables(),
     )
 
 

@@ -118,7 +118,8 @@ def test_an_incomplete_head_is_skipped(small, tmp_path):
     assert model.linear_head is None
     (line,) = [line for line in report if line.startswith("linear head")]
     assert line == (
-        "linear head: skipped (the checkpoint's lacks 1 variables, such as linear_head/dense/bias)"
+        "linear head: skipped (the checkpoint lacks 1 of its variables, such as "
+        "linear_head/dense/bias)"
     )
 
 

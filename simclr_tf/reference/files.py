@@ -23,7 +23,6 @@ from simclr_tf import errors, storage
 from simclr_tf.reference import graphs, names
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SAVED_MODEL = "saved_model.pb"
 _INDEX = ".index"
 # Folders in a run directory of the reference that may contain weights, in order of preference.
@@ -39,7 +38,6 @@ _NUMBERED = re.compile(
     r"(conv2d_fixed_padding|conv2d|batch_norm_relu|(?:sync_)?batch_normalization|residual_block|"
     r"bottleneck_block|sk__conv2d|se__layer|dense)(?:_(\d+))?"
 )
-_LEAVES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Stored:
 
     Attributes:
         origin: the checkpoint or the folder of the SavedModel.
-        kind: its kind, for messages.
+        kind: kind of the checkpoint, for messages.
         form: form of its names, one of `names.FORMS`.
         shapes: shapes of the weights, by canonical name (see `canonical`).
         slots: names of the variables of an optimizer.
@@ -97,8 +95,8 @@ def canonical(form: str, stored: Iterable[str]) -> dict[str, str]:
     split = {}
     for name in stored:
         beginning = _BEGINNING[form].search(name)
-        segments = name.removesuffix(_VALUE).split("/")
-        if beginning and segments[-1] in _LEAVES:
+        segments = name.removesuffix(names.VALUE_SUFFIX).split("/")
+        if beginning and segments[-1] in names.LEAVES:
             split[name] = [beginning[1], *segments[name.count("/", 0, beginning.end()) :]]
     if form == "path":  # Numbers in paths are indices into lists.
         return {name: "/".join(["model", *segments]) for name, segments in split.items()}
@@ -231,17 +229,17 @@ def _locate(path: str, depth: int) -> tuple[str, str | None] | None:
         if os.path.basename(path) == _SAVED_MODEL:
             return _locate(os.path.dirname(path), depth)
         prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
-        return _of_prefix(prefix) if tf.io.gfile.exists(prefix + _INDEX) else None
+        return _with_saved_model(prefix) if tf.io.gfile.exists(prefix + _INDEX) else None
     entries = [entry.rstrip("/") for entry in tf.io.gfile.listdir(path)]
     if _SAVED_MODEL in entries:
         return os.path.join(path, "variables", "variables"), path
     indexes = [entry.removesuffix(_INDEX) for entry in entries if entry.endswith(_INDEX)]
     if indexes:
-        return _of_prefix(os.path.join(path, max(indexes, key=_last_number)))
+        return _with_saved_model(os.path.join(path, max(indexes, key=_last_number)))
     return _in_subfolders(path, entries, depth - 1) if depth else None
 
 
-def _of_prefix(prefix: str) -> tuple[str, str | None]:
+def _with_saved_model(prefix: str) -> tuple[str, str | None]:
     """Returns the prefix, and the folder of the SavedModel whose variables it is, if any."""
     folder = os.path.dirname(os.path.dirname(prefix))
     in_variables = os.path.basename(os.path.dirname(prefix)) == "variables"

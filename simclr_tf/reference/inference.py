@@ -9,13 +9,13 @@ import math
 import re
 from typing import Any
 
-from simclr_tf import errors
+from simclr_tf import errors, text
+from simclr_tf.models import channel_attention
 from simclr_tf.reference import files, names, networks
 
 _Shapes = Mapping[str, tuple[int, ...]]
 # The ratio of SimCLRv2, preferred if the stored widths are consistent with it.
 _USUAL_RATIO = 0.0625
-_MAX_LISTED = 3
 # Weights are those of another program if more than this fraction of names differs.
 _MAX_DIFFERENT = 0.5
 
@@ -153,11 +153,13 @@ def _with_widths(stored: files.Stored, network: networks.Network) -> networks.Ne
     network = dataclasses.replace(network, small_stem=small, width=max(1, round(base / 64)))
     if network.sk_ratio and network.bottleneck:
         middles = _middles(shapes, "mix/reduce", network)
-        ratio = _ratio(middles, networks.selected)
+        ratio = _ratio(middles, channel_attention.selective_kernel_width)
         network = dataclasses.replace(network, sk_ratio=ratio)
     if network.se_ratio:
         middles = _middles(shapes, "excite/reduce", network)
-        network = dataclasses.replace(network, se_ratio=_ratio(middles, networks.squeezed))
+        network = dataclasses.replace(
+            network, se_ratio=_ratio(middles, channel_attention.squeeze_excitation_width)
+        )
     return network
 
 
@@ -230,8 +232,8 @@ def _check_encoder(
     if missing:
         raise errors.UserError(
             f"The encoder in {stored.origin} is incomplete: of the {len(encoder)} weights of a "
-            f"{describe(network)} it lacks {len(missing)} ({_listed(missing)}); name a checkpoint "
-            "that contains all of them."
+            f"{describe(network)} it lacks {len(missing)} ({text.shortened(missing)}); name a "
+            "checkpoint that contains all of them."
         )
     wrong = [
         f"{_short_name(w, stored.form)} has the shape {stored.shapes[by_key[w.key]]} instead of "
@@ -242,14 +244,9 @@ def _check_encoder(
     if wrong:
         raise errors.UserError(
             f"The encoder in {stored.origin} is not a {describe(network)}, the nearest network: "
-            f"{_listed(wrong)}; name a checkpoint that google-research/simclr wrote."
+            f"{text.shortened(wrong)}; name a checkpoint that google-research/simclr wrote."
         )
 
 
 def _short_name(weight: names.Weight, form: str) -> str:
-    return weight.name(form).removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
-
-
-def _listed(items: list[str]) -> str:
-    more = f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
-    return ", ".join(items[:_MAX_LISTED]) + more
+    return weight.name(form).removesuffix(names.VALUE_SUFFIX)

@@ -7,8 +7,9 @@ import dataclasses
 from typing import Any
 
 from simclr_tf import config as config_lib
+from simclr_tf import text
 from simclr_tf.models import simclr
-from simclr_tf.reference import files, inference, mapping, networks
+from simclr_tf.reference import files, inference, mapping, names, networks
 
 # Usual image sizes, of networks with the stem that keeps the resolution and of the others.
 _SMALL, _LARGE = 32, 224
@@ -56,7 +57,7 @@ def find(path: str) -> ReferenceWeights | None:
     inferred = inference.infer(stored)
     flags = stored.flags
     if flags.get("resnet_depth") != inferred.network.depth:
-        flags = {}  # Of another run.
+        flags = {}  # They belong to another run.
     architecture, assumed = _architecture(stored, _complete(inferred), flags)
     return ReferenceWeights(stored, inferred, architecture, assumed)
 
@@ -120,8 +121,8 @@ def load_part(weights: ReferenceWeights, model: simclr.SimCLR, part: str) -> str
     """Fills one part of a network.
 
     Args:
-        weights: to load.
-        model: to fill; it stays as it was if the part does not fit.
+        weights: weights to load.
+        model: network to fill; it stays as it was if the part does not fit.
         part: "encoder", "projection_head" or "linear_head".
 
     Returns:
@@ -129,7 +130,9 @@ def load_part(weights: ReferenceWeights, model: simclr.SimCLR, part: str) -> str
         the part.
     """
     variables = {
-        key: variable for key, variable in mapping.variables_of(model).items() if _is_of(part, key)
+        key: variable
+        for key, variable in mapping.variables_of(model).items()
+        if _belongs_to(part, key)
     }
     problem = _misfit(weights, variables, part)
     if problem is not None:
@@ -142,12 +145,12 @@ def load_part(weights: ReferenceWeights, model: simclr.SimCLR, part: str) -> str
 
 def _misfit(weights: ReferenceWeights, variables: Mapping[str, Any], part: str) -> str | None:
     """Returns why the stored weights of a part do not fit the variables of a model, or None."""
-    stored = {key: name for key, name in weights.inferred.names.items() if _is_of(part, key)}
+    stored = {key: name for key, name in weights.inferred.names.items() if _belongs_to(part, key)}
     if not stored:
         return "the checkpoint has none" if variables else None
-    lacking = [key for key in weights.inferred.lacking if _is_of(part, key)]
+    lacking = [key for key in weights.inferred.lacking if _belongs_to(part, key)]
     if lacking:
-        return f"the checkpoint's lacks {len(lacking)} variables, such as {lacking[0]}"
+        return f"the checkpoint lacks {len(lacking)} of its variables, such as {lacking[0]}"
     missing = [key for key in variables if key not in stored]
     if missing:
         return f"{len(missing)} of its {len(variables)} variables are missing, such as {missing[0]}"
@@ -161,7 +164,7 @@ def _misfit(weights: ReferenceWeights, variables: Mapping[str, Any], part: str) 
     return None
 
 
-def _is_of(part: str, key: str) -> bool:
+def _belongs_to(part: str, key: str) -> bool:
     return key.startswith(f"{part}/")
 
 
@@ -176,7 +179,6 @@ def unused_lines(weights: ReferenceWeights) -> list[str]:
     return lines
 
 
-def _count(names: Sequence[str]) -> str:
-    shown = [name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for name in names[:2]]
-    some = ", ".join(shown) + (", ..." if len(names) > 2 else "")
-    return f"{len(names)} variable{'s' if len(names) > 1 else ''} ({some})"
+def _count(variables: Sequence[str]) -> str:
+    listed = text.shortened([name.removesuffix(names.VALUE_SUFFIX) for name in variables], 2)
+    return f"{len(variables)} variable{'s' if len(variables) > 1 else ''} ({listed})"

@@ -1,4 +1,4 @@
-"""Maps our variables to keys of `names.Weight`, and our architectures to `networks.Network`."""
+"""Maps variables to keys of `names.Weight`, and architectures to `networks.Network`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tensorflow as tf
 from simclr_tf import errors
 from simclr_tf.keras_api import keras
 from simclr_tf.models import keras_encoders, resnet, simclr
-from simclr_tf.reference import networks
+from simclr_tf.reference import names, networks
 
 
 def network_of(architecture: simclr.Architecture) -> networks.Network:
-    """Returns the network that the reference builds for one of our architectures.
+    """Returns the network that the reference builds for an architecture of this package.
 
     Raises:
         UserError: if the reference has no such network.
@@ -54,7 +54,7 @@ def variables_of(model: simclr.SimCLR) -> dict[str, tf.Variable]:
     for key, layer in _layers_of(model):
         # A strided convolution is a Sequential of padding and convolution.
         layer = layer.layers[-1] if isinstance(layer, keras.Sequential) else layer
-        for leaf in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
+        for leaf in names.LEAVES:
             variable = getattr(layer, leaf, None)
             if variable is not None:
                 variables[f"{key}/{leaf}"] = variable
@@ -68,9 +68,9 @@ def _layers_of(model: simclr.SimCLR) -> _Layers:
     for key, layer in _stem(model.encoder):
         yield f"encoder/stem/{key}", layer
     for group, blocks in enumerate(model.encoder.groups, 1):
-        for unit, block in enumerate(blocks, 1):
+        for index, block in enumerate(blocks, 1):
             for key, layer in _block(block):
-                yield f"encoder/group{group}/block{unit}/{key}", layer
+                yield f"encoder/group{group}/block{index}/{key}", layer
     head = model.projection_head
     yield from _pairs("projection_head/{}/dense", head.denses)
     yield from _pairs("projection_head/{}/norm", head.norms)

@@ -11,13 +11,17 @@ import collections
 import dataclasses
 import functools
 
+from simclr_tf.models import channel_attention
 from simclr_tf.reference import networks
 
 PARTS = ("encoder", "projection_head", "linear_head")
 # Forms of the name of a weight: in TF1 checkpoints; of the TF2 variable, as in SavedModels; and its
 # path in the object graph of TF2 checkpoints.
 FORMS = ("tf1", "variable", "path")
-_STORED = ".ATTRIBUTES/VARIABLE_VALUE"
+# Variables of one layer, by the last segment of their names.
+LEAVES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+# End of the names in object checkpoints.
+VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Weight:
     Attributes:
         part: part of the network, one of PARTS.
         layer: its layer in that part, such as "group1/block2/branch/0/conv".
-        leaf: "kernel", "bias", "gamma", "beta", "moving_mean" or "moving_variance".
+        leaf: the variable in that layer, one of LEAVES.
         shape: shape of its value.
         tf1: name in the reference's TF1 code.
         variable: name of the variable in the reference's TF2 code, with global_bn.
@@ -96,14 +100,14 @@ class _Walk:
         resnet = _Place("", "resnet", "model/resnet_model")
         channels = self._stem(resnet)
         for group, count in enumerate(networks.BLOCKS[self.network.depth][1]):
-            for unit in range(count):
+            for index in range(count):
                 block = _Place(
-                    f"group{group + 1}/block{unit + 1}",
+                    f"group{group + 1}/block{index + 1}",
                     f"resnet/block_group{group + 1}",
-                    f"model/resnet_model/block_groups/{group}/layers/{unit}",
+                    f"model/resnet_model/block_groups/{group}/layers/{index}",
                 )
                 filters = 64 * self.network.width * 2**group
-                channels = self._block(block, channels, filters, first=not unit, strided=group > 0)
+                channels = self._block(block, channels, filters, first=not index, strided=group > 0)
 
     def _stem(self, resnet: _Place) -> int:
         base, network = 64 * self.network.width, self.network
@@ -166,7 +170,7 @@ class _Walk:
 
     def _selective(self, block: _Place, path: str, filters: int) -> None:
         place = block.at("", path, self._next("sk__conv2d"))
-        middle = networks.selected(filters, self.network.sk_ratio)
+        middle = channel_attention.selective_kernel_width(filters, self.network.sk_ratio)
         self._conv(place.at("branch/1/conv", "conv2d_fixed_padding"), 3, filters, 2 * filters)
         self._norm(place.at("branch/1/norm", "batch_norm_relu"), 2 * filters)
         self._conv(place.at("mix/reduce", "conv2d_0"), 1, filters, middle, padded=False)
@@ -175,7 +179,7 @@ class _Walk:
 
     def _excitation(self, block: _Place, path: str, filters: int, channels: int) -> None:
         place = block.at("excite", path, self._next("se__layer"))
-        middle = networks.squeezed(filters, self.network.se_ratio)
+        middle = channel_attention.squeeze_excitation_width(filters, self.network.se_ratio)
         for name, before, after in (("reduce", channels, middle), ("expand", middle, channels)):
             at = place.at(name, f"se_{name}")
             self._conv(at, 1, before, after, padded=False, bias=True)
@@ -263,5 +267,5 @@ class _Walk:
         variable: str,
         path: str,
     ) -> None:
-        named = (f"{tf1}/{leaf}", f"{variable}/{leaf}", f"{path}/{leaf}/{_STORED}")
+        named = (f"{tf1}/{leaf}", f"{variable}/{leaf}", f"{path}/{leaf}{VALUE_SUFFIX}")
         self.weights.append(Weight(part, layer, leaf, shape, *named))

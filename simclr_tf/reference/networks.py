@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from simclr_tf.models import resnet
+from simclr_tf.models import heads, resnet
 
 # Kind of block and number of blocks per group, for the depths of the reference.
 BLOCKS = resnet.IMAGENET
-# Smallest width of the middle layer of selective kernels.
-_MIN_SK_WIDTH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +16,7 @@ class Network:
 
     Attributes:
         depth: number of layers, one of BLOCKS.
-        width: multiplies the channels.
+        width: multiplier of the channels.
         small_stem: whether the stem is a 3x3 convolution that keeps the resolution.
         sk_ratio: ratio of selective kernels; above 0 also enables the stem and the shortcuts of
             ResNet-D.
@@ -50,19 +48,9 @@ class Network:
     @property
     def num_head_layers(self) -> int:
         """Number of layers of the projection head."""
-        return {"none": 0, "linear": 1, "nonlinear": self.head_layers}[self.head]
+        return heads.layer_count(self.head, self.head_layers)
 
     @property
     def num_features(self) -> int:
         """Width of the features."""
         return 512 * self.width * (4 if self.bottleneck else 1)
-
-
-def squeezed(filters: int, ratio: float) -> int:
-    """Returns the width of the middle layer of squeeze-excitation."""
-    return max(1, int(filters * ratio))
-
-
-def selected(filters: int, ratio: float) -> int:
-    """Returns the width of the middle layer of selective kernels."""
-    return max(_MIN_SK_WIDTH, int(filters * ratio))

@@ -17,7 +17,8 @@ from absl import flags
 
 from flags import definitions, retired
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, text
+from simclr_tf.config import flagfile
 
 if TYPE_CHECKING:
     from simclr_tf.models import simclr
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.flags"
 FLAGS = flags.FLAGS
+# What the value of a flag must be, by the type of the flag.
+_EXPECTED = {"bool": "true or false", "int": "an integer", "float": "a number"}
 # Modes that keep the network of the weights as it is.
-_AS_STORED = ("convert", "eval", "export")
-# Modes that read --checkpoint whatever --model_dir holds.
-_READ_CHECKPOINT = ("convert", "export")
+_KEEP_STORED_NETWORK = ("convert", "eval", "export")
+# Modes that read --checkpoint whatever --model_dir contains.
+_ALWAYS_READ_CHECKPOINT = ("convert", "export")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Command:
         explicit: names of the flags that were given, on the command line or in a flagfile.
         notes: sentences to print first, about the sources of other settings.
         warnings: sentences about flags that do not do what they did in google-research/simclr.
-        weights: of --checkpoint. None without one, and if --model_dir holds a run, which resumes
-            from its own weights and no longer needs those that it started from.
+        weights: the weights of --checkpoint. None without one, and if --model_dir contains a run,
+            which resumes from its own weights and no longer needs those that it started from.
     """
 
     config: config_lib.Config
@@ -58,7 +61,7 @@ def parse(argv: Sequence[str]) -> Command:
     """Parses a command line, and opens the weights of --checkpoint.
 
     Args:
-        argv: as in sys.argv, the program's name first.
+        argv: the program's name and the arguments, as in sys.argv.
 
     Raises:
         UserError: for a flag that does not exist or a value that it cannot have, and if
@@ -69,7 +72,9 @@ def parse(argv: Sequence[str]) -> Command:
     argv = [program, *arguments]
     _parse_with_defaults((), argv)
     explicit = frozenset(name for name in _our_names() if FLAGS[name].present)
-    warnings += [f"--{name} {retired.IDLE[name]}." for name in retired.IDLE if name in explicit]
+    warnings += [
+        f"--{name} {problem}." for name, problem in retired.NO_EFFECT.items() if name in explicit
+    ]
     lower_priority, notes = _run_or_recipe(explicit)
     _parse_with_defaults(lower_priority, argv)
     own, weights = _open_stored()
@@ -139,7 +144,7 @@ def _with_flagfiles_read(arguments: Sequence[str]) -> list[str]:
     try:
         return FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
     except flags.Error as error:
-        raise errors.UserError(f"{_message(error)} (--help lists the flags).") from error
+        raise errors.UserError(_message(error)) from error
 
 
 def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> None:
@@ -150,7 +155,7 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
     try:
         rest = FLAGS([argv[0], *lower_priority, *argv[1:]])
     except flags.Error as error:
-        raise errors.UserError(f"{_message(error)} (--help lists the flags).") from error
+        raise errors.UserError(_message(error)) from error
     if len(rest) > 1:
         raise errors.UserError(
             f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
@@ -158,9 +163,42 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
 
 
 def _message(error: flags.Error) -> str:
-    """Returns absl's message in our form."""
-    message = " ".join(str(error).split()).replace("ERROR:: ", "").replace(" ?", "?")
-    return re.sub(r"^flag (--\S+?): ", r"\1 is not a value of that flag: ", message)
+    """Returns the message for an error of absl."""
+    cause = error.__context__
+    if isinstance(error, flags.UnrecognizedFlagError):
+        near = _suggestion(error.flagname)
+        return f"Unknown flag --{error.flagname}{near}; --help lists the flags."
+    if isinstance(error, flags.IllegalFlagValueError):
+        name, _, value = str(error).removeprefix("flag --").partition("=")
+        value = value.removesuffix(f": {cause}")
+        expected = _EXPECTED.get(FLAGS[name].flag_type(), "valid")
+        return f"--{name} must be {expected}, got {value!r}."
+    if isinstance(error, flags.CantOpenFlagFileError) and isinstance(cause, OSError):
+        return _flagfile_message(str(cause.filename), cause.strerror or str(cause))
+    return f"{' '.join(str(error).split())} (--help lists the flags)."
+
+
+def _suggestion(name: str) -> str:
+    """Returns " (did you mean ...?)" with the flags that an unknown one resembles, or ""."""
+    known = [*_our_names(), "flagfile"]
+    if name.startswith("no"):
+        known += [f"no{own}" for own in _our_names() if FLAGS[own].boolean]
+    for one in known:  # As in --train-epochs and --no_use_blur.
+        if one.replace("_", "") == re.sub("[-_]", "", name):
+            return f" (did you mean --{one}?)"
+    return text.suggestion(f"--{name}", [f"--{one}" for one in known])
+
+
+def _flagfile_message(path: str, reason: str) -> str:
+    """Returns the message for a flagfile that cannot be read, with recipes of a similar name."""
+    folder = RECIPES.relative_to(RECIPES.parent.parent)
+    recipes = [recipe.stem for recipe in RECIPES.glob("*.flags")]
+    near = text.similar(pathlib.Path(path).stem, recipes)
+    remedy = " or ".join(f"{folder}/{name}.flags" for name in near)
+    return (
+        f"--flagfile={path} cannot be read ({reason}); "
+        f"{f'did you mean {remedy}?' if near else f'the recipes are in {folder}/.'}"
+    )
 
 
 def _flags_of_run() -> pathlib.Path | None:
@@ -184,7 +222,7 @@ def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | No
     own, opened = None, None
     if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
         own = directory.read_architecture(FLAGS.model_dir)
-    if FLAGS.checkpoint is not None and (own is None or FLAGS.mode in _READ_CHECKPOINT):
+    if FLAGS.checkpoint is not None and (own is None or FLAGS.mode in _ALWAYS_READ_CHECKPOINT):
         opened = weights.open_weights(FLAGS.checkpoint)
     return own, opened
 
@@ -200,10 +238,10 @@ def _values_of_checkpoint(
     given = {name: FLAGS[name].value for name in explicit}
     # Training may choose other heads than those of the weights.
     compatibility.check_explicit(weights, given, heads=FLAGS.mode == "convert")
-    as_stored = FLAGS.mode in _AS_STORED
+    as_stored = FLAGS.mode in _KEEP_STORED_NETWORK
     values = _architecture_values(weights.architecture, explicit, as_stored=as_stored)
     notes = _changes(f"{weights.origin} ({weights.described})", values)
-    assumed = [text for text in weights.assumed if text.split()[0] not in explicit]
+    assumed = [setting for setting in weights.assumed if setting.split()[0] not in explicit]
     if assumed:
         notes.append(f"Assumed, because {weights.origin} does not say: {', '.join(assumed)}.")
     return values, notes
@@ -215,7 +253,7 @@ def _architecture_values(
     """Returns the flags of a stored architecture, except those given explicitly.
 
     Args:
-        architecture: stored.
+        architecture: the stored architecture.
         explicit: names of the flags that were given.
         as_stored: includes the stage of the projection head that the classifier reads, which
             belongs to a run and not to the encoder that another run starts from.
@@ -239,5 +277,9 @@ def _automatic_stem(values: Mapping[str, Any]) -> str:
 
 def _changes(origin: str, values: Mapping[str, Any]) -> list[str]:
     """Returns a note on the values that differ from those of the flags so far, if any do."""
-    changed = [f"{name} {value}" for name, value in values.items() if FLAGS[name].value != value]
-    return [f"From {origin}: {', '.join(changed)}."] if changed else []
+    changed = [
+        flagfile.to_flag(name, value)
+        for name, value in values.items()
+        if FLAGS[name].value != value
+    ]
+    return [f"Settings taken from {origin}: {', '.join(changed)}."] if changed else []

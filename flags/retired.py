@@ -33,31 +33,32 @@ def _all_layers(hidden: str) -> str:
         return str(int(hidden) + 1)
     except ValueError as error:
         raise errors.UserError(
-            f"--num_nlh_layers={hidden} is not a number; give the layers of the projection head, "
-            "the last included, as --num_proj_layers."
+            f"--num_nlh_layers must be an integer, got {hidden!r}; or set --num_proj_layers to "
+            "the number of layers of the projection head, the last one included."
         ) from error
 
 
 RETIRED = {
     # The names of the first TF1 release.
-    "head_proj_mode": Retired("is called --proj_head_mode now", "proj_head_mode"),
-    "head_proj_dim": Retired("is called --proj_out_dim now", "proj_out_dim"),
+    "head_proj_mode": Retired("was renamed --proj_head_mode", "proj_head_mode"),
+    "head_proj_dim": Retired("was renamed --proj_out_dim", "proj_out_dim"),
     "num_nlh_layers": Retired(
-        "is --num_proj_layers now, which counts the last layer too, and all layers but that are "
+        "was renamed --num_proj_layers, which also counts the last layer; the layers before it are "
         "as wide as the features",
         "num_proj_layers",
         _all_layers,
     ),
     # Both TF1 releases.
     "variable_schema": Retired(
-        "does nothing: --checkpoint loads the whole encoder and each head that fits, and says "
-        "which; --zero_init_logits_layer ignores its linear head"
+        "has no effect: --checkpoint loads the whole encoder and each head that fits, and the "
+        "program lists them; --zero_init_logits_layer ignores the linear head"
     ),
 }
 
 # Flags that are defined, so that they parse, but not used.
-IDLE = {
-    "eval_name": "does nothing, as in google-research/simclr tf2/; a --model_dir has one evaluation"
+NO_EFFECT = {
+    "eval_name": "has no effect, as in google-research/simclr tf2/; a --model_dir has one "
+    "evaluation"
 }
 
 

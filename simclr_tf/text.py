@@ -6,10 +6,15 @@ from collections.abc import Iterable, Sequence
 import difflib
 
 
+def similar(name: str, known: Iterable[str]) -> list[str]:
+    """Returns up to three of the known names that resemble a name, the most similar one first."""
+    by_lower = {one.lower(): one for one in sorted(known)}
+    return [by_lower[one] for one in difflib.get_close_matches(name.lower(), list(by_lower), n=3)]
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Returns " (did you mean ...?)" with up to three similar names, or "" if there is none."""
-    by_lower = {one.lower(): one for one in sorted(known)}
-    near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), list(by_lower), n=3)]
+    near = similar(name, known)
     if not near:
         return ""
     first, last = ", ".join(near[:-1]), near[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 import typing
 
 import pytest
@@ -84,8 +85,8 @@ def test_explicit_flags_override_a_stored_architecture(pretrained):
     assert command.config.image_size == 8
     assert command.config.num_proj_layers == 2
     assert command.notes == (
-        f"From {pretrained}/ckpt-4 (checkpoint of step 4): "
-        "resnet_depth 8, image_size 8, num_proj_layers 2, proj_out_dim 8.",
+        f"Settings taken from {pretrained}/ckpt-4 (checkpoint of step 4): "
+        "--resnet_depth=8, --image_size=8, --num_proj_layers=2, --proj_out_dim=8.",
     )
     command = parse(
         "--mode=finetune",
@@ -231,7 +232,7 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             config.validate(
                 dataclasses.replace(without, **{field.name: typing.cast(typing.Any, value)})
             )
-        assert f"--{field.name}={value} belongs to --{other}={'|'.join(values)}" in str(
+        assert f"--{field.name}={value} applies only to --{other}={'|'.join(values)} (" in str(
             raised.value
         )
 
@@ -260,16 +261,36 @@ def test_every_flag_is_in_the_help(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "argument, message",
     [
-        (["--flagfile=/nowhere/x.flags"], ["/nowhere/x.flags"]),
-        (["--use_crop=maybe"], ["use_crop", "maybe"]),
-        (["--image_size=large"], ["image_size", "large"]),
-        (["--temperature"], ["temperature"]),
-        (["pretrain"], ["'pretrain' is not a flag", "--name=value"]),
+        (
+            "--flagfile=/nowhere/x.flags",
+            "--flagfile=/nowhere/x.flags cannot be read (No such file or directory); the recipes "
+            "are in flags/recipes/.",
+        ),
+        (
+            "--flagfile=recipes/cifar10_resnet",
+            "--flagfile=recipes/cifar10_resnet cannot be read (No such file or directory); did you "
+            "mean flags/recipes/cifar10_resnet50.flags or flags/recipes/cifar10_resnet18.flags or "
+            "flags/recipes/cifar10_supcon_resnet50.flags?",
+        ),
+        ("--use_crop=maybe", "--use_crop must be true or false, got 'maybe'."),
+        ("--image_size=large", "--image_size must be an integer, got 'large'."),
+        ("--image_size=", "--image_size must be an integer, got ''."),
+        ("--temperature=a: b=c", "--temperature must be a number, got 'a: b=c'."),
+        ("--temperature", "Missing value for flag --temperature (--help lists the flags)."),
+        ("--datset=cifar10", "Unknown flag --datset (did you mean --dataset, "),
+        ("--train-epochs=3", "Unknown flag --train-epochs (did you mean --train_epochs?); --help"),
+        ("--no-use_blur", "Unknown flag --no-use_blur (did you mean --nouse_blur?); --help lists"),
+        ("--zzz", "Unknown flag --zzz; --help lists the flags."),
+        ("pretrain", "'pretrain' is not a flag; flags are written --name=value"),
     ],
 )
-def test_arguments_that_cannot_be_parsed_are_refused(arguments, words):
-    with pytest.raises(errors.UserError) as raised:
-        parse(*arguments)
-    assert [word for word in words if word not in str(raised.value)] == [], raised.value
+def test_an_argument_that_cannot_be_parsed_is_refused_in_a_sentence(argument, message):
+    with pytest.raises(errors.UserError, match=f"^{re.escape(message)}"):
+        parse(argument)
+
+
+def test_the_settings_taken_from_a_run_are_written_as_flags():
+    note = command_line._changes("runs/x", {"normalize_features": True, "proj_head_bn": False})
+    assert note == ["Settings taken from runs/x: --normalize_features, --noproj_head_bn."]

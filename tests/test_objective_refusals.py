@@ -96,11 +96,11 @@ def test_a_setting_that_the_objective_does_not_read_is_refused(capsys, photos, t
     value, objective, reader = UNREAD[name]
     changes = {"objective": objective, name: value}
     message = test_refusals.run_error(capsys, photos, tmp_path, **changes)
-    start, _, rest = message.partition(" belongs to --objective=")
+    start, _, rest = message.partition(" applies only to --objective=")
     assert start == f"error: --{name}={value}"
-    readers, _, rest = rest.partition(" and has no effect with ")
+    readers, _, rest = rest.partition(" (the objective is ")
     assert reader in readers.split("|")
-    assert rest.startswith(f"{objective}; leave it out, or give --")
+    assert rest.startswith(f"{objective}); leave it out, or give --")
     assert rest.endswith(" if a flagfile sets it.\n")
 
 

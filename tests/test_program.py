@@ -267,7 +267,7 @@ def test_a_frozen_encoder_does_not_change_while_the_head_is_trained(
     assert tiny_runs.main("finetune", tuned, photos, **changes) == 0
     printed = capsys.readouterr().out
     origin = f"{pretrained}/ckpt-4 (checkpoint of step 4)"
-    assert f"From {origin}: resnet_depth 8, image_size 8" in printed
+    assert f"Settings taken from {origin}: --resnet_depth=8, --image_size=8" in printed
     assert f"weights of {origin}" in printed
     for part in ("encoder", "projection head", "linear head"):
         assert re.search(rf"{part}: loaded (\d+) of \1 variables", printed), part

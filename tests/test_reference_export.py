@@ -301,7 +301,7 @@ REFUSED = {
     "a format that does not exist": (["--format=onnx"], ["--format", "serving, official", "onnx"]),
     "a format for another mode": (
         ["--format=official", "--mode=train", "--dataset=digits"],
-        ["--format=official belongs to --mode=export", "no effect with train"],
+        ["--format=official applies only to --mode=export (the mode is train)"],
     ),
 }
 

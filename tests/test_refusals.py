@@ -83,15 +83,15 @@ INVALID = {
     "decay epochs with a cosine": (
         {"decay_epochs": "1,2"},
         [
-            "--decay_epochs=1,2 belongs to --learning_rate_decay=exponential|step",
-            "with cosine; leave it out, or give --decay_epochs= if a flagfile",
+            "--decay_epochs=1,2 applies only to --learning_rate_decay=exponential|step",
+            "is cosine); leave it out, or give --decay_epochs= if a flagfile",
         ],
     ),
     "decay factor with a cosine": (
         {"decay_factor": 0.2},
         [
-            "--decay_factor=0.2 belongs to --learning_rate_decay=exponential|step",
-            "with cosine; leave it out, or give --decay_factor=0.1 if a flagfile",
+            "--decay_factor=0.2 applies only to --learning_rate_decay=exponential|step",
+            "is cosine); leave it out, or give --decay_factor=0.1 if a flagfile",
         ],
     ),
     "step decay without epochs": (
@@ -128,7 +128,10 @@ INVALID = {
         {"mixed_precision": "fp16"},
         ["--mixed_precision", "none, bfloat16, float16"],
     ),
-    "text for a number": ({"train_steps": "many"}, ["--train_steps", "many", "--help"]),
+    "text for a number": (
+        {"train_steps": "many"},
+        ["--train_steps must be an integer", "got 'many'"],
+    ),
     "flag that does not exist": ({"temprature": 1}, ["temprature", "temperature", "--help"]),
     "application that does not exist": (
         {"encoder": "keras:EfficientNetV2B9"},
@@ -167,7 +170,7 @@ INVALID = {
     ),
     "width of an encoder without widths": (
         {"encoder": "keras:MobileNetV2", "width_multiplier": 2},
-        ["--width_multiplier=2 belongs to --encoder=resnet", "keras:MobileNetV2"],
+        ["--width_multiplier=2 applies only to --encoder=resnet", "keras:MobileNetV2"],
     ),
     "block group of an encoder without groups": (
         {"mode": "finetune", "encoder": "keras:MobileNetV2", "fine_tune_after_block": 2},

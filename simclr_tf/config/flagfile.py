@@ -21,16 +21,21 @@ def to_text(settings: Any) -> str:
     lines = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if isinstance(value, bool):
-            lines.append(f"--{'' if value else 'no'}{field.name}")
-        elif value is not None:
-            lines.append(f"--{field.name}={value}")
+        if value is not None:
+            lines.append(to_flag(field.name, value))
         if "\n" in str(value):
             raise errors.UserError(
                 f"--{field.name}={value!r} has a line break, which a flagfile cannot hold; use "
                 "another name."
             )
     return "\n".join(lines) + "\n"
+
+
+def to_flag(name: str, value: Any) -> str:
+    """Returns the flag that sets a setting: --name=value, or --name and --noname for booleans."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={'' if value is None else value}"
 
 
 def parse(kind: type, text: str, *, origin: str) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
-from simclr_tf import errors
+from simclr_tf import errors, text
+from simclr_tf.config import flagfile
 from simclr_tf.config import setting as setting_lib
 from simclr_tf.config.settings import Config
 from simclr_tf.data import operation_names
@@ -16,7 +16,7 @@ SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train", "finetun
 
 
 def validate(config: Config) -> None:
-    """Refuses settings that no data and no machine could make work.
+    """Refuses settings that are invalid on any data and any hardware.
 
     Raises:
         UserError: for the first setting that is out of range, has no effect, or contradicts
@@ -77,16 +77,10 @@ def _check_effect(config: Config, name: str, setting: setting_lib.Setting) -> No
     actual = config.resolved_objective if other == "objective" else getattr(config, other)
     if actual not in values:
         raise errors.UserError(
-            f"--{name}={value} belongs to --{other}={'|'.join(values)} and has no effect with "
-            f"{actual}; leave it out, or give {_reset(name, default)} if a flagfile sets it."
+            f"--{name}={value} applies only to --{other}={'|'.join(values)} (the "
+            f"{other.replace('_', ' ')} is {actual}); leave it out, or give "
+            f"{flagfile.to_flag(name, default)} if a flagfile sets it."
         )
-
-
-def _reset(name: str, default: Any) -> str:
-    """Returns the flag that sets a setting back to its default."""
-    if isinstance(default, bool):
-        return f"--{name}" if default else f"--no{name}"
-    return f"--{name}={'' if default is None else default}"
 
 
 def _check_objective(config: Config) -> None:
@@ -102,16 +96,16 @@ def _check_objective(config: Config) -> None:
         )
     if objective == "distill" and config.teacher is None:
         raise errors.UserError(
-            "--objective=distill has no teacher; name a trained run or a SavedModel by --teacher."
+            "--objective=distill has no teacher; set --teacher to a trained run or a SavedModel."
         )
 
 
 def _check_samples_per_class(config: Config) -> None:
     m, batch = config.samples_per_class, config.train_batch_size
     if m and batch % m:
-        near = min((d for d in range(1, batch + 1) if batch % d == 0), key=lambda d: abs(d - m))
         raise errors.UserError(
-            f"--samples_per_class={m} does not divide --train_batch_size={batch}; use {near}."
+            f"--samples_per_class={m} does not divide --train_batch_size={batch}; use "
+            f"{text.nearest_divisor(batch, m)}."
         )
     for name in ("cache_dataset", "data_service"):
         if m and getattr(config, name):

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from simclr_tf import config
-from simclr_tf.config import flagfile, setting
+from simclr_tf.config import flagfile, metadata
 
 FLAGS = flags.FLAGS
 
@@ -28,7 +28,7 @@ FIELDS = dataclasses.fields(config.Config)
 def _define_all() -> None:
     types = flagfile.types(config.Config)
     for field in FIELDS:
-        _DEFINE[types[field.name]](field.name, field.default, setting.describe(field).full_help)
+        _DEFINE[types[field.name]](field.name, field.default, metadata.describe(field).full_help)
 
 
 _define_all()

@@ -9,7 +9,7 @@ import dataclasses
 import textwrap
 
 from flags import definitions
-from simclr_tf.config import setting
+from simclr_tf.config import metadata
 
 _EXAMPLES = """\
 Examples:
@@ -46,7 +46,7 @@ def usage() -> str:
         "Learns representations of images without labels (SimCLR), in TensorFlow 2.",
         _EXAMPLES,
     ]
-    for title, fields in setting.by_section(definitions.FIELDS).items():
+    for title, fields in metadata.by_section(definitions.FIELDS).items():
         blocks.append("\n".join([f"{title}:", *map(_describe, fields)]))
     return "\n\n".join(blocks)
 
@@ -54,14 +54,14 @@ def usage() -> str:
 def page() -> str:
     """Returns docs/flags.md: a table of flags for every section."""
     blocks = [_PAGE]
-    for title, fields in setting.by_section(definitions.FIELDS).items():
+    for title, fields in metadata.by_section(definitions.FIELDS).items():
         rows = [_row(field) for field in fields]
         blocks.append("\n".join([f"## {title}\n", "| flag | default | |", "|---|---|---|", *rows]))
     return "\n\n".join(blocks) + "\n"
 
 
 def _describe(field: dataclasses.Field) -> str:
-    text = f"{setting.describe(field).full_help} (default: {_default(field)})"
+    text = f"{metadata.describe(field).full_help} (default: {_default(field)})"
     indent = " " * 6
     return f"  --{field.name}\n" + textwrap.fill(
         text, 96, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
@@ -69,7 +69,7 @@ def _describe(field: dataclasses.Field) -> str:
 
 
 def _row(field: dataclasses.Field) -> str:
-    described = setting.describe(field)
+    described = metadata.describe(field)
     text = f"{_code(described.choices)}. {described.help}" if described.choices else described.help
     if described.only_with is not None:
         other, values = described.only_with

@@ -15,7 +15,7 @@ from flags import help as help_lib
 import run
 from simclr_tf import config, errors
 from simclr_tf.config import flagfile as flagfile_lib
-from simclr_tf.config import setting
+from simclr_tf.config import metadata
 
 
 def parse(*arguments: object) -> command_line.Command:
@@ -206,7 +206,7 @@ def test_docs_flags_md_is_up_to_date():
 
 def test_every_setting_that_needs_another_one_is_refused_without_it():
     for field in dataclasses.fields(config.Config):
-        only_with = setting.describe(field).only_with
+        only_with = metadata.describe(field).only_with
         if only_with is None:
             continue
         other, values = only_with
@@ -218,7 +218,7 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             ),
             "learning_rate_decay": config.Config(),
         }[other]
-        choices = setting.describe(field).choices
+        choices = metadata.describe(field).choices
         value = (
             next((c for c in choices if c != field.default), None)
             or {

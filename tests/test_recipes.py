@@ -8,7 +8,7 @@ import pytest
 
 from flags import command_line
 from simclr_tf import config, errors
-from simclr_tf.config import setting
+from simclr_tf.config import metadata
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flags" / "recipes").glob("*.flags"))
@@ -91,5 +91,5 @@ def test_every_recipe_is_in_the_readme():
 def test_flags_and_config_fields_have_the_same_names():
     defined = {f.name for f in flags.FLAGS.flags_by_module_dict()["flags.definitions"]}
     assert defined == {field.name for field in dataclasses.fields(config.Config)}
-    sections = setting.by_section(dataclasses.fields(config.Config))
+    sections = metadata.by_section(dataclasses.fields(config.Config))
     assert sum(map(len, sections.values())) == len(defined)

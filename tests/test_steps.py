@@ -10,7 +10,7 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf import config
-from simclr_tf.config import setting
+from simclr_tf.config import metadata
 from simclr_tf.data import mixing
 from simclr_tf.models import simclr
 from simclr_tf.training import (
@@ -25,7 +25,7 @@ from simclr_tf.training import (
 )
 
 _BATCH = 16
-OPTIMIZERS = setting.describe(config.Config.__dataclass_fields__["optimizer"]).choices
+OPTIMIZERS = metadata.describe(config.Config.__dataclass_fields__["optimizer"]).choices
 
 
 def _learner(strategy, kind, **settings):

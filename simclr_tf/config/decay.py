@@ -24,7 +24,7 @@ class Decay:
         kind: one of KINDS; a cosine needs nothing else.
         factor: what the rate is multiplied by at each decay, between 0 and 1.
         interval: epochs between two decays after warm-up, of an exponential decay.
-        epochs: when a step decay happens, counted from the start of training.
+        epochs: the epochs of the decays of a step decay, counted from the start of training.
     """
 
     kind: str

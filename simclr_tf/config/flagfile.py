@@ -44,7 +44,7 @@ def parse(kind: type, text: str, *, origin: str) -> dict[str, Any]:
     Args:
         kind: the dataclass of the settings.
         text: lines of --name=value, --name and --noname; blank lines and # comments are allowed.
-        origin: where the text is from, for messages.
+        origin: name of the file, for messages.
 
     Raises:
         UserError: for a line that does not set a field of `kind` to a value of its type.

@@ -6,7 +6,7 @@ import dataclasses
 
 from simclr_tf.config import decay as decay_lib
 from simclr_tf.config import flagfile
-from simclr_tf.config.setting import Section
+from simclr_tf.config.metadata import Section
 from simclr_tf.data import operation_names
 
 MODES = ("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views")
@@ -100,7 +100,8 @@ class Config:
     )
     eval_split: str = _DATA.setting(
         "validation",
-        "Split to evaluate on. By default validation or test, whichever the data set has.",
+        "Split to evaluate on. By default the first of validation, test, val and valid that the "
+        "data set has.",
     )
     image_size: int = _DATA.setting(
         224,
@@ -245,7 +246,7 @@ class Config:
     se_ratio: float = _NETWORK.setting(
         0.0,
         "Above 0: squeeze-excitation, which scales each channel by a network of this fraction of "
-        "the block's width. Its paper's 1/16 is 0.25 in the bottlenecks here.",
+        "the block's width. The paper's 1/16 corresponds to 0.25 in the bottlenecks here.",
         at_least=0,
         at_most=1,
         only_with=_RESNET,
@@ -337,8 +338,9 @@ class Config:
     )
     supcon_positives: int = _OBJECTIVE.setting(
         0,
-        "Maximum number of positives per view, the view of its own image first; the others leave "
-        "the denominator, too. 0: no limit. The paper: 69.3% with 1, 78.0 with 5, 78.5 with all.",
+        "Maximum number of positives per view; the other view of the same image is the first. "
+        "Positives beyond the limit are left out of the denominator, too. 0: no limit. The paper: "
+        "69.3% with 1, 78.0% with 5, 78.5% with all.",
         at_least=0,
         reason="0 keeps all positives",
         only_with=("objective", ("supcon", "supcon_in")),
@@ -365,15 +367,16 @@ class Config:
     )
     mixup: float = _CLASSIFICATION.setting(
         0.0,
-        "a: mixes each image with another one of its replica's batch, with a weight drawn from "
-        "Beta(a, a). 0: off. The usual value for ImageNet is 0.2.",
+        "Parameter a of mixup: each image is mixed with another one of its replica's batch, with a "
+        "weight drawn from Beta(a, a). 0 turns it off. The usual value for ImageNet is 0.2.",
         at_least=0,
         reason="0 turns it off",
         only_with=_SUPERVISED,
     )
     cutmix: float = _CLASSIFICATION.setting(
         0.0,
-        "a, as in --mixup, but a box of the other image is pasted instead. 0: off. Its paper: 1.",
+        "Parameter a of CutMix: as in --mixup, but a box of the other image is pasted instead. 0 "
+        "turns it off. The paper uses 1.",
         at_least=0,
         reason="0 turns it off",
         only_with=_SUPERVISED,
@@ -457,8 +460,8 @@ class Config:
     )
     learning_rate_scaling: str = _TRAINING.setting(
         "linear",
-        "linear: rate * batch / 256. sqrt: rate * sqrt(batch), which is another unit: 0.3 linear "
-        "and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
+        "linear: rate * batch / 256. sqrt: rate * sqrt(batch), which is on a different scale: 0.3 "
+        "linear and 0.075 sqrt agree at batch 4096. sqrt is better for small batches.",
         choices=("linear", "sqrt"),
     )
     learning_rate_decay: str = _TRAINING.setting(
@@ -586,7 +589,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        """Takes an empty string as None, so that --name= unsets what a flagfile sets."""
+        """Converts empty strings to None, so that --name= unsets what a flagfile sets."""
         for field in dataclasses.fields(self):
             if field.default is None and getattr(self, field.name) == "":
                 object.__setattr__(self, field.name, None)

@@ -6,8 +6,7 @@ import dataclasses
 import math
 
 from simclr_tf import errors, text
-from simclr_tf.config import flagfile
-from simclr_tf.config import setting as setting_lib
+from simclr_tf.config import flagfile, metadata
 from simclr_tf.config.settings import Config
 from simclr_tf.data import operation_names
 
@@ -23,9 +22,9 @@ def validate(config: Config) -> None:
             another one.
     """
     for field in dataclasses.fields(config):
-        _check_range(config, field.name, setting_lib.describe(field))
+        _check_range(config, field.name, metadata.describe(field))
     for field in dataclasses.fields(config):
-        _check_effect(config, field.name, setting_lib.describe(field))
+        _check_effect(config, field.name, metadata.describe(field))
     _check_objective(config)
     if not config.contrastive and config.ft_proj_selector:
         _check_selector(config)
@@ -44,7 +43,7 @@ def validate(config: Config) -> None:
         raise errors.UserError("--num_virtual_cpus splits a CPU; leave it out with --use_tpu.")
 
 
-def _check_range(config: Config, name: str, setting: setting_lib.Setting) -> None:
+def _check_range(config: Config, name: str, setting: metadata.Setting) -> None:
     """Refuses a value that is not among the choices or outside of the bounds."""
     value = getattr(config, name)
     if setting.choices and value not in setting.choices:
@@ -68,7 +67,7 @@ def _check_range(config: Config, name: str, setting: setting_lib.Setting) -> Non
         raise errors.UserError(f"--{name} must be at least {low:g}{reason}, got {value}.")
 
 
-def _check_effect(config: Config, name: str, setting: setting_lib.Setting) -> None:
+def _check_effect(config: Config, name: str, setting: metadata.Setting) -> None:
     """Refuses a value that would have no effect beside the other settings."""
     value, default = getattr(config, name), getattr(Config, name)
     if setting.only_with is None or value == default:

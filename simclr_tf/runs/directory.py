@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
-from simclr_tf.config import setting
+from simclr_tf.config import metadata
 from simclr_tf.models import simclr
 
 _ARCHITECTURE = "architecture.json"
@@ -124,7 +124,7 @@ def check_same_training(model_dir: str, config: config_lib.Config) -> None:
     differing = []
     for field in dataclasses.fields(config):
         name = field.name
-        if not setting.describe(field).fixed_at_start:
+        if not metadata.describe(field).fixed_at_start:
             continue
         resolved = "resolved_objective" if name == "objective" else name
         before, now = getattr(stored, resolved), getattr(config, resolved)

@@ -1,4 +1,4 @@
-"""How one setting is described: its help, its default, and the values that it may have.
+"""The metadata of a setting: its help, its default, and the values that it may have.
 
 Flags, `--help`, docs/flags.md and validation are all generated from these descriptions.
 """

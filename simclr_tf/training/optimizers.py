@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
@@ -10,18 +12,21 @@ from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.training import lars, rmsprop
 
+_Optimizer: TypeAlias = keras.optimizers.Optimizer
+_Schedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
+
 
 def make_optimizer(
     config: config_lib.Config,
     model: simclr.SimCLR,
     variables: list[tf.Variable],
-    schedule: keras.optimizers.schedules.LearningRateSchedule,
-) -> keras.optimizers.Optimizer:
+    schedule: _Schedule,
+) -> _Optimizer:
     """Returns the optimizer, with its slots created. Call it in the strategy's scope.
 
     Args:
         config: the name of the optimizer and its settings.
-        model: knows which variables are batch norm, biases or linear head.
+        model: the network, which lists its variables of batch norm, biases and linear head.
         variables: the variables to train.
         schedule: the learning rate.
 
@@ -44,7 +49,7 @@ def make_optimizer(
     return optimizer
 
 
-def _create_slots(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
+def _create_slots(optimizer: _Optimizer, variables: list[tf.Variable]) -> None:
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
     else:  # The legacy base class, which tensorflow-addons uses.
@@ -52,7 +57,7 @@ def _create_slots(optimizer: keras.optimizers.Optimizer, variables: list[tf.Vari
         inner._create_all_weights(variables)
 
 
-def _lars(config, model, schedule):  # type: ignore[no-untyped-def]
+def _lars(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     return lars.LARS(
         schedule,
         momentum=config.momentum,
@@ -61,24 +66,24 @@ def _lars(config, model, schedule):  # type: ignore[no-untyped-def]
     )
 
 
-def _momentum(config, model, schedule):  # type: ignore[no-untyped-def]
+def _momentum(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     return keras.optimizers.SGD(
         schedule, momentum=config.momentum, nesterov=True, jit_compile=False
     )
 
 
-def _rmsprop(config, model, schedule):  # type: ignore[no-untyped-def]
+def _rmsprop(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     # SupCon's settings for its linear classifiers.
     return rmsprop.RMSProp(
         schedule, rho=0.9, momentum=config.momentum, epsilon=1e-3, jit_compile=False
     )
 
 
-def _adam(config, model, schedule):  # type: ignore[no-untyped-def]
+def _adam(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     return keras.optimizers.Adam(schedule, jit_compile=False)
 
 
-def _adamw(config, model, schedule):  # type: ignore[no-untyped-def]
+def _adamw(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=config.weight_decay, jit_compile=False
     )
@@ -88,7 +93,7 @@ def _adamw(config, model, schedule):  # type: ignore[no-untyped-def]
     return optimizer
 
 
-def _lamb(config, model, schedule):  # type: ignore[no-untyped-def]
+def _lamb(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     try:
         import tensorflow_addons as tfa  # Optional, and prints a deprecation warning.
     except ImportError as error:

@@ -103,7 +103,7 @@ def _train_or_evaluate(command: command_line.Command, tf: Any) -> None:
     given = "eval_split" in command.explicit
     if config.mode == "eval":
         run = opening.open_run(config, strategy, command.weights, eval_split_given=given)
-        evaluate.evaluate(run)
+        evaluate.evaluate(opening.prepare_directory(run))
         return
     compatibility.check_fine_tuning_start(config, command.requested_mode)
     run, model = train.train(config, strategy, command.weights, eval_split_given=given)

@@ -240,7 +240,7 @@ def _values_of_checkpoint(
     compatibility.check_explicit(weights, given, heads=FLAGS.mode == "convert")
     as_stored = FLAGS.mode in _KEEP_STORED_NETWORK
     values = _architecture_values(weights.architecture, explicit, as_stored=as_stored)
-    notes = _changes(f"{weights.origin} ({weights.described})", values)
+    notes = _changes(f"{weights.origin} ({weights.description})", values)
     assumed = [setting for setting in weights.assumed if setting.split()[0] not in explicit]
     if assumed:
         notes.append(f"Assumed, because {weights.origin} does not say: {', '.join(assumed)}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import os
+import re
 import sys
 import time
 
@@ -43,11 +44,12 @@ def facts(title: str, rows: Mapping[str, object]) -> None:
     _console().print(table)
 
 
-def scores(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table with a header; numbers are right-aligned."""
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table with a header. Columns of numbers are right-aligned, others left-aligned."""
     table = rich.table.Table(title=title, title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left")
+        numbers = all(re.fullmatch(r"[\d.,]+%?", row[index]) for row in rows)
+        table.add_column(name, justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*row)
     _console().print(table)
@@ -108,7 +110,11 @@ class Progress:
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Shows the name of a task of unknown length while it runs, and then how long it took."""
+    """Shows what is being done while it is done, and then how long it took.
+
+    Args:
+        what: present participle and object, such as "Exporting the SavedModel".
+    """
     start = time.monotonic()
     console = _console()
     status = console.status(what) if console.is_terminal else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Atomic writes, JSON files, and the reasons of failed file operations."""
+"""Atomic writes, JSON and PNG files, and the reasons of failed file operations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from simclr_tf import errors
@@ -45,6 +46,12 @@ def read_json(path: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
+
+
+def write_png(path: str, image: np.ndarray) -> None:
+    """Writes a (h, w, 3) uint8 picture."""
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(tf.io.encode_png(image).numpy())
 
 
 def reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Pieces of messages: suggestions, and lists cut short."""
+"""Pieces of messages: suggestions, lists cut short, quantities."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def nearest_divisor(value: int, near: int) -> int:
     """Returns the divisor of `value` nearest to `near`, the smaller of two equally near."""
     divisors = (k for k in range(1, value + 1) if value % k == 0)
     return min(divisors, key=lambda k: (abs(k - near), k))
+
+
+def gib(count: int) -> str:
+    """Returns a number of bytes, in GiB."""
+    return f"{count / 2**30:.2f} GiB"
+
+
+def last_checkpoint(path: str | None) -> str:
+    """Returns the clause of a message that names the last checkpoint of a run, if it has one."""
+    return f"the last complete checkpoint is {path}" if path else "there is no checkpoint yet"

@@ -198,7 +198,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_complete_checkpoint(
     assert message.startswith("error: The checkpoint of step 4 could not be written")
     assert "{{" not in message
     assert "[Op:" not in message
-    assert f"the last complete one is {copied}/ckpt-2" in message
+    assert f"the last complete checkpoint is {copied}/ckpt-2" in message
     assert "free some space and run the same command again" in message
     assert message.count("\n") == 1
     left = {path.name for path in copied.iterdir() if "ckpt" in path.name}

@@ -28,7 +28,7 @@ INVALID = {
     ),
     "distillation without a teacher": (
         {"objective": "distill"},
-        ["--objective=distill has no teacher", "by --teacher"],
+        ["--objective=distill has no teacher", "set --teacher to"],
     ),
     "chunks that do not divide the batch": (
         {"accum_chunks": 3},
@@ -186,4 +186,4 @@ def test_resuming_with_another_objective_is_refused(capsys, photos, tmp_path, pr
 
 def test_resuming_with_another_seed_is_refused(capsys, photos, tmp_path, pretrained):
     message = test_refusals.run_error(capsys, photos, tmp_path, model_dir=pretrained, seed=77)
-    assert "and --seed=77 here), which cannot be resumed" in message
+    assert "and --seed=77 here); use another --model_dir" in message

@@ -144,15 +144,15 @@ def test_a_path_without_a_checkpoint_is_refused(tmp_path, capsys):
     folder.mkdir()
     for path, words in (
         (tmp_path / "nowhere", "does not exist; name a run directory or a checkpoint"),
-        (folder, "holds no checkpoint (no ckpt-STEP.index, and nothing of google-research"),
+        (folder, "contains no checkpoint (no ckpt-STEP.index, and nothing of google-research"),
     ):
         assert words in error_message(capsys, path, tmp_path)
     (folder / "notes.txt").write_text("weights")
     assert "notes.txt is not a checkpoint" in error_message(capsys, folder / "notes.txt", tmp_path)
     write_other(folder)
-    assert "is not of google-research/simclr" in error_message(capsys, folder, tmp_path)
-    assert "name both" in error_message(capsys, None, tmp_path)
-    assert "name both" in error_message(capsys, folder, tmp_path, model_dir=None)
+    assert "was not written by google-research/simclr" in error_message(capsys, folder, tmp_path)
+    assert "set both" in error_message(capsys, None, tmp_path)
+    assert "set both" in error_message(capsys, folder, tmp_path, model_dir=None)
 
 
 def test_a_partial_or_damaged_encoder_is_refused(small, tmp_path, capsys):
@@ -180,10 +180,13 @@ def test_flags_that_contradict_the_weights_are_refused(small, tmp_path, capsys, 
     folder = tmp_path / "run"
     reference_forms.write_tf1(small, folder / "model.ckpt-1")
     message = error_message(capsys, folder, tmp_path, resnet_depth=50, width_multiplier=2)
-    assert "ResNet-18 1x): --resnet_depth=50 and 18; --width_multiplier=2 and 1 there" in message
+    assert (
+        "ResNet-18 1x): --resnet_depth=50 (stored: 18), --width_multiplier=2 (stored: 1);"
+        in message
+    )
     changes = {**tiny_runs.SMALL, "sk_ratio": 0.0625, "mode": "finetune"}
     changes |= {"dataset": "image_folder", "data_dir": photos}
-    assert "--resnet_depth=8 and 18; --sk_ratio=0.0625 and 0.0 there" in error_message(
+    assert "--resnet_depth=8 (stored: 18), --sk_ratio=0.0625 (stored: 0.0);" in error_message(
         capsys, folder, tmp_path, **changes
     )
 
@@ -199,7 +202,7 @@ def test_runs_of_this_program_are_not_converted_and_converted_runs_are_not_resum
     small, tmp_path, capsys, photos, pretrained, monkeypatch
 ):
     message = error_message(capsys, pretrained, tmp_path)
-    assert "is not of google-research/simclr; a run of this program needs no conv" in message
+    assert "was not written by google-research/simclr; a run of this program needs" in message
     monkeypatch.setattr("simclr_tf.serving.export.export", lambda *_, **__: "")
     reference_forms.write_tf1(small, tmp_path / "reference" / "model.ckpt-1")
     arguments = [f"--checkpoint={tmp_path}/reference", f"--model_dir={tmp_path}/converted"]
@@ -208,7 +211,7 @@ def test_runs_of_this_program_are_not_converted_and_converted_runs_are_not_resum
     arguments = tiny_runs.arguments("pretrain", tmp_path / "converted", photos, image_size=None)
     arguments = [argument for argument in arguments if "resnet_depth" not in argument]
     assert run.main(arguments) == 2
-    assert "holds converted weights, not a training that could be" in capsys.readouterr().err
+    assert "contains converted weights, not a training run that could be" in capsys.readouterr().err
     # Unnamed classes are taken for those of the data if their number is the same.
     network = dict.fromkeys(("image_size", "resnet_depth", "proj_out_dim", "num_proj_layers"))
     assert tiny_runs.main("eval", tmp_path / "converted", photos, **network, linear_eval=False) == 0

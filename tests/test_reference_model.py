@@ -82,7 +82,7 @@ def test_a_run_of_the_reference_can_be_converted(reference_run, outputs, tmp_pat
     features = served.signatures["serving_default"](images=tf.constant(outputs["images"]))
     check_equal(features["features"], outputs["final_avg_pool"])
     assert run.main(["run.py", "--mode=convert", *arguments]) == 2
-    assert f"{model_dir} already holds a run" in capsys.readouterr().err
+    assert f"{model_dir} already contains a run" in capsys.readouterr().err
     # The photos have three classes instead of ten, so the linear head is not evaluated.
     assert tiny_runs.main("eval", model_dir, photos, **NETWORK) == 0
     assert "has 10 classes, which are not the 3 of image_folder" in capsys.readouterr().out

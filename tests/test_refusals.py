@@ -220,7 +220,10 @@ INVALID = {
         {"data_dir": "/nowhere/photos"},
         ["--data_dir=/nowhere/photos does not exist"],
     ),
-    "missing run directory": ({"model_dir": None}, ["--model_dir is missing", "name a folder"]),
+    "missing run directory": (
+        {"model_dir": None},
+        ["--model_dir is missing", "name a folder"],
+    ),
 }
 
 
@@ -231,6 +234,15 @@ def test_an_invalid_setting_is_refused_with_the_numbers_and_the_remedy(
     message = run_error(capsys, photos, tmp_path, **changes)
     assert [word for word in words if word not in message] == [], message
     assert not list(tmp_path.rglob("ckpt*"))
+
+
+def test_a_plan_that_cannot_work_is_refused_before_the_run_directory_is_made(
+    capsys, photos, tmp_path
+):
+    for changes in ({"train_batch_size": 64}, {"warmup_epochs": 10}, {"max_bad_images": 1}):
+        changes = {"warmup_epochs": 10, **changes}
+        run_error(capsys, photos, tmp_path, **changes)
+        assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_mode_is_refused_with_a_list_of_the_modes(capsys, photos, tmp_path):
@@ -316,7 +328,7 @@ def test_an_evaluation_without_a_checkpoint_is_refused_and_creates_no_folder(cap
     assert run.main(["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"]) == 2
     assert "digits" not in capsys.readouterr().out  # The default data set does not matter here.
     message = error_message(capsys, ["run.py", "--mode=eval", f"--model_dir={tmp_path}/none"])
-    assert f"--model_dir={tmp_path}/none holds no checkpoint" in message
+    assert f"--model_dir={tmp_path}/none contains no checkpoint" in message
     assert "train first" in message
     assert not (tmp_path / "none").exists()
 
@@ -332,7 +344,7 @@ def test_train_then_eval_without_an_evaluation_split_is_refused(capsys, photos, 
 def test_fine_tuning_from_a_folder_without_checkpoints_is_refused(capsys, photos, tmp_path):
     (tmp_path / "bare").mkdir()
     message = run_error(capsys, photos, tmp_path, mode="finetune", checkpoint=tmp_path / "bare")
-    assert f"--checkpoint={tmp_path}/bare holds no checkpoint" in message
+    assert f"--checkpoint={tmp_path}/bare contains no checkpoint" in message
     assert "--model_dir of a" in message
 
 
@@ -342,8 +354,8 @@ def test_fine_tuning_with_another_network_is_refused_before_settings_are_stored(
     message = run_error(
         capsys, photos, tmp_path, mode="finetune", checkpoint=pretrained, resnet_depth=14
     )
-    assert "another network than the flags say" in message
-    assert "--resnet_depth=14 and 8 there; leave these flags out" in message
+    assert "The flags do not match the network in" in message
+    assert "--resnet_depth=14 (stored: 8); leave these flags out" in message
     # Without architecture.json, the weights themselves are compared.
     (pretrained / "architecture.json").unlink()
     message = run_error(
@@ -446,7 +458,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_rate_and_checkpoint(
     stopped = int(message.split("loss of step ")[1].split()[0])
     assert "learning rate" in message
     assert "e+28" in message
-    assert f"last good checkpoint is {tmp_path}/run/ckpt-{stopped - 1}" in message
+    assert f"last complete checkpoint is {tmp_path}/run/ckpt-{stopped - 1}" in message
     assert "Lower --learning_rate" in message
     assert (tmp_path / "run" / f"ckpt-{stopped - 1}.index").exists()
     assert not (tmp_path / "run" / f"ckpt-{stopped}.index").exists()

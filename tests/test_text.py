@@ -30,6 +30,15 @@ def test_a_long_list_is_cut_short_and_counted(items, want):
     assert text.shortened(items) == want
 
 
+def test_the_last_checkpoint_is_named_if_there_is_one():
+    assert text.last_checkpoint("runs/x/ckpt-7") == "the last complete checkpoint is runs/x/ckpt-7"
+    assert text.last_checkpoint(None) == "there is no checkpoint yet"
+
+
+def test_bytes_are_written_in_gib():
+    assert text.gib(3 * 2**29) == "1.50 GiB"
+
+
 @pytest.mark.parametrize(
     ("value", "near", "want"), [(12, 5, 4), (12, 8, 6), (7, 5, 7), (7, 3, 1), (1, 9, 1)]
 )

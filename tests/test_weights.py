@@ -78,7 +78,7 @@ def test_opening_a_run_directory_opens_its_newest_checkpoint(pretrained):
     opened = weights.open_weights(str(pretrained))
     assert opened.origin == str(pretrained / "ckpt-4")
     assert opened.folder == str(pretrained)
-    assert (opened.described, opened.step) == ("checkpoint of step 4", 4)
+    assert (opened.description, opened.step) == ("checkpoint of step 4", 4)
     assert opened.architecture == directory.read_architecture(str(pretrained))
     assert opened.class_names == tiny_runs.CLASSES
     assert (opened.assumed, opened.unused, opened.flags) == ((), (), {})
@@ -105,7 +105,7 @@ def test_each_form_of_the_reference_is_recognised(small, tmp_path, form, path, k
     opened = weights.open_weights(str(tmp_path))
     assert opened.from_reference
     assert opened.origin == str(tmp_path / path)
-    assert opened.described == f"{kind} of google-research/simclr, ResNet-18 1x"
+    assert opened.description == f"{kind} of google-research/simclr, ResNet-18 1x"
     assert opened.class_names == simclr.placeholder_class_names(3)
     assert "image_size 32" in opened.assumed
     assert opened.step == 0
@@ -173,7 +173,7 @@ def test_a_path_without_weights_is_refused_with_the_name_of_the_flag(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("weights")
     for name, problem in (
-        ("empty", "holds no checkpoint"),
+        ("empty", "contains no checkpoint"),
         ("notes.txt", "is not a checkpoint"),
         ("nowhere", "does not exist"),
     ):
@@ -203,11 +203,11 @@ def test_flags_that_mean_the_same_network_are_accepted(stored, explicit):
 @pytest.mark.parametrize(
     ("stored", "explicit", "words"),
     [
-        ({"sk_ratio": 0.0625}, {"sk_ratio": 0.125}, "--sk_ratio=0.125 and 0.0625 there"),
-        ({"se_ratio": 0.0625}, {"se_ratio": 0.0}, "--se_ratio=0.0 and 0.0625 there"),
-        ({"stem": "small"}, {"stem": "imagenet"}, "--stem=imagenet and small there"),
-        ({}, {"num_proj_layers": 5}, "--num_proj_layers=5 and 3 there"),
-        ({"encoder": "a:b"}, {"encoder": "resnet"}, "--encoder=resnet and a:b there"),
+        ({"sk_ratio": 0.0625}, {"sk_ratio": 0.125}, r"--sk_ratio=0.125 \(stored: 0.0625\)"),
+        ({"se_ratio": 0.0625}, {"se_ratio": 0.0}, r"--se_ratio=0.0 \(stored: 0.0625\)"),
+        ({"stem": "small"}, {"stem": "imagenet"}, r"--stem=imagenet \(stored: small\)"),
+        ({}, {"num_proj_layers": 5}, r"--num_proj_layers=5 \(stored: 3\)"),
+        ({"encoder": "a:b"}, {"encoder": "resnet"}, r"--encoder=resnet \(stored: a:b\)"),
     ],
 )
 def test_flags_that_mean_another_network_are_refused(stored, explicit, words):

@@ -15,15 +15,17 @@ def check_data(config: config_lib.Config) -> None:
     """Reads every image of a data set and lists what is wrong with it.
 
     Args:
-        config: names the data set.
+        config: the settings, with the name of the data set.
 
     Raises:
         UserError: if an image is unreadable, or the data set cannot be opened.
     """
     source = open_source(config)
-    unreadable, unusual = [], collections.Counter[str]()
+    unreadable: list[tuple[str, str, str]] = []
+    unusual = collections.Counter[str]()
     examples: dict[str, str] = {}
     for split, count in source.splits.items():
+        before = len(unreadable)
         with console.Progress(f"images of {split}", count) as progress:
             for number, finding in enumerate(inspection.inspect(source, split), 1):
                 if finding.unreadable:
@@ -31,16 +33,16 @@ def check_data(config: config_lib.Config) -> None:
                 for remark in finding.unusual:
                     unusual[remark] += 1
                     examples.setdefault(remark, finding.name)
-                progress.update(number, f"{len(unreadable)} unreadable")
+                progress.update(number, f"{len(unreadable) - before} unreadable")
     total = sum(source.splits.values())
     rows = [[what, f"{number:,}", examples[what]] for what, number in unusual.most_common()]
     if rows:
-        console.scores("readable, but unusual", ["what", "images", "for example"], rows)
+        console.table("readable, but unusual", ["what", "images", "for example"], rows)
     if not unreadable:
         console.say(f"All {total:,} images of {config.dataset} are readable.")
         return
     rows = [list(row) for row in unreadable[:_MAX_LISTED]]
-    console.scores("unreadable", ["split", "image", "problem"], rows)
+    console.table("unreadable", ["split", "image", "problem"], rows)
     more = len(unreadable) - len(rows)
     if more:
         console.say(f"... and {more:,} more.")

@@ -22,8 +22,8 @@ def convert(
     """Writes weights of google-research/simclr as a run directory, with a SavedModel.
 
     Args:
-        config: names --checkpoint and --model_dir; the architecture comes from the weights.
-        weights: of --checkpoint; None without one.
+        config: the settings, with --checkpoint and --model_dir.
+        weights: the weights of --checkpoint; None without one.
         explicit: names of the flags that were given, which override the reference's flags.json.
 
     Raises:
@@ -32,17 +32,17 @@ def convert(
     model_dir, weights = _check(config, weights)
     architecture = builders.architecture_of(config, weights.class_names)
     model, report = initialization.build(weights, architecture)
-    directory.prepare(model_dir)
+    directory.ensure_writable(model_dir)
     directory.write_architecture(model_dir, architecture)
-    directory.write_config(model_dir, _with_flags_of(weights, config, explicit))
+    directory.write_config(model_dir, _with_reference_settings(weights, config, explicit))
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
-    with console.working("exported the SavedModel"):
+    with console.working("Exporting the SavedModel"):
         folder = export.export(model, model_dir, 0)
     for line in report:
         console.say(line)
-    console.say(f"{checkpoint} and {folder}: written")
+    console.say(f"Wrote {checkpoint} and {folder}.")
     console.say(
-        f"Evaluate it by --mode=eval --model_dir={model_dir} --dataset=..., fine-tune it by "
+        f"Evaluate it with --mode=eval --model_dir={model_dir} --dataset=..., fine-tune it with "
         f"--mode=finetune --checkpoint={model_dir} --model_dir=..."
     )
 
@@ -54,22 +54,23 @@ def _check(
     if weights is None or config.model_dir is None:
         raise errors.UserError(
             "--mode=convert needs --checkpoint=PATH, weights of google-research/simclr, and "
-            "--model_dir=PATH, a new folder for them; name both."
+            "--model_dir=PATH, a new folder for them; set both."
         )
     existing = checkpoints.latest(config.model_dir)
     if existing:
         raise errors.UserError(
-            f"--model_dir={config.model_dir} already holds a run ({existing}); name a new folder."
+            f"--model_dir={config.model_dir} already contains a run ({existing}); name a new "
+            "folder."
         )
     if not weights.from_reference:
         raise errors.UserError(
-            f"--checkpoint={config.checkpoint} is not of google-research/simclr; a run of this "
-            "program needs no conversion, use it as it is."
+            f"--checkpoint={config.checkpoint} was not written by google-research/simclr; a run of "
+            "this program needs no conversion, use it as it is."
         )
     return config.model_dir, weights
 
 
-def _with_flags_of(
+def _with_reference_settings(
     weights: weights_lib.Weights, config: config_lib.Config, explicit: frozenset[str]
 ) -> config_lib.Config:
     """Returns the settings with those of the reference's run that were not given explicitly."""

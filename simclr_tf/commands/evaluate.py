@@ -1,4 +1,4 @@
-"""The evaluate command: evaluates a checkpoint, and writes result.json and a table."""
+"""The eval command: evaluates a checkpoint, and writes result.json and a table."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from simclr_tf.models import simclr
 from simclr_tf.report import overview
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import compatibility, diagnosis, directory, initialization, opening
+
+# What each linear evaluation reads, by its name in result.json.
+_INPUTS = {
+    "linear_eval": "the features",
+    "baseline/raw_pixels": "raw pixels",
+    "baseline/random_encoder": "the features of the untrained encoder",
+}
 
 
 def evaluate(
@@ -83,16 +90,16 @@ def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[
     if not config.linear_eval:
         return result
     train = _extract(run, model, run.data.train_split, with_pixels=baselines)
-    result.update(_probe(run, "linear_eval", train.features, test.features, train, test))
+    labels, seed = (train.labels, test.labels), config.seed
+    result.update(_probe("linear_eval", train.features, test.features, labels, seed))
     if train.pixels is not None and test.pixels is not None:
-        pixels = _probe(run, "baseline/raw_pixels", train.pixels, test.pixels, train, test)
-        result.update(pixels)
+        result.update(_probe("baseline/raw_pixels", train.pixels, test.pixels, labels, seed))
         untrained = run.new_model()
         label = "features of the untrained encoder"
         train_u = _extract(run, untrained, run.data.train_split, what=label)
         test_u = _extract(run, untrained, run.data.eval_split, what=label)
         result.update(
-            _probe(run, "baseline/random_encoder", train_u.features, test_u.features, train, test)
+            _probe("baseline/random_encoder", train_u.features, test_u.features, labels, seed)
         )
     return result
 
@@ -128,19 +135,22 @@ def _extract(
 
 
 def _probe(
-    run: opening.Run,
     name: str,
-    train_x: np.ndarray,
-    test_x: np.ndarray,
-    train: features.Extracted,
-    test: features.Extracted,
+    train: np.ndarray,
+    test: np.ndarray,
+    labels: tuple[np.ndarray, np.ndarray],
+    seed: int,
 ) -> dict[str, Any]:
-    with console.working(f"fitted the linear classifier of {name}"):
-        score = linear.linear_evaluation(
-            train_x, train.labels, test_x, test.labels, seed=run.config.seed
-        )
+    """Evaluates features (n, f) and (m, f), given the labels of both; `name` is that in the result.
+
+    Returns:
+        The accuracies and the chosen strength, by their names in result.json.
+    """
+    what = f"the linear classifier on {_INPUTS[name]}"
+    with console.working(f"Fitting {what}"):
+        score = linear.linear_evaluation(train, labels[0], test, labels[1], seed=seed)
     if not score.converged:
-        console.warn(f"The linear classifier of {name} reached its iteration limit.")
+        console.warn(f"{what.capitalize()} reached its iteration limit.")
     return {
         f"{name}/top_1_accuracy": score.top_1_accuracy,
         f"{name}/top_5_accuracy": score.top_5_accuracy,

@@ -15,7 +15,7 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
 
     Args:
         config: the settings.
-        weights: of --checkpoint; None exports the newest checkpoint of --model_dir.
+        weights: the weights of --checkpoint; None exports the newest checkpoint of --model_dir.
 
     Returns:
         The folder written.
@@ -30,26 +30,26 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
         flag = "model_dir" if config.checkpoint is None else "checkpoint"
         directory.check_same(weights.architecture, requested, getattr(config, flag), flag=flag)
     model, _ = initialization.build(weights)
-    directory.prepare(model_dir)
+    directory.ensure_writable(model_dir)
     write = {"serving": serving.export, "official": reference_format.export_reference_model}[
         config.format
     ]
-    with console.working("exported the SavedModel"):
+    with console.working("Exporting the SavedModel"):
         folder = write(model, model_dir, weights.step, keep=config.keep_hub_module_max)
     if config.format == "official" and model.linear_head is None:
         console.warn(
             f"There is no linear head, so {folder} has no logits_sup; google-research/simclr would "
             "not export such a run at all."
         )
-    console.say(f"Written: {folder}")
+    console.say(f"Wrote {folder}.")
     return folder
 
 
 def _open_run(config: config_lib.Config) -> weights_lib.Weights:
     if config.model_dir is None:
         raise errors.UserError(
-            "--mode=export has nothing to export; name a run by --model_dir, or a checkpoint by "
-            "--checkpoint."
+            "--mode=export has nothing to export; set --model_dir to a run, or --checkpoint to a "
+            "checkpoint."
         )
     return weights_lib.open_weights(config.model_dir, flag="model_dir")
 
@@ -58,7 +58,7 @@ def _folder_to_write(config: config_lib.Config, weights: weights_lib.Weights) ->
     """Returns the folder to write into, which must not be a run of the reference."""
     if weights.from_reference and (config.checkpoint is None or config.model_dir is None):
         raise errors.UserError(
-            f"{weights.origin} is of google-research/simclr; name it by --checkpoint, and a folder "
-            "of your own by --model_dir."
+            f"{weights.origin} was written by google-research/simclr; set --checkpoint to it, and "
+            "--model_dir to a folder of your own."
         )
     return config.model_dir or weights.folder

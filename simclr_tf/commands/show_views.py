@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors
+from simclr_tf import console, errors, storage
 from simclr_tf.commands import check_data
 from simclr_tf.data import crops, decode, inspection, operation_names, policies, views
 from simclr_tf.report import contact_sheet
@@ -25,24 +25,24 @@ def show_views(config: config_lib.Config) -> None:
     """Draws a contact sheet: an image under each operation alone, and under the whole policy.
 
     Args:
-        config: data, seed and augmentation of a run. The sheet is written to its model_dir, or to
-            the current directory.
+        config: the settings, with data, seed and augmentation. The sheet is written to its
+            model_dir, or to the current directory.
 
     Raises:
         UserError: if an image cannot be decoded, or the picture cannot be written.
     """
     folder = config.model_dir or "."
-    directory.prepare(folder)
+    directory.ensure_writable(folder)
     source = check_data.open_source(config)
     split = config.train_split
     number = source.num_examples(split)
     policy = builders.policy_of(config)
-    with console.working(f"drew views of {min(number, 3)} images"):
+    with console.working(f"Drawing views of {min(number, 3)} images"):
         images = [_decoded(example) for example in source.examples(split).take(3)]
         rows = contact_rows(images, policy, seed=config.seed)
         sheet = contact_sheet.draw(rows, side=max(_MIN_DRAWN, config.image_size))
     path = os.path.join(folder, SHEET)
-    contact_sheet.save(path, sheet)
+    storage.write_png(path, sheet)
     console.say(f"{path}: {len(rows)} rows of {config.dataset}, {config.image_size} px")
 
 
@@ -64,7 +64,7 @@ def contact_rows(
     Args:
         images: (h, w, 3) uint8 each, of any sizes; the first shows the single operations.
         policy: settings of the operations; its last rows show it as a whole.
-        seed: of the random parameters.
+        seed: seed of the random parameters.
 
     Returns:
         A caption and (n, s, s, 3) float32 in [0, 1] for each row.

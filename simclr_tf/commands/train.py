@@ -8,7 +8,7 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console
+from simclr_tf import console, storage
 from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
@@ -69,8 +69,8 @@ def train(
 
     Args:
         config: the settings.
-        strategy: over the replicas.
-        weights: of --checkpoint, to start from; None without one.
+        strategy: the strategy that trains on the replicas.
+        weights: the weights of --checkpoint, to start from; None without one.
         eval_split_given: see `dataset.open_data`.
 
     Returns:
@@ -83,20 +83,22 @@ def train(
     run = opening.open_run(
         config, strategy, weights, teacher=teacher, eval_split_given=eval_split_given
     )
+    _make_plan(run)  # Refuses an impossible one before the run directory is made.
+    run = opening.prepare_directory(run)
     training = _prepare(run, teacher)
     model = training.learner.model
     checkpoints = checkpoints_lib.Checkpoints(
         run.model_dir, model, training.learner.optimizer, keep=config.keep_checkpoint_max
     )
     origin = _initialize(run, model, checkpoints)
-    _write_description(run)  # Only now: if the start is refused, the directory stays as it was.
+    _write_description(run)  # Only now: if the start is refused, stored settings stay as they were.
     overview.before_training(run, training.plan, model, origin, _estimate_memory(training))
     try:
         if int(checkpoints.step) < training.plan.total_steps:
             _fit(training, checkpoints)
     except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
         raise diagnosis.explain_resource_error(run, error) from error
-    with console.working("exported the SavedModel"):
+    with console.working("Exporting the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
     return run, model
 
@@ -113,7 +115,7 @@ def _open_teacher(
 def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> _Training:
     """Builds the network and all that trains it."""
     config = run.config
-    plan = schedules.make_plan(config, run.data.source.num_examples(run.data.train_split))
+    plan = _make_plan(run)
     schedule = schedules.make_schedule(config, plan)
     model = run.new_model()
     with run.strategy.scope():
@@ -121,6 +123,10 @@ def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> _Training:
     task = _make_task(config, learner, teacher)
     by_class = batches.open_by_class(config, run.data)
     return _Training(run, plan, schedule, learner, task, by_class)
+
+
+def _make_plan(run: opening.Run) -> schedules.Plan:
+    return schedules.make_plan(run.config, run.data.source.num_examples(run.data.train_split))
 
 
 def _make_learner(
@@ -202,7 +208,7 @@ def _write_description(run: opening.Run) -> None:
 
 def _estimate_memory(training: _Training) -> memory.Estimate:
     run = training.run
-    with console.working("estimated the memory of a step"):
+    with console.working("Estimating the memory of a step"):
         return memory.estimate(
             training.learner,
             training.task,
@@ -256,8 +262,8 @@ def _show_views(training: _Training, step: int, log: metrics_log.MetricsLog) -> 
     shown = batches.train_batches(run, training.by_class, step).map(
         tf.autograph.experimental.do_not_convert(first_views)
     )
-    with console.working("made the first views"):
+    with console.working("Making the first views"):
         batch = next(iter(shown))
     grid = metrics_log.view_grid(batch["views"].numpy())
     log.image("train/views", step, grid)
-    metrics_log.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)
+    storage.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)

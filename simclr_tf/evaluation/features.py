@@ -23,7 +23,8 @@ class Extracted:
         features: (n, f) float32.
         logits: (n, c) float32 of the linear head, or None without one.
         labels: (n,) int32, -1 where there is none.
-        pixels: (n, s * s * 3) float32, the images at `RAW_SIDE` or smaller; None unless requested.
+        pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
+            requested.
     """
 
     features: np.ndarray
@@ -33,7 +34,7 @@ class Extracted:
 
 
 # Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
-RAW_SIDE = 32
+MAX_PIXEL_SIDE = 32
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -103,7 +104,7 @@ def extract(
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:
-    """Returns (b, s * s * 3) pixels of images (b, h, w, 3), at `RAW_SIDE` or smaller."""
-    if images.shape[1] > RAW_SIDE:
-        images = tf.image.resize(images, [RAW_SIDE, RAW_SIDE], "area")
+    """Returns (b, s * s * 3) pixels of images (b, h, w, 3), at `MAX_PIXEL_SIDE` or smaller."""
+    if images.shape[1] > MAX_PIXEL_SIDE:
+        images = tf.image.resize(images, [MAX_PIXEL_SIDE, MAX_PIXEL_SIDE], "area")
     return tf.reshape(images, [images.shape[0], -1])

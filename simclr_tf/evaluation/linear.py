@@ -88,12 +88,12 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray, seed: int) -> flo
         for strength in STRENGTHS:
             classifier.set_params(C=strength).fit(fit_x, fit_y)
             accuracies.append(float(np.mean(classifier.predict(held_x) == held_y)))
-            if _past_the_best(accuracies, len(held_y)):
+            if _should_stop_early(accuracies, len(held_y)):
                 break
     return STRENGTHS[int(np.argmax(accuracies))]
 
 
-def _past_the_best(accuracies: list[float], count: int) -> bool:
+def _should_stop_early(accuracies: list[float], count: int) -> bool:
     """Returns whether the last two accuracies on `count` examples are clearly below the best.
 
     From there on, weaker regularisation overfits even more, and its fits are the slowest.

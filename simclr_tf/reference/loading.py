@@ -33,7 +33,7 @@ class ReferenceWeights:
     assumed: tuple[str, ...]
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         """A short description: "TF2 SavedModel of google-research/simclr, ResNet-50 1x"."""
         encoder = inference.describe(self.inferred.network)
         return f"{self.stored.kind} of google-research/simclr, {encoder}"

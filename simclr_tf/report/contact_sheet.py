@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import io
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-import tensorflow as tf
 
 _MARGIN = 6
 _CAPTION = 18  # pixels of height
 _TEXT = 13
 
 
-def draw(rows: Sequence[tuple[str, np.ndarray]], *, side: int) -> Image.Image:
+def draw(rows: Sequence[tuple[str, np.ndarray]], *, side: int) -> np.ndarray:
     """Lays out rows of images under their captions.
 
     Args:
         rows: a caption and (n, s, s, 3) float in [0, 1] each.
-        side: of each image in the picture, in pixels; pixels are repeated, not smoothed.
+        side: size of each image in the picture, in pixels; pixels are repeated, not smoothed.
 
     Returns:
-        The picture, on white.
+        The picture (h, w, 3) uint8, on white.
     """
     columns = max(len(images) for _, images in rows)
     width = _MARGIN + columns * (side + _MARGIN)
@@ -36,12 +34,4 @@ def draw(rows: Sequence[tuple[str, np.ndarray]], *, side: int) -> Image.Image:
             pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
             picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(picture, (_MARGIN + column * (side + _MARGIN), y + _CAPTION))
-    return sheet
-
-
-def save(path: str, sheet: Image.Image) -> None:
-    """Writes a picture as PNG, wherever TensorFlow can write."""
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(buffer.getvalue())
+    return np.asarray(sheet)

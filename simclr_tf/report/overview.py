@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console
+from simclr_tf import console, text
 from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def before_training(
     origin: list[str],
     estimate: memory.Estimate,
 ) -> None:
-    """Prints the plan of a training: data, network, batch, steps, rate, memory, initial weights."""
+    """Prints the plan of a training run, from its data to its initial weights."""
     config, source, replicas = run.config, run.data.source, run.strategy.num_replicas_in_sync
     batch = plan.batch_size
     rows = {
@@ -68,8 +70,8 @@ def _title(config: config_lib.Config) -> str:
 
 
 def _memory(estimate: memory.Estimate, images: int, chunks: int, free: int | None) -> str:
-    step = f"about {memory.gib(estimate.step(images, chunks=chunks))} per step and replica"
-    return f"{step}, {'free memory unknown' if free is None else f'of {memory.gib(free)} free'}"
+    step = f"about {text.gib(estimate.step(images, chunks=chunks))} per step and replica"
+    return f"{step}, {'free memory unknown' if free is None else f'of {text.gib(free)} free'}"
 
 
 def _decay(config: config_lib.Config) -> str:
@@ -87,15 +89,15 @@ def _contrast(config: config_lib.Config) -> str:
     """Describes the contrastive objective, with its loss at chance level."""
     objective, batch = config.resolved_objective, config.train_batch_size
     if objective in config_lib.SUPERVISED_CONTRAST:
-        text = f"{objective}, {2 * batch - 1} other views per anchor, positives by label"
+        summary = f"{objective}, {2 * batch - 1} other views per anchor, positives by label"
     else:
         negatives = 2 * batch - 2 if config.negatives == "both" else batch - 1
-        text = f"{objective}, {negatives} negatives per anchor"
+        summary = f"{objective}, {negatives} negatives per anchor"
     if objective == "margin_triplet":
-        return f"{text}, margin {config.margin:g}"
-    text += f", temperature {config.temperature:g}"
+        return f"{summary}, margin {config.margin:g}"
+    summary += f", temperature {config.temperature:g}"
     chance = objectives.chance_loss(config)
-    return text if chance is None else f"{text}, chance loss {chance:.3f}"
+    return summary if chance is None else f"{summary}, chance loss {chance:.3f}"
 
 
 def _splits(run: opening.Run) -> str:
@@ -109,9 +111,7 @@ def _splits(run: opening.Run) -> str:
 def _classes(names: tuple[str, ...] | None) -> str:
     if names is None:
         return "unlabelled, so there is no linear head"
-    shown = ", ".join(names[:12])
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"{len(names)}: {shown}{more}"
+    return f"{len(names)}: {text.shortened(names, most=12)}"
 
 
 def _encoder(run: opening.Run, model: simclr.SimCLR) -> str:
@@ -169,5 +169,7 @@ def after_evaluation(run: opening.Run, result: dict[str, Any]) -> None:
         f"({run.data.source.num_examples(run.data.eval_split):,} images), "
         f"step {result['global_step']:,}"
     )
-    console.scores(title, ["accuracy", "top-1", "top-5"], rows)
-    console.say(f"result.json, saved_model/ and views.png are in {run.model_dir}")
+    console.table(title, ["accuracy", "top-1", "top-5"], rows)
+    names = ("result.json", "saved_model/", "views.png")
+    existing = [name for name in names if tf.io.gfile.exists(os.path.join(run.model_dir, name))]
+    console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")

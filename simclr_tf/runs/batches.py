@@ -23,7 +23,7 @@ def open_by_class(config: config_lib.Config, data: dataset.Data) -> balanced.ByC
     needed = balanced.needed_bytes(data.source, data.train_split)
     if needed:
         dataset.check_memory("samples_per_class", data.train_split, needed)
-    with console.working("listed the images by class"):
+    with console.working("Listing the images by class"):
         images = balanced.open_by_class(data.source, data.train_split)
     note = balanced.check(
         images, batch_size=config.train_batch_size, samples_per_class=config.samples_per_class
@@ -45,7 +45,7 @@ def train_batches(
 
     Args:
         run: the run.
-        by_class: from `open_by_class`.
+        by_class: the result of `open_by_class`.
         start_step: step of the first batch.
         num_shards: number of hosts that split each batch.
         shard: index of this host.
@@ -78,7 +78,7 @@ def distributed(
     """Returns `train_batches` of all hosts, split among their replicas."""
     per_replica = run.config.train_batch_size // run.strategy.num_replicas_in_sync
 
-    def of_host(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    def host_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         batches = train_batches(
             run,
             by_class,
@@ -92,7 +92,7 @@ def distributed(
         # number of replicas.
         return batches.rebatch(per_replica).prefetch(2 * run.strategy.num_replicas_in_sync)
 
-    return run.strategy.distribute_datasets_from_function(of_host)
+    return run.strategy.distribute_datasets_from_function(host_batches)
 
 
 def make_views(run: opening.Run, batch: Batch) -> Batch:

@@ -83,8 +83,7 @@ class Checkpoints:
         return prefix
 
     def _write_error(self, error: Exception) -> errors.UserError:
-        before = latest(self.model_dir)
-        kept = f"the last complete one is {before}" if before else "there is no earlier one"
+        kept = text.last_checkpoint(latest(self.model_dir))
         why = storage.reason(error)
         return errors.UserError(
             f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; free "
@@ -189,8 +188,8 @@ def load_part(prefix: str, model: simclr.SimCLR, part: str) -> str | None:
     """Fills one part of a network from a checkpoint.
 
     Args:
-        prefix: of the checkpoint.
-        model: to fill. If the part does not fit, some of its variables may have changed.
+        prefix: path of the checkpoint, without the suffix of a file.
+        model: the network to fill. If the part does not fit, some variables may have changed.
         part: name of the attribute of the model, such as "encoder".
 
     Returns:
@@ -239,7 +238,7 @@ def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]
 
     Args:
         checkpoint: a run directory, or the prefix of one checkpoint (PATH/ckpt-123).
-        flag: that named it, for messages.
+        flag: name of the flag with that path, for messages.
 
     Returns:
         The run directory, and the prefixes of its checkpoints, oldest first, or the one named.
@@ -251,9 +250,9 @@ def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]
         found = listing(checkpoint)
         if not found:
             raise errors.UserError(
-                f"--{flag}={checkpoint} holds no checkpoint (no {_NAME}-STEP.index, and nothing "
-                "of google-research/simclr); name the --model_dir of a finished or running "
-                "training."
+                f"--{flag}={checkpoint} contains no checkpoint (no {_NAME}-STEP.index, and nothing "
+                "of google-research/simclr); give the --model_dir of a finished or current "
+                "training run."
             )
         return checkpoint, found
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)

@@ -1,4 +1,4 @@
-"""Whether the weights in a run directory, or those of --checkpoint, suit what a run asks for."""
+"""Whether the weights in a run directory, or those of --checkpoint, fit the settings of a run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from simclr_tf.runs import checkpoints, directory
 from simclr_tf.runs import weights as weights_lib
 
 # Settings of a network that follow from its weights.
-_OF_RESNET = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio")
-_OF_HEAD = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
+_RESNET_SETTINGS = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio")
+_HEAD_SETTINGS = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
 
 
 def check_resumable(config: config_lib.Config, model_dir: str) -> None:
-    """Refuses to evaluate without weights, and to resume another kind of training.
+    """Refuses to evaluate without weights, and to resume a different training run.
 
     Args:
-        config: of the run.
+        config: the settings.
         model_dir: the run directory, which may not exist yet.
 
     Raises:
@@ -40,18 +40,18 @@ def check_resumable(config: config_lib.Config, model_dir: str) -> None:
 def nothing_to_evaluate(model_dir: str) -> errors.UserError:
     """Returns the error of an evaluation without weights."""
     return errors.UserError(
-        f"--model_dir={model_dir} holds no checkpoint to evaluate; train first, or name the "
-        "--model_dir of a training, or weights by --checkpoint."
+        f"--model_dir={model_dir} contains no checkpoint to evaluate; train first, set --model_dir "
+        "to a training run, or pass weights with --checkpoint."
     )
 
 
 def check_fine_tuning_start(config: config_lib.Config, requested_mode: str) -> None:
-    """Refuses a fine-tuning that has neither a checkpoint to start from nor one to resume.
+    """Refuses fine-tuning with neither a checkpoint to start from nor one to resume from.
 
     Training a classifier from scratch is possible by --mode=train --train_mode=finetune.
 
     Args:
-        config: of a training.
+        config: the settings of a training run.
         requested_mode: --mode as it was given, which may be the short form "finetune".
 
     Raises:
@@ -63,11 +63,11 @@ def check_fine_tuning_start(config: config_lib.Config, requested_mode: str) -> N
     if config.fine_tune_after_block >= 0:
         raise errors.UserError(
             f"--fine_tune_after_block={config.fine_tune_after_block} freezes layers that were "
-            "never trained; name a pretraining run with --checkpoint."
+            "never trained; set --checkpoint to a pretraining run."
         )
     if requested_mode == "finetune":
         raise errors.UserError(
-            "--mode=finetune has nothing to start from; name a pretraining run with --checkpoint, "
+            "--mode=finetune has nothing to start from; set --checkpoint to a pretraining run, "
             "or train on labels from scratch with --mode=train --train_mode=finetune."
         )
 
@@ -78,10 +78,10 @@ def check_explicit(
     """Refuses settings of the network that contradict the weights of --checkpoint.
 
     Args:
-        weights: of --checkpoint.
-        explicit: the settings that were given explicitly, by name; others than those of the
+        weights: the weights of --checkpoint.
+        explicit: the settings that were given explicitly, by name; those that are not of the
             network are ignored. An attention ratio that gives the same widths is no contradiction.
-        heads: whether the projection head must be that of the weights too.
+        heads: whether the projection head must be that of the weights, too.
 
     Raises:
         UserError: naming every setting that differs, with both values.
@@ -91,18 +91,18 @@ def check_explicit(
         return
     fixed = ["encoder"]
     if architecture.encoder == keras_encoders.RESNET:
-        fixed += _OF_RESNET
+        fixed += _RESNET_SETTINGS
     if heads:
-        fixed += _OF_HEAD
+        fixed += _HEAD_SETTINGS
     differing = [
-        f"--{name}={explicit[name]} and {getattr(architecture, name)}"
+        f"--{name}={explicit[name]} (stored: {getattr(architecture, name)})"
         for name in fixed
         if name in explicit and not _same(architecture, name, explicit[name])
     ]
     if differing:
         raise errors.UserError(
-            f"{weights.origin} holds another network than the flags say ({weights.described}): "
-            f"{'; '.join(differing)} there; leave these flags out."
+            f"The flags do not match the network in {weights.origin} ({weights.description}): "
+            f"{', '.join(differing)}; leave these flags out."
         )
 
 
@@ -116,8 +116,8 @@ def _same(architecture: simclr.Architecture, name: str, value: Any) -> bool:
         return False
     ratios = {"sk_ratio": architecture.sk_ratio, "se_ratio": architecture.se_ratio}
     one, other = (
-        networks.Network(architecture.resnet_depth, architecture.width_multiplier, **ratios_of)
-        for ratios_of in (ratios, {**ratios, name: value})
+        networks.Network(architecture.resnet_depth, architecture.width_multiplier, **given)
+        for given in (ratios, {**ratios, name: value})
     )
     return names.weights_of(one) == names.weights_of(other)
 
@@ -131,9 +131,9 @@ def reconcile_architecture(
     """Adapts the architecture that a run asks for to the weights that it reads.
 
     Args:
-        config: of the run.
-        architecture: that it asks for.
-        weights: of --checkpoint, if they were opened.
+        config: the settings.
+        architecture: the architecture that they describe.
+        weights: the weights of --checkpoint, if they were opened.
         model_dir: the run directory.
 
     Returns:
@@ -183,6 +183,6 @@ def _check_not_reference(model_dir: str) -> None:
     if weights_lib.find_reference(model_dir) is not None:
         raise errors.UserError(
             f"--model_dir={model_dir} is a run of google-research/simclr; convert it with "
-            f"--mode=convert --checkpoint={model_dir} and a new --model_dir, or start from it by "
+            f"--mode=convert --checkpoint={model_dir} and a new --model_dir, or start from it with "
             "--checkpoint."
         )

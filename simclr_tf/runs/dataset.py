@@ -7,7 +7,7 @@ import dataclasses
 import psutil
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors
+from simclr_tf import console, errors, text
 from simclr_tf.data import sources, streams
 from simclr_tf.runs import unreadable
 
@@ -135,10 +135,10 @@ def check_memory(flag: str, split: str, needed: int) -> None:
         UserError: if they do not fit.
     """
     free = psutil.virtual_memory().available
-    size = f"the images of {split!r} take about {needed / 2**30:.2f} GiB"
+    size = f"the images of {split!r} take about {text.gib(needed)}"
     if needed > _CACHE_FRACTION * free:
         raise errors.UserError(
-            f"--{flag} does not fit: {size}, and {free / 2**30:.2f} GiB of memory are free, of "
+            f"--{flag} does not fit: {size}, and {text.gib(free)} of memory are free, of "
             f"which they may take {_CACHE_FRACTION:.0%}; leave it out."
         )
-    console.say(f"Kept in memory: {size} of {free / 2**30:.2f} GiB free.")
+    console.say(f"Kept in memory: {size} of {text.gib(free)} free.")

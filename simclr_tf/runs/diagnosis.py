@@ -6,7 +6,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, storage
+from simclr_tf import console, errors, storage, text
 from simclr_tf.data import decode, inspection
 from simclr_tf.runs import checkpoints, opening
 
@@ -21,8 +21,8 @@ def explain_resource_error(run: opening.Run, error: Exception) -> Exception:
     Returns:
         The error to raise: a UserError with the explanation, or `error` if it is another one.
     """
-    reason, latest = storage.reason(error), checkpoints.latest(run.model_dir)
-    kept = f"the last complete checkpoint is {latest}" if latest else "there is no checkpoint yet"
+    reason = storage.reason(error)
+    kept = text.last_checkpoint(checkpoints.latest(run.model_dir))
     if re.search("No space left|File too large|quota", str(error)):
         return errors.UserError(
             f"The disk of --model_dir={run.model_dir} is full ({reason}); {kept}; free some space "
@@ -51,7 +51,7 @@ def find_undecodable_image(run: opening.Run, error: tf.errors.OpError) -> Except
         return error
     for split in {run.data.train_split, run.data.eval_split}:
         try:
-            with console.working(f"searched for the unreadable image in {split}"):
+            with console.working(f"Searching for the unreadable image in {split}"):
                 found = inspection.first_unreadable(run.data.source, split)
         except errors.UserError:
             continue  # No such split.

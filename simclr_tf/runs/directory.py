@@ -17,11 +17,11 @@ _ARCHITECTURE = "architecture.json"
 FLAGS = "flags.txt"
 
 
-def prepare(model_dir: str) -> None:
-    """Makes the directory and checks that it is writable.
+def ensure_writable(model_dir: str) -> None:
+    """Makes the directory if it does not exist, and checks that files can be written to it.
 
     Raises:
-        UserError: if it is not.
+        UserError: if they cannot.
     """
     probe = os.path.join(model_dir, ".writable")
     try:
@@ -70,8 +70,8 @@ def check_same(
     Args:
         stored: architecture of the weights.
         requested: architecture that the run asks for.
-        path: of the weights, for the message.
-        flag: that named the path.
+        path: path of the weights, for the message.
+        flag: name of the flag with that path.
 
     Raises:
         UserError: naming every field that differs.
@@ -84,8 +84,8 @@ def check_same(
     ]
     if differing:
         raise errors.UserError(
-            f"--{flag}={path} holds a run of another architecture ({'; '.join(differing)}); use "
-            f"another --{flag}, or the settings of that run."
+            f"--{flag}={path} contains a run with a different architecture "
+            f"({'; '.join(differing)}); use another --{flag}, or the settings of that run."
         )
 
 
@@ -118,8 +118,8 @@ def check_same_training(model_dir: str, config: config_lib.Config) -> None:
         return
     if stored.mode == "convert":
         raise errors.UserError(
-            f"--model_dir={model_dir} holds converted weights, not a training that could be "
-            f"resumed; start from them with --checkpoint={model_dir} and another --model_dir."
+            f"--model_dir={model_dir} contains converted weights, not a training run that could "
+            f"be resumed; start from them with --checkpoint={model_dir} and another --model_dir."
         )
     differing = []
     for field in dataclasses.fields(config):
@@ -132,8 +132,8 @@ def check_same_training(model_dir: str, config: config_lib.Config) -> None:
             differing.append(f"--{name}={before} there and --{name}={now} here")
     if differing:
         raise errors.UserError(
-            f"--model_dir={model_dir} holds another training ({'; '.join(differing)}), which "
-            "cannot be resumed like that; use another --model_dir, or the settings of that run."
+            f"--model_dir={model_dir} contains a different training run "
+            f"({'; '.join(differing)}); use another --model_dir, or the settings of that run."
         )
 
 

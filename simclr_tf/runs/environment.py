@@ -23,7 +23,7 @@ def write(model_dir: str, strategy: tf.distribute.Strategy) -> None:
 
     Args:
         model_dir: the run directory, which exists.
-        strategy: over the replicas of the run.
+        strategy: the strategy that runs on the replicas.
 
     Raises:
         UserError: if the disk is full or refuses.
@@ -63,7 +63,7 @@ def _commit(root: pathlib.Path) -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        described = subprocess.run(
+        process = subprocess.run(
             [
                 "git",
                 "-C",
@@ -81,7 +81,7 @@ def _commit(root: pathlib.Path) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+    return process.stdout.strip()
 
 
 def _host_cpu() -> str:

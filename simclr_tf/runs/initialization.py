@@ -10,7 +10,7 @@ from simclr_tf.models import simclr
 from simclr_tf.runs import weights as weights_lib
 
 # What decides whether a part fits.
-_SETTINGS_OF = {
+_DECIDING_SETTINGS = {
     "encoder": "encoder, depth, width and stem",
     "projection_head": "--proj_head_mode, --num_proj_layers, --proj_out_dim and --proj_head_bn",
     "linear_head": "--ft_proj_selector",
@@ -26,8 +26,8 @@ def start_from(
     same classes and need not start at zero.
 
     Args:
-        weights: to load.
-        model: to fill.
+        weights: the weights to load.
+        model: the network to fill.
         zero_init_logits_layer: starts the linear head at zero, as in linear evaluation.
 
     Returns:
@@ -49,9 +49,9 @@ def build(
     """Builds the network that the weights belong to, and fills every part of it.
 
     Args:
-        weights: to load.
-        architecture: of the network, if it differs from that of the weights in what does not
-            change their shapes, such as the image size.
+        weights: the weights to load.
+        architecture: architecture of the network, if it differs from that of the weights in what
+            does not change their shapes, such as the image size.
 
     Returns:
         The network, and one line per part: what was loaded, what was skipped and why.
@@ -82,7 +82,7 @@ def _variables(model: simclr.SimCLR, part: str) -> list[tf.Variable]:
 
 
 def _header(weights: weights_lib.Weights) -> str:
-    return f"weights of {weights.origin} ({weights.described})"
+    return f"weights of {weights.origin} ({weights.description})"
 
 
 def _line(model: simclr.SimCLR, part: str, problem: str | None) -> str:
@@ -100,7 +100,7 @@ def _load_required(weights: weights_lib.Weights, model: simclr.SimCLR, part: str
         network = model.architecture.encoder_name if part == "encoder" else "network"
         raise errors.UserError(
             f"The {part.replace('_', ' ')} in {weights.origin} does not fit this run's {network} "
-            f"({problem}); set {_SETTINGS_OF[part]} as in pretraining."
+            f"({problem}); set {_DECIDING_SETTINGS[part]} as in pretraining."
         )
     return _line(model, part, None)
 
@@ -113,7 +113,7 @@ def _load_projection(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
     if problem and model.architecture.ft_proj_selector:
         raise errors.UserError(
             f"--ft_proj_selector needs the projection head of {weights.origin}, which does not fit "
-            f"({problem}); set {_SETTINGS_OF[part]} as in pretraining."
+            f"({problem}); set {_DECIDING_SETTINGS[part]} as in pretraining."
         )
     return _line(model, part, problem)
 

@@ -1,4 +1,4 @@
-"""Logs of a training: metrics.jsonl, TensorBoard, and a picture of views."""
+"""Logs of a training run: metrics.jsonl, TensorBoard, and a picture of views."""
 
 from __future__ import annotations
 
@@ -97,9 +97,3 @@ def view_grid(views: np.ndarray, *, max_images: int = SHOWN_IMAGES) -> np.ndarra
     n, v, height, width, _ = padded.shape
     grid = padded.transpose(1, 2, 0, 3, 4).reshape(v * height, n * width, 3)[:-2, :-2]
     return np.round(grid * 255).astype(np.uint8)
-
-
-def write_png(path: str, image: np.ndarray) -> None:
-    """Writes a (h, w, 3) uint8 picture."""
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(tf.io.encode_png(image).numpy())

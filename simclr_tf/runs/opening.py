@@ -20,9 +20,9 @@ class Run:
     Attributes:
         config: the settings.
         data: the data set and its splits.
-        strategy: over the replicas.
-        architecture: of the network.
-        weights: of --checkpoint; None without one, and if the run resumes from its own.
+        strategy: the strategy that runs on the replicas.
+        architecture: the architecture of the network.
+        weights: the weights of --checkpoint; None without one, and if the run resumes from its own.
     """
 
     config: config_lib.Config
@@ -92,13 +92,13 @@ def open_run(
 ) -> Run:
     """Opens what training and evaluation both need, and refuses what cannot work.
 
-    Nothing is written before everything but the images has been checked.
+    Nothing is written; `prepare_directory` does that, and checks the images.
 
     Args:
         config: the settings.
-        strategy: over the replicas.
-        weights: of --checkpoint; None without one.
-        teacher: that the run learns from; None without one.
+        strategy: the strategy that runs on the replicas.
+        weights: the weights of --checkpoint; None without one.
+        teacher: the network that the run learns from; None without one.
         eval_split_given: see `dataset.open_data`.
 
     Raises:
@@ -109,11 +109,24 @@ def open_run(
     builders.check_encoder(config)
     compatibility.check_resumable(config, config.model_dir)
     data = dataset.open_data(config, eval_split_given=eval_split_given)
-    directory.prepare(config.model_dir)
-    if config.max_bad_images:
-        data = dataset.exclude_unreadable(config, data)
     architecture = fit_architecture(config, _head_classes(config, data, teacher), weights)
     return Run(config, data, strategy, architecture, weights)
+
+
+def prepare_directory(run: Run) -> Run:
+    """Makes the run directory, and excludes unreadable images if the run allows some.
+
+    Returns:
+        The run, without those images.
+
+    Raises:
+        UserError: if the directory cannot be written to, or more images are unreadable than
+            allowed.
+    """
+    directory.ensure_writable(run.model_dir)
+    if not run.config.max_bad_images:
+        return run
+    return dataclasses.replace(run, data=dataset.exclude_unreadable(run.config, run.data))
 
 
 def fit_architecture(
@@ -125,8 +138,8 @@ def fit_architecture(
 
     Args:
         config: the settings.
-        class_names: of the linear head; None for no linear head.
-        weights: of --checkpoint; None without one.
+        class_names: the classes of the linear head; None for no linear head.
+        weights: the weights of --checkpoint; None without one.
 
     Raises:
         UserError: if the weights in the run directory have another architecture.

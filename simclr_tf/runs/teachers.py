@@ -21,7 +21,7 @@ class Teacher:
     Attributes:
         logits: maps images (n, h, w, 3) in [0, 1] to (n, c) float32.
         num_classes: c.
-        class_names: of the classes; None if unknown.
+        class_names: names of the classes; None if unknown.
         needs_autograph: whether `logits` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
     """
 
@@ -42,7 +42,7 @@ def load(path: str, *, image_size: int) -> Teacher:
         UserError: if there is no such model, or it has no classifier.
     """
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
-        return _of_saved_model(path, image_size)
+        return _load_saved_model(path, image_size)
     model, _ = initialization.build(weights.open_weights(path, flag="teacher"))
     class_names = model.architecture.class_names
     if class_names is None:
@@ -64,7 +64,7 @@ def load(path: str, *, image_size: int) -> Teacher:
     )
 
 
-def _of_saved_model(path: str, image_size: int) -> Teacher:
+def _load_saved_model(path: str, image_size: int) -> Teacher:
     try:
         loaded = tf.saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:

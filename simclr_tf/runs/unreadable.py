@@ -24,9 +24,9 @@ def exclude(
     reading all of them again. It is replaced when the data or the splits differ.
 
     Args:
-        config: names the data and the run directory, which exists, and allows `max_bad_images`.
+        config: the settings, with the data and the run directory, which exists.
         source: the data set.
-        splits: that the run uses.
+        splits: the splits that the run uses.
 
     Returns:
         The data set without those images.

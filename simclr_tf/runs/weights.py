@@ -26,9 +26,10 @@ class Weights:
     Attributes:
         origin: path of the checkpoint or of the SavedModel, for messages.
         folder: the folder that holds them; for a checkpoint of this program, its run directory.
-        architecture: of the network; None for a run directory without architecture.json.
-        described: such as "checkpoint of step 240" or "TF2 SavedModel of google-research/simclr,
-            ResNet-50 1x".
+        architecture: architecture of the network; None for a run directory without
+            architecture.json.
+        description: what they are, such as "checkpoint of step 240" or "TF2 SavedModel of
+            google-research/simclr, ResNet-50 1x".
         step: steps trained, 0 if unknown.
         assumed: settings of the network that neither the weights nor a flags.json contain, with
             the values assumed for them, such as "image_size 224".
@@ -40,7 +41,7 @@ class Weights:
     origin: str
     folder: str
     architecture: simclr.Architecture | None
-    described: str
+    description: str
     step: int
     _load: Callable[[simclr.SimCLR, str], str | None]
     assumed: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ class Weights:
         """Fills one part of a network.
 
         Args:
-            model: to fill. If the part does not fit, some of its variables may have changed.
+            model: the network to fill. If the part does not fit, some variables may have changed.
             part: one of PARTS.
 
         Returns:
@@ -75,7 +76,7 @@ def open_weights(path: str, *, flag: str = "checkpoint") -> Weights:
     Args:
         path: a run directory, the prefix of a checkpoint in one, or what google-research/simclr
             wrote: a SavedModel, a checkpoint of its TF2 or TF1 code, or a folder that holds one.
-        flag: that named the path, for messages.
+        flag: name of the flag with that path, for messages.
 
     Returns:
         The weights. Of a run directory, the newest checkpoint that can be read.
@@ -84,7 +85,7 @@ def open_weights(path: str, *, flag: str = "checkpoint") -> Weights:
         UserError: if there are no weights, or they are damaged or incomplete.
     """
     reference = find_reference(path)
-    return _of_run(path, flag) if reference is None else _of_reference(reference)
+    return _open_run(path, flag) if reference is None else _from_reference(reference)
 
 
 def find_reference(path: str) -> loading.ReferenceWeights | None:
@@ -105,14 +106,14 @@ def find_reference(path: str) -> loading.ReferenceWeights | None:
     return loading.find(path)
 
 
-def _of_reference(reference: loading.ReferenceWeights) -> Weights:
+def _from_reference(reference: loading.ReferenceWeights) -> Weights:
     stored = reference.stored
     is_folder = tf.io.gfile.isdir(stored.origin)
     return Weights(
         origin=stored.origin,
         folder=stored.origin if is_folder else os.path.dirname(stored.origin),
         architecture=reference.architecture,
-        described=reference.described,
+        description=reference.description,
         step=0,  # Training does not resume from these.
         _load=functools.partial(loading.load_part, reference),
         assumed=reference.assumed,
@@ -122,7 +123,7 @@ def _of_reference(reference: loading.ReferenceWeights) -> Weights:
     )
 
 
-def _of_run(path: str, flag: str) -> Weights:
+def _open_run(path: str, flag: str) -> Weights:
     folder, prefixes = checkpoints.locate(path, flag=flag)
     prefix = checkpoints.newest_readable(prefixes)
     if prefix is None:
@@ -133,7 +134,7 @@ def _of_run(path: str, flag: str) -> Weights:
         origin=prefix,
         folder=folder,
         architecture=directory.read_architecture(folder),
-        described=f"checkpoint of step {step}",
+        description=f"checkpoint of step {step}",
         step=step,
         _load=functools.partial(checkpoints.load_part, prefix),
     )

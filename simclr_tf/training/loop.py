@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from simclr_tf import console, errors
+from simclr_tf import console, errors, text
 from simclr_tf.training import schedules, steps
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def fit(
     """Trains from the current step of `checkpoints` to the end of the plan.
 
     Args:
-        train_steps: from `compile_steps`.
+        train_steps: the result of `compile_steps`.
         iterator: batches, starting at the current step of `checkpoints`.
         plan: the number of steps, and how often to save and to log.
         schedule: returns the learning rate of a step, for the log.
@@ -153,10 +153,9 @@ def _steps_per_call(seconds_per_step: float, previous: int) -> int:
 
 
 def _not_finite(step: int, rate: float, checkpoints: checkpoints_lib.Checkpoints) -> str:
-    latest = checkpoints.latest
-    kept = f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
     return (
-        f"The loss of step {step} is not finite (learning rate {rate:.4g}); {kept}. Lower "
+        f"The loss of step {step} is not finite (learning rate {rate:.4g}); "
+        f"{text.last_checkpoint(checkpoints.latest)}. Lower "
         "--learning_rate or lengthen --warmup_epochs, and start in a new --model_dir."
     )
 

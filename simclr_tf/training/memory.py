@@ -11,6 +11,7 @@ import psutil
 import pynvml
 import tensorflow as tf
 
+from simclr_tf import text
 from simclr_tf.models import batch_norm
 from simclr_tf.training import steps, tasks
 
@@ -161,11 +162,11 @@ def suggestion(needed: Estimate, images: int, chunks: int, free: int) -> str | N
     step = needed.step(images, chunks=chunks)
     if step <= _USABLE_FRACTION * free:
         return None
-    problem = f"A step needs about {gib(step)} per replica, and {gib(free)} are free"
+    problem = f"A step needs about {text.gib(step)} per replica, and {text.gib(free)} are free"
     fitting = fitting_chunks(needed, images, free)
     if fitting is not None:
         step = needed.step(images, chunks=fitting)
-        return f"{problem}; --accum_chunks={fitting} would need {gib(step)}."
+        return f"{problem}; --accum_chunks={fitting} would need {text.gib(step)}."
     return (
         f"{problem}, too little even for one image at a time; use a smaller encoder, a smaller "
         "--image_size, or --mixed_precision."
@@ -177,8 +178,3 @@ def fitting_chunks(needed: Estimate, images: int, free: int) -> int | None:
     divisors = (k for k in range(1, images + 1) if images % k == 0)
     usable = _USABLE_FRACTION * free
     return next((k for k in divisors if needed.step(images, chunks=k) <= usable), None)
-
-
-def gib(count: int) -> str:
-    """Returns a number of bytes as text, in GiB."""
-    return f"{count / 2**30:.2f} GiB"

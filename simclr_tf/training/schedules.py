@@ -28,7 +28,7 @@ class Plan:
         peak_rate: learning rate after warm-up.
         decay_interval: steps between two decays after warm-up, of an exponential decay. Like
             decay_steps it need not be whole.
-        decay_steps: when a step decay happens.
+        decay_steps: the steps of the decays of a step decay.
     """
 
     num_examples: int

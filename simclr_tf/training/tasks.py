@@ -70,7 +70,7 @@ def contrastive_task(
     Args:
         model: the network.
         objective: the contrastive loss.
-        temperature: of the similarities whose accuracy and entropy are logged.
+        temperature: temperature of the similarities whose accuracy and entropy are logged.
         hidden_norm: whether those similarities are cosines.
         labelled: whether to train the linear head; "label" must then hold the classes.
 
@@ -187,9 +187,9 @@ def distillation_task(
     Args:
         model: the student.
         teacher: maps images (n, h, w, 3) in [0, 1] to logits (n, c).
-        temperature: of both softmaxes.
-        weight: of the teacher's term, from 0 to 1; the labels' term has the rest. At 1 the labels
-            are not read.
+        temperature: temperature of both softmaxes.
+        weight: weight of the teacher's term, from 0 to 1; the labels' term has the rest. At 1 the
+            labels are not read.
         autograph: whether the teacher needs AutoGraph.
 
     Returns:

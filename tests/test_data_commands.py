@@ -154,6 +154,14 @@ def test_check_data_lists_unreadable_images_and_the_remedy(unreadable, tmp_path,
     assert "--max_bad_images=2" in err
 
 
+def test_check_data_counts_the_unreadable_images_of_each_split(unreadable, tmp_path, capsys):
+    (unreadable / "test/green/2.png").write_bytes(b"not an image at all")
+    assert _look("check_data", tmp_path / "run", unreadable) == 2
+    out = capsys.readouterr().out
+    assert "images of train 36/36  2 unreadable" in out
+    assert "images of test 18/18  1 unreadable" in out
+
+
 def test_an_unreadable_image_stops_training_unless_allowed(unreadable, tmp_path, capsys):
     model_dir = tmp_path / "run"
     assert tiny_runs.main("pretrain", model_dir, unreadable, **tiny_runs.NO_COLOR) == 2

@@ -2,12 +2,15 @@
 
 import json
 import math
+import types
+import typing
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf import console
+from simclr_tf import config, console, storage
+from simclr_tf.report import overview
 from simclr_tf.runs import metrics_log
 from simclr_tf.training import loop, schedules
 
@@ -52,7 +55,7 @@ def test_a_grid_has_a_column_per_image_and_a_row_per_view():
 
 def test_images_are_written_as_png(tmp_path):
     image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    metrics_log.write_png(str(tmp_path / "x.png"), image)
+    storage.write_png(str(tmp_path / "x.png"), image)
     np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "x.png").read_bytes()), image)
 
 
@@ -61,6 +64,35 @@ def test_progress_off_a_terminal_is_plain_lines(capsys):
         progress.update(600, "loss 1.0")
         progress.update(1200, "loss 0.5")
     assert capsys.readouterr().out == "step 1,200/1,200  loss 0.5\n"
+
+
+def test_columns_of_numbers_are_right_aligned_and_columns_of_text_left_aligned(capsys):
+    rows = [["a", "9.5%", "short"], ["b", "10.0%", "a longer text"]]
+    console.table("scores", ["name", "top-1", "note"], rows)
+    first = next(line for line in capsys.readouterr().out.splitlines() if "9.5%" in line)
+    cells = [cell[1:-1] for cell in first.strip("│").split("│")]
+    assert cells == ["a   ", " 9.5%", "short        "]
+
+
+def test_work_of_unknown_length_is_one_line_of_a_log(capsys):
+    with console.working("Exporting the SavedModel"):
+        pass
+    assert capsys.readouterr().out == "Exporting the SavedModel: 0 s\n"
+
+
+@pytest.mark.parametrize("files", [["result.json"], ["result.json", "saved_model/1", "views.png"]])
+def test_an_evaluation_lists_the_files_that_exist(tmp_path, capsys, files):
+    for name in files:
+        (tmp_path / name).mkdir(parents=True)
+    source = types.SimpleNamespace(name="toy", num_examples=lambda _: 7)
+    run = types.SimpleNamespace(
+        model_dir=str(tmp_path),
+        config=config.Config(),
+        data=types.SimpleNamespace(source=source, eval_split="test"),
+    )
+    overview.after_evaluation(typing.cast(typing.Any, run), {"global_step": 1})
+    listed = "result.json" if len(files) == 1 else "result.json, saved_model/, views.png"
+    assert capsys.readouterr().out.endswith(f"Files in {tmp_path}: {listed}.\n")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ test-fast: $(INSTALLED) ## Run the tests that take seconds.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not slow"
 
 check: COVERAGE = 1
-check: lint types dependencies test ## Run all that must pass before a merge, with coverage.
+check: lint types dependencies test ## Run all checks required before a merge.
 
 lint: $(INSTALLED) ## Check style and format.
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from simclr_tf.config import metadata
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "flags" / "recipes").glob("*.flags"))
-HEADER = ("What", "Run", "Where", "Takes", "Gives", "Departs")
+HEADER = ("What", "Run", "Where", "Takes", "Gives", "Differs")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

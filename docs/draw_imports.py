@@ -33,8 +33,8 @@ LAYERS = (
     ("data", "losses", "models"),
     ("console",),
     ("storage",),
-    ("distribute", "keras_api", "text"),
-    ("errors",),
+    ("distribute", "keras_api"),
+    ("errors", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 

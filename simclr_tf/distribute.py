@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, text
 
 
 def replica_index() -> tf.Tensor:
@@ -179,10 +179,9 @@ def _tpu_strategy(
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
         raise errors.ArgumentError(
             "use_tpu",
             True,
-            f"needs a TPU, but {name or 'the local TPU'} does not answer ({reason}); leave it out "
-            "to use GPUs or the CPU, or install the TensorFlow build for TPUs.",
+            f"needs a TPU, but {name or 'the local TPU'} does not answer ({text.reason(error)}); "
+            "leave it out to use GPUs or the CPU, or install the TensorFlow build for TPUs.",
         ) from error

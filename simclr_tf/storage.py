@@ -1,15 +1,14 @@
-"""Atomic writes, JSON and PNG files, and the reasons of failed file operations."""
+"""Atomic writes, and files of JSON and PNG."""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, text
 
 
 def write_json(path: str, value: Any) -> None:
@@ -17,7 +16,7 @@ def write_json(path: str, value: Any) -> None:
     replace(path, json.dumps(value, indent=2) + "\n")
 
 
-def replace(path: str, text: str) -> None:
+def replace(path: str, content: str) -> None:
     """Writes a text file atomically: a reader sees the old content or the new, never a mixture.
 
     Raises:
@@ -25,11 +24,11 @@ def replace(path: str, text: str) -> None:
     """
     try:
         with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
-            file.write(text)
+            file.write(content)
         tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"{path} could not be written ({reason(error)}); free some space and run the same "
+            f"{path} could not be written ({text.reason(error)}); free some space and run the same "
             "command again."
         ) from error
 
@@ -41,9 +40,9 @@ def read_json(path: str) -> Any:
         UserError: if it is not JSON.
     """
     with tf.io.gfile.GFile(path) as file:
-        text = file.read()
+        content = file.read()
     try:
-        return json.loads(text)
+        return json.loads(content)
     except json.JSONDecodeError as error:
         raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
 
@@ -52,9 +51,3 @@ def write_png(path: str, image: np.ndarray) -> None:
     """Writes a (h, w, 3) uint8 picture."""
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(tf.io.encode_png(image).numpy())
-
-
-def reason(error: Exception) -> str:
-    """Returns the message of an error of TensorFlow or the system, to quote within a sentence."""
-    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -1,9 +1,10 @@
-"""Pieces of messages: suggestions, lists cut short, quantities."""
+"""Pieces of messages: suggestions, lists cut short, reasons of errors, quantities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 import difflib
+import re
 
 
 def similar(name: str, known: Iterable[str]) -> list[str]:
@@ -31,6 +32,12 @@ def nearest_divisor(value: int, near: int) -> int:
     """Returns the divisor of `value` nearest to `near`, the smaller of two equally near."""
     divisors = (k for k in range(1, value + 1) if value % k == 0)
     return min(divisors, key=lambda k: (abs(k - near), k))
+
+
+def reason(error: Exception) -> str:
+    """Returns the message of an error of TensorFlow or the system, to quote within a sentence."""
+    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def gib(count: int) -> str:

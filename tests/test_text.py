@@ -35,6 +35,18 @@ def test_the_last_checkpoint_is_named_if_there_is_one():
     assert text.last_checkpoint(None) == "there is no checkpoint yet"
 
 
+@pytest.mark.parametrize(
+    ("error", "want"),
+    [
+        (ValueError("No such file.\nIn a graph"), "No such file"),
+        (ValueError("{{function_node f}} It is full. [Op:SaveV2]"), "It is full"),
+        (RuntimeError(""), "RuntimeError"),
+    ],
+)
+def test_the_reason_of_an_error_is_its_first_line_or_its_type(error, want):
+    assert text.reason(error) == want
+
+
 def test_bytes_are_written_in_gib():
     assert text.gib(3 * 2**29) == "1.50 GiB"
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors, storage, text
+from simclr_tf import errors, text
 from simclr_tf.data import random
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -157,7 +157,7 @@ def _scan(root: str) -> tuple[list[str], list[str]]:
         except (tf.errors.OpError, OSError, UnicodeError) as error:
             raise errors.UserError(
                 f"The folder {posixpath.join(root, folder)!r} cannot be read "
-                f"({storage.reason(error)}); fix its permissions or move it elsewhere."
+                f"({text.reason(error)}); fix its permissions or move it elsewhere."
             ) from error
         for name in sorted(name.rstrip("/") for name in names):
             path = posixpath.join(folder, name)

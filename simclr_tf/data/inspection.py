@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 import tensorflow as tf
 
-from simclr_tf import errors, storage
+from simclr_tf import errors, text
 from simclr_tf.data import decode, iterators, sources
 
 # Images in memory at a time: enough for every core.
@@ -53,7 +53,7 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
     except tf.errors.OpError as error:
         raise errors.UserError(
             f"{source.example_name(split, count)} of the split {split!r} of {source.name!r} cannot "
-            f"be read ({storage.reason(error)}); repair or remove it."
+            f"be read ({text.reason(error)}); repair or remove it."
         ) from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from simclr_tf import errors, storage
+from simclr_tf import errors, text
 from simclr_tf.reference import graphs, names
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -296,5 +296,5 @@ def _flags_beside(folder: str) -> dict[str, Any]:
 
 def _unreadable(origin: str, error: Exception) -> errors.UserError:
     return errors.UserError(
-        f"{origin} cannot be read ({storage.reason(error)}); copy it again, or name another."
+        f"{origin} cannot be read ({text.reason(error)}); copy it again, or name another."
     )

@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, errors, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory
@@ -84,7 +84,7 @@ class Checkpoints:
 
     def _write_error(self, error: Exception) -> errors.UserError:
         kept = text.last_checkpoint(latest(self.model_dir))
-        why = storage.reason(error)
+        why = text.reason(error)
         return errors.UserError(
             f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; free "
             "some space and run the same command again to resume."
@@ -109,7 +109,7 @@ class Checkpoints:
                 "--model_dir."
             ) from error
         except _DAMAGED as error:
-            why = storage.reason(error)
+            why = text.reason(error)
             raise errors.UserError(
                 f"{path} is damaged ({why}); delete it to resume from the one before."
             ) from error
@@ -173,7 +173,7 @@ def damage_of(path: str) -> str | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except _DAMAGED as error:
-        return storage.reason(error)
+        return text.reason(error)
     return None
 
 
@@ -230,7 +230,7 @@ def _misfit(error: Exception) -> str:
     )
     if shapes:
         return f"{shapes[3]} has the shape {shapes[1]} there and {shapes[2]} here"
-    return storage.reason(error)
+    return text.reason(error)
 
 
 def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]]:

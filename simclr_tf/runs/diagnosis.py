@@ -6,7 +6,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, errors, text
 from simclr_tf.data import decode, inspection
 from simclr_tf.runs import checkpoints, opening
 
@@ -21,7 +21,7 @@ def explain_resource_error(run: opening.Run, error: Exception) -> Exception:
     Returns:
         The error to raise: a UserError with the explanation, or `error` if it is another one.
     """
-    reason = storage.reason(error)
+    reason = text.reason(error)
     kept = text.last_checkpoint(checkpoints.latest(run.model_dir))
     if re.search("No space left|File too large|quota", str(error)):
         return errors.UserError(

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, storage
+from simclr_tf import errors, storage, text
 from simclr_tf.config import metadata
 from simclr_tf.models import simclr
 
@@ -31,7 +31,7 @@ def ensure_writable(model_dir: str) -> None:
         tf.io.gfile.remove(probe)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--model_dir={model_dir} cannot be written to ({storage.reason(error)}); name a "
+            f"--model_dir={model_dir} cannot be written to ({text.reason(error)}); name a "
             "folder that you may write to."
         ) from error
 
@@ -53,7 +53,7 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
         return simclr.Architecture(**stored)
     except (KeyError, TypeError) as error:
         raise errors.UserError(
-            f"{path} does not describe a network ({storage.reason(error)}); restore it, or use "
+            f"{path} does not describe a network ({text.reason(error)}); restore it, or use "
             "another --model_dir."
         ) from error
 
@@ -138,8 +138,8 @@ def check_same_training(model_dir: str, config: config_lib.Config) -> None:
 
 
 def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    full = str(value)
+    return full if len(full) <= 60 else f"{full[:57]}..."
 
 
 def write_result(model_dir: str, result: dict[str, Any]) -> None:

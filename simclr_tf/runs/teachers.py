@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors, storage
+from simclr_tf import errors, text
 from simclr_tf.models import simclr
 from simclr_tf.runs import initialization, weights
 
@@ -69,7 +69,7 @@ def _load_saved_model(path: str, image_size: int) -> Teacher:
         loaded = tf.saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--teacher={path} is not a readable SavedModel ({storage.reason(error)}); "
+            f"--teacher={path} is not a readable SavedModel ({text.reason(error)}); "
             "name another one, or a run directory."
         ) from error
 

@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, text
 from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 
@@ -117,10 +117,9 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
             tf.io.gfile.rmtree(folder)
         tf.saved_model.save(module, folder, signatures=signatures)
     except (OSError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
         raise errors.UserError(
-            f"The SavedModel could not be written to {folder} ({reason}); free some space and run "
-            "the same command again."
+            f"The SavedModel could not be written to {folder} ({text.reason(error)}); free some "
+            "space and run the same command again."
         ) from error
     _remove_older(parent, keep)
     return folder

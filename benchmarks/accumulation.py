@@ -38,12 +38,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """The sizes of the three trainings.
+    """The sizes of the three training runs.
 
     Attributes:
         images: number of training images.
-        small: batch size of the first training, and images in a chunk of the second.
-        large: batch size of the second and third training.
+        small: batch size of the first run, and images in a chunk of the second.
+        large: batch size of the second and third run.
         flags: further flags of run.py.
     """
 
@@ -53,8 +53,8 @@ class Sizes:
     flags: tuple[str, ...] = ()
 
     @property
-    def trainings(self) -> dict[str, tuple[int, int]]:
-        """Name of a training -> (batch size, chunks)."""
+    def runs(self) -> dict[str, tuple[int, int]]:
+        """Name of a training run -> (batch size, chunks)."""
         chunks = self.large // self.small
         return {
             f"{self.small}": (self.small, 1),
@@ -82,7 +82,7 @@ def train_here(sizes: Sizes, name: str, arguments: argparse.Namespace) -> dict[s
     """Trains in this process.
 
     Args:
-        sizes: of the trainings.
+        sizes: the sizes of the training runs.
         name: of one of them.
         arguments: of this program.
 
@@ -93,7 +93,7 @@ def train_here(sizes: Sizes, name: str, arguments: argparse.Namespace) -> dict[s
     from simclr_tf.commands import train
     from simclr_tf.training import memory
 
-    batch, chunks = sizes.trainings[name]
+    batch, chunks = sizes.runs[name]
     measured: dict[str, Any] = {}
     fit, estimate = train._fit, memory.estimate
 
@@ -158,7 +158,7 @@ def _peak_of_process(measured: dict[str, Any]):  # type: ignore[no-untyped-def]
 
 
 def _train_in_new_process(name: str) -> dict[str, Any]:
-    """Starts this program again with the same arguments, for one of the trainings."""
+    """Starts this program again with the same arguments, for one of the training runs."""
     command = [sys.executable, __file__, *sys.argv[1:], f"--train={name}"]
     process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(process.stdout.splitlines()[-1])
@@ -176,7 +176,7 @@ def _show(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Runs the three trainings and prints the results."""
+    """Does the three training runs and prints the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -201,7 +201,7 @@ def main() -> None:
     if arguments.train:
         print(json.dumps(train_here(sizes, arguments.train, arguments)))
         return
-    results = {name: _train_in_new_process(name) for name in sizes.trainings}
+    results = {name: _train_in_new_process(name) for name in sizes.runs}
     _show(results)
     small, chunked, large = results.values()
     difference = max(

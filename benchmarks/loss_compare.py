@@ -1,11 +1,11 @@
-"""Compares the training of two commits bit for bit, to show that a refactoring changed nothing.
+"""Compares training runs of two commits bit for bit, to show that a refactoring changed nothing.
 
     python benchmarks/loss_compare.py COMMIT_A COMMIT_B               trains small built-in cases
     python benchmarks/loss_compare.py COMMIT_A COMMIT_B -- FLAGS...   trains with `run.py FLAGS`
     python benchmarks/loss_compare.py HEAD HEAD --case supcon --steps 1   takes seconds
 
 Each commit is checked out into a temporary git worktree, which is removed afterwards. Uncommitted
-changes are not included. Each training runs in its own process, with the same Python as this
+changes are not included. Each training run has its own process, with the same Python as this
 program. The logged metrics (except timings) and the norm of the gradients on each replica are
 compared step by step, and then all variables of the last checkpoint. The exit code is 0 if all of
 them are equal bit for bit, and 1 otherwise. `--json` prints a JSON object as the last line.
@@ -38,7 +38,7 @@ from rich.table import Table
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _RECORDER = pathlib.Path(__file__).with_name("record_training.py").resolve()
-_SHOWN_LINES = 30  # of the output of a training that failed
+_SHOWN_LINES = 30  # of the output of a training run that failed
 CHECKPOINT = "checkpoint variables"
 
 
@@ -151,7 +151,7 @@ def record(commit: str, cases: Mapping[str, Case]) -> dict[str, Record]:
 
     Args:
         commit: its hash.
-        cases: the trainings by name; one that starts from another comes after it.
+        cases: the training runs by name; one that starts from another comes after it.
 
     Returns:
         The record of each case.

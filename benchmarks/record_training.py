@@ -2,7 +2,7 @@
 
     python benchmarks/record_training.py OUTPUT MODEL_DIR FLAGS...
 
-`loss_compare.py` starts this program once for each training. It imports no module inside of
+`loss_compare.py` starts this program once for each training run. It imports no module inside of
 `simclr_tf`, so that it can also record commits whose modules have other names. OUTPUT is a pickle
 of {"series": {name: {step: value}}, "variables": {name: array}}. It holds the scalars that the run
 wrote for TensorBoard, the norm of the gradients that each replica passed to the optimizer, and the

@@ -87,7 +87,7 @@ def on_replicas(
     """Returns a function that runs `function` on every replica, each with its own arguments.
 
     Args:
-        strategy: holds the replicas.
+        strategy: the strategy with the replicas.
         function: takes the values of one replica.
         jit_compile: compiles `function` with XLA.
         autograph: whether AutoGraph converts `function` when XLA compiles it.

@@ -67,6 +67,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A copy of a finished pretraining on `photos`."""
+    """A copy of a finished pretraining run on `photos`."""
     finished = tiny_runs.pretrained(tmp_path_factory)
     return pathlib.Path(shutil.copytree(finished, tmp_path / "pretrained"))

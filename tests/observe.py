@@ -57,7 +57,7 @@ def outputs(run: observed_runs.Observed) -> dict[str, np.ndarray]:
 
 
 def views_of(run: observed_runs.Observed) -> np.ndarray:
-    """Returns the views of fixed images by the policy of the training."""
+    """Returns the views of fixed images by the policy of the run."""
     return _views(run.call("train_batches")["policy"])
 
 

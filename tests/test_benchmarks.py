@@ -72,15 +72,15 @@ def test_train_step_measures_a_step(processes):
 
 def test_accumulation_compares_a_batch_in_chunks_with_the_whole_batch(processes):
     results = _results(processes, "accumulation.py")
-    trainings = [results.pop(name) for name in ("8", "16_in_2", "16")]
+    runs = [results.pop(name) for name in ("8", "16_in_2", "16")]
     assert results.keys() == {"memory_ratio", "largest_relative_difference"}
     # The largest difference of two losses is that of the only step.
-    in_chunks, at_once = (training["losses"] for training in trainings[1:])
+    in_chunks, at_once = (run["losses"] for run in runs[1:])
     expected = abs(in_chunks - at_once) / at_once
     assert results["largest_relative_difference"] == pytest.approx(expected)
-    for training in trainings:
-        assert training.keys() == {"peak_mib", "estimated_mib", "seconds", "losses"}
-        assert min(training.values()) > 0
+    for run in runs:
+        assert run.keys() == {"peak_mib", "estimated_mib", "seconds", "losses"}
+        assert min(run.values()) > 0
 
 
 def test_input_pipeline_measures_both_sizes_of_images(processes):

@@ -184,6 +184,7 @@ def test_allowed_unreadable_images_are_excluded_counted_and_remembered(
     assert tiny_runs.main("train_then_eval", model_dir, unreadable, **settings) == 0
     out = capsys.readouterr().out
     assert "Excluded 2 unreadable images" in out and "34" in out
+    assert "Checking images of train 36/36  2 unreadable" in out
     splits = tiny_runs.json_of(model_dir / "bad_images.json")["splits"]
     assert set(splits["train"]["left_out"]) == {"train/red/3.png", "train/blue/0.png"}
     assert splits["test"] == {"images": 18, "left_out": {}}
@@ -192,7 +193,7 @@ def test_allowed_unreadable_images_are_excluded_counted_and_remembered(
     (unreadable / "train/red/5.png").write_bytes(b"gone")
     assert tiny_runs.main("eval", model_dir, unreadable, **settings) == 2
     out, err = capsys.readouterr()
-    assert "train/red/5.png" in err and "checked images" not in out
+    assert "train/red/5.png" in err and "Checking images" not in out
 
 
 # --- pictures

@@ -1,7 +1,7 @@
 """Weights of google-research/simclr give the same outputs here, and every command accepts them.
 
-The weights are made up (see reference_r18.py) and, if `shared` exists, those of a training by the
-reference.
+The weights are made up (see reference_r18.py) and, if `shared` exists, those of a training run of
+the reference.
 """
 
 import numpy as np

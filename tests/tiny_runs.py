@@ -16,7 +16,7 @@ import run
 from simclr_tf.models import simclr
 
 CLASSES = ("blue", "green", "red")
-# A network and a training that take seconds, most of them spent on tracing graphs.
+# A network and a training run that take seconds, most of them spent on tracing graphs.
 SMALL = {
     "image_size": 8,
     "resnet_depth": 8,
@@ -92,7 +92,7 @@ def unlabelled_photos(factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @once
 def pretrained(factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Returns the run directory of a pretraining of four steps; copy it before changing it."""
+    """Returns the run directory of a pretraining run of four steps; copy it before changing it."""
     model_dir = factory.mktemp("runs") / "pretrained"
     assert main("pretrain", model_dir, photos(factory), **NO_COLOR) == 0
     return model_dir

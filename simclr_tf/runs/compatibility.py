@@ -48,7 +48,7 @@ def nothing_to_evaluate(model_dir: str) -> errors.UserError:
 def check_fine_tuning_start(config: config_lib.Config, requested_mode: str) -> None:
     """Refuses fine-tuning with neither a checkpoint to start from nor one to resume from.
 
-    Training a classifier from scratch is possible by --mode=train --train_mode=finetune.
+    Training a classifier from scratch is possible with --mode=train --train_mode=finetune.
 
     Args:
         config: the settings of a training run.

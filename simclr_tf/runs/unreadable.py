@@ -60,7 +60,7 @@ def exclude(
 def _find(source: sources.Source, split: str, count: int) -> dict[str, str]:
     """Returns the name of each unreadable image of a split, and the reason."""
     found: dict[str, str] = {}
-    with console.Progress(f"checked images of {split}", count) as progress:
+    with console.Progress(f"Checking images of {split}", count) as progress:
         for number, finding in enumerate(inspection.inspect(source, split), 1):
             if finding.unreadable:
                 found[finding.name] = finding.unreadable

@@ -44,7 +44,7 @@ def chunked_step(
     Args:
         learner: what to train.
         task: the loss to minimize.
-        strategy: runs each graph on every replica.
+        strategy: the strategy, which runs each graph on every replica.
         chunks: k; a divisor of the number of images of a replica.
         jit_compile: compiles each graph with XLA; one replica only.
 

@@ -106,9 +106,9 @@ def fit(
         train_steps: the result of `compile_steps`.
         iterator: batches, starting at the current step of `checkpoints`.
         plan: the number of steps, and how often to save and to log.
-        schedule: returns the learning rate of a step, for the log.
-        checkpoints: holds the step, and saves.
-        log: receives the metrics.
+        schedule: the learning rate of each step, for the log.
+        checkpoints: the checkpoints of the run, with its current step.
+        log: the log of the metrics.
         chance: chance-level contrastive loss, if it is defined.
 
     Raises:

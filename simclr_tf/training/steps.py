@@ -22,7 +22,7 @@ class Learner:
 
     Attributes:
         model: the network.
-        optimizer: updates the variables; sums gradients over replicas.
+        optimizer: the optimizer, which sums gradients over replicas.
         variables: the variables to train.
         decayed: those whose squared norm is added to the loss.
         weight_decay: coefficient of the squared norm.
@@ -88,7 +88,7 @@ def whole_step(
     Args:
         learner: what to train.
         task: the loss to minimize.
-        strategy: runs the step on each replica.
+        strategy: the strategy, which runs the step on every replica.
         jit_compile: compiles the step with XLA; one replica only.
     """
 

@@ -74,7 +74,7 @@ def test_a_run_of_the_reference_can_be_converted(reference_run, outputs, tmp_pat
     assert run.main(["run.py", "--mode=convert", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "TF2 SavedModel of google-research/simclr, ResNet-18 1x" in printed
-    assert "resnet_depth 18, image_size 16" in printed
+    assert "--resnet_depth=18, --image_size=16" in printed
     assert "encoder: loaded 105 of 105 variables" in printed
     assert f"--mode=finetune --checkpoint={model_dir}" in printed
     assert "--dataset=cifar10\n" in (model_dir / "flags.txt").read_text()  # From its flags.json.

@@ -164,7 +164,8 @@ class Config:
     )
     crop_area_min: float = _VIEWS.setting(
         0.08,
-        "Smallest area of a random crop, as a fraction of the image's area. The paper: 0.08.",
+        "Smallest area of a random crop, as a fraction of the image's area. The paper: 0.08. The "
+        "code of google-research/simclr has 0.1 in effect.",
         at_least=0.01,
         at_most=1,
     )

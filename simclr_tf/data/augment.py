@@ -19,9 +19,6 @@ from simclr_tf.data import conditional, random
 
 Size: TypeAlias = int | tf.Tensor
 
-# The reference crops with min_object_covered=0.1, and the object is the whole image. So every crop
-# has an area of at least 0.1 of the image, whatever the requested range.
-MIN_CROP_AREA = 0.1
 # At the paper's setting, at least 90% of the candidates drawn per image are valid.
 _CROP_CANDIDATES = 16
 # TensorFlow's bicubic kernel looks its weights up in a table with this many steps per pixel.
@@ -50,10 +47,11 @@ def sample_crops(
 ) -> tf.Tensor:
     """Draws one crop box per image as `tf.image.sample_distorted_bounding_box` does.
 
-    The distribution is that of the reference (this op on the whole image, at min_object_covered
-    0.1), not the paper's uniform area: the height is uniform among those that the aspect ratio
-    allows, so small areas are more frequent, and none is below 0.1 of the image. If no candidate
-    fits (a panorama, for example), the whole image is used.
+    The distribution is that of this op on the whole image with min_object_covered=0, not the
+    paper's uniform area: the height is uniform among those that the aspect ratio allows, so small
+    areas are more frequent. The reference has min_object_covered=0.1, so it never crops below 0.1
+    of the image, whatever the requested range. If no candidate fits (a panorama, for example), the
+    whole image is used.
 
     Args:
         seed: (2,) int32.
@@ -74,7 +72,6 @@ def sample_crops(
     height, width, valid = _crop_sides(
         for_height, ratio, image_height, image_width, area[0] * whole, area[1] * whole
     )
-    valid &= height * width >= MIN_CROP_AREA * whole
     y = _integer_below(for_y, tf.maximum(image_height - height, 1.0))  # the kernel never
     x = _integer_below(for_x, tf.maximum(image_width - width, 1.0))  # draws the last position
     candidates = tf.cast(tf.stack([y, x, height, width], axis=-1), tf.int32)  # (b, k, 4)

@@ -37,7 +37,7 @@ class Policy:
         image_size: side of a view in pixels, at least 1.
         ops: names of operations, first to last; a view is cropped first if "crop" is among them,
             otherwise only resized, where it differs.
-        crop_area: smallest and largest fraction of the image's area, in (0, 1]; never below 0.1.
+        crop_area: smallest and largest fraction of the image's area, in (0, 1].
         color_jitter_strength: strength of the jitter, at least 0; 0 disables jitter and grey, as in
             the reference.
         additive_brightness: see `jitter.sample_jitter`.
@@ -62,12 +62,11 @@ class Policy:
         low, high = self.crop_area
         if self.image_size < 1:
             raise errors.ArgumentError("image_size", self.image_size, "must be at least 1 pixel.")
-        if not 0 < low <= high <= 1 or high < augment.MIN_CROP_AREA:
+        if not 0 < low <= high <= 1:
             raise errors.ArgumentError(
                 "crop_area",
                 self.crop_area,
-                "must be two fractions of the image with 0 < smallest <= largest <= 1, and the "
-                f"largest at least {augment.MIN_CROP_AREA}.",
+                "must be two fractions of the image with 0 < smallest <= largest <= 1.",
             )
         if not self.color_jitter_strength >= 0:
             raise errors.ArgumentError(

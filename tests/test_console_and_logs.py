@@ -12,7 +12,7 @@ import tensorflow as tf
 from simclr_tf import config, console, storage
 from simclr_tf.report import overview
 from simclr_tf.runs import metrics_log
-from simclr_tf.training import loop, schedules
+from simclr_tf.training import loop, schedules, tasks
 
 
 def test_metrics_are_json_lines_and_scalars(tmp_path):
@@ -126,27 +126,43 @@ def test_a_progress_line_has_the_loss_chance_level_speed_and_input_wait():
         assert words in note
 
 
+def _records(watch, spreads, **metrics):
+    """Makes one record per spread, of one step each."""
+    for spread in spreads:
+        watch.add(_sums(feature_spread=spread, **metrics), seconds=1)
+        watch.flush()
+
+
+def test_a_collapse_is_reported_once_after_several_records(capsys):
+    watch, spread = _watch(), float(tasks.feature_spread(tf.ones([8, 16])))
+    _records(watch, [spread] * 4)
+    assert capsys.readouterr().out == ""
+    _records(watch, [spread] * 10)
+    out = capsys.readouterr().out
+    assert out.count("warning: The representation may have collapsed: ") == 1
+    assert "nearly equal in 5 records in a row" in out
+
+
 @pytest.mark.parametrize(
-    ("metrics", "reason"),
+    ("spreads", "loss"),
     [
-        ({"feature_spread": 0.001}, "nearly equal"),
-        ({"contrast_loss": 5.29}, "no better than chance"),
+        ([0.6] * 20, 8.9),  # At temperature 0.1; the loss at chance level is 5.3.
+        ([0.6] * 20, 5.293),
+        ([0.012, 0.135, 0.2, 0.3, 0.3, 0.3, 0.3], 5.29),  # An untrained Keras network.
+        ([0.01, 0.01, 0.01, 0.01, 0.1] * 3, 5.0),
     ],
 )
-def test_a_collapse_is_reported_once(capsys, metrics, reason):
-    watch = _watch()
-    for _ in range(2):
-        watch.add(_sums(**metrics), seconds=1)
-        watch.flush()
-    out = capsys.readouterr().out
-    assert out.count("may have collapsed") == 1 and reason in out
-
-
-def test_a_healthy_run_prints_no_warning(capsys):
-    watch = _watch()
-    watch.add(_sums(), seconds=1)
-    watch.flush()
+def test_a_run_that_has_not_collapsed_prints_no_warning(capsys, spreads, loss):
+    _records(_watch(), spreads, contrast_loss=loss)
     assert capsys.readouterr().out == ""
+
+
+def test_no_collapse_is_reported_during_warm_up(capsys):
+    watch = loop._Watch(schedules.Plan(1000, 100, 50, 20, 10, 10, 0.1), chance=None)
+    _records(watch, [0.001] * 24)
+    assert capsys.readouterr().out == ""
+    _records(watch, [0.001])
+    assert "may have collapsed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("columns", "width"), [(None, 120), ("200", 200), ("60", 60)])

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf import config, console, storage
-from simclr_tf.report import overview
+from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import metrics_log
 from simclr_tf.training import loop, schedules, tasks
 
@@ -44,13 +44,19 @@ def test_damaged_lines_in_the_middle_are_removed_with_a_warning(tmp_path, capsys
     assert "metrics.jsonl had 2 damaged lines" in capsys.readouterr().out
 
 
-def test_a_grid_has_a_column_per_image_and_a_row_per_view():
-    views = np.zeros([3, 2, 4, 4, 3])
-    views[1, 0] = 0.5
-    grid = metrics_log.view_grid(views, max_images=2)
-    assert grid.shape == (2 * 6 - 2, 2 * 6 - 2, 3) and grid.dtype == np.uint8
-    assert (grid[:4, 6:10] == 128).all() and (grid[:4, 4:6] == 255).all()
-    assert (grid[6:, :4] == 0).all()
+@pytest.mark.parametrize(("side", "drawn"), [(4, 96), (28, 112), (96, 96), (130, 130)])
+def test_small_images_are_enlarged_on_a_contact_sheet_without_smoothing(side, drawn):
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side, 3)).astype(np.uint8)
+    sheet = contact_sheet.draw([("one", images[0] / 255), ("two", images[1] / 255)])
+    assert sheet.shape == (6 + 2 * (18 + drawn + 6), 6 + 3 * (drawn + 6), 3)
+    factor = drawn // side
+    for row, column in ((0, 0), (1, 2)):
+        y, x = 6 + row * (18 + drawn + 6) + 18, 6 + column * (drawn + 6)
+        shown = sheet[y : y + drawn, x : x + drawn]
+        for shift in {0, factor - 1}:  # Every pixel is repeated from its first to its last copy.
+            np.testing.assert_array_equal(shown[shift::factor, shift::factor], images[row, column])
+    for top in (6, 6 + 18 + drawn + 6):
+        assert sheet[top : top + 18].min() < 100  # The captions.
 
 
 def test_images_are_written_as_png(tmp_path):

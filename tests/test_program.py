@@ -135,8 +135,9 @@ def test_a_run_directory_has_the_documented_files(full_run):
     architecture = tiny_runs.json_of(model_dir / "architecture.json")
     assert architecture["class_names"] == list(tiny_runs.CLASSES)
     assert architecture["resnet_depth"] == 8
-    grid = tf.io.decode_png((model_dir / "views.png").read_bytes()).numpy()
-    assert grid.shape == (2 * 8 + 2, 8 * 8 + 7 * 2, 3)  # Two views of eight images, 2 px apart.
+    sheet = tf.io.decode_png((model_dir / "views.png").read_bytes()).numpy()
+    # Two views of eight images, each under a caption.
+    assert sheet.shape == (6 + 2 * (18 + 96 + 6), 6 + 8 * (96 + 6), 3)
 
 
 def test_the_flagfile_of_a_run_reproduces_its_settings(full_run, photos, tmp_path):

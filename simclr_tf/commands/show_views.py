@@ -17,8 +17,6 @@ from simclr_tf.runs import builders, directory
 
 SHEET = "operations.png"
 _COLUMNS, _DRAWN = 6, 24
-# Small images are drawn larger, so that people can see them.
-_MIN_DRAWN = 96
 
 
 def show_views(config: config_lib.Config) -> None:
@@ -40,7 +38,7 @@ def show_views(config: config_lib.Config) -> None:
     with console.working(f"Drawing views of {min(number, 3)} images"):
         images = [_decoded(example) for example in source.examples(split).take(3)]
         rows = contact_rows(images, policy, seed=config.seed)
-        sheet = contact_sheet.draw(rows, side=max(_MIN_DRAWN, config.image_size))
+        sheet = contact_sheet.draw(rows)
     path = os.path.join(folder, SHEET)
     storage.write_png(path, sheet)
     console.say(f"{path}: {len(rows)} rows of {config.dataset}, {config.image_size} px")

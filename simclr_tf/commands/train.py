@@ -11,7 +11,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
-from simclr_tf.report import overview
+from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
     batches,
     diagnosis,
@@ -35,6 +35,9 @@ from simclr_tf.training import (
     steps,
     tasks,
 )
+
+# The picture of views, and how many images of the first batch it shows.
+_VIEWS, _SHOWN_IMAGES = "views.png", 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +258,7 @@ def _show_views(training: _Training, step: int, log: metrics_log.MetricsLog) -> 
     run = training.run
 
     def first_views(batch: batches.Batch) -> batches.Batch:
-        batch = {name: x[: metrics_log.SHOWN_IMAGES] for name, x in batch.items()}
+        batch = {name: x[:_SHOWN_IMAGES] for name, x in batch.items()}
         on_device = run.config.resolved_augment_on == "device"
         return batches.make_views(run, batch) if on_device else batch
 
@@ -264,6 +267,8 @@ def _show_views(training: _Training, step: int, log: metrics_log.MetricsLog) -> 
     )
     with console.working("Making the first views"):
         batch = next(iter(shown))
-    grid = metrics_log.view_grid(batch["views"].numpy())
-    log.image("train/views", step, grid)
-    storage.write_png(os.path.join(run.model_dir, metrics_log.VIEWS), grid)
+    views = batch["views"].numpy().swapaxes(0, 1)  # (v, b, s, s, 3)
+    rows = [(f"view {number} of each image", row) for number, row in enumerate(views, 1)]
+    sheet = contact_sheet.draw(rows)
+    log.image("train/views", step, sheet)
+    storage.write_png(os.path.join(run.model_dir, _VIEWS), sheet)

@@ -10,18 +10,23 @@ from PIL import Image, ImageDraw, ImageFont
 _MARGIN = 6
 _CAPTION = 18  # pixels of height
 _TEXT = 13
+# Small images are drawn larger, so that people can see them.
+_MIN_SIDE = 96
 
 
-def draw(rows: Sequence[tuple[str, np.ndarray]], *, side: int) -> np.ndarray:
+def draw(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     """Lays out rows of images under their captions.
+
+    Images with less than 96 pixels a side are enlarged by a whole factor to at least that: pixels
+    are repeated, not smoothed.
 
     Args:
         rows: a caption and (n, s, s, 3) float in [0, 1] each.
-        side: size of each image in the picture, in pixels; pixels are repeated, not smoothed.
 
     Returns:
         The picture (h, w, 3) uint8, on white.
     """
+    side = _drawn_side(rows[0][1].shape[1])
     columns = max(len(images) for _, images in rows)
     width = _MARGIN + columns * (side + _MARGIN)
     height = _MARGIN + len(rows) * (_CAPTION + side + _MARGIN)
@@ -35,3 +40,8 @@ def draw(rows: Sequence[tuple[str, np.ndarray]], *, side: int) -> np.ndarray:
             picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(picture, (_MARGIN + column * (side + _MARGIN), y + _CAPTION))
     return np.asarray(sheet)
+
+
+def _drawn_side(side: int) -> int:
+    """Returns the smallest multiple of `side` that is at least `_MIN_SIDE`."""
+    return side * -(-_MIN_SIDE // side)

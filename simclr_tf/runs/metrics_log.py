@@ -1,4 +1,4 @@
-"""Logs of a training run: metrics.jsonl, TensorBoard, and a picture of views."""
+"""Logs of a training run: metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import tensorflow as tf
 from simclr_tf import console
 
 METRICS = "metrics.jsonl"
-VIEWS = "views.png"
-# Images of the first batch in the picture of views.
-SHOWN_IMAGES = 8
 
 
 class MetricsLog:
@@ -80,20 +77,3 @@ def _step_of(line: str) -> float:
 def _round(value: float) -> float:
     """Rounds to seven digits, the precision of float32."""
     return float(f"{value:.7g}")
-
-
-def view_grid(views: np.ndarray, *, max_images: int = SHOWN_IMAGES) -> np.ndarray:
-    """Lays out views as a picture: a column per image, its views one above the other.
-
-    Args:
-        views: (b, v, s, s, 3) float in [0, 1].
-        max_images: how many columns at most.
-
-    Returns:
-        (v * (s + 2) - 2, n * (s + 2) - 2, 3) uint8.
-    """
-    views = views[:max_images]
-    padded = np.pad(views, [(0, 0), (0, 0), (0, 2), (0, 2), (0, 0)], constant_values=1.0)
-    n, v, height, width, _ = padded.shape
-    grid = padded.transpose(1, 2, 0, 3, 4).reshape(v * height, n * width, 3)[:-2, :-2]
-    return np.round(grid * 255).astype(np.uint8)

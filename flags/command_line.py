@@ -1,8 +1,9 @@
 """From argv to a Config. Precedence: command line > flagfile > stored run > recipe > defaults.
 
 What is stored is the flags of the run itself, in evaluation, and the architecture of the run in
---model_dir or of the weights of --checkpoint. A recipe, that of the embedded data set, is used if
-no data set is named. A flag that contradicts the weights of --checkpoint is refused.
+--model_dir or of the weights of --checkpoint, in evaluation with the data of their run. A recipe,
+that of the embedded data set, is used if no data set is named. A flag that contradicts the weights
+of --checkpoint is refused.
 """
 
 from __future__ import annotations
@@ -240,6 +241,11 @@ def _values_of_checkpoint(
     compatibility.check_explicit(weights, given, heads=FLAGS.mode == "convert")
     as_stored = FLAGS.mode in _KEEP_STORED_NETWORK
     values = _architecture_values(weights.architecture, explicit, as_stored=as_stored)
+    if FLAGS.mode == "eval" and not explicit & {"dataset", "data_dir"}:  # The splits belong to it.
+        from simclr_tf.runs import dataset
+
+        stored = dataset.stored_settings(weights)
+        values |= {name: value for name, value in stored.items() if name not in explicit}
     notes = _changes(f"{weights.origin} ({weights.description})", values)
     assumed = [setting for setting in weights.assumed if setting.split()[0] not in explicit]
     if assumed:

@@ -16,6 +16,7 @@ import run
 from simclr_tf import config, errors
 from simclr_tf.config import flagfile as flagfile_lib
 from simclr_tf.config import metadata
+from simclr_tf.runs import weights
 
 
 def parse(*arguments: object) -> command_line.Command:
@@ -294,3 +295,32 @@ def test_an_argument_that_cannot_be_parsed_is_refused_in_a_sentence(argument, me
 def test_the_settings_taken_from_a_run_are_written_as_flags():
     note = command_line._changes("runs/x", {"normalize_features": True, "proj_head_bn": False})
     assert note == ["Settings taken from runs/x: --normalize_features, --noproj_head_bn."]
+
+
+def test_an_evaluation_of_a_checkpoint_uses_the_data_of_its_run_unless_a_data_set_is_given(
+    pretrained,
+):
+    arguments = ["--mode=eval", f"--checkpoint={pretrained}", "--model_dir=/nowhere/new"]
+    command = parse(*arguments, "--eval_split=test[:50%]")
+    assert command.config.dataset == "image_folder"
+    assert command.config.data_dir.endswith("photos0")
+    assert command.config.eval_split == "test[:50%]"
+    for given in ("--dataset=cifar10", "--data_dir=/photos"):
+        config_of_user = parse(*arguments, given).config
+        assert (config_of_user.dataset == "cifar10") == ("cifar10" in given)
+        assert config_of_user.data_dir == ("/photos" if "photos" in given else None)
+        assert config_of_user.eval_split == "validation"
+    # Fine-tuning is often done on other data.
+    assert parse("--mode=finetune", *arguments[1:]).config.data_dir is None
+
+
+def test_an_evaluation_of_weights_of_the_reference_uses_the_data_in_its_flags_json(
+    pretrained, monkeypatch
+):
+    opened = weights.open_weights(str(pretrained))
+    flags = {"dataset": "cifar10", "eval_split": "test", "data_dir": "gs://x", "train_steps": 7}
+    opened = dataclasses.replace(opened, from_reference=True, flags=flags)
+    monkeypatch.setattr(weights, "open_weights", lambda *_: opened)
+    config_of_user = parse("--mode=eval", "--checkpoint=x", "--model_dir=/nowhere/new").config
+    assert (config_of_user.dataset, config_of_user.eval_split) == ("cifar10", "test")
+    assert (config_of_user.data_dir, config_of_user.train_steps) == (None, 0)

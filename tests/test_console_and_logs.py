@@ -90,13 +90,14 @@ def test_work_of_unknown_length_is_one_line_of_a_log(capsys):
 def test_an_evaluation_lists_the_files_that_exist(tmp_path, capsys, files):
     for name in files:
         (tmp_path / name).mkdir(parents=True)
-    source = types.SimpleNamespace(name="toy", num_examples=lambda _: 7)
+    source = types.SimpleNamespace(name="toy")
     run = types.SimpleNamespace(
         model_dir=str(tmp_path),
         config=config.Config(),
         data=types.SimpleNamespace(source=source, eval_split="test"),
     )
-    overview.after_evaluation(typing.cast(typing.Any, run), {"global_step": 1})
+    result = {"global_step": 1, "eval/examples": 7}
+    overview.after_evaluation(typing.cast(typing.Any, run), result, kept=())
     listed = "result.json" if len(files) == 1 else "result.json, saved_model/, views.png"
     assert capsys.readouterr().out.endswith(f"Files in {tmp_path}: {listed}.\n")
 

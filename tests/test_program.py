@@ -183,9 +183,80 @@ def test_eval_needs_only_the_run_directory(full_run, capsys):
     assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 0
     after = tiny_runs.json_of(model_dir / "result.json")
     for name in SCORES | {"global_step", "train/seconds", "train/images_per_second"}:
-        assert "baseline" in name or after[name] == before[name]
+        assert after[name] == before[name]
     assert "digits" not in capsys.readouterr().out
     assert tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"]) == files
+
+
+def test_an_evaluation_keeps_the_numbers_that_it_does_not_measure_again(
+    full_run, tmp_path, capsys
+):
+    model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
+    before = tiny_runs.json_of(model_dir / "result.json")
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}", "--nolinear_eval"]) == 0
+    after = tiny_runs.json_of(model_dir / "result.json")
+    assert {**after, "eval/seconds": 0} == {**before, "eval/seconds": 0}
+    assert tiny_runs.json_of(model_dir / "result_4.json") == after
+    printed = capsys.readouterr().out
+    assert (
+        "From an earlier evaluation of the same weights: linear evaluation of the encoder, linear "
+        "evaluation, untrained encoder, linear evaluation, raw pixels." in printed
+    )
+    assert len(re.findall(r"[\d.]+% │ +[\d.]+%", printed)) == 4  # All rows are in the table.
+
+
+def test_numbers_of_another_step_are_not_kept(full_run, tmp_path):
+    model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
+    of_step_4 = (model_dir / "result_4.json").read_text()
+    for path in model_dir.glob("ckpt-4*"):
+        path.unlink()
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}", "--nolinear_eval"]) == 0
+    result = tiny_runs.json_of(model_dir / "result.json")
+    assert result["global_step"] == 2
+    assert SCORES & result.keys() == {
+        "eval/label_top_1_accuracy",
+        "eval/label_top_5_accuracy",
+    }
+    assert tiny_runs.json_of(model_dir / "result_2.json") == result
+    assert (model_dir / "result_4.json").read_text() == of_step_4
+
+
+@pytest.mark.parametrize("change", ["data", "weights", "damaged file"])
+def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
+    full_run, tmp_path, capsys, change
+):
+    model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
+    flags = ["--eval_steps=1"] if change == "data" else []
+    path = model_dir / "result_4.json"
+    if change == "weights":
+        path.write_text(re.sub(r'"weights": "\w+"', '"weights": "0123"', path.read_text()))
+    elif change == "damaged file":
+        path.write_text(path.read_text()[:50])
+    arguments = ["run.py", "--mode=eval", f"--model_dir={model_dir}", "--nolinear_eval", *flags]
+    assert run.main(arguments) == 0
+    printed = capsys.readouterr().out
+    result = tiny_runs.json_of(path)
+    assert "baseline/raw_pixels/top_1_accuracy" not in result
+    assert "linear_eval/top_1_accuracy" not in result
+    assert result["eval/examples"] == (16 if flags else 18)
+    assert f"({result['eval/examples']} images), step 4" in printed
+    how = "damaged" if change == "damaged file" else "an evaluation of other weights or data,"
+    assert f"{path} was {how} and is replaced." in printed
+
+
+def test_a_checkpoint_is_evaluated_on_the_data_of_its_run(pretrained, photos, tmp_path, capsys):
+    arguments = ["run.py", "--mode=eval", f"--checkpoint={pretrained}/ckpt-2", "--nolinear_eval"]
+    arguments += [f"--model_dir={tmp_path}/new", "--eval_batch_size=5", "--eval_steps=1"]
+    assert run.main(arguments) == 0
+    printed = capsys.readouterr().out
+    (note,) = re.findall(r"Settings taken from (.*)\.", printed)
+    assert note.startswith(f"{pretrained}/ckpt-2 (checkpoint of step 2): ")
+    assert note.endswith(f"--dataset=image_folder, --data_dir={photos}, --eval_split=test")
+    assert "image_folder, split test (5 images), step 2" in printed
+    result = tiny_runs.json_of(tmp_path / "new" / "result.json")
+    assert (result["global_step"], result["eval/examples"]) == (2, 5)
+    assert tiny_runs.json_of(tmp_path / "new" / "result_2.json") == result
+    assert "train/seconds" not in result  # The time belongs to the other run.
 
 
 def test_eval_uses_the_evaluation_split_of_the_run(pretrained, photos, capsys):

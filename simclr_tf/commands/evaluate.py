@@ -39,54 +39,77 @@ def evaluate(
     Raises:
         UserError: if the run has neither a checkpoint nor weights of --checkpoint.
     """
-    config = run.config
     if model is None:
         model = run.new_model()
     checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
-    _restore(run, model, checkpoints)
+    own = checkpoints.restore_latest() is not None
+    step = int(checkpoints.step) if own else _load_weights(run, model)
     start = time.monotonic()
-    result: dict[str, Any] = {"global_step": int(checkpoints.step)}
-    missing = run.data.why_unlabelled(run.data.train_split)
-    missing = missing or run.data.why_unlabelled(run.data.eval_split)
-    if missing is None:
-        try:
-            result.update(_scores(run, model, baselines=baselines))
-        except tf.errors.InvalidArgumentError as error:
-            raise diagnosis.find_undecodable_image(run, error) from error
-    else:
-        result["eval/skipped"] = missing
-    seconds = float(checkpoints.seconds)
-    result["train/seconds"] = round(seconds, 3)
-    trained = int(checkpoints.step) * config.train_batch_size
-    result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
+    result: dict[str, Any] = {"global_step": step, **_measure(run, model, baselines=baselines)}
+    if own:
+        seconds = float(checkpoints.seconds)
+        result["train/seconds"] = round(seconds, 3)
+        trained = step * run.config.train_batch_size
+        result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
     result["eval/seconds"] = round(time.monotonic() - start, 3)
-    directory.write_result(run.model_dir, result)
-    overview.after_evaluation(run, result)
-    return result
+    written = directory.write_result(run.model_dir, result)
+    overview.after_evaluation(run, written, kept=written.keys() - result.keys())
+    return written
 
 
-def _restore(
-    run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
-) -> None:
-    """Loads the run's last checkpoint, or the weights of --checkpoint."""
-    if checkpoints.restore_latest() is not None:
-        return
+def _load_weights(run: opening.Run, model: simclr.SimCLR) -> int:
+    """Loads the weights of --checkpoint, and returns the step that they were trained to."""
     if run.weights is None:
         raise compatibility.nothing_to_evaluate(run.model_dir)
     for line in initialization.start_from(run.weights, model, zero_init_logits_layer=False):
         console.say(line)
+    return run.weights.step
+
+
+def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
+    """Returns the scores with what they belong to, or why there are none."""
+    missing = run.data.why_unlabelled(run.data.train_split)
+    missing = missing or run.data.why_unlabelled(run.data.eval_split)
+    if missing is not None:
+        return {"eval/skipped": missing}
+    try:
+        scores = _scores(run, model, baselines=baselines)
+    except tf.errors.InvalidArgumentError as error:
+        raise diagnosis.find_undecodable_image(run, error) from error
+    return {directory.MEASURED_ON: _measured_on(run, model), **scores}
+
+
+def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
+    """Returns the weights and the data that the numbers of an evaluation belong to."""
+    config, data = run.config, run.data
+    return {
+        "weights": features.fingerprint(model)[:16],
+        "dataset": config.dataset,
+        "data_dir": config.data_dir,
+        "train_split": data.train_split,
+        "train_examples": _number_of_examples(run, data.train_split),
+        "eval_split": data.eval_split,
+        "eval_examples": _number_of_examples(run, data.eval_split),
+    }
+
+
+def _number_of_examples(run: opening.Run, split: str) -> int:
+    """Returns how many examples of a split an evaluation reads."""
+    config, count = run.config, run.data.source.num_examples(split)
+    if split == run.data.train_split:
+        return min(count, config.linear_eval_examples)
+    return min(count, config.eval_steps * config.eval_batch_size or count)
 
 
 def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
     config = run.config
     test = _extract(run, model, run.data.eval_split, with_pixels=baselines)
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"eval/examples": len(test.labels)}
     if test.logits is not None:
         for k in (1, 5):
             result[f"eval/label_top_{k}_accuracy"] = linear.top_k_accuracy(
                 test.logits, test.labels, k
             )
-        result["eval/examples"] = len(test.labels)
     if not config.linear_eval:
         return result
     train = _extract(run, model, run.data.train_split, with_pixels=baselines)
@@ -112,17 +135,13 @@ def _extract(
     with_pixels: bool = False,
     what: str = "features",
 ) -> features.Extracted:
-    config = run.config
-    limit = None
-    if split == run.data.train_split:
-        limit = config.linear_eval_examples
-        if run.data.source.num_examples(split) > limit:
-            console.say(
-                f"The linear evaluation learns from the first {limit:,} of "
-                f"{run.data.source.num_examples(split):,} images (--linear_eval_examples)."
-            )
-    elif config.eval_steps:
-        limit = config.eval_steps * config.eval_batch_size
+    config, count = run.config, run.data.source.num_examples(split)
+    limit = _number_of_examples(run, split)
+    if split == run.data.train_split and limit < count:
+        console.say(
+            f"The linear evaluation learns from the first {limit:,} of {count:,} images "
+            "(--linear_eval_examples)."
+        )
     return features.extract(
         model,
         run.data.source,

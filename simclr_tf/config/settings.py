@@ -68,7 +68,7 @@ class Config:
         "weights of google-research/simclr, which are recognised by their content: a SavedModel, "
         "a checkpoint of its TF2 or TF1 code, or a folder with one of them. The network's "
         "architecture is read from the weights. In eval: the weights to evaluate if --model_dir "
-        "has none.",
+        "has none, on the data of their run unless --dataset or --data_dir is given.",
     )
     format: str = _WHAT.setting(
         "serving",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -147,29 +148,41 @@ def _count(model: Any) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def after_evaluation(run: opening.Run, result: dict[str, Any]) -> None:
-    """Prints the accuracies of an evaluation, with those of the baselines."""
+def after_evaluation(run: opening.Run, result: dict[str, Any], *, kept: Collection[str]) -> None:
+    """Prints the accuracies of an evaluation, with those of the baselines.
+
+    Args:
+        run: the run.
+        result: the contents of result.json.
+        kept: the names of the numbers that an earlier evaluation measured.
+    """
     if "eval/skipped" in result:
         console.say(f"Not evaluated: {result['eval/skipped']}.")
         return
-    named = {
-        "linear_eval": "linear evaluation of the encoder",
-        "eval/label": "online linear head" if run.config.contrastive else "trained classifier",
-        "baseline/random_encoder": "linear evaluation, untrained encoder",
-        "baseline/raw_pixels": "linear evaluation, raw pixels",
-    }
-    rows = []
-    for key, name in named.items():
-        join = "_" if key == "eval/label" else "/"
-        if f"{key}{join}top_1_accuracy" in result:
-            scores = [result[f"{key}{join}top_{k}_accuracy"] for k in (1, 5)]
+    rows, earlier = [], []
+    for key, name in _score_names(run.config).items():
+        if f"{key}top_1_accuracy" in result:
+            scores = [result[f"{key}top_{k}_accuracy"] for k in (1, 5)]
             rows.append([name, *(f"{score:.1%}" for score in scores)])
+        if f"{key}top_1_accuracy" in kept:
+            earlier.append(name)
     title = (
         f"{run.data.source.name}, split {run.data.eval_split} "
-        f"({run.data.source.num_examples(run.data.eval_split):,} images), "
-        f"step {result['global_step']:,}"
+        f"({result['eval/examples']:,} images), step {result['global_step']:,}"
     )
     console.table(title, ["accuracy", "top-1", "top-5"], rows)
+    if earlier:
+        console.say(f"From an earlier evaluation of the same weights: {', '.join(earlier)}.")
     names = ("result.json", "saved_model/", "views.png")
     existing = [name for name in names if tf.io.gfile.exists(os.path.join(run.model_dir, name))]
     console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")
+
+
+def _score_names(config: config_lib.Config) -> dict[str, str]:
+    """Returns what the scores in result.json are called in the table, by their prefix."""
+    return {
+        "linear_eval/": "linear evaluation of the encoder",
+        "eval/label_": "online linear head" if config.contrastive else "trained classifier",
+        "baseline/random_encoder/": "linear evaluation, untrained encoder",
+        "baseline/raw_pixels/": "linear evaluation, raw pixels",
+    }

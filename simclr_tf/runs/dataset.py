@@ -9,8 +9,11 @@ import psutil
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.data import sources, streams
-from simclr_tf.runs import unreadable
+from simclr_tf.runs import directory, unreadable
+from simclr_tf.runs import weights as weights_lib
 
+# Settings that name the data of a run.
+_SETTINGS = ("dataset", "data_dir", "train_split", "eval_split")
 # Names of evaluation splits, the preferred one first.
 _EVAL_SPLITS = (config_lib.Config.eval_split, "test", "val", "valid")
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
@@ -142,3 +145,16 @@ def check_memory(flag: str, split: str, needed: int) -> None:
             f"which they may take {_CACHE_FRACTION:.0%}; leave it out."
         )
     console.say(f"Kept in memory: {size} of {text.gib(free)} free.")
+
+
+def stored_settings(weights: weights_lib.Weights) -> dict[str, str]:
+    """Returns the settings of the data that weights were trained on, as far as they are stored.
+
+    The data folder of google-research/simclr is left out: it was one of another machine.
+    """
+    if weights.from_reference:
+        stored = {name: weights.flags.get(name) for name in _SETTINGS if name != "data_dir"}
+    else:
+        config = directory.read_config(weights.folder)
+        stored = {name: getattr(config, name, None) for name in _SETTINGS}
+    return {name: value for name, value in stored.items() if isinstance(value, str)}

@@ -9,12 +9,14 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, storage, text
+from simclr_tf import console, errors, storage, text
 from simclr_tf.config import metadata
 from simclr_tf.models import simclr
 
 _ARCHITECTURE = "architecture.json"
 FLAGS = "flags.txt"
+# Entry of a result: the weights and the data that its numbers belong to.
+MEASURED_ON = "eval/measured_on"
 
 
 def ensure_writable(model_dir: str) -> None:
@@ -142,7 +144,39 @@ def _brief(value: object) -> str:
     return full if len(full) <= 60 else f"{full[:57]}..."
 
 
-def write_result(model_dir: str, result: dict[str, Any]) -> None:
-    """Writes result.json and result_STEP.json."""
-    for name in ("result.json", f"result_{result['global_step']}.json"):
-        storage.write_json(os.path.join(model_dir, name), result)
+def write_result(model_dir: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Writes result.json and result_STEP.json.
+
+    Numbers in result_STEP.json that were not measured again are kept in both files if they are of
+    the same weights and data, which the entry `MEASURED_ON` describes.
+
+    Args:
+        model_dir: the run directory.
+        result: the numbers of an evaluation and their "global_step".
+
+    Returns:
+        What was written.
+    """
+    of_step = os.path.join(model_dir, f"result_{result['global_step']}.json")
+    written = {**_earlier_result(of_step, result), **result}
+    for path in (os.path.join(model_dir, "result.json"), of_step):
+        storage.write_json(path, written)
+    return written
+
+
+def _earlier_result(path: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Returns the result in a file if it is of the same weights and data, or an empty one."""
+    if not tf.io.gfile.exists(path):
+        return {}
+    try:
+        earlier = storage.read_json(path)
+    except errors.UserError:
+        console.warn(f"{path} was damaged and is replaced.")
+        return {}
+    measured_on = earlier.get(MEASURED_ON) if isinstance(earlier, dict) else None
+    if measured_on is None:
+        return {}
+    if measured_on != result.get(MEASURED_ON):
+        console.say(f"{path} was an evaluation of other weights or data, and is replaced.")
+        return {}
+    return earlier

@@ -108,7 +108,7 @@ def _train_or_evaluate(command: command_line.Command, tf: Any) -> None:
     compatibility.check_fine_tuning_start(config, command.requested_mode)
     run, model = train.train(config, strategy, command.weights, eval_split_given=given)
     if config.mode == "train_then_eval":
-        evaluate.evaluate(run, model, baselines=True)
+        evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
 
 
 def _silence_first_xla_compile(tf: Any) -> None:

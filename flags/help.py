@@ -22,7 +22,7 @@ Examples:
       runs a recipe; flags given after it override it
   python run.py --mode=finetune --checkpoint=runs/mine --model_dir=runs/tuned \\
       --dataset=image_folder --data_dir=PATH
-      fine-tunes on labels
+      fine-tunes on labels, and evaluates the classifier
   python run.py --mode=eval --model_dir=runs/mine
       evaluates the last checkpoint
   python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/converted

@@ -116,9 +116,11 @@ def test_an_evaluation_uses_the_flags_of_the_run_unless_overridden(pretrained):
 
 
 @pytest.mark.parametrize("short", config.SHORT_MODES)
-def test_short_modes_mean_train_with_that_train_mode(short):
+def test_a_short_mode_means_a_mode_and_a_train_mode(short):
     command = parse(f"--mode={short}", "--dataset=cifar10")
-    assert (command.config.mode, command.config.train_mode) == ("train", short)
+    mode = {"pretrain": "train", "finetune": "train_then_eval"}[short]
+    assert (command.config.mode, command.config.train_mode) == (mode, short)
+    assert command.requested_mode == short
 
 
 def _other_value(field: dataclasses.Field) -> typing.Any:

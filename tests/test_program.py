@@ -352,6 +352,44 @@ def test_a_frozen_encoder_does_not_change_while_the_head_is_trained(
         assert not np.array_equal(value, after[name]), name
 
 
+def test_fine_tuning_ends_with_the_accuracy_of_its_classifier(
+    pretrained, photos, tmp_path, capsys, no_export
+):
+    changes = {"checkpoint": pretrained, "fine_tune_after_block": 4}
+    assert tiny_runs.main("finetune", tmp_path / "tuned", photos, **changes) == 0
+    result = tiny_runs.json_of(tmp_path / "tuned" / "result.json")
+    assert result["global_step"] == 4
+    assert not [name for name in result if "baseline" in name]
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if "trained classifier" in line)
+    accuracy = result["eval/label_top_1_accuracy"]
+    assert re.findall(r"([\d.]+)%", row)[0] == f"{100 * accuracy:.1f}"
+    # The long form only trains.
+    changes["train_mode"] = "finetune"
+    assert tiny_runs.main("train", tmp_path / "tuned_2", photos, **changes) == 0
+    assert not (tmp_path / "tuned_2" / "result.json").exists()
+
+
+def test_fine_tuning_without_labels_to_evaluate_on_is_refused_with_the_remedy(
+    pretrained, photos, tmp_path, tmp_path_factory, capsys, no_export
+):
+    data = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
+    shutil.copytree(tiny_runs.unlabelled_photos(tmp_path_factory), data / "unlabeled")
+    changes = {"checkpoint": pretrained, **NO_TRAINING}
+    assert tiny_runs.main("finetune", tmp_path / "a", data, eval_split="unlabeled", **changes) == 2
+    message = capsys.readouterr().err
+    assert "The split 'unlabeled' of 'image_folder' has no labels, which evaluation" in message
+    assert "or --mode=train --train_mode=finetune." in message
+    shutil.rmtree(data / "test")
+    shutil.rmtree(data / "unlabeled")
+    assert tiny_runs.main("finetune", tmp_path / "a", data, **changes) == 2
+    message = capsys.readouterr().err
+    assert "has no split to evaluate on" in message
+    assert message.endswith("or --mode=train --train_mode=finetune.\n")
+    changes["train_mode"] = "finetune"
+    assert tiny_runs.main("train", tmp_path / "a", data, **changes) == 0
+
+
 def test_freezing_up_to_group_1_trains_only_the_later_groups(
     pretrained, photos, tmp_path, no_export
 ):

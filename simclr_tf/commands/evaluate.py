@@ -26,11 +26,12 @@ _INPUTS = {
 def evaluate(
     run: opening.Run, model: simclr.SimCLR | None = None, *, baselines: bool = False
 ) -> dict:
-    """Evaluates the last checkpoint of a run and writes result.json.
+    """Evaluates a trained network or the last checkpoint of a run, and writes result.json.
 
     Args:
         run: the run.
-        model: its network; None reads it from the run directory.
+        model: its trained network; None reads the last checkpoint in the run directory or, if there
+            is none, the weights of --checkpoint.
         baselines: evaluates raw pixels and the untrained encoder, too.
 
     Returns:
@@ -39,14 +40,15 @@ def evaluate(
     Raises:
         UserError: if the run has neither a checkpoint nor weights of --checkpoint.
     """
+    from_weights = model is None
     if model is None:
         model = run.new_model()
     checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
-    own = checkpoints.restore_latest() is not None
-    step = int(checkpoints.step) if own else _load_weights(run, model)
+    from_weights &= checkpoints.restore_latest() is None
+    step = _load_weights(run, model) if from_weights else int(checkpoints.step)
     start = time.monotonic()
     result: dict[str, Any] = {"global_step": step, **_measure(run, model, baselines=baselines)}
-    if own:
+    if not from_weights:
         seconds = float(checkpoints.seconds)
         result["train/seconds"] = round(seconds, 3)
         trained = step * run.config.train_batch_size

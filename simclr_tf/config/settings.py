@@ -43,7 +43,8 @@ class Config:
     mode: str = _WHAT.setting(
         "train",
         "train_then_eval ends with an evaluation and a SavedModel. eval evaluates the run in "
-        "--model_dir. pretrain and finetune are short for train with that --train_mode. "
+        "--model_dir. pretrain is short for train. finetune is short for train_then_eval with "
+        "--train_mode=finetune, without the baselines. "
         "check_data reads every image and lists problems. show_views writes a picture of every "
         "image operation, applied to your images. convert turns weights of google-research/simclr "
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "

@@ -11,7 +11,7 @@ from simclr_tf.config.settings import Config
 from simclr_tf.data import operation_names
 
 # Short forms of --mode: what they mean for --mode and --train_mode.
-SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train", "finetune")}
+SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train_then_eval", "finetune")}
 
 
 def validate(config: Config) -> None:

@@ -103,16 +103,16 @@ def _usual_eval_split(config: config_lib.Config, source: sources.Source) -> str 
         existing = ", ".join(f"{name} ({count:,})" for name, count in source.splits.items())
         raise errors.UserError(
             f"The data set {source.name!r} has no split to evaluate on, only {existing}; set for "
-            "example --train_split=train[:90%] and --eval_split=train[90%:], or --mode=train."
+            "example --train_split=train[:90%] and --eval_split=train[90%:], or "
+            f"{_without_evaluation(config)}."
         )
     return split
 
 
 def _check_labels(config: config_lib.Config, data: Data) -> None:
     missing = data.why_unlabelled(data.train_split)
-    if config.mode != "train":
-        missing = missing or data.why_unlabelled(data.eval_split)
     if missing is None:
+        _check_evaluation_labels(config, data)
         return
     if config.mode != "eval" and config.contrastive:
         raise errors.UserError(
@@ -124,6 +124,23 @@ def _check_labels(config: config_lib.Config, data: Data) -> None:
         f"{missing}, which {what} needs; use --mode=pretrain on it, or a data set with one folder "
         "per class."
     )
+
+
+def _check_evaluation_labels(config: config_lib.Config, data: Data) -> None:
+    if config.mode == "train":
+        return
+    missing = data.why_unlabelled(data.eval_split)
+    if missing is not None:
+        other = "" if config.mode == "eval" else f", or {_without_evaluation(config)}"
+        raise errors.UserError(
+            f"{missing}, which evaluation needs; set --eval_split to a split with labels{other}."
+        )
+
+
+def _without_evaluation(config: config_lib.Config) -> str:
+    """Returns the flags of the same training without an evaluation at its end."""
+    fine_tunes = config.train_mode == "finetune"
+    return "--mode=train --train_mode=finetune" if fine_tunes else "--mode=train"
 
 
 def check_memory(flag: str, split: str, needed: int) -> None:

@@ -36,16 +36,18 @@ demo: $(INSTALLED) ## Pretrain and evaluate on embedded digits, in minutes on a 
 	$(BIN)/python run.py --mode=train_then_eval --seed=$(SEED) \
 		--model_dir=runs/demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 
+# The tests of a file run on one worker, in the order of tests/conftest.py.
+IN_FILES := --dist loadfile --no-loadscope-reorder
 # With COVERAGE=1 the tests print which lines they did not run. From Python 3.12 on that costs little,
 # by sys.monitoring; on Python 3.11 the tests take a fifth longer.
 COVERAGE ?=
 SYSMON := $(if $(filter %-python3.11,$(PLATFORM)),,COVERAGE_CORE=sysmon)
 test: $(INSTALLED) ## Run every test.
-	$(SYSMON) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile \
+	$(SYSMON) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) \
 		$(if $(COVERAGE),--cov --cov-report=term-missing)
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds.
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) -m "not slow"
 
 check: COVERAGE = 1
 check: lint types dependencies test ## Run all checks required before a merge.

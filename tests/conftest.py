@@ -44,6 +44,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs files with slow tests first, so that no worker waits for another one's at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def golden() -> pathlib.Path:
     """The folder of golden values; its README.md says how they were computed."""

@@ -17,15 +17,22 @@ from flags import command_line
 from flags import help as help_lib
 from simclr_tf import config as config_lib
 from simclr_tf import errors
+from simclr_tf import preemption as preemption_lib
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the program and returns its exit code: 0, or 2 for errors that the user can fix."""
+    """Runs the program and returns its exit code.
+
+    Returns:
+        0; 2 for errors that the user can fix; 130 after Ctrl-C; 143 after SIGTERM.
+    """
     if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in argv[1:]):
         print(help_lib.usage())
         return 0
     try:
-        _run(argv)
+        with preemption_lib.Preemption() as preemption:
+            preemption.listen("TERM")
+            _run(argv, preemption)
     except errors.UserError as error:
         print(f"error: {' '.join(_message(error).split())}", file=sys.stderr)
         return 2
@@ -35,6 +42,9 @@ def main(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 130
+    except preemption_lib.Preempted as end:
+        print(end, file=sys.stderr)
+        return preemption_lib.EXIT_CODE
     return 0
 
 
@@ -55,10 +65,12 @@ def _message(error: errors.UserError) -> str:
     return f"--{flag}{given} {error.problem}"
 
 
-def _run(argv: Sequence[str]) -> None:
+def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     command = command_line.parse(argv)
     config = command.config
     config_lib.validate(config)
+    if config.preemption_signal != "none":
+        preemption.listen(config.preemption_signal)
     # TensorFlow is imported here, so that typos are reported before its slow import.
     import tensorflow as tf
 
@@ -71,7 +83,7 @@ def _run(argv: Sequence[str]) -> None:
     for warning in command.warnings:
         console.warn(warning)
     if config.mode in ("train", "train_then_eval", "eval"):
-        _train_or_evaluate(command, tf)
+        _train_or_evaluate(command, preemption, tf)
         return
     from simclr_tf.commands import check_data, convert, export, show_views
 
@@ -84,7 +96,9 @@ def _run(argv: Sequence[str]) -> None:
     }[config.mode]()
 
 
-def _train_or_evaluate(command: command_line.Command, tf: Any) -> None:
+def _train_or_evaluate(
+    command: command_line.Command, preemption: preemption_lib.Preemption, tf: Any
+) -> None:
     """Runs the commands that need devices and a run directory."""
     from simclr_tf import distribute
     from simclr_tf.commands import evaluate, train
@@ -106,7 +120,7 @@ def _train_or_evaluate(command: command_line.Command, tf: Any) -> None:
         evaluate.evaluate(opening.prepare_directory(run))
         return
     compatibility.check_fine_tuning_start(config, command.requested_mode)
-    run, model = train.train(config, strategy, command.weights, eval_split_given=given)
+    run, model = train.train(config, strategy, command.weights, preemption, eval_split_given=given)
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
 

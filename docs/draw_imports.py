@@ -34,7 +34,7 @@ LAYERS = (
     ("console",),
     ("storage",),
     ("distribute", "keras_api"),
-    ("errors", "text"),
+    ("errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 

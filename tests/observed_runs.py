@@ -24,7 +24,7 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf import distribute, errors
+from simclr_tf import distribute, errors, preemption
 from simclr_tf.data import pipeline, sources
 from simclr_tf.evaluation import features, linear
 from simclr_tf.runs import teachers
@@ -200,6 +200,7 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
         return train_steps
 
     open_source = sources.open_source
+    record(preemption.Preemption, "listen")
     record(distribute, "make_strategy")
     record(tf.distribute.cluster_resolver, "TPUClusterResolver", _no_tpu)
     record(sources, "open_source", lambda a: _open(open_source, a))

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -119,6 +120,59 @@ def test_a_run_that_was_killed_while_saving_resumes(tmp_path, finished, photos, 
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert resume(tmp_path / "run", photos, checkpoint_steps=3) == 0
     assert f"resumed from {tmp_path}/run/ckpt-3" in capsys.readouterr().out
+    check_same_outcome(tmp_path / "run", finished)
+
+
+# Trains slowly, one step per call, so that a signal arrives between two steps.
+SLOWLY = """
+import sys, time
+import conftest  # The same devices as here, because rounding depends on the number of threads.
+import run
+from simclr_tf.commands import train
+from simclr_tf.training import loop
+
+def compile_steps(step):
+    train_steps = compiled(step)
+
+    def slowly(iterator, count):
+        sums = train_steps(iterator, count)
+        time.sleep(3)
+        return sums
+
+    return slowly
+
+compiled, loop.compile_steps = loop.compile_steps, compile_steps
+train._show_views = lambda *_: None
+sys.exit(run.main(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_saves_a_checkpoint_on_sigterm_and_resumes(tmp_path, finished, photos, capsys):
+    changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 100}
+    arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, *arguments[1:]],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate(timeout=300)
+    assert (process.returncode, printed) == (
+        143,
+        "Ended by SIGTERM after a checkpoint was saved. Run the same command again to resume.\n",
+    )
+    (left,) = (tmp_path / "run").glob("ckpt-*.index")
+    assert left.stem in ("ckpt-2", "ckpt-3")  # The step in progress was finished.
+    last = tiny_runs.lines_of(metrics)[-1]["step"]
+    assert left.stem == f"ckpt-{last}"
+    assert resume(tmp_path / "run", photos, checkpoint_steps=100) == 0
+    assert f"resumed from {tmp_path}/run/{left.stem}" in capsys.readouterr().out
     check_same_outcome(tmp_path / "run", finished)
 
 

@@ -163,6 +163,7 @@ ROWS = [
     Row("tpu_zone", "us-central1-a", observe.argument("TPUClusterResolver", "zone"), TPU),
     Row("gcp_project", "mine", observe.argument("TPUClusterResolver", "project"), TPU),
     Row("num_virtual_cpus", 2, lambda run: run.strategy.num_replicas_in_sync),
+    Row("preemption_signal", "USR1", observe.every_argument("listen", "name")),
     Row("mixed_precision", "bfloat16", observe.outputs),
     Row("mixed_precision", "float16", observe.optimizer_class),
     Row("jit_compile", True, observe.argument("whole_step", "jit_compile")),

@@ -188,9 +188,7 @@ def test_eval_needs_only_the_run_directory(full_run, capsys):
     assert tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"]) == files
 
 
-def test_an_evaluation_keeps_the_numbers_that_it_does_not_measure_again(
-    full_run, tmp_path, capsys
-):
+def test_an_evaluation_keeps_the_numbers_that_it_does_not_measure_again(full_run, tmp_path, capsys):
     model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
     before = tiny_runs.json_of(model_dir / "result.json")
     assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}", "--nolinear_eval"]) == 0

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, storage
+from simclr_tf import preemption as preemption_lib
 from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
@@ -65,6 +66,7 @@ def train(
     config: config_lib.Config,
     strategy: tf.distribute.Strategy,
     weights: weights_lib.Weights | None,
+    preemption: preemption_lib.Preemption,
     *,
     eval_split_given: bool,
 ) -> tuple[opening.Run, simclr.SimCLR]:
@@ -74,6 +76,7 @@ def train(
         config: the settings.
         strategy: the strategy that trains on the replicas.
         weights: the weights of --checkpoint, to start from; None without one.
+        preemption: signals that end training early.
         eval_split_given: see `dataset.open_data`.
 
     Returns:
@@ -81,6 +84,7 @@ def train(
 
     Raises:
         UserError: for whatever the user can fix.
+        Preempted: if a signal ended training early.
     """
     teacher = _open_teacher(config, strategy)
     run = opening.open_run(
@@ -98,7 +102,7 @@ def train(
     overview.before_training(run, training.plan, model, origin, _estimate_memory(training))
     try:
         if int(checkpoints.step) < training.plan.total_steps:
-            _fit(training, checkpoints)
+            _fit(training, checkpoints, preemption)
     except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
         raise diagnosis.explain_resource_error(run, error) from error
     with console.working("Exporting the SavedModel"):
@@ -220,21 +224,27 @@ def _estimate_memory(training: _Training) -> memory.Estimate:
         )
 
 
-def _fit(training: _Training, checkpoints: checkpoints_lib.Checkpoints) -> None:
+def _fit(
+    training: _Training,
+    checkpoints: checkpoints_lib.Checkpoints,
+    preemption: preemption_lib.Preemption,
+) -> None:
     """Trains from the step of the checkpoints to the end of the plan."""
     run, start = training.run, int(checkpoints.step)
     log = metrics_log.MetricsLog(run.model_dir, from_step=start)
     try:
         _show_views(training, start, log)
-        loop.fit(
-            loop.compile_steps(_make_step(training)),
-            iter(batches.distributed(run, training.by_class, start)),
-            training.plan,
-            training.schedule,
-            checkpoints,
-            log,
-            chance=objectives.chance_loss(run.config),
-        )
+        with preemption.training():
+            loop.fit(
+                loop.compile_steps(_make_step(training)),
+                iter(batches.distributed(run, training.by_class, start)),
+                training.plan,
+                training.schedule,
+                checkpoints,
+                log,
+                chance=objectives.chance_loss(run.config),
+                should_stop=lambda: preemption.requested,
+            )
     except tf.errors.InvalidArgumentError as error:
         raise diagnosis.find_undecodable_image(run, error) from error
 

@@ -573,6 +573,14 @@ class Config:
         at_least=1,
         reason="1 means that the CPU is not split",
     )
+    preemption_signal: str = _MACHINE.setting(
+        "none",
+        "A signal that means the same as SIGTERM, for schedulers that announce the end of a job by "
+        "another one, such as SLURM with --signal=USR1@120. Training then saves a checkpoint after "
+        "the steps in progress, which take about a second, and exits with code 143; the same "
+        "command resumes. A second signal, or one outside of training, ends the program at once.",
+        choices=("none", "USR1", "USR2"),
+    )
     mixed_precision: str = _MACHINE.setting(
         "none",
         "Arithmetic of the layers; losses, normalisation and statistics stay in float32. Only "

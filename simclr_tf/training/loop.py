@@ -103,8 +103,9 @@ def fit(
     log: metrics_log.MetricsLog,
     *,
     chance: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Trains from the current step of `checkpoints` to the end of the plan.
+    """Trains from the current step of `checkpoints` to the end of the plan, or to an early stop.
 
     Args:
         train_steps: the result of `compile_steps`.
@@ -114,6 +115,8 @@ def fit(
         checkpoints: the checkpoints of the run, with its current step.
         log: the log of the metrics.
         chance: chance-level contrastive loss, if it is defined.
+        should_stop: whether to stop early, after saving a checkpoint; asked after every call of
+            `train_steps`.
 
     Raises:
         UserError: if the loss is not finite, or a checkpoint cannot be written.
@@ -138,11 +141,14 @@ def fit(
             checkpoints.seconds.assign_add(seconds)
             watch.add(sums, seconds)
             progress.update(step, watch.summary())
-            if step % plan.summary_steps == 0 or step == plan.total_steps:
+            ends = step == plan.total_steps or should_stop()
+            if step % plan.summary_steps == 0 or ends:
                 rate = float(schedule(step - 1))
                 log.write(step, {**watch.flush(), "learning_rate": rate})
-            if step % plan.checkpoint_steps == 0 or step == plan.total_steps:
+            if step % plan.checkpoint_steps == 0 or ends:
                 checkpoints.save()
+            if ends:
+                break
             per_call = _steps_per_call(seconds / sums.steps, per_call)
 
 

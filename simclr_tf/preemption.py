@@ -1,0 +1,81 @@
+"""Signals by which machines and schedulers announce that the process must end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+# By convention 128 + 15, the number of SIGTERM; also for the other signals, which mean the same.
+EXIT_CODE = 143
+
+
+class Preempted(BaseException):
+    """The process must end because of a signal; the message is the line to print.
+
+    Not an Exception, like KeyboardInterrupt, so that code that handles errors does not catch it.
+    """
+
+
+class Preemption:
+    """Handles these signals: training ends after a step, and anything else at once.
+
+    Attributes:
+        requested: whether training was asked to end.
+    """
+
+    def __init__(self) -> None:
+        """Handles no signal yet; see `listen`."""
+        self.requested = False
+        self._training = False
+        self._signal = ""
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def listen(self, name: str) -> None:
+        """Handles a signal from now on.
+
+        Args:
+            name: such as "TERM", without "SIG".
+        """
+        # Python allows handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            number = signal.Signals[f"SIG{name}"]
+            self._previous[number] = signal.signal(number, self._handle)
+
+    def __enter__(self) -> Preemption:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name
+        if self._training and not self.requested:
+            self.requested = True
+            return
+        raise Preempted(
+            f"Ended at once by {self._signal}. Run the same command again to resume from the last "
+            "checkpoint."
+        )
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Lets the first signal only set `requested`, for training that saves and ends then.
+
+        Raises:
+            Preempted: at the end, if there was a signal.
+        """
+        self._training = True
+        try:
+            yield
+        finally:
+            self._training = False
+        if self.requested:
+            raise Preempted(
+                f"Ended by {self._signal} after a checkpoint was saved. Run the same command again "
+                "to resume."
+            )

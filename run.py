@@ -16,7 +16,7 @@ from absl import logging
 from flags import command_line
 from flags import help as help_lib
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, text
 from simclr_tf import preemption as preemption_lib
 
 
@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
             preemption.listen("TERM")
             _run(argv, preemption)
     except errors.UserError as error:
-        print(f"error: {' '.join(_message(error).split())}", file=sys.stderr)
+        message = f"error: {' '.join(_message(error).split())}"
+        print(text.limited(message), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(

@@ -13,6 +13,8 @@ import rich.console
 import rich.progress
 import rich.table
 
+from simclr_tf import text
+
 # Seconds between progress lines where there is no terminal.
 _LINE_EVERY = 10.0
 
@@ -24,14 +26,16 @@ def _console() -> rich.console.Console:
     return rich.console.Console(file=sys.stdout, width=width, highlight=False)
 
 
-def say(text: str) -> None:
-    """Prints one plain line."""
-    _console().print(text, markup=False, soft_wrap=True)
+def say(message: str) -> None:
+    """Prints one plain line, cut short if it is very long."""
+    _console().print(text.limited(message), markup=False, soft_wrap=True)
 
 
-def warn(text: str) -> None:
-    """Prints one line as a warning."""
-    _console().print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+def warn(message: str) -> None:
+    """Prints one line as a warning, cut short if it is very long."""
+    _console().print(
+        text.limited(f"warning: {message}"), style="yellow", markup=False, soft_wrap=True
+    )
 
 
 def facts(title: str, rows: Mapping[str, object]) -> None:

@@ -6,6 +6,12 @@ from collections.abc import Iterable, Sequence
 import difflib
 import re
 
+# The most characters of a message, so that its remedy is not lost among them, and of a word in a
+# longer one. Most long words are paths.
+MAX_MESSAGE = 600
+_MAX_WORD = 120
+_CUT = "[...]"
+
 
 def similar(name: str, known: Iterable[str]) -> list[str]:
     """Returns up to three of the known names that resemble a name, the most similar one first."""
@@ -36,7 +42,7 @@ def nearest_divisor(value: int, near: int) -> int:
 
 def reason(error: Exception) -> str:
     """Returns the message of an error of TensorFlow or the system, to quote within a sentence."""
-    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", str(error)).splitlines()
+    lines = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]( name: \S*)?", "", str(error)).splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
@@ -48,3 +54,20 @@ def gib(count: int) -> str:
 def last_checkpoint(path: str | None) -> str:
     """Returns the clause of a message that names the last checkpoint of a run, if it has one."""
     return f"the last complete checkpoint is {path}" if path else "there is no checkpoint yet"
+
+
+def limited(message: str) -> str:
+    """Returns a message with at most MAX_MESSAGE characters.
+
+    Of a longer one, the beginning and the end are kept: what is wrong and what to do. Long words
+    are shortened first.
+    """
+    if len(message) <= MAX_MESSAGE:
+        return message
+    words = (_without_middle(word, _MAX_WORD) for word in message.split(" "))
+    return _without_middle(" ".join(words), MAX_MESSAGE)
+
+
+def _without_middle(text: str, most: int) -> str:
+    half = (most - len(_CUT)) // 2
+    return text if len(text) <= most else text[:half] + _CUT + text[-half:]

@@ -1,5 +1,7 @@
 """Suggestions and lists of messages."""
 
+import re
+
 import pytest
 
 from simclr_tf import text
@@ -40,6 +42,7 @@ def test_the_last_checkpoint_is_named_if_there_is_one():
     [
         (ValueError("No such file.\nIn a graph"), "No such file"),
         (ValueError("{{function_node f}} It is full. [Op:SaveV2]"), "It is full"),
+        (ValueError("/a; No such file [Op:ReadFile] name: "), "/a; No such file"),
         (RuntimeError(""), "RuntimeError"),
     ],
 )
@@ -56,3 +59,24 @@ def test_bytes_are_written_in_gib():
 )
 def test_the_nearest_divisor_is_found(value, near, want):
     assert text.nearest_divisor(value, near) == want
+
+
+def test_a_message_is_printed_whole_up_to_its_longest_length():
+    message = "word " * 119 + "words"
+    assert text.limited(message) == message
+    assert len(message) == text.MAX_MESSAGE == 600
+
+
+def test_a_long_path_in_a_message_is_cut_in_its_middle():
+    message = f"The image {'folder/' * 200}a.png cannot be read; remove it."
+    want = r"The image (folder/)+f\[\.\.\.\].*/a.png cannot be read; remove it\."
+    assert re.fullmatch(want, text.limited(message))
+    assert len(text.limited(message)) <= 200
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end():
+    message = "The settings differ: " + "one is 1, " * 200 + "; use those of the run."
+    cut = text.limited(message)
+    assert cut.startswith("The settings differ: one is 1")
+    assert cut.endswith("; use those of the run.")
+    assert 590 < len(cut) <= 600

@@ -1,8 +1,10 @@
-"""Atomic writes, and files of JSON and PNG."""
+"""Atomic writes, and files of JSON and PNG. Whatever fails is a UserError that names the file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -16,38 +18,66 @@ def write_json(path: str, value: Any) -> None:
     replace(path, json.dumps(value, indent=2) + "\n")
 
 
-def replace(path: str, content: str) -> None:
-    """Writes a text file atomically: a reader sees the old content or the new, never a mixture.
+def replace(path: str, content: str | bytes) -> None:
+    """Writes a file atomically: a reader sees the old content or the new, never a mixture.
 
     Raises:
-        UserError: if the disk is full or refuses.
+        UserError: if the disk is full or refuses, or there is a folder of that name.
     """
+    partial = f"{path}.partial"
     try:
-        with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
+        with tf.io.gfile.GFile(partial, "w" if isinstance(content, str) else "wb") as file:
             file.write(content)
-        tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+        tf.io.gfile.rename(partial, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"{path} could not be written ({text.reason(error)}); free some space and run the same "
-            "command again."
+            f"{path} could not be written ({text.reason(error)}); "
+            f"{remedy(error, files=(path, partial))} and run the same command again."
         ) from error
+
+
+def is_full(error: Exception) -> bool:
+    """Returns whether a write failed for lack of space."""
+    return bool(re.search("No space left|File too large|quota", str(error)))
+
+
+def remedy(error: Exception, *, files: Sequence[str] = (), folders: Sequence[str] = ()) -> str:
+    """Returns what the user can do if something could not be written, as an imperative.
+
+    Args:
+        error: why it could not be written.
+        files: paths that were to become files; a folder of that name is in the way.
+        folders: paths that were to become folders; a file of that name is in the way.
+    """
+    if is_full(error):
+        return "free some space"
+    for path in files:
+        if tf.io.gfile.isdir(path):
+            return f"rename or remove the folder {path}"
+    for path in folders:
+        if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
+            return f"rename or remove the file {path}"
+    return "check its disk and permissions"
 
 
 def read_json(path: str) -> Any:
     """Reads a JSON file.
 
     Raises:
-        UserError: if it is not JSON.
+        UserError: if it cannot be read, or is not JSON.
     """
-    with tf.io.gfile.GFile(path) as file:
-        content = file.read()
     try:
+        with tf.io.gfile.GFile(path) as file:
+            content = file.read()
         return json.loads(content)
-    except json.JSONDecodeError as error:
+    except (tf.errors.OpError, OSError) as error:
+        raise errors.UserError(
+            f"{path} cannot be read ({text.reason(error)}); restore or remove it."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
 
 
 def write_png(path: str, image: np.ndarray) -> None:
-    """Writes a (h, w, 3) uint8 picture."""
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(tf.io.encode_png(image).numpy())
+    """Writes a (h, w, 3) uint8 picture, see `replace`."""
+    replace(path, tf.io.encode_png(image).numpy())

@@ -7,13 +7,14 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, text
+from simclr_tf import console, errors, storage, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory
 
 _NAME = "ckpt"
 _STEP = "global_step"
+_STATE = "checkpoint"  # TensorFlow's list of the checkpoints, which this program only writes.
 # What TensorFlow raises on damaged files (IndexError: a file cut short) and on a full disk.
 _DAMAGED = (tf.errors.OpError, IndexError)
 _UNWRITABLE = (tf.errors.OpError, OSError)
@@ -47,6 +48,7 @@ class Checkpoints:
         """
         self.model_dir = model_dir
         self.keep = keep
+        self._model = model
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name=_STEP)
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="train_seconds")
         parts = {"model": model, _STEP: self.step, "train_seconds": self.seconds}
@@ -85,10 +87,20 @@ class Checkpoints:
     def _write_error(self, error: Exception) -> errors.UserError:
         kept = text.last_checkpoint(latest(self.model_dir))
         why = text.reason(error)
+        what = storage.remedy(error, files=[os.path.join(self.model_dir, _STATE)])
         return errors.UserError(
-            f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; free "
-            "some space and run the same command again to resume."
+            f"The checkpoint of step {int(self.step)} could not be written ({why}); {kept}; {what} "
+            "and run the same command again to resume."
         )
+
+    def has_finite_weights(self) -> bool:
+        """Returns whether all weights are finite; takes a small fraction of the time of `save`."""
+        finite = [
+            tf.reduce_all(tf.math.is_finite(variable))
+            for variable in self._model.variables
+            if variable.dtype.is_floating
+        ]
+        return bool(tf.reduce_all(finite))
 
     def restore(self, path: str) -> None:
         """Reads one whole checkpoint.

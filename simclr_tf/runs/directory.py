@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import typing
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +19,8 @@ _ARCHITECTURE = "architecture.json"
 FLAGS = "flags.txt"
 # Entry of a result: the weights and the data that its numbers belong to.
 MEASURED_ON = "eval/measured_on"
+# What a field of the architecture must be, by its type; lists of names are described where used.
+_EXPECTED = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 
 def ensure_writable(model_dir: str) -> None:
@@ -49,6 +53,8 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
     if not tf.io.gfile.exists(path):
         return None
     stored = storage.read_json(path)
+    if isinstance(stored, dict):
+        _check_types(path, stored)
     try:
         names = stored["class_names"]
         stored["class_names"] = None if names is None else tuple(names)
@@ -58,6 +64,28 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
             f"{path} does not describe a network ({text.reason(error)}); restore it, or use "
             "another --model_dir."
         ) from error
+
+
+def _check_types(path: str, stored: dict[str, Any]) -> None:
+    """Refuses stored values of the wrong type."""
+    for name, kind in typing.get_type_hints(simclr.Architecture).items():
+        if name in stored and not _is_a(kind, stored[name]):
+            expected = _EXPECTED.get(kind, "a list of names, or null")
+            value = _brief(json.dumps(stored[name]))
+            raise errors.UserError(
+                f"{path} does not describe a network: {name} is {value} and must be {expected}; "
+                "restore it, or use another --model_dir."
+            )
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Returns whether a value of JSON fits the type of a field of the architecture."""
+    if kind is float:
+        return type(value) in (int, float)
+    if kind in _EXPECTED:
+        return type(value) is kind
+    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return value is None or is_names
 
 
 def check_same(

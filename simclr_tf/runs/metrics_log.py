@@ -9,7 +9,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import console
+from simclr_tf import console, errors, storage, text
 
 METRICS = "metrics.jsonl"
 
@@ -25,6 +25,9 @@ class MetricsLog:
             from_step: the step that training resumes from. Lines of later steps, which a killed
                 run wrote after its last checkpoint, are removed: those steps will be repeated. So
                 are incomplete lines, as a crash or a full disk leaves them.
+
+        Raises:
+            UserError: if the metrics so far cannot be read.
         """
         self.path = os.path.join(model_dir, METRICS)
         self._drop_after(from_step)
@@ -33,19 +36,25 @@ class MetricsLog:
     def _drop_after(self, step: int) -> None:
         if not tf.io.gfile.exists(self.path):
             return
-        with tf.io.gfile.GFile(self.path) as file:
-            lines = file.read().splitlines(keepends=True)
+        lines = self._read().splitlines(keepends=True)
         steps = [_step_of(line) for line in lines]
-        damaged = sum(
-            math.isinf(found) for found in steps[:-1]
-        )  # An incomplete last line is usual.
+        # An incomplete last line is usual.
+        damaged = sum(math.isinf(s) and line.endswith(b"\n") for line, s in zip(lines, steps))
         if damaged:
             console.warn(f"{self.path} had {damaged} damaged lines, which were removed.")
         kept = [line for line, found in zip(lines, steps) if found <= step]
         if len(kept) < len(lines):
-            with tf.io.gfile.GFile(f"{self.path}.partial", "w") as file:
-                file.write("".join(kept))
-            tf.io.gfile.rename(f"{self.path}.partial", self.path, overwrite=True)
+            storage.replace(self.path, b"".join(kept))
+
+    def _read(self) -> bytes:
+        try:
+            with tf.io.gfile.GFile(self.path, "rb") as file:
+                return file.read()
+        except (OSError, tf.errors.OpError) as error:
+            raise errors.UserError(
+                f"{self.path} cannot be read ({text.reason(error)}); "
+                f"{storage.remedy(error, files=[self.path])} and run the same command again."
+            ) from error
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Records the metrics of a step in both places."""
@@ -66,12 +75,13 @@ class MetricsLog:
         self._writer.flush()
 
 
-def _step_of(line: str) -> float:
-    """Returns the step of a line of metrics; infinity if the line is incomplete."""
+def _step_of(line: bytes) -> float:
+    """Returns the step of a line of metrics; infinity if the line is incomplete or damaged."""
     try:
-        return json.loads(line)["step"] if line.endswith("\n") else math.inf
-    except (ValueError, LookupError, TypeError):
+        step = json.loads(line)["step"] if line.endswith(b"\n") else None
+    except (ValueError, LookupError, TypeError):  # UnicodeDecodeError is a ValueError.
         return math.inf
+    return step if type(step) is int else math.inf
 
 
 def _round(value: float) -> float:

@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, storage, text
 from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 
@@ -113,20 +113,24 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
     """
     folder = os.path.join(parent, str(step))
     try:
-        if tf.io.gfile.exists(folder):
+        if tf.io.gfile.isdir(folder):
             tf.io.gfile.rmtree(folder)
         tf.saved_model.save(module, folder, signatures=signatures)
+        _remove_older(parent, keep)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"The SavedModel could not be written to {folder} ({text.reason(error)}); free some "
-            "space and run the same command again."
+            f"The SavedModel could not be written to {folder} ({text.reason(error)}); "
+            f"{storage.remedy(error, folders=(parent, folder))} and run the same command again."
         ) from error
-    _remove_older(parent, keep)
     return folder
 
 
 def _remove_older(parent: str, keep: int) -> None:
     names = [name.rstrip("/") for name in tf.io.gfile.listdir(parent)]
-    steps = sorted(int(name) for name in names if re.fullmatch(r"\d+", name))
+    steps = sorted(
+        int(name)
+        for name in names
+        if re.fullmatch(r"\d+", name) and tf.io.gfile.isdir(os.path.join(parent, name))
+    )
     for step in steps[:-keep]:
         tf.io.gfile.rmtree(os.path.join(parent, str(step)))

@@ -119,7 +119,7 @@ def fit(
             `train_steps`.
 
     Raises:
-        UserError: if the loss is not finite, or a checkpoint cannot be written.
+        UserError: if the loss or a weight is not finite, or a checkpoint cannot be written.
     """
     watch = _Watch(plan, chance)
     step, per_call = int(checkpoints.step), 1
@@ -136,7 +136,8 @@ def fit(
             seconds = time.monotonic() - start
             step += sums.steps
             if not sums.finite:
-                raise errors.UserError(_not_finite(step, float(schedule(step - 1)), checkpoints))
+                what = f"loss of step {step} is"
+                raise _not_finite(what, float(schedule(step - 1)), checkpoints)
             checkpoints.step.assign(step)
             checkpoints.seconds.assign_add(seconds)
             watch.add(sums, seconds)
@@ -146,6 +147,10 @@ def fit(
                 rate = float(schedule(step - 1))
                 log.write(step, {**watch.flush(), "learning_rate": rate})
             if step % plan.checkpoint_steps == 0 or ends:
+                # The loss of a step does not show what its own update does to the weights.
+                if not checkpoints.has_finite_weights():
+                    what = f"weights after step {step} are"
+                    raise _not_finite(what, float(schedule(step - 1)), checkpoints)
                 checkpoints.save()
             if ends:
                 break
@@ -162,9 +167,11 @@ def _steps_per_call(seconds_per_step: float, previous: int) -> int:
     return max(1, min(fitting, 4 * previous, _MAX_STEPS_PER_CALL))
 
 
-def _not_finite(step: int, rate: float, checkpoints: checkpoints_lib.Checkpoints) -> str:
-    return (
-        f"The loss of step {step} is not finite (learning rate {rate:.4g}); "
+def _not_finite(
+    what: str, rate: float, checkpoints: checkpoints_lib.Checkpoints
+) -> errors.UserError:
+    return errors.UserError(
+        f"The {what} not finite (learning rate {rate:.4g}); "
         f"{text.last_checkpoint(checkpoints.latest)}. Lower "
         "--learning_rate or lengthen --warmup_epochs, and start in a new --model_dir."
     )

@@ -2,6 +2,8 @@
 
 import collections
 import io
+import json
+import os
 import pathlib
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf import errors
-from simclr_tf.data import folder, inspection, sources
+from simclr_tf.data import inspection, layout, sources
+from simclr_tf.runs import directory
 
 CLOTHING = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clothing"
 
@@ -69,6 +72,7 @@ def test_a_tenth_of_each_class_is_held_out_by_the_seed_and_noted(tmp_path):
     assert source.notes == (
         "Held out 5 of 51 images, a tenth of each class drawn with seed 3, as the split "
         "'validation'.",
+        "The split 'validation' has no images of 1 of 3 classes: cow.",
     )
     train, held_out = _listed(source, "train"), _listed(source, "validation")
     assert not set(train) & set(held_out)
@@ -154,7 +158,7 @@ def test_any_case_of_extension_counts_hidden_files_do_not_and_others_are_noted(t
 def test_other_layouts_are_refused_with_examples_and_the_remedy(tmp_path, paths, message):
     with pytest.raises(errors.UserError, match=message) as raised:
         _open(_fill(tmp_path, paths))
-    assert folder.LAYOUTS in str(raised.value)
+    assert layout.LAYOUTS in str(raised.value)
 
 
 def test_a_folder_that_is_missing_empty_or_without_images_is_refused(tmp_path):
@@ -220,3 +224,105 @@ def test_real_photographs_open():
     assert "t-shirt" in source.class_names
     count = len(list((CLOTHING / "test").glob("*/*.jpg")))
     assert source.num_examples("test") == count == len(_listed(source, "test"))
+
+
+def test_folders_without_images_are_named_at_any_depth(tmp_path):
+    _fill(tmp_path, _classes("train/ant", "train/bee", "test/ant", "test/bee"))
+    for name in ("train/cow", "test/cow", "val/deep", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "test/cow/readme.txt").write_text("")
+    source = _open(tmp_path)
+    assert source.class_names == ("ant", "bee")
+    assert source.notes == (
+        "Skipped 3 folders without images: test/cow, train/cow, val.",
+        "Skipped what is not a JPEG, PNG, BMP or GIF: 1 file (test/cow/readme.txt).",
+    )
+
+
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
+    source = _open(_fill(tmp_path, _classes("album.jpg", "photos.png")))
+    assert source.class_names == ("album.jpg", "photos.png")
+    assert dict(source.splits) == {"train": 18, "validation": 2}
+    with pytest.raises(errors.UserError, match=r"too deep .* 1 like train/ant/x.png/0.png"):
+        _open(_fill(tmp_path / "deep", [*_classes("train/ant"), "train/ant/x.png/0.png"]))
+
+
+@pytest.mark.parametrize("target", [".", "..", "/", "../..", "loop"])
+def test_a_link_to_a_folder_that_contains_it_is_skipped_and_named(tmp_path, target):
+    root = tmp_path / "photos"
+    _fill(root, _classes("ant", "bee"))
+    (root / "bee" / "loop").symlink_to(target)
+    source = _open(root)
+    assert sum(source.splits.values()) == 20
+    skipped = "Skipped links to a folder that contains them: bee/loop."
+    dangling = "Skipped what is not a JPEG, PNG, BMP or GIF: 1 file (bee/loop)."
+    assert source.notes[1:] == (dangling if target == "loop" else skipped,)
+
+
+def test_links_between_many_folders_are_followed_in_little_time(tmp_path):
+    folders = [tmp_path / name for name in "abcdefghijkl"]
+    for one in folders:
+        one.mkdir()
+    for one in folders:
+        for other in folders:
+            (one / f"to_{other.name}").symlink_to(other)
+    with pytest.raises(errors.UserError, match="holds no images"):  # Not 12! paths.
+        _open(tmp_path)
+
+
+def test_splits_and_classes_may_be_links(tmp_path):
+    _fill(tmp_path / "stored", _classes("cat", "dog"))
+    root = tmp_path / "photos"
+    (root / "test").mkdir(parents=True)
+    (root / "train").symlink_to(tmp_path / "stored")
+    (root / "test" / "cat").symlink_to(tmp_path / "stored" / "cat")
+    (root / "test" / "dog").symlink_to(tmp_path / "stored" / "dog")
+    (root / "val").symlink_to("test")
+    assert dict(_open(root).splits) == {"test": 20, "train": 20, "val": 20}
+
+
+def test_names_that_differ_in_their_unicode_form_are_one_class(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    paths = _classes(f"train/{composed}", "train/tea", "test/tea", count=2)
+    source = _open(_fill(tmp_path / "splits", [*paths, f"test/{decomposed}/0.png"]))
+    assert source.class_names == (composed, "tea")
+    assert source.notes == ()
+    assert _listed(source, "test") == {
+        f"test/{decomposed}/0.png": 0,
+        "test/tea/0.png": 1,
+        "test/tea/1.png": 1,
+    }
+    source = _open(_fill(tmp_path / "classes", _classes(composed, decomposed, "tea", count=5)))
+    assert source.class_names == (composed, "tea")
+    counts = collections.Counter(
+        label for split in source.splits for label in _listed(source, split).values()
+    )
+    assert counts == {0: 10, 1: 5}
+
+
+def test_names_that_are_not_utf8_are_refused_with_the_remedy(tmp_path):
+    _fill(tmp_path, _classes("ant", "bee"))
+    for name in (b"ant/caf\xe9.png", b"bee/\xff.jpg"):
+        path = bytes(tmp_path) + b"/" + name
+        pathlib.Path(os.fsdecode(path)).write_bytes(b"")
+    with pytest.raises(errors.UserError) as raised:
+        _open(tmp_path)
+    assert str(raised.value) == (
+        f"The folder {str(tmp_path)!r} holds 2 names that are not UTF-8 "
+        r"(ant/caf\xe9.png, bee/\xff.jpg); rename what is named so."
+    )
+
+
+def test_other_files_may_have_any_names(tmp_path):
+    _fill(tmp_path, _classes("ant", "bee"))
+    pathlib.Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt")).write_bytes(b"")
+    assert _open(tmp_path).notes[-1].endswith(r"1 file (caf\xe9.txt).")
+
+
+def test_class_names_of_a_run_on_a_mac_have_the_usual_unicode_form(pretrained):
+    path = pretrained / "architecture.json"
+    stored = {**json.loads(path.read_text()), "class_names": ["cafe\u0301", "tea"]}
+    path.write_text(json.dumps(stored))
+    read = directory.read_architecture(str(pretrained))
+    assert read is not None
+    assert read.class_names == ("caf\u00e9", "tea")

@@ -5,6 +5,8 @@ import io
 import itertools
 import os
 import pathlib
+import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from simclr_tf import errors
 from simclr_tf.data import decode, inspection, pipeline, policies, records, sources
+from simclr_tf.runs import dataset, diagnosis
 
 TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 TRAIN, TEST, FILES = 120, 30, 5
@@ -388,6 +391,25 @@ def test_the_name_of_a_corrupt_record_is_found(tmp_path):
     assert inspection.first_unreadable(source, "train").name == want
     assert inspection.first_unreadable(source, "train[40:]").name == want
     assert inspection.first_unreadable(source, "train[:41]") is None
+
+
+def test_a_record_with_a_wrong_checksum_is_named_with_the_remedy(tmp_path):
+    builder = Toy(data_dir=str(tmp_path))
+    _prepare(builder)
+    source = sources.open_source("toy", data_dir=str(tmp_path), seed=0)
+    path = builder.data_path / "toy-train.tfrecord-00000-of-00001"
+    stored = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    content = bytearray(path.read_bytes())
+    content[content.index(stored[41]) + 5] ^= 0xFF
+    path.write_bytes(content)
+    want = r"00000-of-00001\[41\] of the split 'train' .* copy that file again"
+    with pytest.raises(errors.UserError, match=want):
+        list(inspection.inspect(source, "train"))
+    with pytest.raises(tf.errors.DataLossError) as lost:
+        list(source.examples("train"))
+    run: Any = types.SimpleNamespace(data=dataset.Data(source, "train", "test"))
+    with pytest.raises(errors.UserError, match=want):
+        diagnosis.find_unreadable_image(run, lost.value)
 
 
 @pytest.mark.skipif(not TFDS.exists(), reason="the shared data sets are not here")

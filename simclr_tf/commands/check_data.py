@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
-from simclr_tf.data import inspection, sources
+from simclr_tf.data import inspection, layout, sources
 
 _MAX_LISTED = 100
+
+
+@dataclasses.dataclass
+class _Results:
+    """What was found so far.
+
+    Attributes:
+        unreadable: split, name and problem of every image that cannot be used.
+        unusual: number of images of every remark.
+        examples: an image of every remark.
+        lost: sentences about classes without readable images.
+        stopped: errors of splits that could not be read to their end.
+    """
+
+    unreadable: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    unusual: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    examples: dict[str, str] = dataclasses.field(default_factory=dict)
+    lost: list[str] = dataclasses.field(default_factory=list)
+    stopped: list[errors.UserError] = dataclasses.field(default_factory=list)
 
 
 def check_data(config: config_lib.Config) -> None:
@@ -21,35 +41,68 @@ def check_data(config: config_lib.Config) -> None:
         UserError: if an image is unreadable, or the data set cannot be opened.
     """
     source = open_source(config)
-    unreadable: list[tuple[str, str, str]] = []
-    unusual = collections.Counter[str]()
-    examples: dict[str, str] = {}
-    for split, count in source.splits.items():
-        before = len(unreadable)
-        with console.Progress(f"images of {split}", count) as progress:
-            for number, finding in enumerate(inspection.inspect(source, split), 1):
-                if finding.unreadable:
-                    unreadable.append((split, finding.name, finding.unreadable))
-                for remark in finding.unusual:
-                    unusual[remark] += 1
-                    examples.setdefault(remark, finding.name)
-                progress.update(number, f"{len(unreadable) - before} unreadable")
+    results = _Results()
+    for split in source.splits:
+        try:
+            _check_split(source, split, results)
+        except errors.UserError as error:
+            results.stopped.append(error)
+    _print(results)
     total = sum(source.splits.values())
-    rows = [[what, f"{number:,}", examples[what]] for what, number in unusual.most_common()]
-    if rows:
-        console.table("readable, but unusual", ["what", "images", "for example"], rows)
-    if not unreadable:
+    count = len(results.unreadable)
+    if count:
+        results.stopped.append(
+            errors.UserError(
+                f"{count:,} of {total:,} images of {config.dataset} are unreadable; repair or "
+                f"remove them, or exclude them with --max_bad_images={count}."
+            )
+        )
+    if not results.stopped:
         console.say(f"All {total:,} images of {config.dataset} are readable.")
         return
-    rows = [list(row) for row in unreadable[:_MAX_LISTED]]
-    console.table("unreadable", ["split", "image", "problem"], rows)
-    more = len(unreadable) - len(rows)
-    if more:
-        console.say(f"... and {more:,} more.")
-    raise errors.UserError(
-        f"{len(unreadable):,} of {total:,} images of {config.dataset} are unreadable; repair or "
-        f"remove them, or exclude them with --max_bad_images={len(unreadable)}."
-    )
+    for stopped in results.stopped[:-1]:
+        console.warn(str(stopped))
+    raise results.stopped[-1]
+
+
+def _check_split(source: sources.Source, split: str, results: _Results) -> None:
+    """Reads the images of a split, and adds what is wrong with them to the results."""
+    before = len(results.unreadable)
+    labels, readable = set[int](), set[int]()
+    with console.Progress(f"images of {split}", source.splits[split]) as progress:
+        for number, finding in enumerate(inspection.inspect(source, split), 1):
+            labels.add(finding.label)
+            if finding.unreadable:
+                results.unreadable.append((split, finding.name, finding.unreadable))
+            else:
+                readable.add(finding.label)
+            for remark in finding.unusual:
+                results.unusual[remark] += 1
+                results.examples.setdefault(remark, finding.name)
+            progress.update(number, f"{len(results.unreadable) - before} unreadable")
+    names = source.class_names
+    if names is not None and readable - {-1} != labels - {-1}:
+        present = [names[label] for label in readable if label >= 0]
+        sentence = layout.missing_classes(split, present, names, what="readable images")
+        results.lost.append(str(sentence))
+
+
+def _print(results: _Results) -> None:
+    """Prints the tables of images and the sentences about classes."""
+    rows = [
+        [what, f"{number:,}", results.examples[what]]
+        for what, number in results.unusual.most_common()
+    ]
+    if rows:
+        console.table("readable, but unusual", ["what", "images", "for example"], rows)
+    if results.unreadable:
+        rows = [list(row) for row in results.unreadable[:_MAX_LISTED]]
+        console.table("unreadable", ["split", "image", "problem"], rows)
+        more = len(results.unreadable) - len(rows)
+        if more:
+            console.say(f"... and {more:,} more.")
+    for sentence in results.lost:
+        console.warn(sentence)
 
 
 def open_source(config: config_lib.Config) -> sources.Source:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import console
+from simclr_tf.data import layout
 from simclr_tf.evaluation import features, linear
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
@@ -76,8 +77,8 @@ def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict
         return {"eval/skipped": missing}
     try:
         scores = _scores(run, model, baselines=baselines)
-    except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.find_undecodable_image(run, error) from error
+    except tf.errors.OpError as error:
+        raise diagnosis.find_unreadable_image(run, error) from error
     return {directory.MEASURED_ON: _measured_on(run, model), **scores}
 
 
@@ -106,6 +107,7 @@ def _number_of_examples(run: opening.Run, split: str) -> int:
 def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
     config = run.config
     test = _extract(run, model, run.data.eval_split, with_pixels=baselines)
+    _warn_of_missing_classes(run, test.labels)
     result: dict[str, Any] = {"eval/examples": len(test.labels)}
     if test.logits is not None:
         for k in (1, 5):
@@ -127,6 +129,16 @@ def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[
             _probe("baseline/random_encoder", train_u.features, test_u.features, labels, seed)
         )
     return result
+
+
+def _warn_of_missing_classes(run: opening.Run, labels: np.ndarray) -> None:
+    """Warns of classes that the evaluated images, whose labels (n,) are given, do not have."""
+    names = run.data.source.class_names
+    assert names is not None
+    present = [names[label] for label in np.unique(labels) if label >= 0]
+    missing = layout.missing_classes(run.data.eval_split, present, names, what="evaluated images")
+    if missing:
+        console.warn(f"{missing} The accuracies are of the other classes only.")
 
 
 def _extract(

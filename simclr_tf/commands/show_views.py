@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage
+from simclr_tf import console, errors, storage, text
 from simclr_tf.commands import check_data
-from simclr_tf.data import crops, decode, inspection, operation_names, policies, views
+from simclr_tf.data import crops, decode, inspection, operation_names, policies, sources, views
 from simclr_tf.report import contact_sheet
 from simclr_tf.runs import builders, directory
 
 SHEET = "operations.png"
+_IMAGES = 3  # of which each is drawn under the whole policy, and the first under each operation
 _COLUMNS, _DRAWN = 6, 24
 
 
@@ -35,13 +36,23 @@ def show_views(config: config_lib.Config) -> None:
     split = config.train_split
     number = source.num_examples(split)
     policy = builders.policy_of(config)
-    with console.working(f"Drawing views of {min(number, 3)} images"):
-        images = [_decoded(example) for example in source.examples(split).take(3)]
+    with console.working(f"Drawing views of {min(number, _IMAGES)} images"):
+        images = [_decoded(example) for example in _first_examples(source, split)]
         rows = contact_rows(images, policy, seed=config.seed)
         sheet = contact_sheet.draw(rows)
     path = os.path.join(folder, SHEET)
     storage.write_png(path, sheet)
     console.say(f"{path}: {len(rows)} rows of {config.dataset}, {config.image_size} px")
+
+
+def _first_examples(source: sources.Source, split: str) -> list[dict[str, tf.Tensor]]:
+    try:
+        return list(source.examples(split).take(_IMAGES))
+    except tf.errors.OpError as error:
+        raise errors.UserError(
+            f"An image of the split {split!r} cannot be read ({text.reason(error)}); restore or "
+            "remove it. --mode=check_data lists all unreadable images."
+        ) from error
 
 
 def _decoded(example: dict[str, tf.Tensor]) -> np.ndarray:

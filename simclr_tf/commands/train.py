@@ -103,8 +103,8 @@ def train(
     try:
         if int(checkpoints.step) < training.plan.total_steps:
             _fit(training, checkpoints, preemption)
-    except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, OSError) as error:
-        raise diagnosis.explain_resource_error(run, error) from error
+    except (tf.errors.OpError, OSError) as error:
+        raise diagnosis.explain_training_error(run, error) from error
     with console.working("Exporting the SavedModel"):
         export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
     return run, model
@@ -128,7 +128,10 @@ def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> _Training:
     with run.strategy.scope():
         learner = _make_learner(config, model, schedule)
     task = _make_task(config, learner, teacher)
-    by_class = batches.open_by_class(config, run.data)
+    try:
+        by_class = batches.open_by_class(config, run.data)
+    except tf.errors.OpError as error:
+        raise diagnosis.find_unreadable_image(run, error) from error
     return _Training(run, plan, schedule, learner, task, by_class)
 
 
@@ -232,21 +235,18 @@ def _fit(
     """Trains from the step of the checkpoints to the end of the plan."""
     run, start = training.run, int(checkpoints.step)
     log = metrics_log.MetricsLog(run.model_dir, from_step=start)
-    try:
-        _show_views(training, start, log)
-        with preemption.training():
-            loop.fit(
-                loop.compile_steps(_make_step(training)),
-                iter(batches.distributed(run, training.by_class, start)),
-                training.plan,
-                training.schedule,
-                checkpoints,
-                log,
-                chance=objectives.chance_loss(run.config),
-                should_stop=lambda: preemption.requested,
-            )
-    except tf.errors.InvalidArgumentError as error:
-        raise diagnosis.find_undecodable_image(run, error) from error
+    _show_views(training, start, log)
+    with preemption.training():
+        loop.fit(
+            loop.compile_steps(_make_step(training)),
+            iter(batches.distributed(run, training.by_class, start)),
+            training.plan,
+            training.schedule,
+            checkpoints,
+            log,
+            chance=objectives.chance_loss(run.config),
+            should_stop=lambda: preemption.requested,
+        )
 
 
 def _make_step(training: _Training) -> steps.Step:

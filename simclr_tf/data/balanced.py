@@ -67,7 +67,8 @@ def _in_memory(source: sources.Source, split: str) -> folder.RandomAccess:
     def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: column[index] for name, column in columns.items()}
 
-    return folder.RandomAccess(columns["label"].numpy(), read)
+    labels = columns["label"].numpy()
+    return folder.RandomAccess(columns["name"].numpy(), labels, np.zeros(len(labels), bool), read)
 
 
 def check(images: ByClass, *, batch_size: int, samples_per_class: int) -> str | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent import futures
+import functools
 import io
+import itertools
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import decode, iterators, sources
+from simclr_tf.data import decode, folder, iterators, sources
 
 # Images in memory at a time: enough for every core.
 _CHUNK = 4 * iterators.CORES
@@ -23,11 +26,13 @@ class Finding(NamedTuple):
 
     Attributes:
         name: the file or record.
+        label: its class, -1 if it is unlabelled.
         unreadable: why it cannot be used, as the rest of a sentence; None if it can.
         unusual: what is done to the image or lost from it, in words that many images share.
     """
 
     name: str
+    label: int
     unreadable: str | None
     unusual: tuple[str, ...]
 
@@ -43,39 +48,50 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
         A finding for every image.
 
     Raises:
-        errors.UserError: if a file of the data set cannot be read at all.
+        errors.UserError: if a record cannot be read, and so none of those after it.
     """
-    count = 0
-    try:
-        for finding in _inspect(source, split):
-            yield finding
-            count += 1
-    except tf.errors.OpError as error:
-        raise errors.UserError(
-            f"{source.example_name(split, count)} of the split {split!r} of {source.name!r} cannot "
-            f"be read ({text.reason(error)}); repair or remove it."
-        ) from error
+    access = source.random_access(split)
+    with futures.ThreadPoolExecutor(iterators.CORES) as threads:
+        if access is None:
+            yield from _inspect_stream(source, split, threads)
+            return
+        indices = iter(np.flatnonzero(~access.excluded))
+        while chunk := list(itertools.islice(indices, _CHUNK)):
+            yield from threads.map(functools.partial(_inspect_file, access), chunk)
 
 
 def first_unreadable(source: sources.Source, split: str) -> Finding | None:
-    """Returns the first image that cannot be used, or None after reading the whole split."""
+    """Returns the first image that cannot be used, or None after reading the whole split.
+
+    Raises:
+        errors.UserError: see `inspect`.
+    """
+    return next((finding for finding in inspect(source, split) if finding.unreadable), None)
+
+
+def unreadable_record(
+    source: sources.Source, split: str, index: int, error: tf.errors.OpError
+) -> errors.UserError:
+    """Returns the error for a record that cannot be read, counted in the stored order."""
+    return errors.UserError(
+        f"{source.example_name(split, index)} of the split {split!r} of {source.name!r} cannot be "
+        f"read ({text.reason(error)}); copy that file again, or delete the data set so that it is "
+        "prepared again."
+    )
+
+
+def _inspect_stream(
+    source: sources.Source, split: str, threads: futures.Executor
+) -> Iterator[Finding]:
     count = 0
+    examples = iterators.without_tuning(source.examples(split)).as_numpy_iterator()
     try:
-        for finding in _inspect(source, split):
-            if finding.unreadable:
-                return finding
-            count += 1
-    except tf.errors.OpError:
-        return Finding(source.example_name(split, count), "cannot be read", ())
-    return None
-
-
-def _inspect(source: sources.Source, split: str) -> Iterator[Finding]:
-    """Yields findings; raises tf.errors.OpError at a file that cannot be read."""
-    with futures.ThreadPoolExecutor(iterators.CORES) as threads:
-        examples = iterators.without_tuning(source.examples(split))
-        for chunk in _chunks(examples.as_numpy_iterator()):
-            yield from threads.map(_inspect_one, chunk)
+        for chunk in _chunks(examples):
+            for finding in threads.map(_inspect_one, chunk):
+                yield finding
+                count += 1
+    except tf.errors.OpError as error:
+        raise unreadable_record(source, split, count, error) from error
 
 
 def _chunks(examples: Iterator[dict]) -> Iterator[list[dict]]:
@@ -92,13 +108,27 @@ def _chunks(examples: Iterator[dict]) -> Iterator[list[dict]]:
     yield chunk
 
 
+def _inspect_file(access: folder.RandomAccess, index: int) -> Finding:
+    try:
+        example = access.read(tf.constant(index, tf.int32))
+    except tf.errors.OpError as error:
+        why = f"cannot be read ({reason_of_system(error)})"
+        return Finding(access.names[index], int(access.labels[index]), why, ())
+    return _inspect_one({name: value.numpy() for name, value in example.items()})
+
+
 def _inspect_one(example: dict) -> Finding:
-    name, encoded = example["name"].decode(), example["image"]
+    name, encoded, label = example["name"].decode(), example["image"], int(example["label"])
     try:
         shape = decode.decode_image(tf.constant(encoded)).shape
     except tf.errors.OpError as error:
-        return Finding(name, why_unreadable(error), ())
-    return Finding(name, None, tuple(_unusual(encoded, shape[0], shape[1])))
+        return Finding(name, label, why_unreadable(error), ())
+    return Finding(name, label, None, tuple(_unusual(encoded, shape[0], shape[1])))
+
+
+def reason_of_system(error: tf.errors.OpError) -> str:
+    """Returns why the system could not read a file, without the path."""
+    return text.reason(error).rpartition("; ")[2]
 
 
 def why_unreadable(error: tf.errors.OpError) -> str:

@@ -47,9 +47,23 @@ class Records:
         self._features = self._decoding.extract_features(self._info.features)
 
     def examples(
-        self, slices: Sequence[folder.Slice], *, order_seed: tf.Tensor | None = None
+        self,
+        slices: Sequence[folder.Slice],
+        *,
+        order_seed: tf.Tensor | None = None,
+        excluded: Sequence[str] = (),
     ) -> tf.data.Dataset:
         """Streams the examples of some slices once; see `sources.Source.examples`."""
+        examples = self._examples(slices, order_seed)
+        if excluded:
+            examples = examples.filter(
+                lambda example: tf.reduce_all(example["name"] != tf.constant(excluded))
+            )
+        return examples
+
+    def _examples(
+        self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
+    ) -> tf.data.Dataset:
         is_tfrecord = _is_tfrecord(self._info)
         stream: Any = self._tfrecords if is_tfrecord else self._other_records
         finish: Any = self._parse if is_tfrecord else self._example

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors, text
-from simclr_tf.data import digits, folder, records
+from simclr_tf.data import digits, folder, layout, records
 
 IMAGE_FOLDER = "image_folder"
 
@@ -26,9 +26,13 @@ class Reader(Protocol):
     split_infos: Mapping[str, Any]  # name of a split -> tfds.core.SplitInfo
 
     def examples(
-        self, slices: Sequence[folder.Slice], *, order_seed: tf.Tensor | None = None
+        self,
+        slices: Sequence[folder.Slice],
+        *,
+        order_seed: tf.Tensor | None = None,
+        excluded: Sequence[str] = (),
     ) -> tf.data.Dataset:
-        """Streams the examples of the slices once."""
+        """Streams the examples of the slices once, without those excluded."""
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of the encoded images of the slices."""
@@ -101,13 +105,8 @@ class Source:
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
         """
-        examples = self.reader.examples(self._slices(split), order_seed=order_seed)
-        names = self.excluded.get(split)
-        if names:
-            examples = examples.filter(
-                lambda example: tf.reduce_all(example["name"] != tf.constant(names))
-            )
-        return examples
+        excluded = self.excluded.get(split, ())
+        return self.reader.examples(self._slices(split), order_seed=order_seed, excluded=excluded)
 
     def random_access(self, split: str) -> folder.RandomAccess | None:
         """Returns the examples of a split; None where they can only be streamed."""
@@ -164,7 +163,7 @@ def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
     if dataset == IMAGE_FOLDER:
         if not data_dir:
             raise errors.ArgumentError(
-                "data_dir", None, f"is missing; name a folder that holds {folder.LAYOUTS}."
+                "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
             )
         return _open_folder(dataset, folder.ImageFolder(data_dir, seed=seed))
     builder = _find(dataset, data_dir)
@@ -192,7 +191,7 @@ def _open_records(dataset: str, builder: Any, notes: list[str]) -> Source:
     shape = features[image].shape
     return Source(
         name=dataset,
-        class_names=None if label is None else tuple(features[label].names),
+        class_names=None if label is None else tuple(map(layout.usual_form, features[label].names)),
         splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),

@@ -8,7 +8,7 @@ import psutil
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import sources, streams
+from simclr_tf.data import labels, sources, streams
 from simclr_tf.runs import directory, unreadable
 from simclr_tf.runs import weights as weights_lib
 
@@ -40,10 +40,8 @@ class Data:
         return self.source.class_names if self.is_labelled(self.train_split) else None
 
     def is_labelled(self, split: str) -> bool:
-        """Whether a split has labels. One split of a labelled data set may have none (STL-10)."""
-        if self.source.class_names is None:
-            return False
-        return all(int(example["label"]) >= 0 for example in self.source.examples(split).take(1))
+        """Whether a split has labels, see `labels.is_labelled`."""
+        return labels.is_labelled(self.source, split)
 
     def why_unlabelled(self, split: str) -> str | None:
         """Returns the beginning of a sentence that says why a split has no labels, or None."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
 from simclr_tf.config import metadata
+from simclr_tf.data import layout
 from simclr_tf.models import simclr
 
 _ARCHITECTURE = "architecture.json"
@@ -57,7 +58,7 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
         _check_types(path, stored)
     try:
         names = stored["class_names"]
-        stored["class_names"] = None if names is None else tuple(names)
+        stored["class_names"] = None if names is None else tuple(map(layout.usual_form, names))
         return simclr.Architecture(**stored)
     except (KeyError, TypeError) as error:
         raise errors.UserError(

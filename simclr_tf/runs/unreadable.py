@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import os
+from typing import Any
 
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
-from simclr_tf.data import inspection, sources
+from simclr_tf.data import inspection, labels, sources
 
 LIST = "bad_images.json"
 
@@ -37,7 +38,7 @@ def exclude(
     counts = {split: source.num_examples(split) for split in splits}
     data = {"dataset": config.dataset, "data_dir": config.data_dir}
     path = os.path.join(config.model_dir or "", LIST)
-    stored = storage.read_json(path) if tf.io.gfile.exists(path) else {}
+    stored = _read(path) if tf.io.gfile.exists(path) else {}
     known = stored["splits"] if stored.get("data") == data else {}
     for split, count in counts.items():
         if known.get(split, {}).get("images") != count:
@@ -51,10 +52,44 @@ def exclude(
             f"{config.max_bad_images} ({some}); repair them, or allow more."
         )
     storage.write_json(path, {"data": data, "splits": known})
-    if bad:
-        console.warn(f"Excluded {len(bad)} unreadable images: {some}.")
+    if not bad:
+        return source
+    console.warn(f"Excluded {len(bad)} unreadable images: {some}.")
     excluded = {split: tuple(images) for split, images in found.items()}
-    return dataclasses.replace(source, excluded=excluded)
+    rest = dataclasses.replace(source, excluded=excluded)
+    _warn_of_lost_classes(source, rest)
+    return rest
+
+
+def _warn_of_lost_classes(source: sources.Source, rest: sources.Source) -> None:
+    """Warns of classes of which every image of a split is excluded."""
+    for split in rest.excluded:
+        if labels.missing_classes(source, split) != labels.missing_classes(rest, split):
+            console.warn(str(labels.missing_classes(rest, split, what="readable images")))
+
+
+def _read(path: str) -> dict[str, Any]:
+    """Reads the stored list.
+
+    Raises:
+        UserError: if it is not such a list.
+    """
+    stored = storage.read_json(path)
+    try:
+        names_and_reasons = [
+            entry
+            for split in stored["splits"].values()
+            for entry in (*split["left_out"], *split["left_out"].values())
+        ]
+        valid = all(isinstance(entry, str) for entry in (*stored["data"], *names_and_reasons))
+    except (AttributeError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise errors.UserError(
+            f"{path} is damaged (it does not list unreadable images); restore it, or remove it so "
+            "that all images are checked again."
+        )
+    return stored
 
 
 def _find(source: sources.Source, split: str, count: int) -> dict[str, str]:

@@ -1,0 +1,149 @@
+"""Lists what a folder of images holds, without opening a single file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+import os
+import posixpath
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from simclr_tf import errors, text
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+# Folders below these are in no layout, so each is visited once, whatever links lead to it.
+_MAX_DEPTH = 2
+
+
+class Listing(NamedTuple):
+    """What a folder holds, as paths relative to it, with slashes; what is hidden is ignored.
+
+    Attributes:
+        images: paths that are named like images and are not folders.
+        others: all other files.
+        empty: folders that hold no images, at any depth; not the folders in them.
+        loops: links to a folder that contains them, which were not followed.
+    """
+
+    images: list[str]
+    others: list[str]
+    empty: list[str]
+    loops: list[str]
+
+
+def scan(root: str) -> Listing:
+    """Lists a folder.
+
+    Args:
+        root: an existing folder; a path that TensorFlow can read, gs:// included.
+
+    Raises:
+        errors.UserError: if a folder in it cannot be read, or names are not UTF-8.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    folders: list[str] = []
+    loops: list[str] = []
+    deep: set[str] = set()
+    pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
+    while pending:
+        folder, above = pending.pop()
+        for name, is_folder in _entries(posixpath.join(root, folder)):
+            path = posixpath.join(folder, name)
+            if not is_folder:
+                (images if _is_named_like_an_image(name) else others).append(path)
+                continue
+            real = os.path.realpath(posixpath.join(root, path))
+            if any(_contains(real, other) for other in above):
+                loops.append(path)
+            elif real not in deep:
+                folders.append(path)
+                pending.append((path, (*above, real)))
+                if path.count("/") >= _MAX_DEPTH:
+                    deep.add(real)
+    _check_names(root, [*images, *folders])
+    return Listing(images, _printable(others), _outermost_empty(folders, images), _printable(loops))
+
+
+def _entries(folder: str) -> list[tuple[str, bool]]:
+    """Returns the names in a folder, in order, and whether each is a folder."""
+    try:
+        if "://" in folder:
+            found = list(_remote_entries(folder))
+        else:
+            with os.scandir(folder) as entries:
+                found = [(entry.name, _is_folder(entry)) for entry in entries]
+    except UnicodeError as error:
+        raise errors.UserError(
+            f"The folder {folder!r} holds names that are not UTF-8 ({text.reason(error)}); rename "
+            "them."
+        ) from error
+    except (tf.errors.OpError, OSError) as error:
+        raise errors.UserError(
+            f"The folder {folder!r} cannot be read ({text.reason(error)}); fix its permissions or "
+            "move it elsewhere."
+        ) from error
+    return sorted(entry for entry in found if not entry[0].startswith("."))
+
+
+def _remote_entries(folder: str) -> Iterator[tuple[str, bool]]:
+    for listed in tf.io.gfile.listdir(folder):
+        name = listed.rstrip("/")
+        is_folder = listed.endswith("/") or (
+            not _is_named_like_an_image(name)  # Saves one access per image.
+            and tf.io.gfile.isdir(posixpath.join(folder, name))
+        )
+        yield name, is_folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_dir(follow_symlinks=False):
+        return True
+    # Links named like images are not followed, which would take one access to the disk for each.
+    return not _is_named_like_an_image(entry.name) and os.path.isdir(entry.path)
+
+
+def _is_named_like_an_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS)
+
+
+def _contains(folder: str, other: str) -> bool:
+    """Returns whether a real folder is another one, or contains it."""
+    return f"{other}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def _outermost_empty(folders: Iterable[str], images: Iterable[str]) -> list[str]:
+    """Returns the folders that hold no images, at any depth, except those in one of them."""
+    used = {""}
+    for path in images:
+        folder = posixpath.dirname(path)
+        while folder not in used:
+            used.add(folder)
+            folder = posixpath.dirname(folder)
+    return [
+        folder
+        for folder in sorted(folders)
+        if folder not in used and posixpath.dirname(folder) in used
+    ]
+
+
+def _check_names(root: str, paths: list[str]) -> None:
+    """Refuses names that TensorFlow cannot store, because they are not UTF-8."""
+    wrong = [path for path in paths if not posixpath.basename(path).isascii()]
+    wrong = [path for path in wrong if _printable([path]) != [path]]
+    if wrong:
+        wrong.sort()
+        plural = "s that are" if len(wrong) > 1 else " that is"
+        raise errors.UserError(
+            f"The folder {root!r} holds {len(wrong):,} name{plural} not UTF-8 "
+            f"({text.shortened(_printable(wrong))}); rename what is named so."
+        )
+
+
+def _printable(paths: list[str]) -> list[str]:
+    r"""Returns paths in which bytes that are not UTF-8 are written as in caf\xe9.jpg."""
+    return [
+        path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for path in paths
+    ]

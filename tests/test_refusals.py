@@ -192,6 +192,30 @@ INVALID = {
         {"mode": "finetune", "ft_proj_selector": 3},
         ["--ft_proj_selector=3", "2 layers", "0 (the encoder) to 2"],
     ),
+    "projection selector beyond the head of pretraining": (
+        {"ft_proj_selector": 7},
+        ["--ft_proj_selector=7", "2 layers", "0 (the encoder) to 2"],
+    ),
+    "frozen layers in pretraining": (
+        {"fine_tune_after_block": 4},
+        [
+            "--fine_tune_after_block=4 applies only to --objective=supervised|distill",
+            "is nt_xent); leave it out",
+        ],
+    ),
+    "linear head of zeros in pretraining from scratch": (
+        {"zero_init_logits_layer": True},
+        [
+            "--zero_init_logits_layer has no effect",
+            "--objective=nt_xent without --checkpoint",
+            "leave it out",
+        ],
+    ),
+    "seed below zero": ({"seed": -1}, ["--seed must be between 0 and 4294967295, got -1"]),
+    "seed beyond 32 bits": (
+        {"seed": 2**32},
+        ["--seed must be between 0 and 4294967295", "got 4294967296"],
+    ),
     "frozen layers without a checkpoint": (
         {"mode": "finetune", "fine_tune_after_block": 4},
         ["--fine_tune_after_block=4", "--checkpoint"],

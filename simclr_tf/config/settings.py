@@ -33,6 +33,7 @@ _MACHINE = Section("Machine")
 _RESNET = ("encoder", ("resnet",))
 _SUPERVISED = ("objective", ("supervised",))
 _DISTILL = ("objective", ("distill",))
+_CLASSIFIES = ("objective", ("supervised", "distill"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Config:
     seed: int = _WHAT.setting(
         0,
         "Random seed of the order of the data, of the augmentations and of the initial weights.",
+        at_least=0,
+        at_most=2**32 - 1,
         fixed_at_start=True,
     )
 
@@ -414,6 +417,7 @@ class Config:
         at_most=4,
         reason="-1 trains everything, 0 freezes the stem, 1 to 3 up to that block group, 4 the "
         "encoder",
+        only_with=_CLASSIFIES,
         fixed_at_start=True,
     )
     zero_init_logits_layer: bool = _FINE_TUNING.setting(

@@ -26,7 +26,7 @@ def validate(config: Config) -> None:
     for field in dataclasses.fields(config):
         _check_effect(config, field.name, metadata.describe(field))
     _check_objective(config)
-    if not config.contrastive and config.ft_proj_selector:
+    if config.ft_proj_selector:
         _check_selector(config)
     if config.encoder != "resnet":
         _check_frozen_groups(config)
@@ -61,10 +61,10 @@ def _check_range(config: Config, name: str, setting: metadata.Setting) -> None:
     if low is not None and high is not None:
         if not low <= value <= high:
             raise errors.UserError(
-                f"--{name} must be between {low:g} and {high:g}{reason}, got {value}."
+                f"--{name} must be between {low} and {high}{reason}, got {value}."
             )
     elif low is not None and not value >= low:
-        raise errors.UserError(f"--{name} must be at least {low:g}{reason}, got {value}.")
+        raise errors.UserError(f"--{name} must be at least {low}{reason}, got {value}.")
 
 
 def _check_effect(config: Config, name: str, setting: metadata.Setting) -> None:
@@ -92,6 +92,12 @@ def _check_objective(config: Config) -> None:
     if config.mixup and config.cutmix:
         raise errors.UserError(
             f"--mixup={config.mixup:g} and --cutmix={config.cutmix:g} both mix images; use one."
+        )
+    if config.zero_init_logits_layer and config.contrastive and config.checkpoint is None:
+        raise errors.UserError(
+            f"--zero_init_logits_layer has no effect, because --objective={objective} without "
+            "--checkpoint starts from random weights; leave it out, or give "
+            "--nozero_init_logits_layer if a flagfile sets it."
         )
     if objective == "distill" and config.teacher is None:
         raise errors.UserError(

@@ -19,6 +19,7 @@ from simclr_tf.runs import (
     directory,
     environment,
     initialization,
+    lock,
     metrics_log,
     opening,
     teachers,
@@ -91,11 +92,18 @@ def train(
         config, strategy, weights, teacher=teacher, eval_split_given=eval_split_given
     )
     _make_plan(run)  # Refuses an impossible one before the run directory is made.
-    run = opening.prepare_directory(run)
+    directory.ensure_writable(run.model_dir)
+    with lock.hold(run.model_dir):
+        return _train(run, teacher)
+
+
+def _train(run: opening.Run, teacher: teachers.Teacher | None) -> tuple[opening.Run, simclr.SimCLR]:
+    """Trains a run whose directory is locked."""
+    run = opening.exclude_unreadable(run)
     training = _prepare(run, teacher)
     model = training.learner.model
     checkpoints = checkpoints_lib.Checkpoints(
-        run.model_dir, model, training.learner.optimizer, keep=config.keep_checkpoint_max
+        run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
     origin = _initialize(run, model, checkpoints)
     _write_description(run)  # Only now: if the start is refused, stored settings stay as they were.
@@ -106,7 +114,9 @@ def train(
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
     with console.working("Exporting the SavedModel"):
-        export.export(model, run.model_dir, int(checkpoints.step), keep=config.keep_hub_module_max)
+        export.export(
+            model, run.model_dir, int(checkpoints.step), keep=run.config.keep_hub_module_max
+        )
     return run, model
 
 

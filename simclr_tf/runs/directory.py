@@ -30,7 +30,8 @@ def ensure_writable(model_dir: str) -> None:
     Raises:
         UserError: if they cannot.
     """
-    probe = os.path.join(model_dir, ".writable")
+    # Two processes that start at the same moment must not delete each other's file.
+    probe = os.path.join(model_dir, f".writable-{os.getpid()}")
     try:
         tf.io.gfile.makedirs(model_dir)
         with tf.io.gfile.GFile(probe, "w") as file:

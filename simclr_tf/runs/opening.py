@@ -124,6 +124,18 @@ def prepare_directory(run: Run) -> Run:
             allowed.
     """
     directory.ensure_writable(run.model_dir)
+    return exclude_unreadable(run)
+
+
+def exclude_unreadable(run: Run) -> Run:
+    """Excludes unreadable images, if the run allows some; its directory exists.
+
+    Returns:
+        The run, without those images.
+
+    Raises:
+        UserError: if more images are unreadable than allowed.
+    """
     if not run.config.max_bad_images:
         return run
     return dataclasses.replace(run, data=dataset.exclude_unreadable(run.config, run.data))

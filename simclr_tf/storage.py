@@ -60,6 +60,15 @@ def remedy(error: Exception, *, files: Sequence[str] = (), folders: Sequence[str
     return "check its disk and permissions"
 
 
+def append(path: str, line: str) -> None:
+    """Adds a line to a small text file atomically, see `replace`."""
+    content = ""
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            content = file.read()
+    replace(path, content + line)
+
+
 def read_json(path: str) -> Any:
     """Reads a JSON file.
 

@@ -125,7 +125,7 @@ class Runner:
     """Runs the program, each command line once.
 
     Values may name places: {photos}, {two_classes} and {damaged} are folders of images,
-    {pretrained} is a run directory with checkpoints, and every other name a new folder.
+    {pretrained} and {used} are run directories with checkpoints, and every other name a new folder.
     """
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
@@ -137,6 +137,7 @@ class Runner:
             "two_classes": shutil.copytree(photos, self._root / "two_classes"),
             "damaged": shutil.copytree(photos, self._root / "damaged"),
             "pretrained": shutil.copytree(tiny_runs.pretrained(factory), self._root / "pretrained"),
+            "used": shutil.copytree(tiny_runs.pretrained(factory), self._root / "used"),
         }
         self._places = _Places(self._root, made)
         for split in ("train", "test"):

@@ -44,6 +44,12 @@ ROWS = [
         observe.argument("export", "model_dir"),
         {"model_dir": "{first}"},
     ),
+    Row(
+        "resume_with_changes",
+        True,
+        lambda run: run.code,
+        {"model_dir": "{used}", "train_steps": 6},
+    ),
     Row("checkpoint", "{pretrained}", observe.weights, FINETUNE),
     Row("checkpoint", "{pretrained}/ckpt-2", observe.argument("export", "step"), EXPORT),
     Row("format", "official", observe.every_argument("export_reference_model", "step"), EXPORT),
@@ -186,11 +192,18 @@ def test_a_setting_that_is_changed_alone_changes_what_the_program_does(row, runn
     changed = {**row.base, row.field: row.value}
     runs = [runner(**settings) for settings in (row.base, changed)]
     for run, settings in zip(runs, (row.base, changed)):
-        # There is neither a TPU nor another data set, and everything else runs to its end.
-        assert run.code == (2 if settings.keys() & {"use_tpu", "dataset"} else 0), run.printed
+        assert run.code == _expected_code(settings), run.printed
     assert not observe.same(*map(row.observation, runs)), (
         f"--{row.field}={row.value} changes nothing"
     )
+
+
+def _expected_code(settings: dict[str, Any]) -> int:
+    """Returns 2 for what cannot run here, and for other settings of a run in a used directory."""
+    if settings.get("model_dir") == "{used}":
+        return 0 if "resume_with_changes" in settings else 2
+    # There is neither a TPU nor another data set, and everything else runs to its end.
+    return 2 if settings.keys() & {"use_tpu", "dataset"} else 0
 
 
 def test_the_same_settings_give_the_same_observations(runner):

@@ -181,9 +181,10 @@ def test_a_damaged_saved_model_is_refused(capsys, photos, tmp_path):
 def test_resuming_with_another_objective_is_refused(capsys, photos, tmp_path, pretrained):
     changes = {"model_dir": pretrained, "objective": "supcon"}
     message = test_refusals.run_error(capsys, photos, tmp_path, **changes)
-    assert "--objective=nt_xent there and --objective=supcon here" in message
+    assert "--objective: nt_xent stored, supcon given" in message
 
 
 def test_resuming_with_another_seed_is_refused(capsys, photos, tmp_path, pretrained):
     message = test_refusals.run_error(capsys, photos, tmp_path, model_dir=pretrained, seed=77)
-    assert "and --seed=77 here); use another --model_dir" in message
+    assert "--seed: 0 stored, 77 given" in message
+    assert "; use another --model_dir" in message

@@ -335,7 +335,8 @@ def test_an_undecodable_evaluation_image_is_named(
     damaged.write_bytes(b"no picture at all")
     files = tiny_runs.snapshot(pretrained, ["ckpt*"])
     for mode in ("train_then_eval", "eval"):
-        message = run_error(capsys, own_photos, tmp_path, mode, model_dir=pretrained)
+        changes = {"model_dir": pretrained, **tiny_runs.NO_COLOR}
+        message = run_error(capsys, own_photos, tmp_path, mode, **changes)
         assert "test/green/3.png" in message
         assert "repair or remove it" in message
     assert tiny_runs.snapshot(pretrained, ["ckpt*"]) == files
@@ -410,20 +411,20 @@ def test_fine_tuning_from_a_stage_whose_weights_are_missing_is_refused(
 
 # name: (changed flags that do not fit a finished run, phrases that the message must contain).
 INCOMPATIBLE = {
-    "another depth": ({"resnet_depth": 14}, ["resnet_depth is 8 there and 14 here"]),
-    "another image size": ({"image_size": 16}, ["image_size is 8 there and 16 here"]),
-    "another head": ({"num_proj_layers": 3}, ["num_proj_layers is 2 there and 3 here"]),
+    "another depth": ({"resnet_depth": 14}, ["--resnet_depth: 8 stored, 14 given"]),
+    "another image size": ({"image_size": 16}, ["--image_size: 8 stored, 16 given"]),
+    "another head": ({"num_proj_layers": 3}, ["--num_proj_layers: 2 stored, 3 given"]),
     "two differences": (
         {"resnet_depth": 14, "proj_out_dim": 16},
-        ["resnet_depth is 8 there", "proj_out_dim is 8 there and 16 here"],
+        ["--resnet_depth: 8 stored, 14 given", "--proj_out_dim: 8 stored, 16 given"],
     ),
     "another optimizer": (
         {"optimizer": "adam"},
-        ["--optimizer=momentum there and --optimizer=adam here"],
+        ["--optimizer: momentum stored, adam given"],
     ),
     "another kind of training": (
         {"mode": "finetune"},
-        ["--train_mode=pretrain there and --train_mode=finetune here"],
+        ["--train_mode: pretrain stored, finetune given"],
     ),
 }
 
@@ -442,7 +443,8 @@ def test_a_run_directory_of_another_run_is_refused_and_not_changed(
 def test_a_run_directory_with_other_classes_is_refused(capsys, own_photos, tmp_path, pretrained):
     for split in ("train", "test"):
         (own_photos / split / "red").rename(own_photos / split / "rose")
-    message = run_error(capsys, own_photos, tmp_path, model_dir=pretrained)
+    changes = {"model_dir": pretrained, **tiny_runs.NO_COLOR}
+    message = run_error(capsys, own_photos, tmp_path, **changes)
     assert "class_names is ('blue', 'green', 'red') there" in message
 
 

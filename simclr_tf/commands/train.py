@@ -22,6 +22,7 @@ from simclr_tf.runs import (
     lock,
     metrics_log,
     opening,
+    resuming,
     teachers,
 )
 from simclr_tf.runs import checkpoints as checkpoints_lib
@@ -91,22 +92,28 @@ def train(
     run = opening.open_run(
         config, strategy, weights, teacher=teacher, eval_split_given=eval_split_given
     )
-    _make_plan(run)  # Refuses an impossible one before the run directory is made.
+    # Refuses an impossible plan before the run directory is made.
+    resuming.check_length(run.model_dir, _make_plan(run).total_steps)
     directory.ensure_writable(run.model_dir)
     with lock.hold(run.model_dir):
-        return _train(run, teacher)
+        return _train(run, teacher, preemption)
 
 
-def _train(run: opening.Run, teacher: teachers.Teacher | None) -> tuple[opening.Run, simclr.SimCLR]:
+def _train(
+    run: opening.Run, teacher: teachers.Teacher | None, preemption: preemption_lib.Preemption
+) -> tuple[opening.Run, simclr.SimCLR]:
     """Trains a run whose directory is locked."""
+    # Checked again: before the lock was held, another training may have changed the run.
+    resumption = resuming.check(run.config, run.model_dir, run.data)
     run = opening.exclude_unreadable(run)
     training = _prepare(run, teacher)
     model = training.learner.model
     checkpoints = checkpoints_lib.Checkpoints(
         run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
-    origin = _initialize(run, model, checkpoints)
-    _write_description(run)  # Only now: if the start is refused, stored settings stay as they were.
+    origin = _initialize(training, checkpoints, resumption)
+    # Only now: if the start is refused, stored settings stay as they were.
+    _write_description(run, resumption, int(checkpoints.step))
     overview.before_training(run, training.plan, model, origin, _estimate_memory(training))
     try:
         if int(checkpoints.step) < training.plan.total_steps:
@@ -203,12 +210,19 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixe
 
 
 def _initialize(
-    run: opening.Run, model: simclr.SimCLR, checkpoints: checkpoints_lib.Checkpoints
+    training: _Training,
+    checkpoints: checkpoints_lib.Checkpoints,
+    resumption: resuming.Resumption,
 ) -> list[str]:
     """Loads the run's own checkpoint, or the weights to start from; returns a report of it."""
+    run, model = training.run, training.learner.model
     own = checkpoints.restore_latest()
     if own is not None:
-        return [f"resumed from {own}"]
+        step = int(checkpoints.step)
+        if step < training.plan.total_steps:
+            return [f"resumed from {own}"]
+        resuming.check_unfinished(resumption, run.model_dir, step)
+        return [f"{own}: finished at step {step:,}, nothing to train"]
     if run.weights is None:
         origin = f"from scratch: initial weights of seed {run.config.seed}"
         hint = "" if run.config.contrastive else " (--checkpoint names a pretraining run)"
@@ -218,11 +232,11 @@ def _initialize(
     )
 
 
-def _write_description(run: opening.Run) -> None:
-    """Stores architecture, settings and environment in the run directory."""
+def _write_description(run: opening.Run, resumption: resuming.Resumption, step: int) -> None:
+    """Stores architecture, settings, data and environment in the run directory."""
     directory.write_architecture(run.model_dir, run.architecture)
     resolved = dataclasses.replace(run.config, eval_split=run.data.eval_split)
-    directory.write_config(run.model_dir, resolved)
+    resuming.record(resolved, run.model_dir, resumption, step)
     environment.write(run.model_dir, run.strategy)
 
 

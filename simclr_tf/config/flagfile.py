@@ -8,10 +8,11 @@ import typing
 from typing import Any
 
 from simclr_tf import errors
+from simclr_tf.config import metadata
 
 
 def to_text(settings: Any) -> str:
-    """Returns a flagfile that describes all settings.
+    """Returns a flagfile that describes all settings that are stored with a run.
 
     Settings that are None are left out: no flag can set None, and it is their default.
 
@@ -21,7 +22,7 @@ def to_text(settings: Any) -> str:
     lines = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value is not None:
+        if value is not None and metadata.describe(field).stored:
             lines.append(to_flag(field.name, value))
         if "\n" in str(value):
             raise errors.UserError(

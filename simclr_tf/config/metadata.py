@@ -10,6 +10,9 @@ import dataclasses
 from typing import Any
 
 _KEY = "setting"
+# Whether a run can be resumed with another value of a setting: not at all; with
+# --resume_with_changes, because it changes the outcome; or freely, because it does not.
+NEVER, WITH_CHANGES, FREELY = "never", "with_changes", "freely"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Setting:
         reason: why the bound holds, for the error message.
         only_with: (name of another setting, its values): with any other value of that setting,
             this one has no effect, so that anything but the default is refused.
-        fixed_at_start: whether a run cannot be resumed with another value.
+        resume: NEVER, WITH_CHANGES or FREELY.
+        stored: whether it is stored with a run.
     """
 
     section: str
@@ -37,7 +41,8 @@ class Setting:
     above: float | None = None
     reason: str = ""
     only_with: tuple[str, tuple[str, ...]] | None = None
-    fixed_at_start: bool = False
+    resume: str = WITH_CHANGES
+    stored: bool = True
 
     @property
     def full_help(self) -> str:

@@ -51,18 +51,30 @@ class Config:
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
         "in --model_dir, or of --checkpoint.",
         choices=MODES,
+        resume="freely",
     )
     train_mode: str = _WHAT.setting(
         "pretrain",
         "pretrain learns a representation; finetune learns a classifier from labels, starting "
         "from --checkpoint or from scratch.",
         choices=TRAIN_MODES,
-        fixed_at_start=True,
+        resume="never",
     )
     model_dir: str | None = _WHAT.setting(
         None,
         "Run directory: checkpoints, metrics, result.json, saved_model/. Running the same command "
         "again resumes from the last checkpoint in it.",
+        resume="freely",
+    )
+    resume_with_changes: bool = _WHAT.setting(
+        False,
+        "Resumes the run in --model_dir although settings that change its outcome differ from the "
+        "stored ones; both values are then recorded in flags_history.jsonl. Without it, such a "
+        "command is refused. What the checkpoints do not fit, such as another network, optimizer "
+        "or seed, is always refused.",
+        only_with=("mode", ("train", "train_then_eval")),
+        resume="freely",
+        stored=False,
     )
     checkpoint: str | None = _WHAT.setting(
         None,
@@ -71,6 +83,7 @@ class Config:
         "a checkpoint of its TF2 or TF1 code, or a folder with one of them. The network's "
         "architecture is read from the weights. In eval: the weights to evaluate if --model_dir "
         "has none, on the data of their run unless --dataset or --data_dir is given.",
+        resume="freely",
     )
     format: str = _WHAT.setting(
         "serving",
@@ -79,13 +92,14 @@ class Config:
         "the same outputs and variable names, for code that was written for those.",
         choices=("serving", "official"),
         only_with=("mode", ("export",)),
+        resume="freely",
     )
     seed: int = _WHAT.setting(
         0,
         "Random seed of the order of the data, of the augmentations and of the initial weights.",
         at_least=0,
         at_most=2**32 - 1,
-        fixed_at_start=True,
+        resume="never",
     )
 
     # Data.
@@ -98,6 +112,7 @@ class Config:
         None,
         "Where tensorflow-datasets keeps its data. For image_folder, the folder of images: "
         "split/class/*.jpg, class/*.jpg, or images alone. JPEG, PNG, BMP or GIF.",
+        resume="freely",
     )
     train_split: str = _DATA.setting(
         "train", "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]."
@@ -106,6 +121,7 @@ class Config:
         "validation",
         "Split to evaluate on. By default the first of validation, test, val and valid that the "
         "data set has.",
+        resume="freely",
     )
     image_size: int = _DATA.setting(
         224,
@@ -113,10 +129,12 @@ class Config:
         "resolution and evaluation does not crop.",
         at_least=8,
         reason="it is the side of the square that the encoder sees, in pixels",
+        resume="never",
     )
     cache_dataset: bool = _DATA.setting(
         False,
         "Keeps the encoded images in memory after the first epoch. Refused if they do not fit.",
+        resume="freely",
     )
     max_bad_images: int = _DATA.setting(
         0,
@@ -162,6 +180,7 @@ class Config:
         "(device) as the first part of a training step. The pixels are equal. auto: host; with "
         "--accum_chunks device, so that only one chunk's views are in memory at a time.",
         choices=("auto", "host", "device"),
+        resume="freely",
     )
     use_crop: bool = _VIEWS.setting(
         True, "Random crop and resize. If off, images are only resized."
@@ -218,11 +237,13 @@ class Config:
         "input_shape=(s, s, 3) and returns a Keras model from images in [0, 1] to features or a "
         "feature map. In the last two, batch norm layers are replaced by cross-replica ones, and "
         "dropout and stochastic depth are off.",
+        resume="never",
     )
     resnet_depth: int = _NETWORK.setting(
         50,
         "Depth of the ResNet: 18, 34, 50, 101, 152, 200, or of the small CIFAR family 20, 32, 44, "
         "56, 110 (also 8 and 14).",
+        resume="never",
     )
     width_multiplier: int = _NETWORK.setting(
         1,
@@ -230,6 +251,7 @@ class Config:
         at_least=1,
         reason="it multiplies the channels",
         only_with=_RESNET,
+        resume="never",
     )
     stem: str = _NETWORK.setting(
         "auto",
@@ -237,6 +259,7 @@ class Config:
         "max-pooling. auto: small up to 32 px.",
         choices=("auto", "small", "imagenet"),
         only_with=_RESNET,
+        resume="never",
     )
     sk_ratio: float = _NETWORK.setting(
         0.0,
@@ -247,6 +270,7 @@ class Config:
         at_least=0,
         at_most=1,
         only_with=_RESNET,
+        resume="never",
     )
     se_ratio: float = _NETWORK.setting(
         0.0,
@@ -255,18 +279,21 @@ class Config:
         at_least=0,
         at_most=1,
         only_with=_RESNET,
+        resume="never",
     )
     proj_head_mode: str = _NETWORK.setting(
         "nonlinear",
         "Projection head. In the paper nonlinear is 3 points better than linear and more than 10 "
         "better than none.",
         choices=("none", "linear", "nonlinear"),
+        resume="never",
     )
     proj_out_dim: int = _NETWORK.setting(
         128,
         "Output width of the projection head. The paper saw little difference from 32 to 2048.",
         at_least=1,
         reason="it is the width of the projection",
+        resume="never",
     )
     num_proj_layers: int = _NETWORK.setting(
         3,
@@ -274,21 +301,25 @@ class Config:
         "of the features.",
         at_least=1,
         reason="use --proj_head_mode=none for no head",
+        resume="never",
     )
     proj_head_bn: bool = _NETWORK.setting(
         True,
         "Batch norm in the projection head. SupCon's heads have biases instead: off with "
         "--num_proj_layers=2 is its 2048-128 head, off with --proj_head_mode=linear its 128 head.",
+        resume="never",
     )
     normalize_features: bool = _NETWORK.setting(
         False,
         "l2-normalises the features before both heads, as SupCon does on ImageNet. Evaluation and "
         "export then use the normalised features.",
+        resume="never",
     )
     ft_proj_selector: int = _NETWORK.setting(
         0,
         "Layer of the projection head that the classifier reads: 0 the encoder's features, 1 the "
         "first layer (SimCLRv2 with few labels), -1 the last.",
+        resume="never",
     )
     global_bn: bool = _NETWORK.setting(
         True,
@@ -300,6 +331,7 @@ class Config:
         "Decay of the moving averages of batch norm, per step.",
         at_least=0,
         at_most=1,
+        resume="never",
     )
 
     # Objective.
@@ -310,7 +342,7 @@ class Config:
         "which views belong together (L_out); supcon_in is L_in; n_pairs takes one other image of "
         "the class (its paper: --temperature=1). distill learns from --teacher.",
         choices=OBJECTIVES,
-        fixed_at_start=True,
+        resume="never",
     )
     temperature: float = _OBJECTIVE.setting(
         0.1,
@@ -360,6 +392,7 @@ class Config:
         True,
         "If there are labels, trains a linear head during pretraining, behind a stop_gradient: the "
         "encoder learns nothing from it.",
+        resume="never",
     )
 
     # Classification.
@@ -418,10 +451,12 @@ class Config:
         reason="-1 trains everything, 0 freezes the stem, 1 to 3 up to that block group, 4 the "
         "encoder",
         only_with=_CLASSIFIES,
-        fixed_at_start=True,
+        resume="never",
     )
     zero_init_logits_layer: bool = _FINE_TUNING.setting(
-        False, "Initialises the classifier with zeros."
+        False,
+        "Initialises the classifier with zeros.",
+        resume="never",
     )
 
     # Training.
@@ -457,7 +492,7 @@ class Config:
         "The papers pretrain with lars and evaluate with momentum (Nesterov); SupCon also uses "
         "rmsprop. lamb needs tensorflow-addons (Python 3.11).",
         choices=("lars", "momentum", "rmsprop", "adam", "adamw", "lamb"),
-        fixed_at_start=True,
+        resume="never",
     )
     learning_rate: float = _TRAINING.setting(
         0.3,
@@ -511,21 +546,28 @@ class Config:
         "Epochs between checkpoints.",
         at_least=1,
         reason="use --checkpoint_steps for less than an epoch",
+        resume="freely",
     )
     checkpoint_steps: int = _LOGS.setting(
         0,
         "Steps between checkpoints; above 0, it overrides --checkpoint_epochs.",
         at_least=0,
         reason="0 leaves it to --checkpoint_epochs",
+        resume="freely",
     )
     keep_checkpoint_max: int = _LOGS.setting(
         5,
         "Number of checkpoints to keep.",
         at_least=1,
         reason="a run must keep its last checkpoint to be resumed",
+        resume="freely",
     )
     keep_hub_module_max: int = _LOGS.setting(
-        1, "Number of SavedModels to keep.", at_least=1, reason="the last SavedModel is kept"
+        1,
+        "Number of SavedModels to keep.",
+        at_least=1,
+        reason="the last SavedModel is kept",
+        resume="freely",
     )
     train_summary_steps: int = _LOGS.setting(
         0,
@@ -533,6 +575,7 @@ class Config:
         "every 100 steps.",
         at_least=0,
         reason="0 chooses the interval automatically",
+        resume="freely",
     )
 
     # Evaluation.
@@ -541,41 +584,55 @@ class Config:
         "Images per batch in evaluation. The result does not depend on it.",
         at_least=1,
         reason="it counts images",
+        resume="freely",
     )
     eval_steps: int = _EVALUATION.setting(
         0,
         "Number of batches to evaluate; 0: the whole split.",
         at_least=0,
         reason="0 means the whole split",
+        resume="freely",
     )
     eval_name: str | None = _EVALUATION.setting(
-        None, "Has no effect, as in google-research/simclr tf2/; accepted with a warning."
+        None,
+        "Has no effect, as in google-research/simclr tf2/; accepted with a warning.",
+        resume="freely",
     )
     linear_eval: bool = _EVALUATION.setting(
-        True, "Fits a logistic regression to the frozen features of the training split."
+        True,
+        "Fits a logistic regression to the frozen features of the training split.",
+        resume="freely",
     )
     linear_eval_examples: int = _EVALUATION.setting(
         100_000,
         "Maximum number of training images that the logistic regression is fitted to.",
         at_least=10,
         reason="the regression needs examples to learn from",
+        resume="freely",
     )
 
     # Machine.
     use_tpu: bool = _MACHINE.setting(
-        False, "Trains on a TPU. Otherwise all GPUs are used, or the CPU."
+        False,
+        "Trains on a TPU. Otherwise all GPUs are used, or the CPU.",
+        resume="freely",
     )
     tpu_name: str | None = _MACHINE.setting(
-        None, "Name or address of the TPU. By default that of this machine (Colab, TPU VM)."
+        None,
+        "Name or address of the TPU. By default that of this machine (Colab, TPU VM).",
+        resume="freely",
     )
-    tpu_zone: str | None = _MACHINE.setting(None, "Zone of a Cloud TPU.")
-    gcp_project: str | None = _MACHINE.setting(None, "Project of a Cloud TPU.")
-    master: str | None = _MACHINE.setting(None, "Address of the TPU, if --tpu_name is not given.")
+    tpu_zone: str | None = _MACHINE.setting(None, "Zone of a Cloud TPU.", resume="freely")
+    gcp_project: str | None = _MACHINE.setting(None, "Project of a Cloud TPU.", resume="freely")
+    master: str | None = _MACHINE.setting(
+        None, "Address of the TPU, if --tpu_name is not given.", resume="freely"
+    )
     num_virtual_cpus: int = _MACHINE.setting(
         1,
         "Splits the CPU into this many replicas, to try distributed training on any machine.",
         at_least=1,
         reason="1 means that the CPU is not split",
+        resume="freely",
     )
     preemption_signal: str = _MACHINE.setting(
         "none",
@@ -584,6 +641,7 @@ class Config:
         "the steps in progress, which take about a second, and exits with code 143; the same "
         "command resumes. A second signal, or one outside of training, ends the program at once.",
         choices=("none", "USR1", "USR2"),
+        resume="freely",
     )
     mixed_precision: str = _MACHINE.setting(
         "none",
@@ -592,7 +650,9 @@ class Config:
         choices=("none", "bfloat16", "float16"),
     )
     jit_compile: bool = _MACHINE.setting(
-        False, "Compiles the training step with XLA; one device only."
+        False,
+        "Compiles the training step with XLA; one device only.",
+        resume="freely",
     )
     recompute: bool = _MACHINE.setting(
         False,
@@ -600,6 +660,7 @@ class Config:
         "rest again in the backward pass: less memory for about 4/3 of the time, with the same "
         "result. --accum_chunks saves memory too, but changes the statistics of batch norm.",
         only_with=_RESNET,
+        resume="freely",
     )
 
     def __post_init__(self) -> None:
@@ -636,6 +697,13 @@ class Config:
     def contrastive(self) -> bool:
         """Whether the objective compares views with each other, rather than classifying them."""
         return self.resolved_objective in CONTRASTIVE_OBJECTIVES
+
+    @property
+    def resolved_augmentation(self) -> str:
+        """The augmentation, which depends on the objective if it is "auto"."""
+        if self.augmentation != "auto":
+            return self.augmentation
+        return "simclr" if self.contrastive else "supervised"
 
     @property
     def resolved_augment_on(self) -> str:

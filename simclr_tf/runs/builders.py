@@ -9,9 +9,6 @@ from simclr_tf.models import keras_encoders, resnet, simclr
 
 def policy_of(config: config_lib.Config) -> policies.Policy:
     """Returns the augmentation policy of a run."""
-    name = config.augmentation
-    if name == "auto":
-        name = "simclr" if config.contrastive else "supervised"
     turned_off = {
         "crop": not config.use_crop,
         "flip": not config.use_flip,
@@ -21,7 +18,7 @@ def policy_of(config: config_lib.Config) -> policies.Policy:
     }
     policy = policies.Policy(
         config.image_size,
-        ops=operation_names.parse(name),
+        ops=operation_names.parse(config.resolved_augmentation),
         crop_area=(config.crop_area_min, 1.0),
         color_jitter_strength=config.color_jitter_strength,
         additive_brightness=config.brightness == "additive",

@@ -165,6 +165,11 @@ def latest(model_dir: str) -> str | None:
     return found[-1] if found else None
 
 
+def step_of(prefix: str) -> int:
+    """Returns the step in the name of a checkpoint that `listing` found."""
+    return int(prefix.rpartition("-")[2])
+
+
 def newest_readable(paths: list[str]) -> str | None:
     """Returns the last path whose checkpoint can be read, and warns about the damaged ones."""
     for path in reversed(paths):

@@ -10,7 +10,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf.models import keras_encoders, simclr
 from simclr_tf.reference import names, networks
-from simclr_tf.runs import checkpoints, directory
+from simclr_tf.runs import checkpoints, directory, resuming
 from simclr_tf.runs import weights as weights_lib
 
 # Settings of a network that follow from its weights.
@@ -34,7 +34,7 @@ def check_resumable(config: config_lib.Config, model_dir: str) -> None:
         return
     _check_not_reference(model_dir)
     if config.mode != "eval":
-        directory.check_same_training(model_dir, config)
+        resuming.check_settings(config, model_dir)
 
 
 def nothing_to_evaluate(model_dir: str) -> errors.UserError:

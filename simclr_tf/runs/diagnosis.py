@@ -13,7 +13,8 @@ from simclr_tf.runs import checkpoints, opening
 
 _REMEDY = (
     "or exclude it with --max_bad_images (--mode=check_data lists all such images). The same "
-    "command then resumes from the last checkpoint."
+    "command, with --resume_with_changes unless the image was repaired, then resumes from the last "
+    "checkpoint."
 )
 
 

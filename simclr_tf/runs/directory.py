@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
-from simclr_tf.config import metadata
 from simclr_tf.data import layout
 from simclr_tf.models import simclr
 
@@ -137,36 +136,6 @@ def read_config(model_dir: str) -> config_lib.Config | None:
 def write_config(model_dir: str, config: config_lib.Config) -> None:
     """Stores the settings of a run as a flagfile that reproduces it."""
     storage.replace(os.path.join(model_dir, FLAGS), config.to_flagfile())
-
-
-def check_same_training(model_dir: str, config: config_lib.Config) -> None:
-    """Refuses to resume a run with settings that its checkpoints do not fit.
-
-    Raises:
-        UserError: naming every setting that differs from the stored ones.
-    """
-    stored = read_config(model_dir)
-    if stored is None:
-        return
-    if stored.mode == "convert":
-        raise errors.UserError(
-            f"--model_dir={model_dir} contains converted weights, not a training run that could "
-            f"be resumed; start from them with --checkpoint={model_dir} and another --model_dir."
-        )
-    differing = []
-    for field in dataclasses.fields(config):
-        name = field.name
-        if not metadata.describe(field).fixed_at_start:
-            continue
-        resolved = "resolved_objective" if name == "objective" else name
-        before, now = getattr(stored, resolved), getattr(config, resolved)
-        if before != now:
-            differing.append(f"--{name}={before} there and --{name}={now} here")
-    if differing:
-        raise errors.UserError(
-            f"--model_dir={model_dir} contains a different training run "
-            f"({'; '.join(differing)}); use another --model_dir, or the settings of that run."
-        )
 
 
 def _brief(value: object) -> str:

@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         0; 2 for errors that the user can fix; 130 after Ctrl-C; 143 after SIGTERM.
     """
     if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in argv[1:]):
-        print(help_lib.usage())
+        _print_help()
         return 0
     try:
         with preemption_lib.Preemption() as preemption:
@@ -47,6 +47,14 @@ def main(argv: Sequence[str]) -> int:
         print(end, file=sys.stderr)
         return preemption_lib.EXIT_CODE
     return 0
+
+
+def _print_help() -> None:
+    try:
+        print(help_lib.usage(), flush=True)
+    except BrokenPipeError:  # What read the output, such as `head`, has ended.
+        # Python writes what is left when it exits, so that must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # Arguments of functions in simclr_tf/ whose names are not those of the flags that set them.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -298,6 +301,17 @@ def test_every_flag_is_in_the_help(capsys):
 def test_an_argument_that_cannot_be_parsed_is_refused_in_a_sentence(argument, message):
     with pytest.raises(errors.UserError, match=f"^{re.escape(message)}"):
         parse(argument)
+
+
+def test_help_ends_quietly_if_its_reader_has_ended():
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, run.__file__, "--help"]
+        process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(write)
+    assert (process.returncode, process.stderr) == (0, b"")
 
 
 def test_the_settings_taken_from_a_run_are_written_as_flags():

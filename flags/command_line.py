@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import pathlib
 import re
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from flags import definitions, retired
+from flags import definitions, flagfiles, retired
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
 from simclr_tf.config import flagfile
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from simclr_tf.models import simclr
     from simclr_tf.runs import weights as weights_lib
 
-RECIPES = pathlib.Path(__file__).parent / "recipes"
-DEFAULT_RECIPE = RECIPES / "digits.flags"
+DEFAULT_RECIPE = flagfiles.RECIPES / "digits.flags"
 FLAGS = flags.FLAGS
 # What the value of a flag must be, by the type of the flag.
 _EXPECTED = {"bool": "true or false", "int": "an integer", "float": "a number"}
@@ -68,8 +66,8 @@ def parse(argv: Sequence[str]) -> Command:
         UserError: for a flag that does not exist or a value that it cannot have, and if
             --checkpoint cannot be opened.
     """
-    program, *arguments = _flagfiles_first(argv)
-    arguments, warnings = retired.replace(_with_flagfiles_read(arguments))
+    program, *arguments = argv
+    arguments, warnings = retired.replace(flagfiles.replace(arguments))
     argv = [program, *arguments]
     _parse_with_defaults((), argv)
     explicit = frozenset(name for name in _our_names() if FLAGS[name].present)
@@ -92,18 +90,18 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _run_or_recipe(explicit: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Returns the flagfile of the run to evaluate or of the recipe, if one is used, and notes."""
-    stored = _flags_of_run() if FLAGS.mode == "eval" else None
+    """Returns the flags of the run to evaluate or of the recipe, if one is used, and notes."""
+    stored = _flags_of_run(explicit) if FLAGS.mode == "eval" else None
     if stored is not None:
-        return [f"--flagfile={stored}"], []
+        return stored, []
     if "dataset" in explicit or not _uses_recipe():
         return [], []
-    recipe = DEFAULT_RECIPE.relative_to(RECIPES.parent.parent)
+    recipe = DEFAULT_RECIPE.relative_to(flagfiles.RECIPES.parent.parent)
     note = (
         "No --dataset: using the embedded handwritten digits, with the recipe "
         f"{recipe} for the flags that were not given."
     )
-    return [f"--flagfile={DEFAULT_RECIPE}"], [note]
+    return flagfiles.read(str(DEFAULT_RECIPE)), [note]
 
 
 def _uses_recipe() -> bool:
@@ -115,37 +113,6 @@ def _uses_recipe() -> bool:
 
 def _our_names() -> list[str]:
     return [field.name for field in definitions.FIELDS]
-
-
-def _flagfiles_first(argv: Sequence[str]) -> list[str]:
-    """Moves every --flagfile to the front, because the later of two values wins."""
-    program, *rest = argv
-    files: list[str] = []
-    others: list[str] = []
-    while rest:
-        argument = rest.pop(0)
-        name, assigned, path = argument.partition("=")
-        if name not in ("--flagfile", "-flagfile"):
-            others.append(argument)
-            continue
-        if not assigned and rest:  # Written as two words.
-            path = rest.pop(0)
-        files.append(f"--flagfile={_find_flagfile(path)}" if path else argument)
-    return [program, *files, *others]
-
-
-def _find_flagfile(path: str) -> str:
-    """Returns the path of a flagfile; those that come with the program are found from anywhere."""
-    own = RECIPES.parent.parent / path
-    return str(own) if not pathlib.Path(path).exists() and own.is_file() else path
-
-
-def _with_flagfiles_read(arguments: Sequence[str]) -> list[str]:
-    """Replaces every --flagfile by the flags in it."""
-    try:
-        return FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
-    except flags.Error as error:
-        raise errors.UserError(_message(error)) from error
 
 
 def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> None:
@@ -165,17 +132,14 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
 
 def _message(error: flags.Error) -> str:
     """Returns the message for an error of absl."""
-    cause = error.__context__
     if isinstance(error, flags.UnrecognizedFlagError):
         near = _suggestion(error.flagname)
         return f"Unknown flag --{error.flagname}{near}; --help lists the flags."
     if isinstance(error, flags.IllegalFlagValueError):
         name, _, value = str(error).removeprefix("flag --").partition("=")
-        value = value.removesuffix(f": {cause}")
+        value = value.removesuffix(f": {error.__context__}")
         expected = _EXPECTED.get(FLAGS[name].flag_type(), "valid")
         return f"--{name} must be {expected}, got {value!r}."
-    if isinstance(error, flags.CantOpenFlagFileError) and isinstance(cause, OSError):
-        return _flagfile_message(str(cause.filename), cause.strerror or str(cause))
     return f"{' '.join(str(error).split())} (--help lists the flags)."
 
 
@@ -190,25 +154,36 @@ def _suggestion(name: str) -> str:
     return text.suggestion(f"--{name}", [f"--{one}" for one in known])
 
 
-def _flagfile_message(path: str, reason: str) -> str:
-    """Returns the message for a flagfile that cannot be read, with recipes of a similar name."""
-    folder = RECIPES.relative_to(RECIPES.parent.parent)
-    recipes = [recipe.stem for recipe in RECIPES.glob("*.flags")]
-    near = text.similar(pathlib.Path(path).stem, recipes)
-    remedy = " or ".join(f"{folder}/{name}.flags" for name in near)
-    return (
-        f"--flagfile={path} cannot be read ({reason}); "
-        f"{f'did you mean {remedy}?' if near else f'the recipes are in {folder}/.'}"
-    )
+def _flags_of_run(explicit: frozenset[str]) -> list[str] | None:
+    """Returns the flags stored with the run in --model_dir; None if there are none.
 
+    Args:
+        explicit: names of the flags that were given, which override the stored ones.
 
-def _flags_of_run() -> pathlib.Path | None:
+    Raises:
+        UserError: if they cannot be read, or are invalid.
+    """
     from simclr_tf.runs import directory  # Imports TensorFlow: not before it is needed.
 
-    if FLAGS.model_dir is None:
+    stored = directory.read_config(FLAGS.model_dir) if FLAGS.model_dir else None
+    if stored is None:
         return None
-    path = pathlib.Path(FLAGS.model_dir) / directory.FLAGS
-    return path if path.exists() else None
+    given: dict[str, Any] = {name: FLAGS[name].value for name in explicit}
+    problem = _why_invalid(dataclasses.replace(stored, **given)) and _why_invalid(stored)
+    if problem is not None:
+        raise errors.UserError(
+            f"{FLAGS.model_dir}/{directory.FLAGS} has an invalid setting ({problem.rstrip('.')}); "
+            "correct it there, or override it on the command line."
+        )
+    return stored.to_flagfile().splitlines()
+
+
+def _why_invalid(config: config_lib.Config) -> str | None:
+    try:
+        config_lib.validate(config)
+    except errors.UserError as error:
+        return str(error)
+    return None
 
 
 def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | None]:

@@ -1,4 +1,7 @@
-"""Atomic writes, and files of JSON and PNG. Whatever fails is a UserError that names the file."""
+"""Atomic writes, and files of text, JSON and PNG.
+
+Whatever fails is a UserError that names the file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import errors, text
+
+# What file systems raise, by way of TensorFlow.
+_FAILURES = (OSError, tf.errors.OpError)
 
 
 def write_json(path: str, value: Any) -> None:
@@ -29,7 +35,7 @@ def replace(path: str, content: str | bytes) -> None:
         with tf.io.gfile.GFile(partial, "w" if isinstance(content, str) else "wb") as file:
             file.write(content)
         tf.io.gfile.rename(partial, path, overwrite=True)
-    except (OSError, tf.errors.OpError) as error:
+    except _FAILURES as error:
         raise errors.UserError(
             f"{path} could not be written ({text.reason(error)}); "
             f"{remedy(error, files=(path, partial))} and run the same command again."
@@ -62,11 +68,28 @@ def remedy(error: Exception, *, files: Sequence[str] = (), folders: Sequence[str
 
 def append(path: str, line: str) -> None:
     """Adds a line to a small text file atomically, see `replace`."""
-    content = ""
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path) as file:
-            content = file.read()
+    content = read_text(path) if tf.io.gfile.exists(path) else ""
     replace(path, content + line)
+
+
+def read_text(path: str) -> str:
+    """Reads a text file.
+
+    Raises:
+        UserError: if it cannot be read, or is not UTF-8.
+    """
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise errors.UserError(
+            f"{path} is not UTF-8 text (its byte {error.start} is {error.object[error.start]:#x}); "
+            "restore or remove it."
+        ) from error
+    except _FAILURES as error:
+        raise errors.UserError(
+            f"{path} cannot be read ({text.reason(error)}); restore or remove it."
+        ) from error
 
 
 def read_json(path: str) -> Any:
@@ -75,15 +98,10 @@ def read_json(path: str) -> Any:
     Raises:
         UserError: if it cannot be read, or is not JSON.
     """
+    content = read_text(path)
     try:
-        with tf.io.gfile.GFile(path) as file:
-            content = file.read()
         return json.loads(content)
-    except (tf.errors.OpError, OSError) as error:
-        raise errors.UserError(
-            f"{path} cannot be read ({text.reason(error)}); restore or remove it."
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except json.JSONDecodeError as error:
         raise errors.UserError(f"{path} is damaged ({error}); restore or remove it.") from error
 
 

@@ -140,6 +140,9 @@ def _other_value(field: dataclasses.Field) -> typing.Any:
         "mode": "train_then_eval",
         "train_mode": "finetune",
         "data_dir": "/a folder/with = signs, commas and 'quotes'",
+        "model_dir": "/another model_dir",  # Paths are absolute.
+        "checkpoint": "/another checkpoint",
+        "teacher": "/another teacher",
     }.get(field.name, f"another {field.name}")
 
 
@@ -176,11 +179,18 @@ def test_the_permission_to_change_a_run_is_not_stored_with_it():
         ("--use_crop", True),
         ("--use_crop=false", False),
         ("--use_crop=True", True),
+        ("--use_crop=1", True),
+        ("--use_crop=T", True),
+        ("--use_crop=0", False),
+        ("--use_crop=f", False),
         ("# A comment.\n\n--nouse_crop\n", False),
+        ("  # An indented comment.\n  --nouse_crop\n// Another one.\n", False),
     ],
 )
-def test_a_flagfile_is_read_as_flags_are_written(text, value):
+def test_a_flagfile_is_read_as_flags_are_written(text, value, flagfile):
     assert config.Config.from_flagfile(text).use_crop is value
+    flagfile.write_text(text)
+    assert parse(f"--flagfile={flagfile}").config.use_crop is value
 
 
 @pytest.mark.parametrize(
@@ -199,6 +209,27 @@ def test_a_line_that_is_not_a_flag_is_refused_with_the_name_of_its_file(line):
         config.Config.from_flagfile(f"--seed=1\n{line}\n", origin="runs/x/flags.txt")
     assert "runs/x/flags.txt has the line" in str(raised.value)
     assert repr(line) in str(raised.value)
+
+
+@pytest.mark.parametrize("line", ["--nonsense", "--seed=half", "--use_crop=perhaps"])
+def test_an_evaluation_names_the_file_of_a_stored_line_that_is_not_a_flag(tmp_path, line):
+    (tmp_path / "flags.txt").write_text(f"--seed=1\n{line}\n")
+    with pytest.raises(errors.UserError, match=f"^{tmp_path}/flags.txt has the line '{line}', "):
+        parse("--mode=eval", f"--model_dir={tmp_path}")
+
+
+def test_an_evaluation_names_the_file_of_a_stored_value_that_is_invalid(tmp_path):
+    (tmp_path / "flags.txt").write_text("--dataset=cifar10\n--temperature=-1\n")
+    arguments = ["--mode=eval", f"--model_dir={tmp_path}"]
+    with pytest.raises(errors.UserError) as raised:
+        parse(*arguments)
+    assert str(raised.value) == (
+        f"{tmp_path}/flags.txt has an invalid setting (--temperature must be greater than 0, got "
+        "-1.0); correct it there, or override it on the command line."
+    )
+    assert parse(*arguments, "--temperature=0.5").config.temperature == 0.5
+    (tmp_path / "flags.txt").write_text("--dataset=cifar10\n")
+    assert parse(*arguments, "--temperature=-1").config.temperature == -1  # Not of the file.
 
 
 def test_an_empty_string_unsets_a_setting_that_may_be_missing():
@@ -286,6 +317,11 @@ def test_every_flag_is_in_the_help(capsys):
             "mean flags/recipes/cifar10_resnet50.flags or flags/recipes/cifar10_resnet18.flags or "
             "flags/recipes/cifar10_supcon_resnet50.flags?",
         ),
+        (
+            "--flagfile=/",
+            "--flagfile=/ cannot be read (Is a directory); the recipes are in flags/recipes/.",
+        ),
+        ("--flagfile", "--flagfile lacks a path; write --flagfile=PATH."),
         ("--use_crop=maybe", "--use_crop must be true or false, got 'maybe'."),
         ("--image_size=large", "--image_size must be an integer, got 'large'."),
         ("--image_size=", "--image_size must be an integer, got ''."),
@@ -301,6 +337,22 @@ def test_every_flag_is_in_the_help(capsys):
 def test_an_argument_that_cannot_be_parsed_is_refused_in_a_sentence(argument, message):
     with pytest.raises(errors.UserError, match=f"^{re.escape(message)}"):
         parse(argument)
+
+
+def test_a_flagfile_that_is_not_utf_8_is_refused_with_its_name(tmp_path):
+    (tmp_path / "inner.flags").write_bytes(b"--dataset=caf\xe9\n")
+    (tmp_path / "outer.flags").write_text(f"--flagfile={tmp_path}/inner.flags\n")
+    message = f"^--flagfile={tmp_path}/inner.flags is not UTF-8 text .its byte 13 is 0xe9.; save it"
+    for name in ("inner", "outer"):
+        with pytest.raises(errors.UserError, match=message):
+            parse(f"--flagfile={tmp_path}/{name}.flags")
+
+
+def test_a_flagfile_that_includes_itself_is_refused(tmp_path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / one).write_text(f"--flagfile={tmp_path}/{other}\n")
+    with pytest.raises(errors.UserError, match=f"^--flagfile={tmp_path}/a includes itself"):
+        parse(f"--flagfile={tmp_path}/a")
 
 
 def test_help_ends_quietly_if_its_reader_has_ended():

@@ -466,6 +466,23 @@ def test_a_damaged_architecture_is_refused(capsys, photos, tmp_path, pretrained,
         assert "restore" in message
 
 
+@pytest.mark.parametrize("name", ["architecture.json", "flags.txt"])
+def test_a_stored_file_that_cannot_be_read_is_refused_with_its_name(
+    capsys, photos, tmp_path, pretrained, name
+):
+    path = pretrained / name
+    path.write_bytes(path.read_bytes() + b"\xe9")
+    for mode in ("pretrain", "eval"):
+        message = run_error(capsys, photos, tmp_path, mode, model_dir=pretrained)
+        assert f"{path} is not UTF-8 text (its byte " in message
+        assert "restore or remove it" in message
+    path.unlink()
+    path.mkdir()
+    for mode in ("pretrain", "eval"):
+        message = run_error(capsys, photos, tmp_path, mode, model_dir=pretrained)
+        assert f"{path} cannot be read (" in message
+
+
 def test_a_run_directory_without_checkpoints_can_be_used_with_other_settings(
     capsys, photos, pretrained, no_export
 ):

@@ -10,6 +10,9 @@ from typing import Any
 from simclr_tf import errors
 from simclr_tf.config import metadata
 
+# As absl reads them on the command line.
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
 
 def to_text(settings: Any) -> str:
     """Returns a flagfile that describes all settings that are stored with a run.
@@ -44,15 +47,16 @@ def parse(kind: type, text: str, *, origin: str) -> dict[str, Any]:
 
     Args:
         kind: the dataclass of the settings.
-        text: lines of --name=value, --name and --noname; blank lines and # comments are allowed.
+        text: lines of --name=value, --name and --noname; blank lines and comments, which begin with
+            # or //, are allowed.
         origin: name of the file, for messages.
 
     Raises:
         UserError: for a line that does not set a field of `kind` to a value of its type.
     """
     values: dict[str, Any] = {}
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
+    for line in map(str.lstrip, text.splitlines()):
+        if not line or line.startswith(("#", "//")):
             continue
         try:
             name, value = _parse_line(types(kind), line)
@@ -89,5 +93,5 @@ def _parse_line(types: dict[str, type], line: str) -> tuple[str, Any]:
 
 
 def _boolean(value: str) -> bool:
-    """Returns the value of --name=true or --name=false."""
-    return {"true": True, "false": False}[value.lower()]
+    """Returns the value of --name=true or --name=false, or of a short form of it."""
+    return _BOOLEANS[value.strip().lower()]

@@ -124,13 +124,12 @@ def read_config(model_dir: str) -> config_lib.Config | None:
     """Returns the settings that a run was trained with, or None if there are none.
 
     Raises:
-        UserError: if the file is damaged.
+        UserError: if the file cannot be read, or has a line that is not a setting.
     """
     path = os.path.join(model_dir, FLAGS)
     if not tf.io.gfile.exists(path):
         return None
-    with tf.io.gfile.GFile(path) as file:
-        return config_lib.Config.from_flagfile(file.read(), origin=path)
+    return config_lib.Config.from_flagfile(storage.read_text(path), origin=path)
 
 
 def write_config(model_dir: str, config: config_lib.Config) -> None:

@@ -33,7 +33,7 @@ LAYERS = (
     ("data", "losses", "models"),
     ("console",),
     ("storage",),
-    ("distribute", "keras_api"),
+    ("distribute", "keras_api", "paths"),
     ("errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -1,4 +1,4 @@
-"""Atomic writes, and files of text, JSON and PNG.
+"""Atomic writes, folders, and files of text, JSON and PNG, local or remote.
 
 Whatever fails is a UserError that names the file.
 """
@@ -108,3 +108,22 @@ def read_json(path: str) -> Any:
 def write_png(path: str, image: np.ndarray) -> None:
     """Writes a (h, w, 3) uint8 picture, see `replace`."""
     replace(path, tf.io.encode_png(image).numpy())
+
+
+def names_in(folder: str) -> list[str]:
+    """Returns the names of the files and folders in a folder; none if there is no such folder.
+
+    Unlike `tf.io.gfile.glob`, this takes the path literally, whatever characters it has.
+
+    Raises:
+        UserError: if the folder cannot be listed.
+    """
+    if not tf.io.gfile.isdir(folder):
+        return []
+    try:
+        return [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+    except (*_FAILURES, UnicodeDecodeError) as error:
+        raise errors.UserError(
+            f"The folder {folder} cannot be listed ({text.reason(error)}); fix its permissions and "
+            "the names in it, or use another one."
+        ) from error

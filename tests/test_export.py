@@ -220,7 +220,9 @@ def test_only_the_newest_exports_are_kept_and_nothing_else_is_removed(tmp_path, 
     monkeypatch.setattr(tf.saved_model, "save", save)
     architecture = simclr.Architecture(8, 1, "small", 8, "linear", 2, 8, 0, 0.9, None)
     model = simclr.SimCLR(architecture, seed=0)
-    (tmp_path / "saved_model" / "best").mkdir(parents=True)
+    for name in ("best", "003"):
+        (tmp_path / "saved_model" / name).mkdir(parents=True)
     for step in (2, 4, 10):
         export.export(model, str(tmp_path), step, keep=2)
-    assert {path.name for path in (tmp_path / "saved_model").iterdir()} == {"4", "10", "best"}
+    left = {path.name for path in (tmp_path / "saved_model").iterdir()}
+    assert left == {"4", "10", "best", "003"}

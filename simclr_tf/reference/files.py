@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from simclr_tf import errors, text
+from simclr_tf import errors, paths, storage, text
 from simclr_tf.reference import graphs, names
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -151,7 +151,7 @@ def find(path: str) -> Stored | None:
         return None
     prefix, saved_model = located
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = tf.train.load_checkpoint(paths.literal_prefix(prefix))
         shapes = reader.get_variable_to_shape_map()
         variable_names = _variable_names(reader) if _GRAPH in shapes else {}
     except (tf.errors.OpError, IndexError, message.DecodeError) as error:
@@ -230,7 +230,7 @@ def _locate(path: str, depth: int) -> tuple[str, str | None] | None:
             return _locate(os.path.dirname(path), depth)
         prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
         return _with_saved_model(prefix) if tf.io.gfile.exists(prefix + _INDEX) else None
-    entries = [entry.rstrip("/") for entry in tf.io.gfile.listdir(path)]
+    entries = storage.names_in(path)
     if _SAVED_MODEL in entries:
         return os.path.join(path, "variables", "variables"), path
     indexes = [entry.removesuffix(_INDEX) for entry in entries if entry.endswith(_INDEX)]
@@ -287,7 +287,7 @@ def _flags_beside(folder: str) -> dict[str, Any]:
             try:
                 with tf.io.gfile.GFile(path) as file:
                     flags = json.loads(file.read())
-            except (json.JSONDecodeError, UnicodeDecodeError):
+            except (json.JSONDecodeError, UnicodeDecodeError, tf.errors.OpError):
                 return {}
             return flags if isinstance(flags, dict) else {}
         folder = os.path.dirname(folder)

@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory
@@ -15,6 +15,10 @@ from simclr_tf.runs import directory
 _NAME = "ckpt"
 _STEP = "global_step"
 _STATE = "checkpoint"  # TensorFlow's list of the checkpoints, which this program only writes.
+# What follows the prefix in the names of a checkpoint's files, and of those that TensorFlow leaves
+# if it is stopped while it writes one.
+_INDEX = re.compile(r"\.index(\.tempstate[0-9]+)?")
+_DATA = re.compile(r"\.data-[0-9]{5}-of-[0-9]{5}(\.tempstate[0-9]+)?|_temp")
 # What TensorFlow raises on damaged files (IndexError: a file cut short) and on a full disk.
 _DAMAGED = (tf.errors.OpError, IndexError)
 _UNWRITABLE = (tf.errors.OpError, OSError)
@@ -71,18 +75,27 @@ class Checkpoints:
         try:
             self._checkpoint.write(prefix)
         except _UNWRITABLE as error:
-            _remove(prefix, only_partial=True)
+            _remove(prefix)
             raise self._write_error(error) from error
         self.latest = prefix
         try:
-            tf.compat.v1.train.update_checkpoint_state(
-                self.model_dir, prefix, all_model_checkpoint_paths=listing(self.model_dir)
-            )
+            self._write_state(prefix)
             for old in listing(self.model_dir)[: -self.keep]:
                 _remove(old)
         except _UNWRITABLE as error:
             raise self._write_error(error) from error
         return prefix
+
+    def _write_state(self, newest: str) -> None:
+        """Writes the file `checkpoint`, in which other programs look for checkpoints.
+
+        Its paths are relative to it, so that a run directory can be moved.
+        """
+        names = [os.path.basename(prefix) for prefix in listing(self.model_dir)]
+        state = tf.compat.v1.train.generate_checkpoint_state_proto(
+            "/", os.path.basename(newest), names
+        )
+        storage.replace(os.path.join(self.model_dir, _STATE), str(state))
 
     def _write_error(self, error: Exception) -> errors.UserError:
         kept = text.last_checkpoint(latest(self.model_dir))
@@ -109,7 +122,7 @@ class Checkpoints:
             UserError: if it does not fit the model or the optimizer, or is damaged.
         """
         try:
-            status = self._checkpoint.read(path)
+            status = self._checkpoint.read(paths.literal_prefix(path))
             if self._with_optimizer:
                 status.assert_existing_objects_matched().assert_consumed()
             else:
@@ -152,10 +165,10 @@ class Checkpoints:
 def listing(model_dir: str) -> list[str]:
     """Returns the checkpoint prefixes of a run that are complete, oldest first."""
     found = []
-    for path in tf.io.gfile.glob(os.path.join(model_dir, f"{_NAME}-*.index")):
-        match = re.fullmatch(rf"{_NAME}-(\d+)\.index", os.path.basename(path))
+    for name in storage.names_in(model_dir):
+        match = re.fullmatch(rf"({_NAME}-([0-9]+))\.index", name)
         if match:
-            found.append((int(match[1]), path[: -len(".index")]))
+            found.append((int(match[2]), os.path.join(model_dir, match[1])))
     return [prefix for _, prefix in sorted(found)]
 
 
@@ -186,7 +199,7 @@ def damage_of(path: str) -> str | None:
     Every tensor is read, so that a truncated file is found before any variable is assigned.
     """
     try:
-        reader = tf.train.load_checkpoint(path)
+        reader = tf.train.load_checkpoint(paths.literal_prefix(path))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except _DAMAGED as error:
@@ -196,7 +209,7 @@ def damage_of(path: str) -> str | None:
 
 def read_step(prefix: str) -> int:
     """Returns the number of steps trained that a checkpoint contains, 0 if it contains none."""
-    reader = tf.train.load_checkpoint(prefix)
+    reader = tf.train.load_checkpoint(paths.literal_prefix(prefix))
     name = f"{_STEP}/.ATTRIBUTES/VARIABLE_VALUE"
     return int(reader.get_tensor(name)) if reader.has_tensor(name) else 0
 
@@ -216,25 +229,29 @@ def load_part(prefix: str, model: simclr.SimCLR, part: str) -> str | None:
     if module is None:
         return None
     try:
-        status = tf.train.Checkpoint(model=tf.train.Checkpoint(**{part: module})).read(prefix)
+        checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**{part: module}))
+        status = checkpoint.read(paths.literal_prefix(prefix))
         status.assert_existing_objects_matched().expect_partial()  # The other parts.
     except (AssertionError, ValueError) as error:
         return _misfit(error)
     return None
 
 
-def _remove(prefix: str, *, only_partial: bool = False) -> None:
+def _remove(prefix: str) -> None:
     """Deletes the files of a checkpoint, its index first, so that only complete ones are listed."""
-    if only_partial:
-        patterns = [f"{prefix}.data-*", f"{prefix}_temp*", f"{prefix}.index"]
+    folder, name = os.path.split(prefix)
+    names = storage.names_in(folder)
+    for pattern in (_INDEX, _DATA):
+        for found in names:
+            if found.startswith(name) and pattern.fullmatch(found, len(name)):
+                _delete(os.path.join(folder, found))
+
+
+def _delete(path: str) -> None:
+    if tf.io.gfile.isdir(path):
+        tf.io.gfile.rmtree(path)
     else:
-        patterns = [f"{prefix}.index", f"{prefix}.data-*"]
-    for pattern in patterns:
-        for path in tf.io.gfile.glob(pattern):
-            if tf.io.gfile.isdir(path):
-                tf.io.gfile.rmtree(path)
-            else:
-                tf.io.gfile.remove(path)
+        tf.io.gfile.remove(path)
 
 
 def _misfit(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, paths, text
 from simclr_tf.models import simclr
 from simclr_tf.runs import initialization, weights
 
@@ -66,7 +66,7 @@ def load(path: str, *, image_size: int) -> Teacher:
 
 def _load_saved_model(path: str, image_size: int) -> Teacher:
     try:
-        loaded = tf.saved_model.load(path)
+        loaded = tf.saved_model.load(paths.literal_folder(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise errors.UserError(
             f"--teacher={path} is not a readable SavedModel ({text.reason(error)}); "

@@ -126,11 +126,10 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
 
 
 def _remove_older(parent: str, keep: int) -> None:
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(parent)]
     steps = sorted(
         int(name)
-        for name in names
-        if re.fullmatch(r"\d+", name) and tf.io.gfile.isdir(os.path.join(parent, name))
+        for name in storage.names_in(parent)
+        if re.fullmatch("0|[1-9][0-9]*", name) and tf.io.gfile.isdir(os.path.join(parent, name))
     )
     for step in steps[:-keep]:
         tf.io.gfile.rmtree(os.path.join(parent, str(step)))

@@ -17,7 +17,7 @@ from absl import flags
 
 from flags import definitions, flagfiles, retired
 from simclr_tf import config as config_lib
-from simclr_tf import errors, text
+from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ DEFAULT_RECIPE = flagfiles.RECIPES / "digits.flags"
 FLAGS = flags.FLAGS
 # What the value of a flag must be, by the type of the flag.
 _EXPECTED = {"bool": "true or false", "int": "an integer", "float": "a number"}
+# Flags whose paths TensorFlow reads as those of checkpoints.
+_CHECKPOINT_PATHS = ("model_dir", "checkpoint", "teacher")
 # Modes that keep the network of the weights as it is.
 _KEEP_STORED_NETWORK = ("convert", "eval", "export")
 # Modes that read --checkpoint whatever --model_dir contains.
@@ -128,6 +130,25 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
         raise errors.UserError(
             f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
         )
+    for name in definitions.PATHS:
+        _check_remote(name, FLAGS[name].value)
+
+
+def _check_remote(name: str, path: str | None) -> None:
+    """Refuses a remote path that this TensorFlow cannot open, or would not read literally."""
+    if path is None or paths.scheme(path) is None:
+        return
+    from simclr_tf import storage  # Imports TensorFlow: not before it is needed.
+
+    problem = storage.why_unreachable(path)
+    character = paths.pattern_character(path)
+    if problem is None and character is not None and name in _CHECKPOINT_PATHS:
+        problem = (
+            f"contains {character}, which TensorFlow reads as part of a pattern of file names; "
+            "use another name."
+        )
+    if problem is not None:
+        raise errors.UserError(f"--{name}={path} {problem}")
 
 
 def _message(error: flags.Error) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from simclr_tf import config
+from simclr_tf import config, paths
 from simclr_tf.config import flagfile, metadata
 
 FLAGS = flags.FLAGS
@@ -23,12 +23,25 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     str: flags.DEFINE_string,
 }
 FIELDS = dataclasses.fields(config.Config)
+# Names of the flags whose values are paths.
+PATHS = tuple(field.name for field in FIELDS if metadata.describe(field).is_path)
+
+
+class _PathParser(flags.ArgumentParser):
+    """Parses a path: a local one becomes absolute, and the empty one unsets the flag."""
+
+    def parse(self, argument: str) -> str | None:
+        return paths.absolute(argument) or None
 
 
 def _define_all() -> None:
     types = flagfile.types(config.Config)
     for field in FIELDS:
-        _DEFINE[types[field.name]](field.name, field.default, metadata.describe(field).full_help)
+        described = metadata.describe(field)
+        if described.is_path:
+            flags.DEFINE(_PathParser(), field.name, field.default, described.full_help)
+        else:
+            _DEFINE[types[field.name]](field.name, field.default, described.full_help)
 
 
 _define_all()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import os
 import pathlib
 
-from simclr_tf import errors, text
+from simclr_tf import errors, paths, text
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 _ROOT = RECIPES.parent.parent
@@ -77,6 +77,8 @@ def _find(path: str) -> str:
 
 
 def _read_text(path: str) -> str:
+    if paths.scheme(path) is not None:
+        raise errors.UserError(f"--flagfile={path} is not a local file; copy it to this machine.")
     try:
         return pathlib.Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

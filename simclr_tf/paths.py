@@ -1,10 +1,14 @@
-"""Paths of files, passed to TensorFlow so that it reads them literally."""
+"""Paths of files: made absolute, and passed to TensorFlow so that it reads them literally.
+
+A remote path, such as gs://bucket/run, is passed on as it is.
+"""
 
 from __future__ import annotations
 
 import atexit
 import functools
 import os
+import pathlib
 import re
 import shutil
 import tempfile
@@ -22,6 +26,16 @@ def scheme(path: str) -> str | None:
     """Returns the scheme of a remote path, such as "gs"; None for a local path."""
     match = _SCHEME.match(path)
     return match[1] if match else None
+
+
+def absolute(path: str) -> str:
+    """Returns a local path as an absolute one, with ~ expanded; a remote path as it is.
+
+    Symbolic links are not resolved, and neither is "..", which may follow one.
+    """
+    if not path or scheme(path) is not None:
+        return path
+    return str(pathlib.Path(os.path.expanduser(path)).absolute())
 
 
 def pattern_character(path: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, paths, text
 
 # What file systems raise, by way of TensorFlow.
 _FAILURES = (OSError, tf.errors.OpError)
@@ -127,3 +127,25 @@ def names_in(folder: str) -> list[str]:
             f"The folder {folder} cannot be listed ({text.reason(error)}); fix its permissions and "
             "the names in it, or use another one."
         ) from error
+
+
+def why_unreachable(path: str) -> str | None:
+    """Returns why TensorFlow cannot open a remote path, and the remedy.
+
+    Returns:
+        The rest of a sentence that begins with the path; None for a local path, and if it can be
+        opened, whether anything is there or not.
+    """
+    scheme = paths.scheme(path)
+    if scheme is None:
+        return None
+    remedy = "copy the files to this machine or mount their storage, and give the local path"
+    if scheme not in tf.io.gfile.get_registered_schemes():
+        if scheme == "gs":
+            remedy = f"install the package tensorflow-io-gcs-filesystem, or {remedy}"
+        return f"cannot be opened, because this TensorFlow does not support {scheme}://; {remedy}."
+    try:
+        tf.io.gfile.exists(path)
+    except _FAILURES as error:
+        return f"cannot be opened ({text.reason(error)}); correct the address, or {remedy}."
+    return None

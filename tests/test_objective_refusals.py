@@ -85,7 +85,7 @@ UNREAD = {
     "label_smoothing": (0.1, "distill", "supervised"),
     "mixup": (0.2, "supcon", "supervised"),
     "cutmix": (1.0, "nt_xent", "supervised"),
-    "teacher": ("runs/teacher", "supervised", "distill"),
+    "teacher": ("/runs/teacher", "supervised", "distill"),
     "distillation_temperature": (2.0, "supcon", "distill"),
     "distillation_weight": (0.5, "nt_xent", "distill"),
 }
@@ -106,7 +106,7 @@ def test_a_setting_that_the_objective_does_not_read_is_refused(capsys, photos, t
 
 def test_every_objective_is_valid_with_default_settings():
     for objective in config.OBJECTIVES:
-        teacher = "runs/teacher" if objective == "distill" else None
+        teacher = "/runs/teacher" if objective == "distill" else None
         config.validate(config.Config(objective=objective, teacher=teacher))
 
 

@@ -1,7 +1,8 @@
-"""Paths with brackets and other characters of patterns."""
+"""Paths: brackets and other characters of patterns, ~, relative paths, remote paths."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 
@@ -11,10 +12,10 @@ import tiny_runs
 
 from flags import command_line
 import run
-from simclr_tf import errors
+from simclr_tf import errors, paths
 from simclr_tf.data import sources
 from simclr_tf.reference import files
-from simclr_tf.runs import checkpoints, teachers, weights
+from simclr_tf.runs import checkpoints, directory, teachers, weights
 
 # As patterns, these match "lr1", or not even themselves.
 PATTERNS = ("lr[1]", "lr?", "lr*", "lr[0.1]", "lr\\1", "lr[")
@@ -162,3 +163,117 @@ def test_images_are_read_from_folders_with_brackets(tmp_path):
     assert source.class_names == ("a*", "a[b]", "ab")
     read = {e["name"].numpy().decode(): e["image"].numpy() for e in source.examples("train")}
     assert read == want
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> pathlib.Path:
+    """The home directory, which is also the current one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["model_dir", "data_dir", "teacher"])
+@pytest.mark.parametrize(
+    "given, want",
+    [
+        ("~/x", "{home}/x"),
+        ("x", "{home}/x"),
+        ("./x/", "{home}/x"),
+        ("../x", "{home}/../x"),
+        ("/x/~/y", "/x/~/y"),
+    ],
+)
+def test_a_local_path_becomes_absolute(home, name, given, want):
+    config = parse("--dataset=cifar10", f"--{name}={given}").config
+    assert getattr(config, name) == want.format(home=home)
+
+
+def test_the_path_of_a_checkpoint_becomes_absolute(home, pretrained):
+    for given in ("pretrained/ckpt-2", "~/pretrained/ckpt-2"):
+        command = parse("--mode=finetune", "--dataset=cifar10", f"--checkpoint={given}")
+        assert command.config.checkpoint == f"{pretrained}/ckpt-2"
+        assert command.weights is not None
+        assert command.weights.origin == f"{pretrained}/ckpt-2"
+
+
+def test_a_flagfile_in_the_home_directory_is_read_and_its_paths_become_absolute(home):
+    (home / "own.flags").write_text("--dataset=image_folder\n--data_dir=~/photos\n")
+    assert parse("--flagfile=~/own.flags").config.data_dir == f"{home}/photos"
+    assert parse("--flagfile", "~/own.flags").config.data_dir == f"{home}/photos"
+
+
+def test_a_module_of_an_encoder_is_not_a_path(home):
+    assert parse("--dataset=cifar10", "--encoder=mine:make").config.encoder == "mine:make"
+
+
+def test_an_empty_path_unsets_that_of_a_flagfile(home):
+    (home / "own.flags").write_text("--dataset=cifar10\n--checkpoint=/nowhere\n--data_dir=/x\n")
+    config = parse("--flagfile=own.flags", "--checkpoint=", "--data_dir=").config
+    assert (config.checkpoint, config.data_dir) == (None, None)
+
+
+def test_a_run_trained_with_relative_paths_is_evaluated_from_any_folder(
+    home, pretrained, monkeypatch
+):
+    given = ["--dataset=image_folder", "--data_dir=photos", "--model_dir=pretrained"]
+    directory.write_config(str(pretrained), parse(*given).config)
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    config = parse("--mode=eval", "--model_dir=../pretrained").config
+    assert config.data_dir == f"{home}/photos"
+
+
+def test_relative_paths_stored_by_an_older_version_are_relative_to_the_current_folder(
+    home, pretrained
+):
+    (pretrained / "flags.txt").write_text("--dataset=image_folder\n--data_dir=photos\n")
+    config = parse("--mode=eval", "--model_dir=pretrained").config
+    assert config.data_dir == f"{home}/photos"
+
+
+REMOTE = ("gs://bucket/a/run/", "s3://bucket//run", "ram://run", "https://host/x?y=[1]")
+
+
+@pytest.mark.parametrize("path", REMOTE)
+def test_a_remote_path_stays_as_it_is(path):
+    assert paths.absolute(path) == path
+
+
+def test_a_run_at_a_remote_path_is_evaluated(pretrained):
+    # TensorFlow reads the scheme, as it does that of a bucket; for a local path it is "file:".
+    url = f"file://{pretrained}"
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={url}", "--nolinear_eval"]) == 0
+    assert (pretrained / "result_4.json").exists()
+    assert not os.path.exists("file:")
+
+
+@pytest.mark.parametrize("name", ["model_dir", "checkpoint", "data_dir", "teacher"])
+@pytest.mark.parametrize("scheme", ["s3", "hdfs", "https", "gs"])
+def test_a_remote_path_that_cannot_be_opened_is_refused(capsys, monkeypatch, name, scheme):
+    schemes = [known for known in tf.io.gfile.get_registered_schemes() if known != scheme]
+    monkeypatch.setattr(tf.io.gfile, "get_registered_schemes", lambda: schemes)
+    flag = f"--{name}={scheme}://host/x"
+    assert run.main(["run.py", "--mode=pretrain", "--dataset=image_folder", flag]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {flag} cannot be opened, because this TensorFlow does not ")
+    assert "copy the files to this machine or mount their storage" in message
+    assert ("install the package tensorflow-io-gcs-filesystem" in message) == (scheme == "gs")
+    assert message.count("\n") == 1
+
+
+def test_a_remote_path_that_stored_flags_name_is_refused_too(pretrained):
+    (pretrained / "flags.txt").write_text("--dataset=image_folder\n--data_dir=s3://bucket/x\n")
+    with pytest.raises(errors.UserError, match=r"^--data_dir=s3://bucket/x cannot be opened"):
+        parse("--mode=eval", f"--model_dir={pretrained}")
+
+
+@pytest.mark.parametrize("name", ["model_dir", "checkpoint", "teacher"])
+def test_a_remote_path_that_would_be_read_as_a_pattern_is_refused(name):
+    with pytest.raises(errors.UserError, match=r"lr\[1\] contains \[, .*; use another name\.$"):
+        parse("--dataset=cifar10", f"--{name}=ram://runs/lr[1]")
+
+
+def test_a_remote_flagfile_is_refused():
+    with pytest.raises(errors.UserError, match=r"^--flagfile=gs://b/x is not a local file; copy"):
+        parse("--flagfile=gs://b/x")

@@ -31,6 +31,7 @@ class Setting:
             this one has no effect, so that anything but the default is refused.
         resume: NEVER, WITH_CHANGES or FREELY.
         stored: whether it is stored with a run.
+        is_path: whether it is a path; a relative one is stored absolute.
     """
 
     section: str
@@ -43,6 +44,7 @@ class Setting:
     only_with: tuple[str, tuple[str, ...]] | None = None
     resume: str = WITH_CHANGES
     stored: bool = True
+    is_path: bool = False
 
     @property
     def full_help(self) -> str:

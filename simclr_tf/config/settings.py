@@ -64,6 +64,7 @@ class Config:
         None,
         "Run directory: checkpoints, metrics, result.json, saved_model/. Running the same command "
         "again resumes from the last checkpoint in it.",
+        is_path=True,
         resume="freely",
     )
     resume_with_changes: bool = _WHAT.setting(
@@ -84,6 +85,7 @@ class Config:
         "architecture is read from the weights. In eval: the weights to evaluate if --model_dir "
         "has none, on the data of their run unless --dataset or --data_dir is given.",
         resume="freely",
+        is_path=True,
     )
     format: str = _WHAT.setting(
         "serving",
@@ -113,6 +115,7 @@ class Config:
         "Where tensorflow-datasets keeps its data. For image_folder, the folder of images: "
         "split/class/*.jpg, class/*.jpg, or images alone. JPEG, PNG, BMP or GIF.",
         resume="freely",
+        is_path=True,
     )
     train_split: str = _DATA.setting(
         "train", "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]."
@@ -424,6 +427,7 @@ class Config:
         "Trained classifier that --objective=distill learns from: a run directory, or a SavedModel "
         "with logits, also of google-research/simclr.",
         only_with=_DISTILL,
+        is_path=True,
     )
     distillation_temperature: float = _CLASSIFICATION.setting(
         1.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import os
 import re
 from typing import NamedTuple
 
@@ -59,7 +58,7 @@ class ImageFolder:
         Raises:
             errors.UserError: if it is missing, holds no images, or has another layout.
         """
-        self._root = os.path.expanduser(data_dir)
+        self._root = data_dir
         _check_root(self._root)
         found = layout.of_listing(self._root, scan.scan(self._root), seed=seed)
         names = sorted(set(found.labels.values()))

@@ -225,7 +225,7 @@ def _not_found(dataset: str, data_dir: str | None) -> errors.ArgumentError:
     problem = "is unknown to tensorflow-datasets"
     if data_dir:
         try:
-            prepared = tf.io.gfile.listdir(os.path.expanduser(data_dir))
+            prepared = tf.io.gfile.listdir(data_dir)
             known |= {name.rstrip("/") for name in prepared if "." not in name}
             problem += f" and not prepared in {data_dir!r}"
         except (tf.errors.OpError, OSError):

@@ -119,7 +119,9 @@ def test_a_run_that_was_killed_while_saving_resumes(tmp_path, finished, photos, 
     lines = tiny_runs.lines_of(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert resume(tmp_path / "run", photos, checkpoint_steps=3) == 0
-    assert f"resumed from {tmp_path}/run/ckpt-3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}/run/training.lock was left by process" in printed
+    assert f"resumed from {tmp_path}/run/ckpt-3" in printed
     check_same_outcome(tmp_path / "run", finished)
 
 

@@ -128,7 +128,14 @@ def test_a_lock_that_another_process_took_meanwhile_is_not_removed(tmp_path):
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_of_several_starts_at_the_same_moment_one_succeeds(tmp_path, stale):
+def test_of_several_starts_at_the_same_moment_one_succeeds(tmp_path, monkeypatch, stale):
+    check, seen = lock._check_ended, threading.Barrier(6)
+
+    def check_together(holder: lock.Holder, path: str) -> None:
+        check(holder, path)
+        seen.wait(timeout=30)  # All have seen the lock of the process that has ended.
+
+    monkeypatch.setattr(lock, "_check_ended", check_together)
     for attempt in range(20):
         folder = tmp_path / str(attempt)
         folder.mkdir()

@@ -261,3 +261,12 @@ def test_a_run_without_stored_settings_is_resumed_with_a_warning(capsys, photos,
     printed = capsys.readouterr().out
     assert f"warning: --model_dir={pretrained} has checkpoints but no flags.txt, so" in printed
     assert directory.read_config(str(pretrained)) is not None
+
+
+def test_a_relative_path_of_an_older_run_is_that_of_the_command(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    stored = config.Config(objective="distill", teacher="runs/teacher")
+    same = dataclasses.replace(stored, teacher=str(tmp_path / "runs" / "teacher"))
+    other = dataclasses.replace(stored, teacher=str(tmp_path / "teacher"))
+    assert resuming.changed_settings(stored, same) == []
+    assert [change.name for change in resuming.changed_settings(stored, other)] == ["--teacher"]

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.config import metadata
 from simclr_tf.data import sources
 from simclr_tf.models import keras_encoders
@@ -171,7 +171,8 @@ def record(config: config_lib.Config, model_dir: str, resumption: Resumption, st
 def changed_settings(stored: config_lib.Config, given: config_lib.Config) -> list[Change]:
     """Returns the settings that differ and change the outcome of a run.
 
-    They are compared as training uses them: "auto" does not differ from what it means.
+    They are compared as training uses them: "auto" does not differ from what it means, and a
+    relative path does not differ from the absolute one.
     """
     changes = []
     for field in dataclasses.fields(given):
@@ -198,7 +199,10 @@ def _differs(stored: config_lib.Config, given: config_lib.Config, name: str) -> 
 def _resolved(config: config_lib.Config, name: str) -> Any:
     """Returns the value of a setting, with "auto" replaced by what it means."""
     resolved = f"resolved_{name}"
-    return getattr(config, resolved if hasattr(config, resolved) else name)
+    value = getattr(config, resolved if hasattr(config, resolved) else name)
+    (field,) = (field for field in dataclasses.fields(config) if field.name == name)
+    # Older runs stored relative paths.
+    return paths.absolute(value) if value and metadata.describe(field).is_path else value
 
 
 def _facts(data: dataset.Data) -> dict[str, Any]:

@@ -72,12 +72,15 @@ def parse(argv: Sequence[str]) -> Command:
     arguments, warnings = retired.replace(flagfiles.replace(arguments))
     argv = [program, *arguments]
     _parse_with_defaults((), argv)
+    _check_remote("model_dir")  # The next lines read what is stored there.
     explicit = frozenset(name for name in _our_names() if FLAGS[name].present)
     warnings += [
         f"--{name} {problem}." for name, problem in retired.NO_EFFECT.items() if name in explicit
     ]
     lower_priority, notes = _run_or_recipe(explicit)
     _parse_with_defaults(lower_priority, argv)
+    for name in definitions.PATHS:
+        _check_remote(name)
     own, weights = _open_stored()
     if own is not None:
         values = _architecture_values(own, explicit, as_stored=True)
@@ -130,12 +133,11 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
         raise errors.UserError(
             f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
         )
-    for name in definitions.PATHS:
-        _check_remote(name, FLAGS[name].value)
 
 
-def _check_remote(name: str, path: str | None) -> None:
+def _check_remote(name: str) -> None:
     """Refuses a remote path that this TensorFlow cannot open, or would not read literally."""
+    path = FLAGS[name].value
     if path is None or paths.scheme(path) is None:
         return
     from simclr_tf import storage  # Imports TensorFlow: not before it is needed.

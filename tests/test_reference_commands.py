@@ -198,7 +198,8 @@ def parse(*arguments: str) -> command_line.Command:
 
 @pytest.fixture
 def no_stored_settings(monkeypatch):
-    """Skips stored settings, because the checkpoints of the commands do not exist here."""
+    """Skips stored settings, because the buckets of the commands do not exist here."""
+    monkeypatch.setattr(command_line, "_check_remote", lambda name: None)
     monkeypatch.setattr(command_line, "_open_stored", lambda: (None, None))
 
 

@@ -161,13 +161,16 @@ def test_a_run_saves_a_checkpoint_on_sigterm_and_resumes(tmp_path, finished, pho
         text=True,
     )
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+    deadline = time.monotonic() + 300
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, printed = process.communicate(timeout=300)
-    assert (process.returncode, printed) == (
-        143,
-        "Ended by SIGTERM after a checkpoint was saved. Run the same command again to resume.\n",
+    assert process.returncode == 143, printed
+    assert printed.count("Ended ") == 1
+    assert printed.endswith(
+        "Ended by SIGTERM after a checkpoint was saved. Run the same command again to resume.\n"
     )
     (left,) = (tmp_path / "run").glob("ckpt-*.index")
     assert left.stem in ("ckpt-2", "ckpt-3")  # The step in progress was finished.

@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from simclr_tf import config as config_lib
 from simclr_tf import errors
+from simclr_tf.commands import check_data
 from simclr_tf.data import decode, inspection, pipeline, policies, records, sources
 from simclr_tf.runs import dataset, diagnosis
 
@@ -410,6 +412,19 @@ def test_a_record_with_a_wrong_checksum_is_named_with_the_remedy(tmp_path):
     run: Any = types.SimpleNamespace(data=dataset.Data(source, "train", "test"))
     with pytest.raises(errors.UserError, match=want):
         diagnosis.find_unreadable_image(run, lost.value)
+
+
+def test_check_data_reads_the_other_splits_if_a_record_cannot_be_read(tmp_path, capsys):
+    builder = Toy(data_dir=str(tmp_path))
+    _prepare(builder)
+    path = builder.data_path / "toy-train.tfrecord-00000-of-00001"
+    path.write_bytes(path.read_bytes()[:-100])
+    config = config_lib.Config(mode="check_data", dataset="toy", data_dir=str(tmp_path))
+    with pytest.raises(
+        errors.UserError, match=r"toy-train.*of the split 'train' of 'toy' cannot be"
+    ):
+        check_data.check_data(config)
+    assert "images of test 30/30  0 unreadable" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not TFDS.exists(), reason="the shared data sets are not here")

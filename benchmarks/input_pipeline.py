@@ -160,8 +160,8 @@ class _Memory:
         self._encoded = encoded
         self.split_infos: dict = {}
 
-    def examples(self, slices, *, order_seed=None):  # type: ignore[no-untyped-def]
-        del slices
+    def examples(self, slices, *, order_seed=None, excluded=()):  # type: ignore[no-untyped-def]
+        del slices, excluded
         count = len(self._encoded)
         with tf.init_scope():
             images = tf.constant(self._encoded)

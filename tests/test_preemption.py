@@ -105,5 +105,10 @@ def test_a_signal_outside_of_training_ends_the_program_with_one_line(
 
 def test_ctrl_c_exits_with_its_own_code(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(check_data, "check_data", lambda _: send("SIGINT"))
-    assert run.main(tiny_runs.arguments("check_data", tmp_path / "run", photos)) == 130
+    # Shells make the processes that they start in the background ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run.main(tiny_runs.arguments("check_data", tmp_path / "run", photos)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.startswith("Interrupted. Run the same command again")

@@ -16,6 +16,7 @@ import pytest
 import simclr_tf  # noqa: F401
 import tensorflow as tf
 
+from simclr_tf.data import iterators
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
@@ -28,6 +29,11 @@ tf.config.set_logical_device_configuration(
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
+
+# Whenever the garbage collector finds iterators of the tests' own data sets, it would wait for
+# their tuning threads, for minutes in all.
+_tuned_iterator = tf.data.Dataset.__iter__
+tf.data.Dataset.__iter__ = lambda dataset: _tuned_iterator(iterators.without_tuning(dataset))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -16,7 +16,9 @@ import pytest
 import simclr_tf  # noqa: F401
 import tensorflow as tf
 
+from simclr_tf.commands import train
 from simclr_tf.data import iterators
+from simclr_tf.serving import export
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
@@ -82,3 +84,11 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path)
     """A copy of a finished pretraining run on `photos`."""
     finished = tiny_runs.pretrained(tmp_path_factory)
     return pathlib.Path(shutil.copytree(finished, tmp_path / "pretrained"))
+
+
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips the SavedModel and the image of views of runs, which take seconds."""
+    tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
+    monkeypatch.setattr(export, "export", lambda *_, **__: "")
+    monkeypatch.setattr(train, "_show_views", lambda *_: None)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from simclr_tf.commands import train
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory
-from simclr_tf.serving import export
+
+pytestmark = pytest.mark.usefixtures("no_export")
 
 STEPS = 2
 LABELS = {"train/supervised_loss", "train/supervised_acc"}
@@ -49,14 +49,6 @@ ALWAYS = {
     *("train/weight_decay", "train/total_loss", "train/images_per_second", "train/input_wait"),
     *("learning_rate", "step"),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips the SavedModel and the image of views, which take seconds and are not needed here."""
-    tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
-    monkeypatch.setattr(train, "_show_views", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import test_command_line
 import tiny_runs
 
 from simclr_tf import config
-from simclr_tf.commands import train
 from simclr_tf.runs import directory, resuming
-from simclr_tf.serving import export
+
+pytestmark = pytest.mark.usefixtures("no_export")
 
 # The checkpoints of a run do not fit another value, or it decided how the run began.
 NEVER = {
@@ -36,14 +36,6 @@ FREELY = {
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
     *("linear_eval", "linear_eval_examples", "preemption_signal"),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips the SavedModel and the image of views, which take seconds and are not needed here."""
-    tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
-    monkeypatch.setattr(train, "_show_views", lambda *_: None)
 
 
 def resume(model_dir: pathlib.Path, photos: pathlib.Path, **changes: Any) -> int:

@@ -177,14 +177,15 @@ def changed_settings(stored: config_lib.Config, given: config_lib.Config) -> lis
     changes = []
     for field in dataclasses.fields(given):
         resume = metadata.describe(field).resume
-        if resume != metadata.FREELY and _differs(stored, given, field.name):
-            before, now = (_resolved(config, field.name) for config in (stored, given))
+        if resume != metadata.FREELY and _differs(stored, given, field):
+            before, now = (_resolved(config, field) for config in (stored, given))
             allowed = resume == metadata.WITH_CHANGES
             changes.append(Change(f"--{field.name}", before, now, allowed=allowed))
     return changes
 
 
-def _differs(stored: config_lib.Config, given: config_lib.Config, name: str) -> bool:
+def _differs(stored: config_lib.Config, given: config_lib.Config, field: dataclasses.Field) -> bool:
+    name = field.name
     if getattr(stored, name) == getattr(given, name):
         return False
     if name == "train_epochs" and (stored.train_steps or given.train_steps):
@@ -193,14 +194,13 @@ def _differs(stored: config_lib.Config, given: config_lib.Config, name: str) -> 
         return False
     if name == "data_service":  # Its address does not matter.
         return stored.data_service is None or given.data_service is None
-    return _resolved(stored, name) != _resolved(given, name)
+    return _resolved(stored, field) != _resolved(given, field)
 
 
-def _resolved(config: config_lib.Config, name: str) -> Any:
+def _resolved(config: config_lib.Config, field: dataclasses.Field) -> Any:
     """Returns the value of a setting, with "auto" replaced by what it means."""
-    resolved = f"resolved_{name}"
-    value = getattr(config, resolved if hasattr(config, resolved) else name)
-    (field,) = (field for field in dataclasses.fields(config) if field.name == name)
+    resolved = f"resolved_{field.name}"
+    value = getattr(config, resolved if hasattr(config, resolved) else field.name)
     # Older runs stored relative paths.
     return paths.absolute(value) if value and metadata.describe(field).is_path else value
 

@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from simclr_tf import errors, text
 
+_TPU = tf.distribute.TPUStrategy
+
 
 def replica_index() -> tf.Tensor:
     """Returns () int32, the index of this replica among all replicas.
@@ -62,6 +64,56 @@ def all_reduce_sum(x: tf.Tensor) -> tf.Tensor:
         RuntimeError: outside `strategy.run`.
     """
     return x if _replica_context().num_replicas_in_sync == 1 else _all_reduce_sum(x)
+
+
+def all_reduce_sums(tensors: list[Any]) -> list[Any]:
+    """Returns the sum over the replicas of each tensor, in a single communication.
+
+    No gradient flows through it.
+
+    Args:
+        tensors: tensors or IndexedSlices, of the same shapes on all replicas; None stays None.
+
+    Raises:
+        RuntimeError: outside `strategy.run`.
+    """
+    context = _replica_context()
+    if context.num_replicas_in_sync == 1:
+        return tensors
+    # The reason for stop_gradient is that of `_all_reduce_sum`.
+    present = [tf.stop_gradient(x) if tf.is_tensor(x) else x for x in tensors if x is not None]
+    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
+    return [None if x is None else next(sums) for x in tensors]
+
+
+def run_if(condition: tf.Tensor, function: Callable[..., None], *args: Any) -> None:
+    """Runs a function on every replica if a condition holds.
+
+    Args:
+        condition: () bool, the same on every replica.
+        function: takes the arguments of its replica, and may itself communicate.
+        *args: values of this replica.
+
+    Raises:
+        RuntimeError: outside `strategy.run`.
+    """
+    context = _replica_context()
+    if context.num_replicas_in_sync == 1 or isinstance(context.strategy, _TPU):
+        tf.cond(condition, lambda: _run(function, *args), tf.no_op)
+        return
+
+    # On several devices, what communicates may not be inside of a condition of one replica.
+    def on_all(strategy: tf.distribute.Strategy, condition: Any, *args: Any) -> None:
+        first = strategy.experimental_local_results(condition)[0]
+        tf.cond(first, lambda: _run(strategy.run, function, args), tf.no_op)
+
+    context.merge_call(on_all, (condition, *args))
+
+
+def _run(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function and returns what `tf.cond` accepts beside `tf.no_op`."""
+    function(*args)
+    return tf.no_op()
 
 
 @tf.custom_gradient

@@ -22,6 +22,8 @@ from simclr_tf.training import (
 )
 
 _BATCH, _CHUNKS = 16, 4
+# At such a rate the update of a variable is its gradient, without rounding errors.
+_RATE = 1e4
 
 
 class _Inference(simclr.SimCLR):
@@ -82,12 +84,16 @@ def _learner(model, **settings):
     variables = model.trainable_variables
     if run.resolved_objective == "supervised":
         variables = model.classifier_variables()
-    # At such a rate the update of a variable is its gradient, without rounding errors.
     optimizer = optimizers.make_optimizer(
-        run, model, variables, schedules.WarmupCosine(1e4, 0, 100)
+        run, model, variables, schedules.WarmupCosine(_RATE, 0, 100)
     )
     return steps.Learner(
-        model, optimizer, variables, optimizers.decay_in_loss(run, model), run.weight_decay
+        model,
+        optimizer,
+        variables,
+        optimizers.decay_in_loss(run, model),
+        run.weight_decay,
+        clip_norm=run.clip_gradient_norm,
     )
 
 
@@ -190,6 +196,8 @@ def test_chunks_in_half_precision_are_near_float32(mixed_precision):
     assert half[0]["train/contrast_loss"] == pytest.approx(
         plain[0]["train/contrast_loss"], rel=0.03
     )
+    # The norm is that of the gradient after it was scaled back.
+    assert half[0][steps.GRADIENT_NORM] == pytest.approx(plain[0][steps.GRADIENT_NORM], rel=0.1)
     for chunked, at_once, full in zip(half[1], whole[1], plain[1]):
         assert np.linalg.norm(chunked - at_once) <= 0.05 * np.linalg.norm(at_once) + 1e-7
         assert np.linalg.norm(chunked - full) <= 0.2 * np.linalg.norm(full) + 1e-7

@@ -149,6 +149,7 @@ ROWS = [
     Row("weight_decay", 0.1, observe.metric("weight_decay")),
     Row("weight_decay", 0.1, observe.changes, {"optimizer": "lars"}),
     Row("weight_decay", 0.1, observe.changes, {"optimizer": "adamw"}),
+    Row("clip_gradient_norm", 1e-3, observe.changes),
     # Checkpoints and logs.
     Row("checkpoint_epochs", 2, observe.checkpoints, EPOCHS),
     Row("checkpoint_steps", 1, observe.checkpoints),

@@ -38,6 +38,7 @@ METRICS = {
     "train/supervised_acc",
     "train/weight_decay",
     "train/total_loss",
+    "train/gradient_norm",
     "train/images_per_second",
     "train/input_wait",
     "learning_rate",

@@ -167,7 +167,14 @@ def _make_learner(
     optimizer = optimizers.make_optimizer(config, model, variables, schedule)
     trained = {variable.ref() for variable in variables}
     decayed = [v for v in optimizers.decay_in_loss(config, model) if v.ref() in trained]
-    return steps.Learner(model, optimizer, variables, decayed, config.weight_decay)
+    return steps.Learner(
+        model,
+        optimizer,
+        variables,
+        decayed,
+        config.weight_decay,
+        clip_norm=config.clip_gradient_norm,
+    )
 
 
 def _make_task(

@@ -544,6 +544,16 @@ class Config:
         reason="0 turns it off",
     )
 
+    clip_gradient_norm: float = _TRAINING.setting(
+        0.0,
+        "Scales the gradient of a step down to this norm, over all variables and replicas, if it "
+        "is larger. train/gradient_norm in metrics.jsonl is the norm before. Usual values: 1 with "
+        "adamw and lamb, 1 to 10 with momentum. With lars it changes little: lars divides the "
+        "gradient of each layer by its norm. 0 turns it off.",
+        at_least=0,
+        reason="0 turns it off",
+    )
+
     # Checkpoints and logs.
     checkpoint_epochs: int = _LOGS.setting(
         1,

@@ -81,7 +81,7 @@ def chunked_step(
         metrics = apply(gradients, metrics, batch_metrics)
         return distribute.mean_over_replicas(strategy, metrics)
 
-    return steps.Step(train, steps.metric_names(task), multi_graph=True)
+    return steps.Step(train, steps.metric_names(task), learner.scales_loss, multi_graph=True)
 
 
 def _slice_chunk(
@@ -170,11 +170,11 @@ def _apply(
 ) -> tasks.Metrics:
     """Updates the variables, and returns the metrics of the step."""
     weight_decay = learner.weight_decay_loss()
-    learner.apply(gradients)
     total = metrics[steps.TOTAL_LOSS] + weight_decay + batch_metrics.get(steps.TOTAL_LOSS, 0.0)
     return {
         **metrics,
         **batch_metrics,
         steps.WEIGHT_DECAY: weight_decay,
         steps.TOTAL_LOSS: total,
+        steps.GRADIENT_NORM: learner.apply(gradients, total),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import dataclasses
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +34,22 @@ class Sums:
     """The result of one call of the compiled loop.
 
     Attributes:
-        steps: number of steps done; fewer than requested if the last loss was not finite.
+        steps: number of steps run; fewer than requested if the last one was not finite.
         waited: seconds spent waiting for input.
-        finite: whether every loss was finite.
-        totals: sum of each metric over the steps.
+        finite: whether the loss and the gradient of every step were finite. Those of the last step
+            were not otherwise, and its update was left out.
+        totals: sum of each metric over the steps in which it was finite.
+        missing: number of steps in which a metric was not finite, if there are any: the gradient
+            overflowed float16, or the metric is undefined for the images of the step.
+        last: metrics of the last step.
     """
 
     steps: int
     waited: float
     finite: bool
     totals: dict[str, float]
+    missing: dict[str, int] = dataclasses.field(default_factory=dict)
+    last: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
@@ -52,33 +57,48 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
 
     All steps of a call run in a single graph, unless the step consists of several.
     """
+    names = step.metrics
 
-    def train_once(iterator: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def train_once(iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
         start = tf.timestamp()
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             waited = tf.timestamp() - start
-        return waited, step.train(batch)
+        metrics = step.train(batch)
+        return waited, tf.stack([metrics[name] for name in names])  # (number of metrics,)
+
+    def is_good(last: tf.Tensor) -> tf.Tensor:
+        finite = tf.math.is_finite(last)
+        good = finite[names.index(steps.TOTAL_LOSS)]
+        return good if step.scales_loss else good & finite[names.index(steps.GRADIENT_NORM)]
 
     def train_many(iterator: Any, count: tf.Tensor) -> Any:
-        def unfinished(done: tf.Tensor, _: tf.Tensor, totals: dict[str, tf.Tensor]) -> tf.Tensor:
-            return (done < count) & tf.math.is_finite(totals[steps.TOTAL_LOSS])
+        def unfinished(done: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+            return (done < count) & is_good(rest[-1])
 
-        def body(done: tf.Tensor, waited: tf.Tensor, totals: dict[str, tf.Tensor]) -> Any:
+        def body(
+            done: tf.Tensor, waited: tf.Tensor, totals: tf.Tensor, missing: tf.Tensor, _: tf.Tensor
+        ) -> Any:
             # Fetch the next batch only after the previous step, so `waited` measures input alone.
-            with tf.control_dependencies(list(totals.values())):
-                newly_waited, metrics = train_once(iterator)
+            with tf.control_dependencies([totals]):
+                newly_waited, last = train_once(iterator)
+            finite = tf.math.is_finite(last)
             return (
                 done + 1,
                 waited + newly_waited,
-                {name: totals[name] + value for name, value in metrics.items()},
+                totals + tf.where(finite, last, 0.0),
+                missing + tf.cast(~finite, tf.int32),
+                last,
             )
 
+        zeros = tf.zeros([len(names)])
         start = (
             tf.constant(0),
             tf.constant(0.0, tf.float64),
-            {name: tf.constant(0.0) for name in step.metrics},
+            zeros,
+            tf.zeros([len(names)], tf.int32),
+            zeros,
         )
         return tf.while_loop(unfinished, body, start, parallel_iterations=1)
 
@@ -86,10 +106,15 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
     run = train_many if step.multi_graph else tf.function(train_many, autograph=step.autograph)
 
     def call(iterator: Iterator, count: int) -> Sums:
-        done, waited, totals = run(iterator, tf.constant(count))
-        numbers = {name: float(value) for name, value in totals.items()}
-        finite = math.isfinite(numbers[steps.TOTAL_LOSS])
-        return Sums(int(done), float(waited), finite, numbers)
+        done, waited, totals, missing, last = run(iterator, tf.constant(count))
+        return Sums(
+            int(done),
+            float(waited),
+            bool(is_good(last)),
+            dict(zip(names, totals.numpy().tolist())),
+            {name: n for name, n in zip(names, missing.numpy().tolist()) if n},
+            dict(zip(names, last.numpy().tolist())),
+        )
 
     return call
 
@@ -191,6 +216,7 @@ class _Watch:
     def _clear(self) -> None:
         self._steps, self._seconds, self._waited = 0, 0.0, 0.0
         self._totals: dict[str, float] = {}
+        self._missing: dict[str, int] = {}
 
     def add(self, sums: Sums, seconds: float) -> None:
         """Adds the result of one call that took `seconds`."""
@@ -200,10 +226,12 @@ class _Watch:
         self._waited += sums.waited
         for name, value in sums.totals.items():
             self._totals[name] = self._totals.get(name, 0.0) + value
+            self._missing[name] = self._missing.get(name, 0) + sums.missing.get(name, 0)
         self._last = self._means()
 
     def _means(self) -> dict[str, float]:
-        means = {name: value / self._steps for name, value in self._totals.items()}
+        counts = {name: self._steps - missing for name, missing in self._missing.items()}
+        means = {name: self._totals[name] / count for name, count in counts.items() if count}
         means["train/images_per_second"] = self._steps * self._plan.batch_size / self._seconds
         means["train/input_wait"] = self._waited / self._seconds
         return means

@@ -10,10 +10,12 @@ import tensorflow as tf
 from simclr_tf import distribute
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
+from simclr_tf.training import gradients as gradients_lib
 from simclr_tf.training import tasks
 
 # Metrics of every step.
 WEIGHT_DECAY, TOTAL_LOSS = "train/weight_decay", "train/total_loss"
+GRADIENT_NORM = "train/gradient_norm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +24,11 @@ class Learner:
 
     Attributes:
         model: the network.
-        optimizer: the optimizer, which sums gradients over replicas.
+        optimizer: the optimizer.
         variables: the variables to train.
         decayed: those whose squared norm is added to the loss.
         weight_decay: coefficient of the squared norm.
+        clip_norm: largest norm of the gradient that is applied; 0 for no limit.
     """
 
     model: simclr.SimCLR
@@ -33,6 +36,12 @@ class Learner:
     variables: list[tf.Variable]
     decayed: list[tf.Variable]
     weight_decay: float
+    clip_norm: float = 0.0
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled for float16; steps whose gradient overflows are then usual."""
+        return hasattr(self.optimizer, "get_scaled_loss")
 
     def weight_decay_loss(self) -> tf.Tensor:
         """Returns () weight_decay / 2 times the sum of squares of the decayed variables."""
@@ -42,19 +51,42 @@ class Learner:
     def gradient_scale(self) -> tf.Tensor:
         """Returns () the factor for the gradient of this replica's mean loss.
 
-        It is 1 / R, because `apply_gradients` sums over the R replicas, times the loss scale of
-        float16.
+        It is 1 / R, because `apply` sums over the R replicas, times the loss scale of float16.
         """
         scale = tf.constant(1 / distribute.num_replicas())
-        if hasattr(self.optimizer, "get_scaled_loss"):
+        if self.scales_loss:
             scale = self.optimizer.get_scaled_loss(scale)
         return scale
 
-    def apply(self, gradients: list[tf.Tensor | None]) -> None:
-        """Updates the variables with gradients that were multiplied by `gradient_scale`."""
-        if hasattr(self.optimizer, "get_unscaled_gradients"):
+    def apply(self, gradients: list[tf.Tensor | None], loss: tf.Tensor) -> tf.Tensor:
+        """Updates the variables, unless the loss or the gradient is not finite.
+
+        In float16 the optimizer handles gradients that are not finite: it lowers the loss scale.
+
+        Args:
+            gradients: of this replica, multiplied by `gradient_scale`.
+            loss: () total loss of this replica.
+
+        Returns:
+            () float32, the norm of the gradient of the mean loss over the global batch, before it
+            is clipped.
+        """
+        if self.scales_loss:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.variables))
+        *gradients, loss = distribute.all_reduce_sums([*gradients, loss])
+        norm = gradients_lib.global_norm(gradients)
+        if self.clip_norm:
+            gradients = gradients_lib.clip(gradients, norm, self.clip_norm)
+        finite = tf.math.is_finite(loss)
+        if not self.scales_loss:
+            finite &= tf.math.is_finite(norm)
+        distribute.run_if(finite, self._update, gradients)
+        return norm
+
+    def _update(self, gradients: list[tf.Tensor | None]) -> None:
+        """Updates the variables with gradients that were summed over replicas."""
+        pairs = zip(gradients, self.variables)
+        self.optimizer.apply_gradients(pairs, experimental_aggregate_gradients=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +97,7 @@ class Step:
         train: takes the batches of the replicas, updates the variables, and returns the metrics,
             each () and averaged over replicas.
         metrics: names of the metrics.
+        scales_loss: see `Learner.scales_loss`.
         multi_graph: whether `train` calls several compiled graphs from Python, and must not be
             traced into a single one.
         autograph: whether tracing `train` needs AutoGraph.
@@ -72,6 +105,7 @@ class Step:
 
     train: Callable[[tasks.Batch], tasks.Metrics]
     metrics: tuple[str, ...]
+    scales_loss: bool = False
     multi_graph: bool = False
     autograph: bool = False
 
@@ -94,8 +128,7 @@ def whole_step(
 
     def train_on_replica(batch: tasks.Batch) -> tasks.Metrics:
         gradients, metrics = compute_gradients(learner, task, task.make_views(batch))
-        learner.apply(gradients)
-        return metrics
+        return {**metrics, GRADIENT_NORM: learner.apply(gradients, metrics[TOTAL_LOSS])}
 
     run = distribute.on_replicas(
         strategy, train_on_replica, jit_compile=jit_compile, autograph=task.autograph
@@ -104,7 +137,7 @@ def whole_step(
     def train(batch: tasks.Batch) -> tasks.Metrics:
         return distribute.mean_over_replicas(strategy, run(batch))
 
-    return Step(train, metric_names(task), autograph=task.autograph)
+    return Step(train, metric_names(task), learner.scales_loss, autograph=task.autograph)
 
 
 def compute_gradients(
@@ -136,4 +169,4 @@ def compute_gradients(
 
 def metric_names(task: tasks.Task) -> tuple[str, ...]:
     """Returns the names of the metrics of a step."""
-    return (*task.batch_metrics, *task.per_example_metrics, WEIGHT_DECAY, TOTAL_LOSS)
+    return (*task.batch_metrics, *task.per_example_metrics, WEIGHT_DECAY, TOTAL_LOSS, GRADIENT_NORM)

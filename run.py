@@ -91,7 +91,7 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
-    if config.mode in ("train", "train_then_eval", "eval"):
+    if config.mode in ("train", "train_then_eval", "eval", "replay"):
         _train_or_evaluate(command, preemption, tf)
         return
     from simclr_tf.commands import check_data, convert, export, show_views
@@ -110,7 +110,7 @@ def _train_or_evaluate(
 ) -> None:
     """Runs the commands that need devices and a run directory."""
     from simclr_tf import distribute
-    from simclr_tf.commands import evaluate, train
+    from simclr_tf.commands import evaluate, replay, train
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
@@ -123,6 +123,9 @@ def _train_or_evaluate(
     )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
     opening.check_machine(config, strategy.num_replicas_in_sync)
+    if config.mode == "replay":
+        replay.replay(config, strategy)
+        return
     given = "eval_split" in command.explicit
     if config.mode == "eval":
         run = opening.open_run(config, strategy, command.weights, eval_split_given=given)

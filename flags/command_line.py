@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ _EXPECTED = {"bool": "true or false", "int": "an integer", "float": "a number"}
 # Flags whose paths TensorFlow reads as those of checkpoints.
 _CHECKPOINT_PATHS = ("model_dir", "checkpoint", "teacher")
 # Modes that keep the network of the weights as it is.
-_KEEP_STORED_NETWORK = ("convert", "eval", "export")
+_KEEP_STORED_NETWORK = ("convert", "eval", "export", "replay")
+# Modes that have the settings of the run in --model_dir.
+_RUN_STORED_FLAGS = ("eval", "replay")
 # Modes that read --checkpoint whatever --model_dir contains.
 _ALWAYS_READ_CHECKPOINT = ("convert", "export")
 
@@ -96,7 +99,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 def _run_or_recipe(explicit: frozenset[str]) -> tuple[list[str], list[str]]:
     """Returns the flags of the run to evaluate or of the recipe, if one is used, and notes."""
-    stored = _flags_of_run(explicit) if FLAGS.mode == "eval" else None
+    stored = _flags_of_run(explicit) if FLAGS.mode in _RUN_STORED_FLAGS else None
     if stored is not None:
         return stored, []
     if "dataset" in explicit or not _uses_recipe():
@@ -113,7 +116,7 @@ def _uses_recipe() -> bool:
     """Returns whether the command may be about the embedded digits."""
     if FLAGS.mode == "eval":
         return FLAGS.model_dir is None
-    return FLAGS.mode not in ("convert", "export")
+    return FLAGS.mode not in ("convert", "export", "replay")
 
 
 def _our_names() -> list[str]:
@@ -188,14 +191,19 @@ def _flags_of_run(explicit: frozenset[str]) -> list[str] | None:
     """
     from simclr_tf.runs import directory  # Imports TensorFlow: not before it is needed.
 
-    stored = directory.read_config(FLAGS.model_dir) if FLAGS.model_dir else None
+    if FLAGS.model_dir is None:
+        return None
+    folder = FLAGS.model_dir
+    if FLAGS.mode == "replay":  # Of the step; the run may have been resumed with other settings.
+        folder = os.path.join(folder, directory.BAD_STEP)
+    stored = directory.read_config(folder)
     if stored is None:
         return None
     given: dict[str, Any] = {name: FLAGS[name].value for name in explicit}
     problem = _why_invalid(dataclasses.replace(stored, **given)) and _why_invalid(stored)
     if problem is not None:
         raise errors.UserError(
-            f"{FLAGS.model_dir}/{directory.FLAGS} has an invalid setting ({problem.rstrip('.')}); "
+            f"{folder}/{directory.FLAGS} has an invalid setting ({problem.rstrip('.')}); "
             "correct it there, or override it on the command line."
         )
     return stored.to_flagfile().splitlines()
@@ -221,7 +229,8 @@ def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | No
     own, opened = None, None
     if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
         own = directory.read_architecture(FLAGS.model_dir)
-    if FLAGS.checkpoint is not None and (own is None or FLAGS.mode in _ALWAYS_READ_CHECKPOINT):
+    reads = own is None and FLAGS.mode != "replay"
+    if FLAGS.checkpoint is not None and (reads or FLAGS.mode in _ALWAYS_READ_CHECKPOINT):
         opened = weights.open_weights(FLAGS.checkpoint)
     return own, opened
 

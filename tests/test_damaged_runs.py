@@ -219,7 +219,10 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_exported(
     assert tiny_runs.main("pretrain", tmp_path / "run", photos, **changes) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: The ")
-    assert "not finite (learning rate inf); there is no checkpoint yet" in message
+    what = "weights after step 1 are" if steps == 1 else "loss of step 2 is"
+    assert f"The {what} not finite (gradient norm " in message
+    assert ", learning rate inf): the first of the weights that are not finite is " in message
+    assert "runs step 2; there is no checkpoint yet. Lower" in message
     assert "Lower --learning_rate" in message
     assert message.count("\n") == 1
     assert not list((tmp_path / "run").glob("ckpt*"))

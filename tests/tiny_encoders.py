@@ -68,6 +68,27 @@ class Branching(tf.keras.layers.Layer):
         return 0.5 * x
 
 
+class Square(tf.keras.layers.Layer):
+    """Squares its input, which overflows above 1.8e19."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Squares."""
+        return x * x
+
+
+def squaring(input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    """Returns a network without batch norm that maps huge images to infinite features."""
+    del input_shape
+    return tf.keras.Sequential(
+        [
+            keras_layers.Conv2D(4, 3, strides=2, name="convolution"),
+            Square(name="square"),
+            keras_layers.Flatten(),
+            keras_layers.Dense(6),
+        ]
+    )
+
+
 def branching(input_shape: tuple[int, int, int]) -> tf.keras.Model:
     """Returns `sequential` after a layer with Python control flow on tensors."""
     return tf.keras.Sequential([Branching(), *sequential(input_shape).layers])

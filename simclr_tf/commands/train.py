@@ -10,7 +10,6 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf import preemption as preemption_lib
-from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
@@ -28,40 +27,10 @@ from simclr_tf.runs import (
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
-from simclr_tf.training import (
-    accumulation,
-    loop,
-    memory,
-    objectives,
-    optimizers,
-    schedules,
-    steps,
-    tasks,
-)
+from simclr_tf.training import bad_steps, loop, memory, objectives, schedules, setup
 
 # The picture of views, and how many images of the first batch it shows.
 _VIEWS, _SHOWN_IMAGES = "views.png", 8
-
-
-@dataclasses.dataclass(frozen=True)
-class _Training:
-    """A run with what only its training needs.
-
-    Attributes:
-        run: the run.
-        plan: its steps.
-        schedule: its learning rate.
-        learner: the network and its optimizer.
-        task: what the network learns.
-        by_class: the training images by class, if batches are balanced.
-    """
-
-    run: opening.Run
-    plan: schedules.Plan
-    schedule: schedules.Schedule
-    learner: steps.Learner
-    task: tasks.Task
-    by_class: balanced.ByClass | None
 
 
 def train(
@@ -88,7 +57,7 @@ def train(
         UserError: for whatever the user can fix.
         Preempted: if a signal ended training early.
     """
-    teacher = _open_teacher(config, strategy)
+    teacher = setup.open_teacher(config, strategy)
     run = opening.open_run(
         config, strategy, weights, teacher=teacher, eval_split_given=eval_split_given
     )
@@ -127,97 +96,28 @@ def _train(
     return run, model
 
 
-def _open_teacher(
-    config: config_lib.Config, strategy: tf.distribute.Strategy
-) -> teachers.Teacher | None:
-    if config.teacher is None:
-        return None
-    with strategy.scope():
-        return teachers.load(config.teacher, image_size=config.image_size)
-
-
-def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> _Training:
+def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> setup.Training:
     """Builds the network and all that trains it."""
     config = run.config
     plan = _make_plan(run)
     schedule = schedules.make_schedule(config, plan)
     model = run.new_model()
     with run.strategy.scope():
-        learner = _make_learner(config, model, schedule)
-    task = _make_task(config, learner, teacher)
+        learner = setup.make_learner(config, model, schedule)
+    task = setup.make_task(config, run.strategy, learner, teacher)
     try:
         by_class = batches.open_by_class(config, run.data)
     except tf.errors.OpError as error:
         raise diagnosis.find_unreadable_image(run, error) from error
-    return _Training(run, plan, schedule, learner, task, by_class)
+    return setup.Training(run, plan, schedule, learner, task, by_class)
 
 
 def _make_plan(run: opening.Run) -> schedules.Plan:
     return schedules.make_plan(run.config, run.data.source.num_examples(run.data.train_split))
 
 
-def _make_learner(
-    config: config_lib.Config, model: simclr.SimCLR, schedule: schedules.Schedule
-) -> steps.Learner:
-    if config.contrastive:
-        variables = model.trainable_variables
-    else:
-        model.encoder.freeze(config.fine_tune_after_block)
-        variables = model.classifier_variables()
-    optimizer = optimizers.make_optimizer(config, model, variables, schedule)
-    trained = {variable.ref() for variable in variables}
-    decayed = [v for v in optimizers.decay_in_loss(config, model) if v.ref() in trained]
-    return steps.Learner(
-        model,
-        optimizer,
-        variables,
-        decayed,
-        config.weight_decay,
-        clip_norm=config.clip_gradient_norm,
-    )
-
-
-def _make_task(
-    config: config_lib.Config, learner: steps.Learner, teacher: teachers.Teacher | None
-) -> tasks.Task:
-    """Returns the task that the network learns."""
-    model = learner.model
-    if config.contrastive:
-        return tasks.contrastive_task(
-            model,
-            objectives.make_objective(config),
-            temperature=config.temperature,
-            hidden_norm=config.hidden_norm,
-            labelled=model.linear_head is not None,
-        )
-    if teacher is not None:
-        return tasks.distillation_task(
-            model,
-            teacher.logits,
-            temperature=config.distillation_temperature,
-            weight=config.distillation_weight,
-            autograph=teacher.needs_autograph,
-        )
-    return tasks.supervised_task(
-        model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
-    )
-
-
-def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:
-    """Returns a function that mixes the images of a step, seeded by (seed, step)."""
-    if not (config.mixup or config.cutmix):
-        return None
-    mix, alpha = (mixing.mixup, config.mixup) if config.mixup else (mixing.cutmix, config.cutmix)
-
-    def mixer(images: tf.Tensor, labels: tf.Tensor) -> mixing.Mixed:
-        step = tf.cast(learner.optimizer.iterations, tf.int32)
-        return mix(images, labels, tf.stack([config.seed, step]), alpha=alpha)
-
-    return mixer
-
-
 def _initialize(
-    training: _Training,
+    training: setup.Training,
     checkpoints: checkpoints_lib.Checkpoints,
     resumption: resuming.Resumption,
 ) -> list[str]:
@@ -247,7 +147,7 @@ def _write_description(run: opening.Run, resumption: resuming.Resumption, step: 
     environment.write(run.model_dir, run.strategy)
 
 
-def _estimate_memory(training: _Training) -> memory.Estimate:
+def _estimate_memory(training: setup.Training) -> memory.Estimate:
     run = training.run
     with console.working("Estimating the memory of a step"):
         return memory.estimate(
@@ -259,7 +159,7 @@ def _estimate_memory(training: _Training) -> memory.Estimate:
 
 
 def _fit(
-    training: _Training,
+    training: setup.Training,
     checkpoints: checkpoints_lib.Checkpoints,
     preemption: preemption_lib.Preemption,
 ) -> None:
@@ -267,41 +167,33 @@ def _fit(
     run, start = training.run, int(checkpoints.step)
     log = metrics_log.MetricsLog(run.model_dir, from_step=start)
     _show_views(training, start, log)
-    with preemption.training():
-        loop.fit(
-            loop.compile_steps(_make_step(training)),
-            iter(batches.distributed(run, training.by_class, start)),
-            training.plan,
-            training.schedule,
-            checkpoints,
-            log,
-            chance=objectives.chance_loss(run.config),
-            should_stop=lambda: preemption.requested,
-        )
+    step = setup.make_step(run.config, run.strategy, training.learner, training.task)
+    try:
+        with preemption.training():
+            loop.fit(
+                loop.compile_steps(step),
+                iter(batches.distributed(run, training.by_class, start)),
+                training.plan,
+                training.schedule,
+                checkpoints,
+                log,
+                chance=objectives.chance_loss(run.config),
+                should_stop=lambda: preemption.requested,
+            )
+    except loop.NotFiniteError as error:
+        with console.working("Searching for the layer, and saving the step"):
+            report = bad_steps.report(training, checkpoints, error)
+        raise report from error
 
 
-def _make_step(training: _Training) -> steps.Step:
-    run, task = training.run, training.task
-    config = run.config
-    if config.resolved_augment_on == "device":
-        task = dataclasses.replace(task, make_views=lambda batch: batches.make_views(run, batch))
-    if config.accum_chunks == 1:
-        return steps.whole_step(
-            training.learner, task, run.strategy, jit_compile=config.jit_compile
-        )
-    return accumulation.chunked_step(
-        training.learner, task, run.strategy, config.accum_chunks, jit_compile=config.jit_compile
-    )
-
-
-def _show_views(training: _Training, step: int, log: metrics_log.MetricsLog) -> None:
+def _show_views(training: setup.Training, step: int, log: metrics_log.MetricsLog) -> None:
     """Writes a picture of the views of the first batch, for the user and for TensorBoard."""
     run = training.run
 
     def first_views(batch: batches.Batch) -> batches.Batch:
         batch = {name: x[:_SHOWN_IMAGES] for name, x in batch.items()}
         on_device = run.config.resolved_augment_on == "device"
-        return batches.make_views(run, batch) if on_device else batch
+        return batches.make_views(run.config, run.strategy, batch) if on_device else batch
 
     shown = batches.train_batches(run, training.by_class, step).map(
         tf.autograph.experimental.do_not_convert(first_views)

@@ -9,7 +9,10 @@ from simclr_tf.config import flagfile
 from simclr_tf.config.metadata import Section
 from simclr_tf.data import operation_names
 
-MODES = ("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views")
+MODES = (
+    *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
+    "replay",
+)
 TRAIN_MODES = ("pretrain", "finetune")
 # Contrastive objectives; those of the second group read labels.
 UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
@@ -49,7 +52,9 @@ class Config:
         "check_data reads every image and lists problems. show_views writes a picture of every "
         "image operation, applied to your images. convert turns weights of google-research/simclr "
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
-        "in --model_dir, or of --checkpoint.",
+        "in --model_dir, or of --checkpoint. replay runs the step again at which the training in "
+        "--model_dir met a loss or a weight that is not finite, and lists the outputs of all "
+        "layers.",
         choices=MODES,
         resume="freely",
     )
@@ -711,6 +716,11 @@ class Config:
     def contrastive(self) -> bool:
         """Whether the objective compares views with each other, rather than classifying them."""
         return self.resolved_objective in CONTRASTIVE_OBJECTIVES
+
+    @property
+    def num_views(self) -> int:
+        """Views per image: two to contrast, one to classify."""
+        return 2 if self.contrastive else 1
 
     @property
     def resolved_augmentation(self) -> str:

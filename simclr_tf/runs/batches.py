@@ -95,12 +95,12 @@ def distributed(
     return run.strategy.distribute_datasets_from_function(host_batches)
 
 
-def make_views(run: opening.Run, batch: Batch) -> Batch:
+def make_views(config: config_lib.Config, strategy: tf.distribute.Strategy, batch: Batch) -> Batch:
     """Makes the views of a batch, or of some of its images, inside the training step."""
-    hosts = getattr(run.strategy.extended, "num_hosts", 1)  # Above 1 on TPU pods only.
+    hosts = getattr(strategy.extended, "num_hosts", 1)  # Above 1 on TPU pods only.
     return pipeline.views_of_batch(
         batch,
-        builders.policy_of(run.config),
-        num_views=run.num_views,
-        total=run.config.train_batch_size // hosts,
+        builders.policy_of(config),
+        num_views=config.num_views,
+        total=config.train_batch_size // hosts,
     )

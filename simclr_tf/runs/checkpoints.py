@@ -106,6 +106,10 @@ class Checkpoints:
             "and run the same command again to resume."
         )
 
+    def write(self, prefix: str) -> None:
+        """Writes the state under another name, which is not listed among the checkpoints."""
+        self._checkpoint.write(prefix)
+
     def has_finite_weights(self) -> bool:
         """Returns whether all weights are finite; takes a small fraction of the time of `save`."""
         finite = [

@@ -17,6 +17,7 @@ from simclr_tf.models import simclr
 
 _ARCHITECTURE = "architecture.json"
 FLAGS = "flags.txt"
+BAD_STEP = "bad_step"  # The folder of the step at which training went wrong.
 # Entry of a result: the weights and the data that its numbers belong to.
 MEASURED_ON = "eval/measured_on"
 # What a field of the architecture must be, by its type; lists of names are described where used.

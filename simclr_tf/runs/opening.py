@@ -39,8 +39,8 @@ class Run:
 
     @property
     def num_views(self) -> int:
-        """Views per image: two to contrast, one to classify."""
-        return 2 if self.config.contrastive else 1
+        """Views per image, see `Config.num_views`."""
+        return self.config.num_views
 
     def new_model(self) -> simclr.SimCLR:
         """Returns the network with its initial weights, a function of the seed."""

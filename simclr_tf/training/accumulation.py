@@ -61,7 +61,7 @@ def chunked_step(
         )
         return tf.function(run, autograph=task.autograph)
 
-    slice_chunk = graph(_slice_chunk, task, chunks)
+    slice_one = graph(slice_chunk, task, chunks)
     project = graph(_project, task)
     batch_loss = graph(_batch_loss, learner, task)
     zeros = graph(_zeros, learner, task)
@@ -72,11 +72,11 @@ def chunked_step(
         indices = [tf.constant(index) for index in range(chunks)]
         projection_grads, batch_metrics = [None] * chunks, {}
         if task.batch_loss is not None:
-            projections = [project(slice_chunk(batch, index)) for index in indices]
+            projections = [project(slice_one(batch, index)) for index in indices]
             projection_grads, batch_metrics = batch_loss(batch, projections)
         gradients, metrics = zeros()
         for index, chunk_grads in zip(indices, projection_grads):
-            chunk = slice_chunk(batch, index)
+            chunk = slice_one(batch, index)
             gradients, metrics = accumulate(chunk, chunk_grads, gradients, metrics)
         metrics = apply(gradients, metrics, batch_metrics)
         return distribute.mean_over_replicas(strategy, metrics)
@@ -84,10 +84,8 @@ def chunked_step(
     return steps.Step(train, steps.metric_names(task), learner.scales_loss, multi_graph=True)
 
 
-def _slice_chunk(
-    task: tasks.Task, chunks: int, batch: tasks.Batch, index: tf.Tensor
-) -> tasks.Batch:
-    """Returns one chunk of the batch, with its views."""
+def slice_chunk(task: tasks.Task, chunks: int, batch: tasks.Batch, index: tf.Tensor) -> tasks.Batch:
+    """Returns chunk `index` of `chunks` of the batch, with its views."""
     size = batch["label"].shape[0] // chunks
     chunk = {
         name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])

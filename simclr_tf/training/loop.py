@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from simclr_tf import console, errors, text
+from simclr_tf import console, errors
 from simclr_tf.training import schedules, steps
 
 if TYPE_CHECKING:
@@ -50,6 +51,28 @@ class Sums:
     totals: dict[str, float]
     missing: dict[str, int] = dataclasses.field(default_factory=dict)
     last: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class NotFiniteError(errors.UserError):
+    """Training met a loss, a gradient or weights that are not finite.
+
+    Attributes:
+        what: what is not finite, as the beginning of a sentence.
+        step: the step to run again, whose first is 1. If weights are not finite at a checkpoint, it
+            is the next one. The weights and the optimizer are those before it.
+        last: metrics of the last step that ran, which is not the step to run again if `before` is
+            true.
+        before: whether the weights were found to be not finite before that step.
+        rate: learning rate of the last step.
+    """
+
+    def __init__(
+        self, what: str, step: int, last: dict[str, float], *, before: bool, rate: float
+    ) -> None:
+        self.what, self.step, self.last = what, step, last
+        self.before, self.rate = before, rate
+        norm = last.get(steps.GRADIENT_NORM, math.nan)
+        super().__init__(f"{what} not finite (gradient norm {norm:.4g}, learning rate {rate:.4g})")
 
 
 def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
@@ -144,7 +167,8 @@ def fit(
             `train_steps`.
 
     Raises:
-        UserError: if the loss or a weight is not finite, or a checkpoint cannot be written.
+        NotFiniteError: if the loss, the gradient or a weight is not finite.
+        UserError: if a checkpoint cannot be written.
     """
     watch = _Watch(plan, chance)
     step, per_call = int(checkpoints.step), 1
@@ -160,22 +184,24 @@ def fit(
             sums = train_steps(iterator, count)
             seconds = time.monotonic() - start
             step += sums.steps
+            rate = float(schedule(step - 1))
             if not sums.finite:
-                what = f"loss of step {step} is"
-                raise _not_finite(what, float(schedule(step - 1)), checkpoints)
+                checkpoints.step.assign(step - 1)
+                loss_is_finite = math.isfinite(sums.last[steps.TOTAL_LOSS])
+                what = f"The {'gradient' if loss_is_finite else 'loss'} of step {step} is"
+                raise NotFiniteError(what, step, sums.last, before=False, rate=rate)
             checkpoints.step.assign(step)
             checkpoints.seconds.assign_add(seconds)
             watch.add(sums, seconds)
             progress.update(step, watch.summary())
             ends = step == plan.total_steps or should_stop()
             if step % plan.summary_steps == 0 or ends:
-                rate = float(schedule(step - 1))
                 log.write(step, {**watch.flush(), "learning_rate": rate})
             if step % plan.checkpoint_steps == 0 or ends:
                 # The loss of a step does not show what its own update does to the weights.
                 if not checkpoints.has_finite_weights():
-                    what = f"weights after step {step} are"
-                    raise _not_finite(what, float(schedule(step - 1)), checkpoints)
+                    what = f"The weights after step {step} are"
+                    raise NotFiniteError(what, step + 1, sums.last, before=True, rate=rate)
                 checkpoints.save()
             if ends:
                 break
@@ -190,16 +216,6 @@ def _steps_per_call(seconds_per_step: float, previous: int) -> int:
     """Returns the steps of the next call, which grow gradually: the first call also compiles."""
     fitting = int(_SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
     return max(1, min(fitting, 4 * previous, _MAX_STEPS_PER_CALL))
-
-
-def _not_finite(
-    what: str, rate: float, checkpoints: checkpoints_lib.Checkpoints
-) -> errors.UserError:
-    return errors.UserError(
-        f"The {what} not finite (learning rate {rate:.4g}); "
-        f"{text.last_checkpoint(checkpoints.latest)}. Lower "
-        "--learning_rate or lengthen --warmup_epochs, and start in a new --model_dir."
-    )
 
 
 class _Watch:

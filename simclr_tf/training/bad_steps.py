@@ -1,0 +1,95 @@
+"""Finds where the first number was not finite in a training step, and reports it.
+
+The update of such a step is left out, so its weights and optimizer are at hand when it is found.
+Only the moving averages of batch norm have already followed its batch; no training step reads them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf import errors, text
+from simclr_tf.runs import bad_step, batches, checkpoints
+from simclr_tf.training import layer_outputs, loop, setup, steps, tasks
+
+_REMEDY = (
+    "Lower --learning_rate, lengthen --warmup_epochs or set --clip_gradient_norm, and start in a "
+    "new --model_dir."
+)
+
+
+def report(
+    training: setup.Training, state: checkpoints.Checkpoints, error: loop.NotFiniteError
+) -> errors.UserError:
+    """Saves a step, searches its forward pass, and returns the error to raise.
+
+    Args:
+        training: the run.
+        state: the weights, the optimizer and the number of steps, all before the step.
+        error: raised by `loop.fit`.
+    """
+    run = training.run
+    batch = None
+    if run.config.data_service is None:
+        batch = next(iter(batches.distributed(run, training.by_class, error.step - 1)))
+    try:
+        finding = _find(training, batch)
+    except Exception as failure:  # Nothing may hide the report of the step.
+        finding = f"its layers could not be searched ({text.reason(failure)})"
+    facts = bad_step.Facts(
+        step=error.step,
+        loss=None if error.before else error.last[steps.TOTAL_LOSS],
+        gradient_norm=None if error.before else error.last[steps.GRADIENT_NORM],
+        learning_rate=error.rate,
+        num_examples=training.plan.num_examples,
+        replicas=run.strategy.num_replicas_in_sync,
+        seed=run.config.seed,
+        finding=finding,
+        has_batch=batch is not None,
+    )
+    kept = text.last_checkpoint(checkpoints.latest(run.model_dir))
+    arrays = None if batch is None else _joined(run.strategy, batch)
+    saved = bad_step.save(run.config, facts, arrays, state)
+    return errors.UserError(f"{error}: {finding}; {saved}; {kept}. {_REMEDY}")
+
+
+def _find(training: setup.Training, batch: tasks.Batch | None) -> str:
+    """Returns the clause of a sentence that says where the first number is not finite."""
+    model = training.learner.model
+    before = first_bad_weight(model.variables)
+    if before is not None:
+        return f"the first of the weights that are not finite is {before}"
+    if batch is None:
+        return "--data_service makes batches that cannot be repeated, so its cause is unknown"
+    run = training.run
+    if isinstance(run.strategy, tf.distribute.TPUStrategy):
+        return "on a TPU its layers are not searched"
+    outputs = layer_outputs.measure(
+        model, training.task, run.strategy, batch, chunks=run.config.accum_chunks
+    )
+    return explain(outputs)
+
+
+def explain(outputs: list[layer_outputs.Output]) -> str:
+    """Returns the clause of a sentence that names the first output that is not finite."""
+    bad = layer_outputs.first_bad(outputs)
+    if bad is None:
+        return "the outputs of all layers are finite, so it comes from the loss or its gradient"
+    if bad.name == layer_outputs.VIEWS:
+        return "the images themselves are not finite"
+    return f"the first layer whose output is not finite is {bad.name}"
+
+
+def first_bad_weight(variables: list[tf.Variable]) -> str | None:
+    """Returns the name of the first variable that is not finite; not of a moving average."""
+    for variable in variables:
+        if variable.trainable and not np.all(np.isfinite(variable.numpy())):
+            return variable.name
+    return None
+
+
+def _joined(strategy: tf.distribute.Strategy, batch: tasks.Batch) -> dict[str, np.ndarray]:
+    """Returns the batch of all replicas."""
+    local = strategy.experimental_local_results
+    return {name: np.concatenate([x.numpy() for x in local(xs)]) for name, xs in batch.items()}

@@ -1,0 +1,140 @@
+"""Builds what trains a run from its settings: the teacher, the learner, the task and the step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf.data import balanced, mixing
+from simclr_tf.models import simclr
+from simclr_tf.runs import batches, opening, teachers
+from simclr_tf.training import accumulation, objectives, optimizers, schedules, steps, tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A run with what only its training needs.
+
+    Attributes:
+        run: the run.
+        plan: its steps.
+        schedule: its learning rate.
+        learner: the network and its optimizer.
+        task: what the network learns; it makes the views if the device is to make them.
+        by_class: the training images by class, if batches are balanced.
+    """
+
+    run: opening.Run
+    plan: schedules.Plan
+    schedule: schedules.Schedule
+    learner: steps.Learner
+    task: tasks.Task
+    by_class: balanced.ByClass | None
+
+
+def open_teacher(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> teachers.Teacher | None:
+    """Returns the network that the run learns from; None without --teacher."""
+    if config.teacher is None:
+        return None
+    with strategy.scope():
+        return teachers.load(config.teacher, image_size=config.image_size)
+
+
+def make_learner(
+    config: config_lib.Config, model: simclr.SimCLR, schedule: schedules.Schedule
+) -> steps.Learner:
+    """Returns the network with its optimizer. Call it in the strategy's scope."""
+    if config.contrastive:
+        variables = model.trainable_variables
+    else:
+        model.encoder.freeze(config.fine_tune_after_block)
+        variables = model.classifier_variables()
+    optimizer = optimizers.make_optimizer(config, model, variables, schedule)
+    trained = {variable.ref() for variable in variables}
+    decayed = [v for v in optimizers.decay_in_loss(config, model) if v.ref() in trained]
+    return steps.Learner(
+        model,
+        optimizer,
+        variables,
+        decayed,
+        config.weight_decay,
+        clip_norm=config.clip_gradient_norm,
+    )
+
+
+def make_task(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    learner: steps.Learner,
+    teacher: teachers.Teacher | None,
+) -> tasks.Task:
+    """Returns the task that the network learns, which makes the views if the device is to."""
+    task = _objective_task(config, learner, teacher)
+    if config.resolved_augment_on == "host":
+        return task
+    return dataclasses.replace(
+        task, make_views=lambda batch: batches.make_views(config, strategy, batch)
+    )
+
+
+def _objective_task(
+    config: config_lib.Config, learner: steps.Learner, teacher: teachers.Teacher | None
+) -> tasks.Task:
+    model = learner.model
+    if config.contrastive:
+        return tasks.contrastive_task(
+            model,
+            objectives.make_objective(config),
+            temperature=config.temperature,
+            hidden_norm=config.hidden_norm,
+            labelled=model.linear_head is not None,
+        )
+    if teacher is not None:
+        return tasks.distillation_task(
+            model,
+            teacher.logits,
+            temperature=config.distillation_temperature,
+            weight=config.distillation_weight,
+            autograph=teacher.needs_autograph,
+        )
+    return tasks.supervised_task(
+        model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
+    )
+
+
+def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:
+    """Returns a function that mixes the images of a step, seeded by (seed, step)."""
+    if not (config.mixup or config.cutmix):
+        return None
+    mix, alpha = (mixing.mixup, config.mixup) if config.mixup else (mixing.cutmix, config.cutmix)
+
+    def mixer(images: tf.Tensor, labels: tf.Tensor) -> mixing.Mixed:
+        step = tf.cast(learner.optimizer.iterations, tf.int32)
+        return mix(images, labels, tf.stack([config.seed, step]), alpha=alpha)
+
+    return mixer
+
+
+def make_step(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    learner: steps.Learner,
+    task: tasks.Task,
+) -> steps.Step:
+    """Returns the training step of a run.
+
+    Args:
+        config: the settings.
+        strategy: the strategy, which runs the step on every replica.
+        learner: what to train.
+        task: the result of `make_task`.
+    """
+    if config.accum_chunks == 1:
+        return steps.whole_step(learner, task, strategy, jit_compile=config.jit_compile)
+    return accumulation.chunked_step(
+        learner, task, strategy, config.accum_chunks, jit_compile=config.jit_compile
+    )

@@ -97,7 +97,7 @@ def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
 
 
 def _number_of_examples(run: opening.Run, split: str) -> int:
-    """Returns how many examples of a split an evaluation reads."""
+    """Returns how many examples of a split an evaluation reads, if all of them have labels."""
     config, count = run.config, run.data.source.num_examples(split)
     if split == run.data.train_split:
         return min(count, config.linear_eval_examples)
@@ -107,6 +107,7 @@ def _number_of_examples(run: opening.Run, split: str) -> int:
 def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
     config = run.config
     test = _extract(run, model, run.data.eval_split, with_pixels=baselines)
+    _say_left_out(run, run.data.eval_split, len(test.labels))
     _warn_of_missing_classes(run, test.labels)
     result: dict[str, Any] = {"eval/examples": len(test.labels)}
     if test.logits is not None:
@@ -117,6 +118,7 @@ def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[
     if not config.linear_eval:
         return result
     train = _extract(run, model, run.data.train_split, with_pixels=baselines)
+    _say_left_out(run, run.data.train_split, len(train.labels))
     labels, seed = (train.labels, test.labels), config.seed
     result.update(_probe("linear_eval", train.features, test.features, labels, seed))
     if train.pixels is not None and test.pixels is not None:
@@ -129,6 +131,15 @@ def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[
             _probe("baseline/random_encoder", train_u.features, test_u.features, labels, seed)
         )
     return result
+
+
+def _say_left_out(run: opening.Run, split: str, used: int) -> None:
+    """Reports that images of a split have no label, if fewer were used than requested."""
+    if used < _number_of_examples(run, split):
+        console.say(
+            f"Evaluated are the {used:,} of {run.data.source.num_examples(split):,} images of "
+            f"{split!r} that have labels."
+        )
 
 
 def _warn_of_missing_classes(run: opening.Run, labels: np.ndarray) -> None:
@@ -162,6 +173,7 @@ def _extract(
         split,
         batch_size=config.eval_batch_size,
         limit=limit,
+        labelled_only=True,
         with_pixels=with_pixels,
         what=what,
     )

@@ -123,7 +123,9 @@ class Config:
         is_path=True,
     )
     train_split: str = _DATA.setting(
-        "train", "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]."
+        "train",
+        "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]. With "
+        "train+unlabeled, the linear head learns from the images that have labels.",
     )
     eval_split: str = _DATA.setting(
         "validation",

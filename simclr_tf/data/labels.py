@@ -1,4 +1,4 @@
-"""The labels of a split: whether it has any, and which classes have no images in it."""
+"""The labels of a split: which images have one, and which classes have no images in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,25 @@ import tensorflow as tf
 from simclr_tf.data import inspection, layout, sources
 
 
+def known(source: sources.Source, split: str) -> np.ndarray | None:
+    """Returns the labels (n,) of the images of a split, -1 where there is none, in stored order.
+
+    Args:
+        source: the opened data set.
+        split: split of the data set, in tensorflow-datasets syntax.
+
+    Returns:
+        The labels, without those of excluded images; None if they cannot be known without reading
+        the images.
+    """
+    access = source.random_access(split)
+    return None if access is None else access.labels[~access.excluded]
+
+
 def is_labelled(source: sources.Source, split: str) -> bool:
     """Returns whether a split has labels; one of a labelled data set may have none, as in STL-10.
+
+    A sum of splits, such as train+unlabeled, has labels if one of them has some.
 
     Args:
         source: the opened data set.
@@ -22,13 +39,47 @@ def is_labelled(source: sources.Source, split: str) -> bool:
     """
     if source.class_names is None:
         return False
-    access = dataclasses.replace(source, excluded={}).random_access(split)
-    if access is not None:
-        return bool(access.labels[0] >= 0)
+    labels = known(dataclasses.replace(source, excluded={}), split)
+    if labels is not None:
+        return bool(np.any(labels >= 0))
+    return any(_first_is_labelled(source, term) for term in _terms(split))
+
+
+def _terms(split: str) -> list[str]:
+    return [term.strip() for term in split.split("+")]
+
+
+def _first_is_labelled(source: sources.Source, split: str) -> bool:
     try:
         return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
     except tf.errors.OpError as error:
         raise inspection.unreadable_record(source, split, 0, error) from error
+
+
+def why_partly_unlabelled(source: sources.Source, split: str) -> str | None:
+    """Returns the beginning of a sentence that says which images of a split have no label.
+
+    Args:
+        source: the opened data set.
+        split: split of the data set, in tensorflow-datasets syntax.
+
+    Returns:
+        The beginning; None if all images have one or none has, and if a stream does not show it in
+        the first record of each term of the split.
+    """
+    if not is_labelled(source, split):
+        return None
+    labels = known(source, split)
+    if labels is not None:
+        unlabelled = int(np.sum(labels < 0))
+        if not unlabelled:
+            return None
+        return (
+            f"{unlabelled:,} of the {len(labels):,} images of the split {split!r} of "
+            f"{source.name!r} have no labels"
+        )
+    without = [term for term in _terms(split) if not _first_is_labelled(source, term)]
+    return f"The split {without[0]!r} of {source.name!r} has no labels" if without else None
 
 
 def missing_classes(source: sources.Source, split: str, *, what: str = "images") -> str | None:

@@ -222,7 +222,12 @@ def views_of_batch(
 
 @tf.autograph.experimental.do_not_convert
 def evaluation_batches(
-    source: sources.Source, split: str, *, batch_size: int, image_size: int
+    source: sources.Source,
+    split: str,
+    *,
+    batch_size: int,
+    image_size: int,
+    labelled_only: bool = False,
 ) -> tf.data.Dataset:
     """Streams a split once, every example exactly once; the last batch is padded and masked.
 
@@ -231,6 +236,7 @@ def evaluation_batches(
         split: split of the data set, in tensorflow-datasets syntax.
         batch_size: images per batch.
         image_size: side of the images that the encoder sees.
+        labelled_only: leaves out the examples without a label.
 
     Returns:
         A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32,
@@ -250,14 +256,17 @@ def evaluation_batches(
             "mask": False,
         }
     )
-    count = source.num_examples(split)
-    examples = source.examples(split).map(prepare, num_parallel_calls=iterators.CORES)
-    examples = examples.concatenate(padding.repeat(-count % batch_size))
-    return iterators.without_tuning(
-        examples.batch(batch_size, drop_remainder=True)
-        .apply(tf.data.experimental.assert_cardinality(math.ceil(count / batch_size)))
-        .prefetch(_AUTOTUNE)
-    )
+    examples = source.examples(split)
+    if labelled_only:
+        examples = examples.filter(lambda example: example["label"] >= 0)
+    examples = examples.map(prepare, num_parallel_calls=iterators.CORES)
+    # Of more padding than it takes to fill the last batch, the rest is dropped.
+    examples = examples.concatenate(padding.repeat(batch_size - 1))
+    batches = examples.batch(batch_size, drop_remainder=True)
+    if not labelled_only:
+        count = math.ceil(source.num_examples(split) / batch_size)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+    return iterators.without_tuning(batches.prefetch(_AUTOTUNE))
 
 
 def _decode_crops(policy: policies.Policy, num_views: int, seed: int):  # type: ignore[no-untyped-def]

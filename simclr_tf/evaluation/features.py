@@ -52,6 +52,7 @@ def extract(
     *,
     batch_size: int,
     limit: int | None = None,
+    labelled_only: bool = False,
     with_pixels: bool = False,
     what: str = "features",
 ) -> Extracted:
@@ -63,6 +64,7 @@ def extract(
         split: name of a split of the data set.
         batch_size: images at a time.
         limit: stops after this many examples; None takes all.
+        labelled_only: leaves out the examples without a label.
         with_pixels: whether to return the pixels too, for the linear evaluation of raw pixels.
         what: name of the work in the progress line.
 
@@ -75,11 +77,15 @@ def extract(
     before = fingerprint(model)
     forward = tf.function(model.infer, reduce_retracing=True, autograph=model.needs_autograph)
     batches = pipeline.evaluation_batches(
-        source, split, batch_size=batch_size, image_size=model.architecture.image_size
+        source,
+        split,
+        batch_size=batch_size,
+        image_size=model.architecture.image_size,
+        labelled_only=labelled_only,
     )
     count = source.num_examples(split)
-    if limit is not None and limit < count:
-        batches, count = batches.take(math.ceil(limit / batch_size)), limit
+    count = count if limit is None else min(limit, count)
+    batches = batches.take(math.ceil(count / batch_size))
     batches_of_rows: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:

@@ -6,10 +6,11 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console
-from simclr_tf.data import balanced, pipeline
+from simclr_tf.data import balanced, labels, pipeline
 from simclr_tf.runs import builders, dataset, opening
 
 Batch = dict[str, tf.Tensor]
+_UNLABELLED = "an image of the batch has no label"
 
 
 def open_by_class(config: config_lib.Config, data: dataset.Data) -> balanced.ByClass | None:
@@ -51,10 +52,12 @@ def train_batches(
         shard: index of this host.
 
     Returns:
-        A data set of {"views": (b, v, s, s, 3), "label": (b,)}; see `pipeline.train_batches`.
+        A data set of {"views": (b, v, s, s, 3), "label": (b,)}; see `pipeline.train_batches`. If
+        the objective learns from labels, an image without one raises an error, see
+        `is_unlabelled_error`.
     """
     config = run.config
-    return pipeline.train_batches(
+    batches = pipeline.train_batches(
         run.data.source,
         run.data.train_split,
         builders.policy_of(config),
@@ -70,6 +73,21 @@ def train_batches(
         by_class=by_class,
         samples_per_class=config.samples_per_class,
     )
+    checked = labels.known(run.data.source, run.data.train_split) is not None  # At the start.
+    return batches if checked or not config.reads_labels else batches.map(_check_labels)
+
+
+@tf.autograph.experimental.do_not_convert
+def _check_labels(batch: Batch) -> Batch:
+    """Returns a batch, and fails if an image of it has no label."""
+    check = tf.debugging.assert_non_negative(batch["label"], _UNLABELLED)
+    with tf.control_dependencies([check]):
+        return {name: tf.identity(value) for name, value in batch.items()}
+
+
+def is_unlabelled_error(error: Exception) -> bool:
+    """Returns whether an error is about an image without a label."""
+    return _UNLABELLED in str(error)
 
 
 def distributed(

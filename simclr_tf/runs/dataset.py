@@ -72,6 +72,12 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
         source.num_examples(split)  # Raises if there is no such split.
     if config.mode == "eval" or config.reads_labels:
         _check_labels(config, data)
+    elif config.contrastive and config.lineareval_while_pretraining:
+        partly = labels.why_partly_unlabelled(source, data.train_split)
+        if partly is not None:
+            note = f"{partly}; the linear head learns from the other images."
+            source = dataclasses.replace(source, notes=(*source.notes, note))
+            data = dataclasses.replace(data, source=source)
     if config.cache_dataset:
         needed = streams.cached_bytes(source, config.train_split)
         check_memory("cache_dataset", config.train_split, needed)
@@ -110,6 +116,7 @@ def _usual_eval_split(config: config_lib.Config, source: sources.Source) -> str 
 def _check_labels(config: config_lib.Config, data: Data) -> None:
     missing = data.why_unlabelled(data.train_split)
     if missing is None:
+        _check_all_labelled(config, data)
         _check_evaluation_labels(config, data)
         return
     if config.mode != "eval" and config.contrastive:
@@ -121,6 +128,33 @@ def _check_labels(config: config_lib.Config, data: Data) -> None:
     raise errors.UserError(
         f"{missing}, which {what} needs; use --mode=pretrain on it, or a data set with one folder "
         "per class."
+    )
+
+
+def _check_all_labelled(config: config_lib.Config, data: Data) -> None:
+    """Refuses to learn from labels that some images do not have, where that is known."""
+    # Batches balanced by class hold labelled images only.
+    if config.mode == "eval" or config.samples_per_class:
+        return
+    partly = labels.why_partly_unlabelled(data.source, data.train_split)
+    if partly is not None:
+        raise unlabelled_error(config, partly)
+
+
+def unlabelled_error(config: config_lib.Config, problem: str) -> errors.UserError:
+    """Returns the error of an objective that learns from labels and met an image without one.
+
+    Args:
+        config: the settings.
+        problem: what has no label, as the beginning of a sentence.
+    """
+    objective = config.resolved_objective
+    other = {"distill": ", or --distillation_weight=1"}.get(objective, "")
+    if config.contrastive:
+        other = ", or --objective=nt_xent, with which only the linear head needs labels"
+    return errors.UserError(
+        f"{problem}, from which --objective={objective} learns; set --train_split to images that "
+        f"all have labels{other}."
     )
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from simclr_tf import console, errors, storage, text
 from simclr_tf.data import decode, folder, inspection
-from simclr_tf.runs import checkpoints, opening
+from simclr_tf.runs import batches, checkpoints, dataset, opening
 
 _REMEDY = (
     "or exclude it with --max_bad_images (--mode=check_data lists all such images). The same "
@@ -40,6 +40,9 @@ def explain_training_error(run: opening.Run, error: Exception) -> Exception:
             f"Memory ran out with --train_batch_size={run.config.train_batch_size} "
             f"({reason[:200]}); {kept}; use a smaller batch, image size or network."
         )
+    if batches.is_unlabelled_error(error):
+        problem = f"An image of the split {run.data.train_split!r} has no label"
+        return dataset.unlabelled_error(run.config, problem)
     return find_unreadable_image(run, error) if isinstance(error, tf.errors.OpError) else error
 
 

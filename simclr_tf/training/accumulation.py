@@ -66,10 +66,13 @@ def chunked_step(
     batch_loss = graph(_batch_loss, learner, task)
     zeros = graph(_zeros, learner, task)
     accumulate = graph(_accumulate, learner, task, chunks)
+    weigh = graph(tasks.label_weights)
     apply = graph(_apply, learner)
 
     def train(batch: tasks.Batch) -> tasks.Metrics:
         indices = [tf.constant(index) for index in range(chunks)]
+        if task.weighs_labels:
+            batch = {**batch, tasks.LABEL_WEIGHT: weigh(batch["label"])}
         projection_grads, batch_metrics = [None] * chunks, {}
         if task.batch_loss is not None:
             projections = [project(slice_one(batch, index)) for index in indices]
@@ -91,7 +94,10 @@ def slice_chunk(task: tasks.Task, chunks: int, batch: tasks.Batch, index: tf.Ten
         name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])
         for name, x in batch.items()
     }
-    return task.make_views(chunk)
+    made = task.make_views(chunk)
+    if tasks.LABEL_WEIGHT in chunk:
+        made = {**made, tasks.LABEL_WEIGHT: chunk[tasks.LABEL_WEIGHT]}
+    return made
 
 
 def _project(task: tasks.Task, chunk: tasks.Batch) -> tf.Tensor:

@@ -154,6 +154,8 @@ def compute_gradients(
         The gradients by `learner.variables`, multiplied by `Learner.gradient_scale`; and the
         metrics of the step.
     """
+    if task.weighs_labels:
+        batch = {**batch, tasks.LABEL_WEIGHT: tasks.label_weights(batch["label"])}
     with tf.GradientTape() as tape:
         outputs = task.forward(batch)
         total, metrics = task.per_example_loss(batch, outputs)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
+from simclr_tf import distribute
 from simclr_tf.data import mixing
 from simclr_tf.losses import classification, contrastive
 from simclr_tf.models import simclr
@@ -19,6 +21,8 @@ Outputs = dict[str, tf.Tensor]
 LossAndMetrics = tuple[tf.Tensor, Metrics]
 
 _CONTRASTIVE = ("train/contrast_loss", "train/contrast_acc", "train/contrast_entropy")
+# Entry of a batch with the result of `label_weights`.
+LABEL_WEIGHT = "label_weight"
 _SUPERVISED = ("train/supervised_loss", "train/supervised_acc")
 
 
@@ -41,6 +45,7 @@ class Task:
         make_views: makes the views of a batch or a chunk, the same ones at every call. By default
             batches hold their views already.
         autograph: whether `forward` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
+        weighs_labels: whether `per_example_loss` reads `LABEL_WEIGHT` of a batch or chunk.
     """
 
     forward: Callable[[Batch], Outputs]
@@ -51,6 +56,23 @@ class Task:
     num_views: int = 1
     make_views: Callable[[Batch], Batch] = lambda batch: batch
     autograph: bool = False
+    weighs_labels: bool = False
+
+
+def label_weights(labels: tf.Tensor) -> tf.Tensor:
+    """Returns the weights with which a mean over examples is one over the labelled examples.
+
+    Args:
+        labels: (b,) of this replica's whole batch, below 0 where there is none.
+
+    Returns:
+        (b,) float32. The mean over all replicas is 1: it is 1 throughout if all examples are
+        labelled. NaN throughout if no example of any replica is.
+    """
+    labelled = tf.cast(labels >= 0, tf.float32)
+    count = distribute.all_reduce_sum(tf.reduce_sum(labelled))
+    total = distribute.num_replicas() * labels.shape[0]
+    return tf.where(count > 0, labelled * (total / count), np.nan)
 
 
 def contrastive_task(
@@ -72,7 +94,9 @@ def contrastive_task(
         objective: the contrastive loss.
         temperature: temperature of the similarities whose accuracy and entropy are logged.
         hidden_norm: whether those similarities are cosines.
-        labelled: whether to train the linear head; "label" must then hold the classes.
+        labelled: whether to train the linear head; "label" must then hold the classes, and -1 for
+            examples without one. Its loss and accuracy are means over the labelled examples of the
+            global batch. Without any, the loss is 0, and its metrics are NaN.
 
     Returns:
         The task, for batches of {"views": (b, 2, h, w, 3), "label": (b,)}.
@@ -85,10 +109,14 @@ def contrastive_task(
         metrics = {"train/feature_spread": feature_spread(outputs["features"])}
         if not labelled:
             return tf.constant(0.0), metrics
-        labels = tf.tile(batch["label"], [batch["views"].shape[1]])  # (v * b,)
-        loss = tf.reduce_mean(classification.cross_entropy(outputs["logits"], labels))
-        metrics["train/supervised_loss"] = loss
-        metrics["train/supervised_acc"] = accuracy(outputs["logits"], labels)
+        views = batch["views"].shape[1]
+        labels = tf.tile(batch["label"], [views])  # (v * b,)
+        weights = tf.tile(batch[LABEL_WEIGHT], [views])  # (v * b,), NaN or 0 without a label
+        defined = ~tf.math.is_nan(weights)
+        losses = classification.cross_entropy(outputs["logits"], tf.maximum(labels, 0))
+        loss = tf.reduce_mean(tf.where(defined, weights, 0.0) * losses)
+        metrics["train/supervised_loss"] = tf.where(defined[0], loss, np.nan)
+        metrics["train/supervised_acc"] = accuracy(outputs["logits"], labels, weights)
         return loss, metrics
 
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
@@ -116,6 +144,7 @@ def contrastive_task(
         (*_CONTRASTIVE, *objective.metrics),
         num_views=2,
         autograph=model.needs_autograph,
+        weighs_labels=labelled,
     )
 
 
@@ -226,10 +255,17 @@ def distillation_task(
     )
 
 
-def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns () the fraction of rows of logits (n, c) whose largest entry is at the label."""
+def accuracy(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns () the fraction of rows of logits (n, c) whose largest entry is at the label.
+
+    Args:
+        logits: (n, c).
+        labels: (n,).
+        weights: (n,) weights of the rows, whose mean is 1; None for equal ones.
+    """
     hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
-    return tf.reduce_mean(tf.cast(hits, tf.float32))
+    hits = tf.cast(hits, tf.float32)
+    return tf.reduce_mean(hits if weights is None else weights * hits)
 
 
 def feature_spread(features: tf.Tensor) -> tf.Tensor:

@@ -64,7 +64,7 @@ def train(
     # Refuses an impossible plan before the run directory is made.
     resuming.check_length(run.model_dir, _make_plan(run).total_steps)
     directory.ensure_writable(run.model_dir)
-    with lock.hold(run.model_dir):
+    with lock.hold(run.model_dir), diagnosis.explained_encoder(config):
         return _train(run, teacher, preemption)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 import functools
-import importlib
 import inspect
 import random
 
@@ -23,7 +22,7 @@ import tensorflow as tf
 
 from simclr_tf import errors, text
 from simclr_tf.keras_api import keras
-from simclr_tf.models import batch_norm, layers
+from simclr_tf.models import batch_norm, layers, user_encoders
 
 RESNET, APPLICATION = "resnet", "keras:"
 
@@ -62,12 +61,16 @@ class KerasEncoder(keras.Model):
         shape = (image_size, image_size, 3)
         with _seeded(layer_maker.seed), _policy(layer_maker.policy):
             original = _build(build, encoder, shape)
-            self.network = _replace_layers(original, layer_maker, encoder, shape)
+            with _explained(encoder, "when its network was built"):
+                self.network = _replace_layers(original, layer_maker, encoder, shape)
         self.num_features = self._check_output(encoder, shape)
         self.frozen_groups = -1
 
     def _check_output(self, encoder: str, shape: tuple[int, ...]) -> int:
         """Returns the number of features."""
+        if is_users_own(encoder):
+            images = tf.random.stateless_uniform([2, *shape], [0, 0])
+            user_encoders.check_output(encoder, self.network, images)
         output = self.network(self._preprocess(tf.zeros([1, *shape])))
         is_tensor = tf.is_tensor(output)
         if not is_tensor or len(output.shape) not in (2, 4) or output.shape[-1] is None:
@@ -110,7 +113,10 @@ class KerasEncoder(keras.Model):
 
 def _build(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ...]) -> keras.Model:
     try:
-        network = build(input_shape=shape)
+        with _explained(encoder, f"when it was called with input_shape={shape}"):
+            network = build(input_shape=shape)
+    except errors.ArgumentError:
+        raise
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise errors.ArgumentError(
@@ -126,6 +132,13 @@ def _build(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ..
             f"returned a {type(network).__name__}; it must return a tf.keras.Model.",
         )
     return network
+
+
+def _explained(encoder: str, when: str) -> contextlib.AbstractContextManager[None]:
+    """Explains errors of a user's own encoder in this context."""
+    if is_users_own(encoder):
+        return user_encoders.explained(encoder, when)
+    return contextlib.nullcontext()
 
 
 def is_users_own(encoder: str) -> bool:
@@ -145,7 +158,7 @@ def _find(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessing]:
         return _application(encoder)
     module, colon, function = encoder.partition(":")
     if colon and module and function:
-        return _user_function(encoder, module, function), _unchanged
+        return user_encoders.find(encoder), _unchanged
     near = text.suggestion(encoder, [RESNET, *(APPLICATION + name for name in _applications())])
     raise errors.ArgumentError(
         "encoder",
@@ -186,27 +199,6 @@ def _application(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessin
 
 def _unchanged(images: tf.Tensor) -> tf.Tensor:
     return images
-
-
-def _user_function(encoder: str, module: str, function: str) -> Callable[..., keras.Model]:
-    try:
-        imported = importlib.import_module(module)
-    except ImportError as error:
-        raise errors.ArgumentError(
-            "encoder",
-            encoder,
-            f"names the module {module!r}, which cannot be imported ({error}); start the program "
-            "from the module's folder, or add that folder to PYTHONPATH.",
-        ) from error
-    build = getattr(imported, function, None)
-    if not callable(build):
-        functions = [name for name in dir(imported) if callable(getattr(imported, name))]
-        raise errors.ArgumentError(
-            "encoder",
-            encoder,
-            f"names a function that {module} does not have{text.suggestion(function, functions)}.",
-        )
-    return build
 
 
 @contextlib.contextmanager

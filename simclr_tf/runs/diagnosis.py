@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import re
 
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
 from simclr_tf.data import decode, folder, inspection
+from simclr_tf.models import keras_encoders, user_encoders
 from simclr_tf.runs import batches, checkpoints, dataset, opening
 
 _REMEDY = (
@@ -40,10 +43,22 @@ def explain_training_error(run: opening.Run, error: Exception) -> Exception:
             f"Memory ran out with --train_batch_size={run.config.train_batch_size} "
             f"({reason[:200]}); {kept}; use a smaller batch, image size or network."
         )
+    if run.config.jit_compile and _is_xla_error(error):
+        return errors.UserError(
+            f"XLA cannot compile the training step with --encoder={run.config.encoder} "
+            f"({reason[:200]}); leave out --jit_compile."
+        )
     if batches.is_unlabelled_error(error):
         problem = f"An image of the split {run.data.train_split!r} has no label"
         return dataset.unlabelled_error(run.config, problem)
     return find_unreadable_image(run, error) if isinstance(error, tf.errors.OpError) else error
+
+
+def explained_encoder(config: config_lib.Config) -> contextlib.AbstractContextManager[None]:
+    """Explains errors of a user's own encoder in this context."""
+    if keras_encoders.is_users_own(config.encoder):
+        return user_encoders.explained_in_training(config.encoder)
+    return contextlib.nullcontext()
 
 
 def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Exception:
@@ -78,6 +93,11 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
                 f"{_REMEDY}"
             )
     return error
+
+
+def _is_xla_error(error: Exception) -> bool:
+    """Returns whether XLA lacks an operation of a graph, or needs a shape that is not known."""
+    return bool(re.search(r"XLA_\w+_JIT|tf2xla|compile-time constant|No registered", str(error)))
 
 
 def _is_record_error(error: tf.errors.OpError) -> bool:

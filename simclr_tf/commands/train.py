@@ -95,12 +95,15 @@ def train(
     # Refuses an impossible plan before the run directory is made.
     resuming.check_length(run.model_dir, _make_plan(run).total_steps)
     directory.ensure_writable(run.model_dir)
-    with lock.hold(run.model_dir):
-        return _train(run, teacher, preemption)
+    with lock.hold(run.model_dir) as held:
+        return _train(run, teacher, preemption, held)
 
 
 def _train(
-    run: opening.Run, teacher: teachers.Teacher | None, preemption: preemption_lib.Preemption
+    run: opening.Run,
+    teacher: teachers.Teacher | None,
+    preemption: preemption_lib.Preemption,
+    held: lock.Held,
 ) -> tuple[opening.Run, simclr.SimCLR]:
     """Trains a run whose directory is locked."""
     # Checked again: before the lock was held, another training may have changed the run.
@@ -117,9 +120,10 @@ def _train(
     overview.before_training(run, training.plan, model, origin, _estimate_memory(training))
     try:
         if int(checkpoints.step) < training.plan.total_steps:
-            _fit(training, checkpoints, preemption)
+            _fit(training, checkpoints, preemption, held)
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
+    held.check(now=True)
     with console.working("Exporting the SavedModel"):
         export.export(
             model, run.model_dir, int(checkpoints.step), keep=run.config.keep_hub_module_max
@@ -255,6 +259,7 @@ def _fit(
     training: _Training,
     checkpoints: checkpoints_lib.Checkpoints,
     preemption: preemption_lib.Preemption,
+    held: lock.Held,
 ) -> None:
     """Trains from the step of the checkpoints to the end of the plan."""
     run, start = training.run, int(checkpoints.step)
@@ -262,7 +267,7 @@ def _fit(
     _show_views(training, start, log)
     with preemption.training():
         loop.fit(
-            loop.compile_steps(_make_step(training)),
+            held.checked(loop.compile_steps(_make_step(training))),
             iter(batches.distributed(run, training.by_class, start)),
             training.plan,
             training.schedule,

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
 import re
 from typing import Any
 
+from google.protobuf import message
 import numpy as np
 from PIL import Image
 import simclr_tf  # noqa: F401
@@ -20,11 +22,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from simclr_tf import errors
-from simclr_tf.runs import checkpoints, directory, metrics_log
+from simclr_tf.runs import checkpoints, directory, metrics_log, resuming
 from simclr_tf.serving import export
 
 # What depends on the machine and not on the settings.
 _TIMINGS = re.compile("seconds|images_per_second|input_wait")
+_UNREADABLE = (ValueError, LookupError, OSError, errors.UserError, message.DecodeError)
 _MOST_DIFFERENCES = 5
 _OF_STARTS = re.compile(r"events\..*|ckpt-[0-9]+\.(index|data-00000-of-00001)")
 _NOT_COMPARED = ("_CHECKPOINTABLE_OBJECT_GRAPH", "train_seconds", "save_counter")
@@ -48,7 +51,7 @@ def _damaged(folder: pathlib.Path) -> list[str]:
         "ckpt-*.index": _check_checkpoint,
         metrics_log.METRICS: _check_metrics,
         "*.json": lambda path: json.loads(path.read_text()),
-        "*.jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+        resuming.HISTORY: lambda path: [json.loads(line) for line in path.open()],
         "*.png": lambda path: Image.open(path).load(),
         directory.FLAGS: lambda path: directory.read_config(str(path.parent)),
         f"{export.FOLDER}/*": _check_export,
@@ -58,7 +61,7 @@ def _damaged(folder: pathlib.Path) -> list[str]:
         for path in sorted(folder.glob(pattern)):
             try:
                 check(path)
-            except (ValueError, LookupError, OSError, errors.UserError) as error:
+            except _UNREADABLE as error:
                 found.append(f"{path.relative_to(folder)}: {error}")
     return found
 
@@ -108,6 +111,9 @@ def _contents(folder: pathlib.Path) -> dict[str, Any]:
     found.update(_tensors(str(checkpoints.latest(str(folder)))))
     for index in folder.glob(f"{export.FOLDER}/*/variables/variables.index"):
         found.update(_tensors(str(index.with_suffix(""))))
+    found["flags"] = directory.read_config(str(folder))
+    if found["flags"] is not None:
+        found["flags"] = dataclasses.replace(found["flags"], model_dir=None)
     for line in (folder / metrics_log.METRICS).read_text().splitlines():
         values = json.loads(line)
         found.update(_without_times(f"metrics of step {values['step']}", values))

@@ -24,7 +24,7 @@ class Monitor:
     """Memory shared by a run and the process that watches it.
 
     Attributes:
-        phase: the phase that the run is in, as an index of `PHASES`.
+        phase: the phase that the run is in, one of `PHASES`: "start" if it is in no other one.
         resumed: the step that training resumed from, or -1.
     """
 
@@ -72,13 +72,14 @@ class Monitor:
             self._memory[2 + len(PHASES) + number] += time.monotonic() - start
 
     def observe(self, owner: Any, name: str, phase: str) -> None:
-        """Replaces a function by one that records its phase."""
+        """Replaces a function by one that records its phase, and the step if it has checkpoints."""
         function = getattr(owner, name)
 
         def observed(*args: Any, **kwargs: Any) -> Any:
+            for argument in (*args, *kwargs.values()):
+                if phase == "training" and type(argument).__name__ == "Checkpoints":
+                    self.resumed = int(argument.step)
             with self.inside(phase):
-                if phase == "training":
-                    self.resumed = int(args[4].step)  # Its argument `checkpoints`.
                 return function(*args, **kwargs)
 
         setattr(owner, name, observed)

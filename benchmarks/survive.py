@@ -149,9 +149,9 @@ class Killer:
         self._monitor.observe(evaluate, "evaluate", "evaluating")
 
     def kill_runs(self, kills: int) -> None:
-        """Kills runs until the number of kills is reached, and finishes the last one."""
+        """Kills runs until the number of kills is reached or a start fails; finishes the last."""
         self._finish_expected()
-        while (missing := kills - self._findings.count()) > 0:
+        while (missing := kills - self._findings.count()) > 0 and not self._findings.refused:
             folder = self._runs / f"run-{self._findings.finished + 1}"
             wrong = str(self._findings.wrong())
             self._kill_run(folder, min(_KILLS_PER_RUN, missing))
@@ -164,11 +164,13 @@ class Killer:
         """Finishes a run without a kill, to compare others with it and to learn durations."""
         self._expected = self._runs / "expected"
         code = self._start(self._expected, None, signal.SIGKILL)
-        if code != 0:
+        if code != 0 or self._monitor.resumed != 0:
             sys.exit(f"The run without a kill failed with code {code}:\n{self._printed()}")
         self._visits = {}
         for phase in _CHOSEN:
             count = self._monitor.entries(phase)
+            if not count:
+                sys.exit(f"The run without a kill did not enter the phase {phase!r}.")
             self._visits[phase] = (count, self._monitor.seconds(phase) / count)
 
     def _kill_run(self, folder: pathlib.Path, kills: int) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 # Arguments of the smallest cases, slowest first. Relative paths are inside a temporary folder.
 SMALLEST = {
+    "survive.py": ["--kills=8", "--seed=1"],
     "accumulation.py": ["--smallest", "--data_dir=accumulation_data"],
     "loss_compare.py": ["HEAD", "HEAD", "--case=supcon", "--steps=1"],
     "input_pipeline.py": ["--smallest"],
@@ -68,6 +69,15 @@ def test_train_step_measures_a_step(processes):
     results = _results(processes, "train_step.py")
     assert results.keys() == {"resnet8_float32"}
     assert results["resnet8_float32"] > 0
+
+
+def test_survive_kills_runs_and_finds_that_nothing_was_lost(processes):
+    results = _results(processes, "survive.py")
+    kills = {name: sum(phases.values()) for name, phases in results["kills"].items()}
+    assert kills.keys() == {"SIGKILL", "SIGTERM"}
+    assert sum(kills.values()) == 8
+    assert results["finished"] >= 2
+    assert [results[name] for name in ("lost", "unequal", "unreadable", "refused")] == [[]] * 4
 
 
 def test_accumulation_compares_a_batch_in_chunks_with_the_whole_batch(processes):

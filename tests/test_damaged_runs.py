@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -110,6 +111,13 @@ def test_a_checkpoint_file_that_points_nowhere_does_not_matter(pretrained, state
         (pretrained / "checkpoint").unlink()
     else:
         (pretrained / "checkpoint").write_bytes(state)
+    assert weights.open_weights(str(pretrained)).step == 4
+
+
+def test_the_last_checkpoint_has_the_most_steps_whatever_the_times_of_the_files(pretrained):
+    for path in pretrained.glob("ckpt-4*"):  # As if the clock was set back before.
+        os.utime(path, (1e9, 1e9))
+    assert checkpoints.latest(str(pretrained)) == f"{pretrained}/ckpt-4"
     assert weights.open_weights(str(pretrained)).step == 4
 
 

@@ -18,21 +18,25 @@ import tiny_runs
 
 import run
 from simclr_tf import errors
+from simclr_tf.runs import holder as holder_lib
 from simclr_tf.runs import lock
 from simclr_tf.serving import export
 from simclr_tf.training import loop
 
 
 def write_lock(folder: pathlib.Path, **changes: object) -> pathlib.Path:
-    """Writes the lock file of this process, with some values changed."""
+    """Writes the lock file of this process, with some values changed; None omits one."""
     process = psutil.Process()
     content = {
         "host": platform.node(),
         "pid": process.pid,
         "created": process.create_time(),
         "started": "2026-01-02T03:04:05+00:00",
+        "since_boot": process.create_time() - psutil.boot_time(),
+        "beats": 3,
         **changes,
     }
+    content = {name: value for name, value in content.items() if value is not None}
     path = folder / lock.LOCK
     path.write_text(json.dumps(content))
     return path
@@ -100,14 +104,33 @@ def test_a_lock_of_a_process_that_has_ended_is_taken_over_and_reported(tmp_path,
 
 
 def test_a_process_id_that_was_used_again_is_recognised(tmp_path, capsys):
-    write_lock(tmp_path, created=psutil.Process().create_time() - 3600)
+    before = psutil.Process().create_time() - 3600
+    write_lock(tmp_path, created=before, since_boot=before - psutil.boot_time())
     with lock.hold(str(tmp_path)):
         pass
-    assert "takes over the run directory" in capsys.readouterr().out
+    assert "this training takes over" in capsys.readouterr().out
 
 
-def test_a_lock_of_another_host_is_refused_with_the_remedy(tmp_path):
-    write_lock(tmp_path, host="elsewhere", pid=ended_process())
+def test_a_process_that_started_before_the_clock_was_set_back_is_running(tmp_path, monkeypatch):
+    write_lock(tmp_path)
+    times = psutil.Process().create_time(), psutil.boot_time()
+    # The system computes both from the clock as it is now.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: times[0] - 3600)
+    monkeypatch.setattr(psutil, "boot_time", lambda: times[1] - 3600)
+    assert "which is running" in refusal(tmp_path)
+
+
+def test_a_lock_by_an_earlier_version_is_judged_by_the_time_of_creation(tmp_path, capsys):
+    write_lock(tmp_path, since_boot=None, beats=None)
+    assert "which is running" in refusal(tmp_path)
+    write_lock(tmp_path, since_boot=None, beats=None, created=5.0)
+    with lock.hold(str(tmp_path)):
+        pass
+    assert "this training takes over" in capsys.readouterr().out
+
+
+def test_a_lock_of_another_host_by_an_earlier_version_is_refused_with_the_remedy(tmp_path):
+    write_lock(tmp_path, host="elsewhere", pid=ended_process(), since_boot=None, beats=None)
     message = refusal(tmp_path)
     assert "on elsewhere" in message
     assert "delete the file if that process has ended" in message
@@ -131,7 +154,7 @@ def test_a_lock_that_another_process_took_meanwhile_is_not_removed(tmp_path):
 def test_of_several_starts_at_the_same_moment_one_succeeds(tmp_path, monkeypatch, stale):
     check, seen = lock._check_ended, threading.Barrier(6)
 
-    def check_together(holder: lock.Holder, path: str) -> None:
+    def check_together(holder: holder_lib.Holder, path: str) -> None:
         check(holder, path)
         seen.wait(timeout=30)  # All have seen the lock of the process that has ended.
 
@@ -140,7 +163,7 @@ def test_of_several_starts_at_the_same_moment_one_succeeds(tmp_path, monkeypatch
         folder = tmp_path / str(attempt)
         folder.mkdir()
         if stale:
-            write_lock(folder, created=0.0)
+            write_lock(folder, created=0.0, since_boot=0.0)
         outcomes = _start_together(folder, 6)
         assert outcomes.count("held") == 1, outcomes
         assert outcomes.count("refused") == 5
@@ -173,7 +196,8 @@ def _start_together(folder: pathlib.Path, count: int) -> list[str]:
 def test_a_file_system_that_is_not_of_the_operating_system_is_locked_too():
     folder = f"ram://locks-{time.time_ns()}"
     tf.io.gfile.makedirs(folder)
-    with lock.hold(folder):
+    with lock.hold(folder) as held:
+        held.check(now=True)  # Renews it.
         assert tf.io.gfile.exists(f"{folder}/{lock.LOCK}")
         with pytest.raises(errors.UserError, match="held by another training"), lock.hold(folder):
             pass

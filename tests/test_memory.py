@@ -10,9 +10,9 @@ import replicas as replicas_lib
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf import config, distribute
+from simclr_tf import config, distribute, errors
 from simclr_tf.models import simclr
-from simclr_tf.training import memory, objectives, optimizers, schedules, steps, tasks
+from simclr_tf.training import cgroup, loop, memory, objectives, optimizers, schedules, steps, tasks
 
 _MIB = 2**20
 
@@ -114,6 +114,46 @@ def test_suggests_a_smaller_network_if_no_number_of_chunks_fits():
     assert "too little even for one image at a time" in memory.suggestion(NEEDED, 64, 1, 300 * _MIB)
 
 
+def test_a_step_that_needs_much_more_than_the_machine_has_is_refused():
+    step = NEEDED.step(64)
+    memory.check_possible(NEEDED, 64, 1, int(step / 1.45))
+    with pytest.raises(errors.UserError) as raised:
+        memory.check_possible(NEEDED, 64, 1, int(step / 1.55))
+    message = str(raised.value)
+    assert "A step needs about 1.02 GiB per replica, and the memory of this machine" in message
+    assert "--accum_chunks=8 would need 0.52 GiB; or use a smaller --train_batch_size" in message
+    memory.check_possible(NEEDED, 64, 8, int(step / 1.55))  # With its own suggestion.
+
+
+def test_a_refusal_suggests_no_chunks_if_no_number_of_them_fits():
+    with pytest.raises(errors.UserError, match="per replica; use a smaller --train_batch_size"):
+        memory.check_possible(NEEDED, 64, 1, 300 * _MIB)
+
+
+def test_a_run_that_would_be_killed_for_its_memory_is_refused_before_it_writes(
+    photos, tmp_path, capsys, monkeypatch
+):
+    machine = types.SimpleNamespace(total=100 * _MIB, available=90 * _MIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    monkeypatch.setattr(psutil, "swap_memory", lambda: types.SimpleNamespace(total=0))
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **tiny_runs.NO_COLOR) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: A step needs about 0.2")
+    assert "the memory of this machine is 0.10 GiB per replica; use a smaller" in message
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"mixed_precision": "bfloat16"}])
+def test_neither_a_finished_run_nor_an_inaccurate_estimate_is_refused(
+    pretrained, photos, tmp_path, monkeypatch, no_export, changes
+):
+    monkeypatch.setattr(memory, "total_bytes", lambda _: 1)
+    monkeypatch.setattr(loop, "fit", lambda *_, **__: None)
+    changes = {**tiny_runs.NO_COLOR, **changes}
+    model_dir = tmp_path / "new" if "mixed_precision" in changes else pretrained
+    assert tiny_runs.main("pretrain", model_dir, photos, **changes) == 0
+
+
 def _use_gpus(monkeypatch, free):
     """Makes TensorFlow and NVIDIA's library report GPUs with these free bytes."""
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: list(free))
@@ -139,7 +179,59 @@ def test_the_free_memory_of_a_gpu_without_nvidias_driver_is_unknown(monkeypatch)
     assert memory.free_bytes(tf.distribute.get_strategy()) is None
 
 
-def test_the_free_memory_of_a_cpu_is_split_among_its_replicas(monkeypatch):
-    available = types.SimpleNamespace(available=8 * _MIB)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
-    assert memory.free_bytes(replicas_lib.strategy(2)) == 4 * _MIB
+def _use_machine(monkeypatch, *, limit):
+    machine = types.SimpleNamespace(total=10 * 2**30, available=8 * 2**30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    monkeypatch.setattr(psutil, "swap_memory", lambda: types.SimpleNamespace(total=2 * 2**30))
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: limit)
+
+
+def test_the_memory_of_a_cpu_is_split_among_its_replicas(monkeypatch):
+    _use_machine(monkeypatch, limit=None)
+    assert memory.free_bytes(replicas_lib.strategy(2)) == 4 * 2**30
+    assert memory.total_bytes(replicas_lib.strategy(2)) == 6 * 2**30
+
+
+def test_the_limit_of_a_container_counts_if_it_is_lower(monkeypatch):
+    strategy = tf.distribute.get_strategy()
+    _use_machine(monkeypatch, limit=5 * 2**30)
+    assert memory.total_bytes(strategy) == 5 * 2**30
+    used = 5 * 2**30 - memory.free_bytes(strategy)
+    assert used == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+    _use_machine(monkeypatch, limit=2**62)
+    assert memory.total_bytes(strategy) == 12 * 2**30
+    assert memory.free_bytes(strategy) == 8 * 2**30
+
+
+def test_the_memory_of_a_machine_with_gpus_is_not_what_limits_a_step(monkeypatch):
+    _use_gpus(monkeypatch, [_MIB])
+    assert memory.total_bytes(tf.distribute.get_strategy()) is None
+
+
+CGROUPS: dict[str, tuple[str, dict[str, object]]] = {
+    "version 2": ("0::/jobs/7", {"cgroup/jobs/7/memory.max": "max", "cgroup/jobs/memory.max": 5}),
+    "a container": ("0::/outside/7", {"cgroup/memory.max": 5}),
+    "version 1": (
+        "9:cpu:/other\n4:memory:/jobs/7",
+        {
+            "cgroup/memory/jobs/7/memory.limit_in_bytes": 5,
+            "cgroup/memory/memory.limit_in_bytes": 2**63 - 4096,
+            "cgroup/memory/other/memory.limit_in_bytes": 3,
+        },
+    ),
+    "without a limit": ("0::/", {"cgroup/memory.max": "max"}),
+}
+
+
+@pytest.mark.parametrize("name", CGROUPS)
+def test_the_lowest_limit_of_the_groups_of_a_process_is_found(tmp_path, name):
+    groups, files = CGROUPS[name]
+    for file, content in {"proc/self/cgroup": groups, **files}.items():
+        path = tmp_path / (file if file.startswith("proc") else f"sys/fs/{file}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    assert cgroup.memory_limit(tmp_path) == (None if name == "without a limit" else 5)
+
+
+def test_a_system_without_groups_has_no_limit(tmp_path):
+    assert cgroup.memory_limit(tmp_path) is None

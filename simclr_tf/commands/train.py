@@ -64,12 +64,15 @@ def train(
     # Refuses an impossible plan before the run directory is made.
     resuming.check_length(run.model_dir, _make_plan(run).total_steps)
     directory.ensure_writable(run.model_dir)
-    with lock.hold(run.model_dir), diagnosis.explained_encoder(config):
-        return _train(run, teacher, preemption)
+    with lock.hold(run.model_dir) as held, diagnosis.explained_encoder(config):
+        return _train(run, teacher, preemption, held)
 
 
 def _train(
-    run: opening.Run, teacher: teachers.Teacher | None, preemption: preemption_lib.Preemption
+    run: opening.Run,
+    teacher: teachers.Teacher | None,
+    preemption: preemption_lib.Preemption,
+    held: lock.Held,
 ) -> tuple[opening.Run, simclr.SimCLR]:
     """Trains a run whose directory is locked."""
     # Checked again: before the lock was held, another training may have changed the run.
@@ -81,14 +84,19 @@ def _train(
         run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
     origin = _initialize(training, checkpoints, resumption)
+    needed = _estimate_memory(training)
+    unfinished = int(checkpoints.step) < training.plan.total_steps
+    if unfinished:
+        _check_memory(training, needed)
     # Only now: if the start is refused, stored settings stay as they were.
     _write_description(run, resumption, int(checkpoints.step))
-    overview.before_training(run, training.plan, model, origin, _estimate_memory(training))
+    overview.before_training(run, training.plan, model, origin, needed)
     try:
-        if int(checkpoints.step) < training.plan.total_steps:
-            _fit(training, checkpoints, preemption)
+        if unfinished:
+            _fit(training, checkpoints, preemption, held)
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
+    held.check(now=True)
     with console.working("Exporting the SavedModel"):
         export.export(
             model, run.model_dir, int(checkpoints.step), keep=run.config.keep_hub_module_max
@@ -158,10 +166,21 @@ def _estimate_memory(training: setup.Training) -> memory.Estimate:
         )
 
 
+def _check_memory(training: setup.Training, needed: memory.Estimate) -> None:
+    """Refuses a step that needs much more memory than there is."""
+    run = training.run
+    total = memory.total_bytes(run.strategy)
+    # With mixed precision, estimates were measured to be up to twice what a step took on CPUs.
+    if total is not None and run.config.mixed_precision == "none":
+        images = training.plan.batch_size // run.strategy.num_replicas_in_sync
+        memory.check_possible(needed, images, run.config.accum_chunks, total)
+
+
 def _fit(
     training: setup.Training,
     checkpoints: checkpoints_lib.Checkpoints,
     preemption: preemption_lib.Preemption,
+    held: lock.Held,
 ) -> None:
     """Trains from the step of the checkpoints to the end of the plan."""
     run, start = training.run, int(checkpoints.step)
@@ -171,7 +190,7 @@ def _fit(
     try:
         with preemption.training():
             loop.fit(
-                loop.compile_steps(step),
+                held.checked(loop.compile_steps(step)),
                 iter(batches.distributed(run, training.by_class, start)),
                 training.plan,
                 training.schedule,

@@ -10,15 +10,11 @@ import tensorflow as tf
 from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
-from simclr_tf.runs import directory
+from simclr_tf.runs import checkpoint_files, directory
 
 _NAME = "ckpt"
 _STEP = "global_step"
 _STATE = "checkpoint"  # TensorFlow's list of the checkpoints, which this program only writes.
-# What follows the prefix in the names of a checkpoint's files, and of those that TensorFlow leaves
-# if it is stopped while it writes one.
-_INDEX = re.compile(r"\.index(\.tempstate[0-9]+)?")
-_DATA = re.compile(r"\.data-[0-9]{5}-of-[0-9]{5}(\.tempstate[0-9]+)?|_temp")
 # What TensorFlow raises on damaged files (IndexError: a file cut short) and on a full disk.
 _DAMAGED = (tf.errors.OpError, IndexError)
 _UNWRITABLE = (tf.errors.OpError, OSError)
@@ -63,25 +59,26 @@ class Checkpoints:
         self.latest: str | None = None
 
     def save(self) -> str:
-        """Writes a checkpoint of the current step, then removes the oldest ones.
+        """Writes a checkpoint of the current step, then removes the oldest and unfinished ones.
 
         The data are complete before their index appears, and old checkpoints are removed last,
         so one complete checkpoint exists at every moment.
 
         Raises:
-            UserError: if the disk is full or not writable, naming the last complete checkpoint.
+            UserError: if the disk is full or not writable, or the run directory was deleted.
         """
+        if not tf.io.gfile.isdir(self.model_dir):  # TensorFlow would create it again.
+            raise errors.UserError(directory.missing(self.model_dir))
         prefix = os.path.join(self.model_dir, f"{_NAME}-{int(self.step)}")
         try:
             self._checkpoint.write(prefix)
         except _UNWRITABLE as error:
-            _remove(prefix)
+            checkpoint_files.remove(prefix)
             raise self._write_error(error) from error
         self.latest = prefix
         try:
             self._write_state(prefix)
-            for old in listing(self.model_dir)[: -self.keep]:
-                _remove(old)
+            self._remove_old()
         except _UNWRITABLE as error:
             raise self._write_error(error) from error
         return prefix
@@ -96,6 +93,13 @@ class Checkpoints:
             "/", os.path.basename(newest), names
         )
         storage.replace(os.path.join(self.model_dir, _STATE), str(state))
+
+    def _remove_old(self) -> None:
+        complete = listing(self.model_dir)
+        for old in complete[: -self.keep]:
+            checkpoint_files.remove(old)
+        names = [os.path.basename(prefix) for prefix in complete]
+        checkpoint_files.remove_unfinished(self.model_dir, _NAME, names)
 
     def _write_error(self, error: Exception) -> errors.UserError:
         kept = text.last_checkpoint(latest(self.model_dir))
@@ -239,23 +243,6 @@ def load_part(prefix: str, model: simclr.SimCLR, part: str) -> str | None:
     except (AssertionError, ValueError) as error:
         return _misfit(error)
     return None
-
-
-def _remove(prefix: str) -> None:
-    """Deletes the files of a checkpoint, its index first, so that only complete ones are listed."""
-    folder, name = os.path.split(prefix)
-    names = storage.names_in(folder)
-    for pattern in (_INDEX, _DATA):
-        for found in names:
-            if found.startswith(name) and pattern.fullmatch(found, len(name)):
-                _delete(os.path.join(folder, found))
-
-
-def _delete(path: str) -> None:
-    if tf.io.gfile.isdir(path):
-        tf.io.gfile.rmtree(path)
-    else:
-        tf.io.gfile.remove(path)
 
 
 def _misfit(error: Exception) -> str:

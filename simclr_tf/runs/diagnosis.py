@@ -12,7 +12,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
 from simclr_tf.data import decode, folder, inspection
 from simclr_tf.models import keras_encoders, user_encoders
-from simclr_tf.runs import batches, checkpoints, dataset, opening
+from simclr_tf.runs import batches, checkpoints, dataset, directory, opening
 
 _REMEDY = (
     "or exclude it with --max_bad_images (--mode=check_data lists all such images). The same "
@@ -22,7 +22,7 @@ _REMEDY = (
 
 
 def explain_training_error(run: opening.Run, error: Exception) -> Exception:
-    """Explains that the disk is full, that memory ran out, or that an image cannot be used.
+    """Explains that the disk is full, that memory ran out, and the like.
 
     Args:
         run: the run that failed.
@@ -31,6 +31,8 @@ def explain_training_error(run: opening.Run, error: Exception) -> Exception:
     Returns:
         The error to raise: a UserError with the explanation, or `error` if it is another one.
     """
+    if not tf.io.gfile.isdir(run.model_dir):
+        return errors.UserError(directory.missing(run.model_dir))
     reason = text.reason(error)
     kept = text.last_checkpoint(checkpoints.latest(run.model_dir))
     if storage.is_full(error):

@@ -44,6 +44,14 @@ def ensure_writable(model_dir: str) -> None:
         ) from error
 
 
+def missing(model_dir: str) -> str:
+    """Returns the sentence for a run directory that was deleted or moved during training."""
+    return (
+        f"--model_dir={model_dir} was deleted or moved during training; move it back and run the "
+        "same command again to resume, or run it again to train from the start."
+    )
+
+
 def write_architecture(model_dir: str, architecture: simclr.Architecture) -> None:
     """Stores the architecture beside the weights that belong to it."""
     storage.write_json(os.path.join(model_dir, _ARCHITECTURE), dataclasses.asdict(architecture))

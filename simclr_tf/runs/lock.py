@@ -2,192 +2,266 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
-import dataclasses
-import datetime
-import json
+import fcntl
 import os
-import platform
+import threading
 import time
+from typing import ParamSpec, TypeVar
 
-import psutil
 import tensorflow as tf
 
 from simclr_tf import console, errors, storage, text
+from simclr_tf.runs import directory, holder
 
 LOCK = "training.lock"
-# The creation time of a process follows the system clock, which may be corrected by some seconds.
-_CLOCK_SECONDS = 5.0
-# How often a lock without valid content, which may be just being written, is read.
+# How often the holder of a lock renews it.
+_BEAT_SECONDS = 10.0
+# How long a start on another host waits for a renewal, and how often it looks. Network file systems
+# may show a change a minute later.
+_SILENT_SECONDS = 90.0
+_LOOK_SECONDS = 2.0
+# How long to wait for another process that creates, renews or removes the lock at this moment.
+_GUARD_SECONDS = 10.0
+# How often a lock file without valid content is read.
 _READINGS = 10
 _READING_SECONDS = 0.1
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
-@dataclasses.dataclass(frozen=True)
-class Holder:
-    """The process that holds a lock.
 
-    Attributes:
-        host: name of its machine.
-        pid: its process id there.
-        created: when it was created, in seconds since 1970. Process ids are reused, so this is
-            compared, too.
-        started: when it took the lock, for messages.
-    """
+class Held:
+    """A lock that this process holds, and that a thread renews."""
 
-    host: str
-    pid: int
-    created: float
-    started: str
+    def __init__(self, path: str, own: holder.Holder) -> None:
+        """Starts to renew the lock.
+
+        Args:
+            path: the lock file, which names this process.
+            own: this process.
+        """
+        self._path, self._own = path, own
+        self._lost: str | None = None
+        self._renewed_at = _clock()
+        self._mutex = threading.Lock()
+        self._released = threading.Event()
+        threading.Thread(target=self._keep_renewing, name="lock", daemon=True).start()
+
+    def check(self, *, now: bool = False) -> None:
+        """Checks that this process still holds the lock; call it before writing to the directory.
+
+        Args:
+            now: reads the lock file in any case. Otherwise what the thread found last is enough,
+                unless it has not run for some time: if a process or its machine was suspended,
+                training continues at the same moment as the thread.
+
+        Raises:
+            UserError: if another training has taken over the lock, or the directory is not there.
+        """
+        if now or _clock() - self._renewed_at > 2 * _BEAT_SECONDS:
+            self._renew()
+        if self._lost is not None:
+            raise errors.UserError(self._lost)
+
+    def checked(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Returns a function that does the same as another one, and then calls `check`."""
+
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            result = function(*args, **kwargs)
+            self.check()
+            return result
+
+        return call
+
+    def _keep_renewing(self) -> None:
+        while self._lost is None and not self._released.wait(_BEAT_SECONDS):
+            self._renew()
+
+    def _renew(self) -> None:
+        """Writes the lock file again, unless it is that of another process."""
+        with self._mutex:
+            # If the disk is full or the network fails, training itself finds out when it writes.
+            with contextlib.suppress(errors.UserError, OSError, tf.errors.OpError):
+                if not self._released.is_set():
+                    self._lost = self._why_lost()
+            self._renewed_at = _clock()
+
+    def _why_lost(self) -> str | None:
+        model_dir = os.path.dirname(self._path)
+        if not tf.io.gfile.isdir(model_dir):
+            return directory.missing(model_dir)
+        with _exclusive(self._path):
+            found = _read(self._path)
+            if found not in (None, self._own):
+                return (
+                    f"{self._path} was taken over by another training ({found}), because this one "
+                    f"had not renewed it for {_SILENT_SECONDS:.0f} s; this one ends, so that only "
+                    "one writes into the run directory. To resume it instead, stop the other one "
+                    "and run the same command again."
+                )
+            self._own = self._own.renewed()
+            storage.replace(self._path, self._own.to_json())
+        return None
+
+    def release(self) -> None:
+        """Deletes the lock file, unless it is that of another process or already deleted."""
+        self._released.set()
+        # An error here would hide the one with which training ended.
+        with self._mutex, contextlib.suppress(errors.UserError, OSError, tf.errors.OpError):
+            if tf.io.gfile.exists(self._path):
+                with _exclusive(self._path):
+                    if _read(self._path) == self._own:
+                        tf.io.gfile.remove(self._path)
 
 
 @contextlib.contextmanager
-def hold(model_dir: str) -> Iterator[None]:
+def hold(model_dir: str) -> Iterator[Held]:
     """Holds the lock of a run directory, so that no other training writes into it.
 
-    The lock is a file. On a local disk it is created exclusively, so that of two processes that
-    start at the same moment one gets it. Object stores such as gs:// cannot do this through
-    TensorFlow: there a start is refused if the file exists, but two starts within a fraction of a
-    second may both succeed. The file is removed at the end, also after errors and Ctrl-C. A file
-    that a killed process of this host left is recognised and replaced.
+    The lock is a file that names its process. It is removed at the end, also after errors and
+    Ctrl-C. If the process was killed, the next start replaces it. A start on the same host looks
+    whether the process is running. A start on another host watches whether the file is renewed. It
+    measures that time by its own clock, because clocks of hosts differ.
+
+    On object stores such as gs://, two starts within a fraction of a second may both take the lock.
+    The one whose lock was replaced then ends at the next renewal.
 
     Args:
         model_dir: the run directory, which exists.
 
+    Yields:
+        The lock, which is to be checked before writing.
+
     Raises:
         UserError: if another process holds the lock or may hold it, or it cannot be written.
     """
-    path = os.path.join(model_dir, LOCK)
-    own = _this_process()
-    while not _create(path, own):
-        holder = _read(path)
-        if holder is None:
-            continue  # Removed in the meantime.
-        _check_ended(holder, path)
-        if _take_over(path, holder, own):
-            break
+    path, own = os.path.join(model_dir, LOCK), holder.this_process()
+    left: holder.Holder | None = None
+    while not _claim(path, own, left):
+        left = _read(path)
+        if left is not None:
+            _check_ended(left, path)
+    if left is not None:
+        console.warn(f"{path} was left by {_who_left(left)}; this training takes over.")
+    held = Held(path, own)
     try:
-        yield
+        yield held
     finally:
-        _release(path, own)
+        held.release()
 
 
-def _release(path: str, own: Holder) -> None:
-    """Deletes the lock file, unless it is that of another process or already deleted."""
-    # An error here would hide the one with which training ended.
-    with contextlib.suppress(errors.UserError, tf.errors.OpError):
-        if _read(path) == own:
-            _remove(path)
+def _claim(path: str, own: holder.Holder, left: holder.Holder | None) -> bool:
+    """Writes the lock file if it is still that of a process that has ended, or not there.
+
+    Returns:
+        Whether it was written.
+    """
+    with _exclusive(path):
+        found = _read(path) if tf.io.gfile.exists(path) else None
+        free = found is None if left is None else left.unchanged(found)
+        if free:
+            storage.replace(path, own.to_json())
+        return free
 
 
-def _this_process() -> Holder:
-    process = psutil.Process()
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Holder(platform.node(), process.pid, process.create_time(), now)
-
-
-def _check_ended(holder: Holder, path: str) -> None:
-    """Refuses to replace the lock of a process that may be running.
+def _check_ended(found: holder.Holder, path: str) -> None:
+    """Returns if the holder of a lock has ended; on another host, after waiting for a renewal.
 
     Raises:
         UserError: with the process and the remedy.
     """
-    who = f"process {holder.pid} on {holder.host}, started at {holder.started}"
-    if holder.host != platform.node():
+    held = f"{path} is held by another training ({found})"
+    remedy = "wait for its end, stop it, or use another --model_dir."
+    if found.is_here():
+        if found.is_running():
+            raise errors.UserError(f"{held}, which is running; {remedy}")
+    elif found.beats is None:
         raise errors.UserError(
-            f"{path} is held by another training ({who}), and this host cannot see whether it is "
-            "running; wait for its end, use another --model_dir, or delete the file if that "
-            "process has ended."
+            f"{held}, and this host cannot see whether it is running; wait for its end, use "
+            "another --model_dir, or delete the file if that process has ended."
         )
-    if _is_running(holder):
-        raise errors.UserError(
-            f"{path} is held by another training ({who}), which is running; wait for its end, stop "
-            "it, or use another --model_dir."
-        )
+    else:
+        console.say(f"{held}; waiting up to {_SILENT_SECONDS:.0f} s to see whether it is running.")
+        if _is_renewed(found, path):
+            raise errors.UserError(f"{held}, which is running: it renewed the file; {remedy}")
 
 
-def _is_running(holder: Holder) -> bool:
-    """Returns whether a process of this host is running."""
-    try:
-        process = psutil.Process(holder.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return abs(process.create_time() - holder.created) < _CLOCK_SECONDS
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+def _is_renewed(found: holder.Holder, path: str) -> bool:
+    """Returns whether a lock changes while this process watches it; False if it is removed."""
+    looks = round(_SILENT_SECONDS / _LOOK_SECONDS)
+    with console.Progress("waited, seconds", round(_SILENT_SECONDS)) as progress:
+        # Not until a time: this process may be suspended meanwhile, and then sees no renewal.
+        for look in range(1, looks + 1):
+            time.sleep(_LOOK_SECONDS)
+            now = _read(path)
+            if now is None:
+                return False
+            if not found.unchanged(now):
+                return True
+            progress.update(round(look * _LOOK_SECONDS))
+    return False
 
 
-def _take_over(path: str, holder: Holder, own: Holder) -> bool:
-    """Replaces the lock of a process that has ended, unless another process did so first.
+def _who_left(left: holder.Holder) -> str:
+    if left.is_here():
+        return f"process {left.pid} of this host, started at {left.started}, which has ended"
+    return f"{left}, which did not renew it for {_SILENT_SECONDS:.0f} s"
 
-    Only one process at a time may do this: it holds a second file meanwhile.
 
-    Returns:
-        Whether the lock is now that of this process.
+@contextlib.contextmanager
+def _exclusive(path: str) -> Iterator[None]:
+    """Lets one process at a time read and write a lock file.
+
+    The system ends this with the process, however that ends. Object stores and some file systems do
+    not have it; there the renewals find out if two processes wrote the file.
 
     Raises:
-        UserError: if another process is replacing the lock.
-    """
-    guard = f"{path}.takeover"
-    if not _create(guard, own):
-        raise errors.UserError(
-            f"Another process is taking over {path} at this moment; try again, and if {guard} "
-            "stays, delete it."
-        )
-    try:
-        if _read(path) != holder:
-            return False
-        storage.replace(path, _content(own))
-    finally:
-        _remove(guard)
-    console.warn(
-        f"{path} was left by process {holder.pid} of this host, started at {holder.started}, which "
-        "has ended; this training takes over the run directory."
-    )
-    return True
-
-
-def _create(path: str, own: Holder) -> bool:
-    """Creates a lock file; returns False if it exists.
-
-    Raises:
-        UserError: if it cannot be written.
+        UserError: if another process does not finish, or nothing can be written.
     """
     if "://" in path:  # No file of the operating system.
-        if tf.io.gfile.exists(path):
-            return False
-        storage.replace(path, _content(own))
-        return True
+        yield
+        return
+    guard = f"{path}.guard"
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
+        descriptor = _open_exclusively(guard)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise errors.UserError(
+            f"{path} could not be written ({text.reason(error)}); {storage.remedy(error)} and run "
+            "the same command again."
+        ) from error
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(_content(own))
-    except OSError as error:
-        _remove(path)
-        raise _unwritable(path, error) from error
-    return True
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # Deleted with the directory.
+            os.unlink(guard)
+        os.close(descriptor)
 
 
-def _unwritable(path: str, error: OSError) -> errors.UserError:
-    return errors.UserError(
-        f"{path} could not be written ({text.reason(error)}); free some space and run the same "
-        "command again."
-    )
+def _open_exclusively(guard: str) -> int:
+    """Returns the descriptor of a file that no other process has opened in this way."""
+    deadline = time.monotonic() + _GUARD_SECONDS
+    while True:
+        descriptor = os.open(guard, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(guard) and os.path.samestat(os.stat(guard), os.fstat(descriptor)):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass  # Another process has it, or has just removed it.
+        except OSError:
+            return descriptor  # A file system without such locks.
+        os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise errors.UserError(
+                f"Another process has been holding {guard} for {_GUARD_SECONDS:.0f} s; stop it, or "
+                "run the same command again."
+            )
+        time.sleep(_READING_SECONDS / 10)
 
 
-def _content(own: Holder) -> str:
-    return json.dumps(dataclasses.asdict(own)) + "\n"
-
-
-def _read(path: str) -> Holder | None:
+def _read(path: str) -> holder.Holder | None:
     """Returns the process that a lock file names; None if there is no file.
 
     Raises:
@@ -198,18 +272,17 @@ def _read(path: str) -> Holder | None:
             time.sleep(_READING_SECONDS)
         try:
             with tf.io.gfile.GFile(path) as file:
-                return Holder(**json.loads(file.read()))
+                return holder.from_json(file.read())
         except tf.errors.NotFoundError:
             return None
         except (ValueError, TypeError):
-            continue  # It is being written, or damaged.
+            continue  # An earlier version is writing it, or it is damaged.
     raise errors.UserError(
         f"{path} does not say which process holds it; delete the file if no training writes into "
         "this run directory."
     )
 
 
-def _remove(path: str) -> None:
-    """Deletes a file; does nothing if it was deleted with its directory."""
-    with contextlib.suppress(tf.errors.NotFoundError):
-        tf.io.gfile.remove(path)
+def _clock() -> float:
+    """Returns seconds that also count while the machine is suspended, if the system has them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -12,6 +13,8 @@ from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 
 FOLDER = "saved_model"
+# Ends of the names of an export that is being written, and of one that a new one replaces.
+_PARTIAL, _REPLACED = ".partial", ".replaced"
 
 
 class Servable(tf.Module):
@@ -98,6 +101,9 @@ def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) ->
 def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: int) -> str:
     """Writes a module as PARENT/STEP and removes older ones.
 
+    It is written under another name, which programs that serve PARENT ignore, and then renamed, so
+    an export that is found is complete even if this process is killed.
+
     Args:
         module: the module to write.
         parent: folder of exports.
@@ -113,11 +119,16 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
     """
     folder = os.path.join(parent, str(step))
     try:
+        _remove_leftovers(parent)
+        tf.saved_model.save(module, folder + _PARTIAL, signatures=signatures)
         if tf.io.gfile.isdir(folder):
-            tf.io.gfile.rmtree(folder)
-        tf.saved_model.save(module, folder, signatures=signatures)
-        _remove_older(parent, keep)
+            tf.io.gfile.rename(folder, folder + _REPLACED)
+        tf.io.gfile.rename(folder + _PARTIAL, folder)
+        _rename_older(parent, keep)
+        _remove_leftovers(parent)
     except (OSError, tf.errors.OpError) as error:
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            tf.io.gfile.rmtree(folder + _PARTIAL)
         raise errors.UserError(
             f"The SavedModel could not be written to {folder} ({text.reason(error)}); "
             f"{storage.remedy(error, folders=(parent, folder))} and run the same command again."
@@ -125,11 +136,19 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
     return folder
 
 
-def _remove_older(parent: str, keep: int) -> None:
+def _remove_leftovers(parent: str) -> None:
+    """Deletes exports that were replaced, and what a killed process did not finish."""
+    for name in storage.names_in(parent):
+        if re.fullmatch(rf"[0-9]+({re.escape(_PARTIAL)}|{re.escape(_REPLACED)})", name):
+            tf.io.gfile.rmtree(os.path.join(parent, name))
+
+
+def _rename_older(parent: str, keep: int) -> None:
     steps = sorted(
         int(name)
         for name in storage.names_in(parent)
         if re.fullmatch("0|[1-9][0-9]*", name) and tf.io.gfile.isdir(os.path.join(parent, name))
     )
     for step in steps[:-keep]:
-        tf.io.gfile.rmtree(os.path.join(parent, str(step)))
+        folder = os.path.join(parent, str(step))
+        tf.io.gfile.rename(folder, folder + _REPLACED)

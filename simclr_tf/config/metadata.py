@@ -32,6 +32,7 @@ class Setting:
         resume: NEVER, WITH_CHANGES or FREELY.
         stored: whether it is stored with a run.
         is_path: whether it is a path; a relative one is stored absolute.
+        fine_tuning: its default with --train_mode=finetune; None if that is the same.
     """
 
     section: str
@@ -45,6 +46,7 @@ class Setting:
     resume: str = WITH_CHANGES
     stored: bool = True
     is_path: bool = False
+    fine_tuning: Any = None
 
     @property
     def full_help(self) -> str:

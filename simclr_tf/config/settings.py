@@ -56,7 +56,8 @@ class Config:
     train_mode: str = _WHAT.setting(
         "pretrain",
         "pretrain learns a representation; finetune learns a classifier from labels, starting "
-        "from --checkpoint or from scratch.",
+        "from --checkpoint or from scratch. finetune has its own defaults of --optimizer, "
+        "--learning_rate, --warmup_epochs, --weight_decay and --train_epochs.",
         choices=TRAIN_MODES,
         resume="never",
     )
@@ -467,13 +468,16 @@ class Config:
     train_batch_size: int = _TRAINING.setting(
         512,
         "Images per step over all replicas; each gives two views in pretraining. A multiple of the "
-        "number of replicas.",
+        "number of replicas. If it is not given and the default does not suit the number of images "
+        "or replicas, a smaller one is chosen, and stored with the run.",
         at_least=2,
         reason="a view is contrasted with other images",
     )
     train_epochs: int = _TRAINING.setting(
         100,
-        "Passes over the training split. The papers: 100 to 1000.",
+        "Passes over the training split. The papers: 100 to 1000; to fine-tune, 60 on 1% of "
+        "ImageNet's labels and 30 on 10%.",
+        fine_tuning=60,
         at_least=0,
         reason="it counts passes over the data",
     )
@@ -493,14 +497,17 @@ class Config:
     )
     optimizer: str = _TRAINING.setting(
         "lars",
-        "The papers pretrain with lars and evaluate with momentum (Nesterov); SupCon also uses "
-        "rmsprop. lamb needs tensorflow-addons (Python 3.11).",
+        "The papers pretrain with lars, and fine-tune and evaluate with momentum (Nesterov) or "
+        "lars; SupCon also uses rmsprop. lamb needs tensorflow-addons (Python 3.11).",
         choices=("lars", "momentum", "rmsprop", "adam", "adamw", "lamb"),
+        fine_tuning="momentum",
         resume="never",
     )
     learning_rate: float = _TRAINING.setting(
         0.3,
-        "Base learning rate, which --learning_rate_scaling scales with the batch size.",
+        "Base learning rate, which --learning_rate_scaling scales with the batch size. The papers: "
+        "0.3, to fine-tune 0.05, and for a linear classifier on a frozen encoder 0.1.",
+        fine_tuning=0.05,
         above=0,
     )
     learning_rate_scaling: str = _TRAINING.setting(
@@ -531,6 +538,7 @@ class Config:
     warmup_epochs: float = _TRAINING.setting(
         10.0,
         "Epochs of linear warm-up of the learning rate from 0.",
+        fine_tuning=0.0,
         at_least=0,
         reason="0 means no warm-up",
     )
@@ -539,7 +547,9 @@ class Config:
     )
     weight_decay: float = _TRAINING.setting(
         1e-6,
-        "L2 weight decay. SimCLR's paper: 1e-6; its published commands: 1e-4.",
+        "L2 weight decay. SimCLR's paper: 1e-6, and none to fine-tune; its published commands to "
+        "pretrain: 1e-4.",
+        fine_tuning=0.0,
         at_least=0,
         reason="0 turns it off",
     )

@@ -52,6 +52,8 @@ def before_training(
     rows["run directory"] = run.model_dir
     if config.accum_chunks > 1:
         rows["batch"] += f", in {config.accum_chunks} chunks one after another"
+    if run.batch_was_fitted:
+        rows["batch"] += "; chosen to suit the images and the machine, --train_batch_size"
     console.facts(_title(config), rows)
     for note in source.notes:
         console.say(note)

@@ -81,6 +81,10 @@ def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict
         return {"eval/skipped": missing}
     try:
         scores = _scores(run, model, baselines=baselines)
+    except tf.errors.ResourceExhaustedError as error:
+        raise diagnosis.out_of_memory(
+            "eval_batch_size", run.config.eval_batch_size, error
+        ) from error
     except tf.errors.OpError as error:
         raise diagnosis.find_unreadable_image(run, error) from error
     return {directory.MEASURED_ON: _measured_on(run, model), **scores}

@@ -74,10 +74,11 @@ def extract(
     """
     before = fingerprint(model)
     forward = tf.function(model.infer, reduce_retracing=True, autograph=model.needs_autograph)
+    count = source.num_examples(split)
+    batch_size = min(batch_size, count)  # The last batch is padded: a larger one wastes memory.
     batches = pipeline.evaluation_batches(
         source, split, batch_size=batch_size, image_size=model.architecture.image_size
     )
-    count = source.num_examples(split)
     if limit is not None and limit < count:
         batches, count = batches.take(math.ceil(limit / batch_size)), limit
     batches_of_rows: list[dict[str, np.ndarray]] = []

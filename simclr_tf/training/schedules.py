@@ -67,6 +67,11 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
     total = config.train_steps or (
         num_examples * config.train_epochs // batch + 1 if config.train_epochs else 0
     )
+    if total > config_lib.MAX_STEPS:
+        raise errors.UserError(
+            f"--train_epochs={config.train_epochs} takes {total:,} steps, more than the "
+            f"{config_lib.MAX_STEPS:,} that are possible; train for fewer epochs."
+        )
     warmup = round(config.warmup_epochs * num_examples // batch)
     if total and warmup >= total:
         epochs = total * batch / num_examples

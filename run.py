@@ -122,17 +122,28 @@ def _train_or_evaluate(
         num_virtual_cpus=config.num_virtual_cpus,
     )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
-    opening.check_machine(config, strategy.num_replicas_in_sync)
+    split_given, batch_given = (
+        name in command.explicit for name in ("eval_split", "train_batch_size")
+    )
+    # Otherwise checked when the batch size is chosen.
+    if batch_given or config.mode in ("eval", "replay"):
+        opening.check_machine(config, strategy.num_replicas_in_sync)
     if config.mode == "replay":
         replay.replay(config, strategy)
         return
-    given = "eval_split" in command.explicit
     if config.mode == "eval":
-        run = opening.open_run(config, strategy, command.weights, eval_split_given=given)
+        run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)
         evaluate.evaluate(opening.prepare_directory(run))
         return
     compatibility.check_fine_tuning_start(config, command.requested_mode)
-    run, model = train.train(config, strategy, command.weights, preemption, eval_split_given=given)
+    run, model = train.train(
+        config,
+        strategy,
+        command.weights,
+        preemption,
+        eval_split_given=split_given,
+        batch_size_given=batch_given,
+    )
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
 

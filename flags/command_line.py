@@ -1,5 +1,7 @@
 """From argv to a Config. Precedence: command line > flagfile > stored run > recipe > defaults.
 
+Fine-tuning has some defaults of its own.
+
 What is stored is the flags of the run itself, in evaluation, and the architecture of the run in
 --model_dir or of the weights of --checkpoint, in evaluation with the data of their run. A recipe,
 that of the embedded data set, is used if no data set is named. A flag that contradicts the weights
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from flags import definitions, flagfiles, retired
+from flags import definitions, fine_tuning, flagfiles, retired
 from simclr_tf import config as config_lib
 from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile
@@ -80,7 +82,8 @@ def parse(argv: Sequence[str]) -> Command:
     warnings += [
         f"--{name} {problem}." for name, problem in retired.NO_EFFECT.items() if name in explicit
     ]
-    lower_priority, notes = _run_or_recipe(explicit)
+    run_or_recipe, notes = _run_or_recipe(explicit)
+    lower_priority = [*fine_tuning.defaults(), *run_or_recipe]
     _parse_with_defaults(lower_priority, argv)
     for name in definitions.PATHS:
         _check_remote(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from typing import Any
 
 from flags import definitions
 from simclr_tf.config import metadata
@@ -65,7 +66,11 @@ def page() -> str:
 
 
 def _describe(field: dataclasses.Field) -> str:
-    text = f"{metadata.describe(field).full_help} (default: {_default(field)})"
+    fine_tuning = metadata.describe(field).fine_tuning
+    default = _shown(field.default)
+    if fine_tuning is not None:
+        default += f"; to fine-tune: {_shown(fine_tuning)}"
+    text = f"{metadata.describe(field).full_help} (default: {default})"
     indent = " " * 6
     return f"  --{field.name}\n" + textwrap.fill(
         text, 96, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
@@ -78,17 +83,20 @@ def _row(field: dataclasses.Field) -> str:
     if described.only_with is not None:
         other, values = described.only_with
         text += f" Only with `--{other}`: {_code(values)}."
-    return f"| `--{field.name}` | `{_default(field)}` | {text.replace('|', chr(92) + '|')} |"
+    default = f"`{_shown(field.default)}`"
+    if described.fine_tuning is not None:
+        default += f"; to fine-tune: `{_shown(described.fine_tuning)}`"
+    return f"| `--{field.name}` | {default} | {text.replace('|', chr(92) + '|')} |"
 
 
 def _code(values: tuple[str, ...]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
 
-def _default(field: dataclasses.Field) -> str:
-    if isinstance(field.default, bool):
-        return str(field.default).lower()
-    return "none" if field.default is None else f"{field.default}"
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "none" if default is None else f"{default}"
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ def reason(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
+def count(number: int, noun: str) -> str:
+    """Returns a number of things, as in "1 image" or "1,024 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def gib(count: int) -> str:
     """Returns a number of bytes, in GiB."""
     return f"{count / 2**30:.2f} GiB"

@@ -224,8 +224,9 @@ def test_an_evaluation_names_the_file_of_a_stored_value_that_is_invalid(tmp_path
     with pytest.raises(errors.UserError) as raised:
         parse(*arguments)
     assert str(raised.value) == (
-        f"{tmp_path}/flags.txt has an invalid setting (--temperature must be greater than 0, got "
-        "-1.0); correct it there, or override it on the command line."
+        f"{tmp_path}/flags.txt has an invalid setting (--temperature must be between 0.0001 "
+        "and 10000 (beyond these, float32 is not precise enough), got -1.0); correct it there, or "
+        "override it on the command line."
     )
     assert parse(*arguments, "--temperature=0.5").config.temperature == 0.5
     (tmp_path / "flags.txt").write_text("--dataset=cifar10\n")

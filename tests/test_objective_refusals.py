@@ -45,7 +45,7 @@ INVALID = {
     ),
     "a weight of mixing that is infinite": (
         {"objective": "supervised", "mixup": "inf"},
-        ["--mixup must be a finite number", "got inf"],
+        ["--mixup must be 0 or between 0.01 and 100", "got inf"],
     ),
     "margin below zero": (
         {"objective": "margin_triplet", "margin": -0.5},

@@ -26,6 +26,8 @@ SCORES = {
     "linear_eval/top_5_accuracy",
     "baseline/raw_pixels/top_1_accuracy",
     "baseline/random_encoder/top_1_accuracy",
+    "baseline/random_encoder/zero_gammas/top_1_accuracy",
+    "baseline/random_encoder/unit_gammas/top_1_accuracy",
 }
 KEYS = {"global_step", "train/seconds", "train/images_per_second", *SCORES}
 METRICS = {
@@ -197,9 +199,10 @@ def test_an_evaluation_keeps_the_numbers_that_it_does_not_measure_again(full_run
     assert {**after, "eval/seconds": 0} == {**before, "eval/seconds": 0}
     assert tiny_runs.json_of(model_dir / "result_4.json") == after
     printed = capsys.readouterr().out
-    assert (
+    assert re.search(
         "From an earlier evaluation of the same weights: linear evaluation of the encoder, linear "
-        "evaluation, untrained encoder, linear evaluation, raw pixels." in printed
+        r"evaluation, untrained encoder \((zero|unit) gammas\), linear evaluation, raw pixels\.",
+        printed,
     )
     assert len(re.findall(r"[\d.]+% │ +[\d.]+%", printed)) == 4  # All rows are in the table.
 

@@ -48,11 +48,17 @@ def run_error(capsys, photos, tmp_path, mode="pretrain", **changes):
 
 # name: (flags that cannot work, phrases that the message must contain).
 INVALID = {
-    "temperature of zero": ({"temperature": 0}, ["--temperature must be greater than 0", "0.0"]),
-    "temperature below zero": ({"temperature": -1}, ["--temperature", "greater than 0", "-1.0"]),
+    "temperature of zero": (
+        {"temperature": 0},
+        ["--temperature must be between 0.0001 and 10000", "0.0"],
+    ),
+    "temperature below zero": (
+        {"temperature": -1},
+        ["--temperature", "between 0.0001 and 10000", "-1.0"],
+    ),
     "temperature that is not a number": (
         {"temperature": "nan"},
-        ["--temperature", "greater than 0"],
+        ["--temperature", "between 0.0001 and 10000", "got nan"],
     ),
     "image size of zero": ({"image_size": 0}, ["--image_size must be at least 8", "got 0"]),
     "depth that does not exist": (

@@ -16,11 +16,15 @@ from simclr_tf.report import overview
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import compatibility, diagnosis, directory, initialization, opening
 
+# What is extracted from the trained network, in its progress line.
+_FEATURES = "features"
 # What each linear evaluation reads, by its name in result.json.
 _INPUTS = {
     "linear_eval": "the features",
     "baseline/raw_pixels": "raw pixels",
     "baseline/random_encoder": "the features of the untrained encoder",
+    "baseline/random_encoder/zero_gammas": "the features of the untrained encoder",
+    "baseline/random_encoder/unit_gammas": "the features of the untrained encoder with unit gammas",
 }
 
 
@@ -33,7 +37,7 @@ def evaluate(
         run: the run.
         model: its trained network; None reads the last checkpoint in the run directory or, if there
             is none, the weights of --checkpoint.
-        baselines: evaluates raw pixels and the untrained encoder, too.
+        baselines: evaluates raw pixels and the untrained encoder, too; see `_untrained_scores`.
 
     Returns:
         The contents of result.json.
@@ -77,6 +81,10 @@ def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict
         return {"eval/skipped": missing}
     try:
         scores = _scores(run, model, baselines=baselines)
+    except tf.errors.ResourceExhaustedError as error:
+        raise diagnosis.out_of_memory(
+            "eval_batch_size", run.config.eval_batch_size, error
+        ) from error
     except tf.errors.OpError as error:
         raise diagnosis.find_unreadable_image(run, error) from error
     return {directory.MEASURED_ON: _measured_on(run, model), **scores}
@@ -123,13 +131,7 @@ def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[
     result.update(_probe("linear_eval", train.features, test.features, labels, seed))
     if train.pixels is not None and test.pixels is not None:
         result.update(_probe("baseline/raw_pixels", train.pixels, test.pixels, labels, seed))
-        untrained = run.new_model()
-        label = "features of the untrained encoder"
-        train_u = _extract(run, untrained, run.data.train_split, what=label)
-        test_u = _extract(run, untrained, run.data.eval_split, what=label)
-        result.update(
-            _probe("baseline/random_encoder", train_u.features, test_u.features, labels, seed)
-        )
+        result.update(_untrained_scores(run, labels))
     return result
 
 
@@ -140,6 +142,49 @@ def _say_left_out(run: opening.Run, split: str, used: int) -> None:
             f"Evaluated are the {used:,} of {run.data.source.num_examples(split):,} images of "
             f"{split!r} that have labels."
         )
+
+
+def _untrained_scores(run: opening.Run, labels: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """Evaluates the untrained encoder, with the better of two initialisations as the baseline.
+
+    A ResNet whose residual branches end with a gamma of zero, as training initialises it, is
+    initially little more than its stem. With unit gammas it may be a stronger baseline or a weaker
+    one, so both are evaluated. The choice reads the labels of the evaluation split, which can only
+    favour the baseline, and never the trained encoder.
+
+    Args:
+        run: the run.
+        labels: those of the training and of the evaluation split.
+
+    Returns:
+        The scores as "baseline/random_encoder/...". If there are two initialisations, the better
+        one has these names, "baseline/random_encoder/initialization" names it, and both have names
+        of their own, "baseline/random_encoder/zero_gammas/..." and ".../unit_gammas/...".
+    """
+    baseline, model = "baseline/random_encoder", run.new_model()
+
+    def score(name: str, what: str) -> dict[str, Any]:
+        train, test = (
+            _extract(run, model, split, what=what)
+            for split in (run.data.train_split, run.data.eval_split)
+        )
+        return _probe(name, train.features, test.features, labels, run.config.seed)
+
+    if not model.has_zero_gammas:
+        return score(baseline, "features of the untrained encoder")
+    result = score(f"{baseline}/zero_gammas", "features of the untrained encoder")
+    model.set_unit_gammas()
+    result |= score(f"{baseline}/unit_gammas", "features with unit gammas")
+    # On a tie it is the initialisation of training, which comes first.
+    names = ("zero_gammas", "unit_gammas")
+    best = max(names, key=lambda name: result[f"{baseline}/{name}/top_1_accuracy"])
+    prefix = f"{baseline}/{best}/"
+    chosen = {
+        f"{baseline}/{name.removeprefix(prefix)}": value
+        for name, value in result.items()
+        if name.startswith(prefix)
+    }
+    return {**chosen, f"{baseline}/initialization": best, **result}
 
 
 def _warn_of_missing_classes(run: opening.Run, labels: np.ndarray) -> None:
@@ -158,11 +203,11 @@ def _extract(
     split: str,
     *,
     with_pixels: bool = False,
-    what: str = "features",
+    what: str = _FEATURES,
 ) -> features.Extracted:
     config, count = run.config, run.data.source.num_examples(split)
     limit = _number_of_examples(run, split)
-    if split == run.data.train_split and limit < count:
+    if split == run.data.train_split and limit < count and what == _FEATURES:
         console.say(
             f"The linear evaluation learns from the first {limit:,} of {count:,} images "
             "(--linear_eval_examples)."

@@ -40,6 +40,7 @@ def train(
     preemption: preemption_lib.Preemption,
     *,
     eval_split_given: bool,
+    batch_size_given: bool = True,
 ) -> tuple[opening.Run, simclr.SimCLR]:
     """Trains a run to its end, resuming from its last checkpoint, and exports a SavedModel.
 
@@ -49,6 +50,7 @@ def train(
         weights: the weights of --checkpoint, to start from; None without one.
         preemption: signals that end training early.
         eval_split_given: see `dataset.open_data`.
+        batch_size_given: see `opening.open_run`.
 
     Returns:
         The run and its trained network.
@@ -59,7 +61,12 @@ def train(
     """
     teacher = setup.open_teacher(config, strategy)
     run = opening.open_run(
-        config, strategy, weights, teacher=teacher, eval_split_given=eval_split_given
+        config,
+        strategy,
+        weights,
+        teacher=teacher,
+        eval_split_given=eval_split_given,
+        batch_size_given=batch_size_given,
     )
     # Refuses an impossible plan before the run directory is made.
     resuming.check_length(run.model_dir, _make_plan(run).total_steps)

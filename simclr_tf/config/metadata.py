@@ -23,15 +23,17 @@ class Setting:
         section: title under which `--help` lists it.
         help: what it does, in which unit, and what is known of its values.
         choices: the values it may have; empty if any value of its type will do.
-        at_least: smallest value; None without a bound.
-        at_most: largest value; None without a bound.
-        above: value that it must exceed; None without a bound. It must then be finite, too.
-        reason: why the bound holds, for the error message.
+        at_least: smallest value; every number has one.
+        at_most: largest value; every number has one, so that no value can overflow or hang.
+        zero_is_off: whether 0 is allowed, too, and turns something off.
+        reason: why the bounds hold, or only the lower one, for the error message.
+        limit_reason: why the upper bound holds, if that is another reason.
         only_with: (name of another setting, its values): with any other value of that setting,
             this one has no effect, so that anything but the default is refused.
         resume: NEVER, WITH_CHANGES or FREELY.
         stored: whether it is stored with a run.
         is_path: whether it is a path; a relative one is stored absolute.
+        fine_tuning: its default with --train_mode=finetune; None if that is the same.
     """
 
     section: str
@@ -39,12 +41,14 @@ class Setting:
     choices: tuple[str, ...] = ()
     at_least: float | None = None
     at_most: float | None = None
-    above: float | None = None
+    zero_is_off: bool = False
     reason: str = ""
+    limit_reason: str = ""
     only_with: tuple[str, tuple[str, ...]] | None = None
     resume: str = WITH_CHANGES
     stored: bool = True
     is_path: bool = False
+    fine_tuning: Any = None
 
     @property
     def full_help(self) -> str:

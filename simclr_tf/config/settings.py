@@ -32,6 +32,13 @@ _LOGS = Section("Checkpoints and logs")
 _EVALUATION = Section("Evaluation")
 _MACHINE = Section("Machine")
 
+# Bounds that leave room for every real use.
+MAX_STEPS = 10**9
+_MANY = 10**9
+_MANY_EPOCHS = 10**6
+_MAX_BATCH = 10**6
+_MAX_PROJ_LAYERS = 32
+
 # What `only_with` of a setting may say.
 _RESNET = ("encoder", ("resnet",))
 _SUPERVISED = ("objective", ("supervised",))
@@ -61,7 +68,8 @@ class Config:
     train_mode: str = _WHAT.setting(
         "pretrain",
         "pretrain learns a representation; finetune learns a classifier from labels, starting "
-        "from --checkpoint or from scratch.",
+        "from --checkpoint or from scratch. finetune has its own defaults of --optimizer, "
+        "--learning_rate, --warmup_epochs, --weight_decay and --train_epochs.",
         choices=TRAIN_MODES,
         resume="never",
     )
@@ -140,6 +148,8 @@ class Config:
         at_least=8,
         reason="it is the side of the square that the encoder sees, in pixels",
         resume="never",
+        at_most=4096,
+        limit_reason="larger images do not fit in memory",
     )
     cache_dataset: bool = _DATA.setting(
         False,
@@ -153,6 +163,8 @@ class Config:
         "at the first unreadable image.",
         at_least=0,
         reason="0 stops at the first",
+        at_most=_MANY,
+        limit_reason="no data set has more",
     )
     data_service: str | None = _DATA.setting(
         None,
@@ -168,6 +180,8 @@ class Config:
         at_least=0,
         reason="0 draws images regardless of their class",
         only_with=("objective", (*SUPERVISED_CONTRAST, "supervised")),
+        at_most=_MAX_BATCH,
+        limit_reason="no batch is larger",
     )
 
     # Views.
@@ -217,6 +231,8 @@ class Config:
         "policies. 0 turns off jitter and grey.",
         at_least=0,
         reason="0 turns colour distortion off",
+        at_most=10,
+        limit_reason="the papers use up to 1",
     )
     brightness: str = _VIEWS.setting(
         "multiplicative",
@@ -234,6 +250,8 @@ class Config:
         "Number of RandAugment operations per view.",
         at_least=1,
         reason="it counts operations per view",
+        at_most=16,
+        limit_reason="the papers use up to 3",
     )
     randaugment_level: float = _VIEWS.setting(
         10.0, "Strength of RandAugment operations, from 0 to 10.", at_least=0, at_most=10
@@ -254,6 +272,9 @@ class Config:
         "Depth of the ResNet: 18, 34, 50, 101, 152, 200, or of the small CIFAR family 20, 32, 44, "
         "56, 110 (also 8 and 14).",
         resume="never",
+        at_least=8,
+        at_most=200,
+        reason="18, 34, 50, 101, 152, 200, or 8, 14, 20, 32, 44, 56, 110 of the CIFAR family",
     )
     width_multiplier: int = _NETWORK.setting(
         1,
@@ -262,6 +283,8 @@ class Config:
         reason="it multiplies the channels",
         only_with=_RESNET,
         resume="never",
+        at_most=16,
+        limit_reason="the papers use up to 4",
     )
     stem: str = _NETWORK.setting(
         "auto",
@@ -304,6 +327,8 @@ class Config:
         at_least=1,
         reason="it is the width of the projection",
         resume="never",
+        at_most=65536,
+        limit_reason="the paper uses up to 2048",
     )
     num_proj_layers: int = _NETWORK.setting(
         3,
@@ -312,6 +337,8 @@ class Config:
         at_least=1,
         reason="use --proj_head_mode=none for no head",
         resume="never",
+        at_most=_MAX_PROJ_LAYERS,
+        limit_reason="the papers use up to 4",
     )
     proj_head_bn: bool = _NETWORK.setting(
         True,
@@ -330,6 +357,10 @@ class Config:
         "Layer of the projection head that the classifier reads: 0 the encoder's features, 1 the "
         "first layer (SimCLRv2 with few labels), -1 the last.",
         resume="never",
+        at_least=-1,
+        at_most=_MAX_PROJ_LAYERS,
+        reason="-1 is the last layer",
+        limit_reason="a head has no more layers",
     )
     global_bn: bool = _NETWORK.setting(
         True,
@@ -358,7 +389,9 @@ class Config:
         0.1,
         "Divides the similarities of the contrastive loss. The papers' best values: 0.1 on "
         "ImageNet and for SupCon, 0.5 on CIFAR-10 in long training.",
-        above=0,
+        at_least=1e-4,
+        at_most=10_000,
+        reason="beyond these, float32 is not precise enough",
     )
     hidden_norm: bool = _OBJECTIVE.setting(
         True, "l2-normalises the projections, so that similarities are cosines."
@@ -382,6 +415,8 @@ class Config:
         at_least=0,
         reason="it is a difference of similarities",
         only_with=("objective", ("margin_triplet",)),
+        at_most=1000,
+        limit_reason="cosine similarities differ by at most 2",
     )
     supcon_positives: int = _OBJECTIVE.setting(
         0,
@@ -391,6 +426,8 @@ class Config:
         at_least=0,
         reason="0 keeps all positives",
         only_with=("objective", ("supcon", "supcon_in")),
+        at_most=_MAX_BATCH,
+        limit_reason="no batch is larger",
     )
     scale_by_temperature: bool = _OBJECTIVE.setting(
         False,
@@ -417,7 +454,9 @@ class Config:
         0.0,
         "Parameter a of mixup: each image is mixed with another one of its replica's batch, with a "
         "weight drawn from Beta(a, a). 0 turns it off. The usual value for ImageNet is 0.2.",
-        at_least=0,
+        at_least=0.01,
+        at_most=100,
+        zero_is_off=True,
         reason="0 turns it off",
         only_with=_SUPERVISED,
     )
@@ -425,7 +464,9 @@ class Config:
         0.0,
         "Parameter a of CutMix: as in --mixup, but a box of the other image is pasted instead. 0 "
         "turns it off. The paper uses 1.",
-        at_least=0,
+        at_least=0.01,
+        at_most=100,
+        zero_is_off=True,
         reason="0 turns it off",
         only_with=_SUPERVISED,
     )
@@ -440,8 +481,10 @@ class Config:
         1.0,
         "Temperature of both softmaxes in distillation. SimCLRv2: 0.1 if the student has the "
         "teacher's architecture, 1 if it is smaller.",
-        above=0,
+        at_least=1e-4,
+        at_most=1e4,
         only_with=_DISTILL,
+        reason="float32 cannot represent the result beyond",
     )
     distillation_weight: float = _CLASSIFICATION.setting(
         1.0,
@@ -474,21 +517,30 @@ class Config:
     train_batch_size: int = _TRAINING.setting(
         512,
         "Images per step over all replicas; each gives two views in pretraining. A multiple of the "
-        "number of replicas.",
+        "number of replicas. If it is not given and the default does not suit the number of images "
+        "or replicas, a smaller one is chosen, and stored with the run.",
         at_least=2,
         reason="a view is contrasted with other images",
+        at_most=_MAX_BATCH,
+        limit_reason="larger ones do not fit in memory",
     )
     train_epochs: int = _TRAINING.setting(
         100,
-        "Passes over the training split. The papers: 100 to 1000.",
+        "Passes over the training split. The papers: 100 to 1000; to fine-tune, 60 on 1% of "
+        "ImageNet's labels and 30 on 10%.",
+        fine_tuning=60,
         at_least=0,
         reason="it counts passes over the data",
+        at_most=_MANY_EPOCHS,
+        limit_reason="no training takes as long",
     )
     train_steps: int = _TRAINING.setting(
         0,
         "Number of training steps; above 0, it overrides --train_epochs.",
         at_least=0,
         reason="0 leaves it to --train_epochs",
+        at_most=MAX_STEPS,
+        limit_reason="no training takes as long",
     )
     accum_chunks: int = _TRAINING.setting(
         1,
@@ -497,18 +549,26 @@ class Config:
         "one chunk at a time.",
         at_least=1,
         reason="1 processes the batch at once",
+        at_most=_MAX_BATCH,
+        limit_reason="no batch is larger",
     )
     optimizer: str = _TRAINING.setting(
         "lars",
-        "The papers pretrain with lars and evaluate with momentum (Nesterov); SupCon also uses "
-        "rmsprop. lamb needs tensorflow-addons (Python 3.11).",
+        "The papers pretrain with lars, and fine-tune and evaluate with momentum (Nesterov) or "
+        "lars; SupCon also uses rmsprop. lamb needs tensorflow-addons (Python 3.11).",
         choices=("lars", "momentum", "rmsprop", "adam", "adamw", "lamb"),
+        fine_tuning="momentum",
         resume="never",
     )
     learning_rate: float = _TRAINING.setting(
         0.3,
-        "Base learning rate, which --learning_rate_scaling scales with the batch size.",
-        above=0,
+        "Base learning rate, which --learning_rate_scaling scales with the batch size. The papers: "
+        "0.3, to fine-tune 0.05, and for a linear classifier on a frozen encoder 0.1.",
+        fine_tuning=0.05,
+        at_least=1e-12,
+        at_most=1e30,
+        reason="smaller ones change nothing",
+        limit_reason="larger ones overflow",
     )
     learning_rate_scaling: str = _TRAINING.setting(
         "linear",
@@ -534,21 +594,30 @@ class Config:
         0.1,
         "Multiplies the learning rate at each decay.",
         only_with=("learning_rate_decay", ("exponential", "step")),
+        at_least=0,
+        at_most=1,
     )
     warmup_epochs: float = _TRAINING.setting(
         10.0,
         "Epochs of linear warm-up of the learning rate from 0.",
+        fine_tuning=0.0,
         at_least=0,
         reason="0 means no warm-up",
+        at_most=_MANY_EPOCHS,
+        limit_reason="no training takes as long",
     )
     momentum: float = _TRAINING.setting(
         0.9, "Momentum coefficient (lars, momentum, rmsprop).", at_least=0, at_most=1
     )
     weight_decay: float = _TRAINING.setting(
         1e-6,
-        "L2 weight decay. SimCLR's paper: 1e-6; its published commands: 1e-4.",
+        "L2 weight decay. SimCLR's paper: 1e-6, and none to fine-tune; its published commands to "
+        "pretrain: 1e-4.",
+        fine_tuning=0.0,
         at_least=0,
         reason="0 turns it off",
+        at_most=1000,
+        limit_reason="usual are 1e-6 to 1e-3",
     )
 
     clip_gradient_norm: float = _TRAINING.setting(
@@ -568,6 +637,8 @@ class Config:
         at_least=1,
         reason="use --checkpoint_steps for less than an epoch",
         resume="freely",
+        at_most=_MANY_EPOCHS,
+        limit_reason="no training takes as long",
     )
     checkpoint_steps: int = _LOGS.setting(
         0,
@@ -575,6 +646,8 @@ class Config:
         at_least=0,
         reason="0 leaves it to --checkpoint_epochs",
         resume="freely",
+        at_most=MAX_STEPS,
+        limit_reason="no training takes as long",
     )
     keep_checkpoint_max: int = _LOGS.setting(
         5,
@@ -582,6 +655,8 @@ class Config:
         at_least=1,
         reason="a run must keep its last checkpoint to be resumed",
         resume="freely",
+        at_most=_MANY,
+        limit_reason="no run has more",
     )
     keep_hub_module_max: int = _LOGS.setting(
         1,
@@ -589,6 +664,8 @@ class Config:
         at_least=1,
         reason="the last SavedModel is kept",
         resume="freely",
+        at_most=_MANY,
+        limit_reason="no run has more",
     )
     train_summary_steps: int = _LOGS.setting(
         0,
@@ -597,6 +674,8 @@ class Config:
         at_least=0,
         reason="0 chooses the interval automatically",
         resume="freely",
+        at_most=MAX_STEPS,
+        limit_reason="no training takes as long",
     )
 
     # Evaluation.
@@ -606,6 +685,8 @@ class Config:
         at_least=1,
         reason="it counts images",
         resume="freely",
+        at_most=_MAX_BATCH,
+        limit_reason="larger ones do not fit in memory",
     )
     eval_steps: int = _EVALUATION.setting(
         0,
@@ -613,6 +694,8 @@ class Config:
         at_least=0,
         reason="0 means the whole split",
         resume="freely",
+        at_most=_MANY,
+        limit_reason="no data set is larger",
     )
     eval_name: str | None = _EVALUATION.setting(
         None,
@@ -630,6 +713,8 @@ class Config:
         at_least=10,
         reason="the regression needs examples to learn from",
         resume="freely",
+        at_most=_MANY,
+        limit_reason="no data set is larger",
     )
 
     # Machine.
@@ -654,6 +739,8 @@ class Config:
         at_least=1,
         reason="1 means that the CPU is not split",
         resume="freely",
+        at_most=64,
+        limit_reason="each replica takes memory and threads",
     )
     preemption_signal: str = _MACHINE.setting(
         "none",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from simclr_tf import errors, text
 from simclr_tf.config import flagfile, metadata
@@ -51,20 +50,18 @@ def _check_range(config: Config, name: str, setting: metadata.Setting) -> None:
         raise errors.UserError(
             f"--{name} must be one of {', '.join(setting.choices)}{short}, got {value!r}."
         )
-    # The comparison is written so that NaN fails, too.
-    if setting.above is not None and not setting.above < value < math.inf:
-        raise errors.UserError(f"--{name} must be greater than {setting.above:g}, got {value}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise errors.UserError(f"--{name} must be a finite number, got {value}.")
     low, high = setting.at_least, setting.at_most
+    if low is None or high is None or (setting.zero_is_off and value == 0):
+        return
+    if low <= value <= high:  # NaN fails, too.
+        return
     reason = f" ({setting.reason})" if setting.reason else ""
-    if low is not None and high is not None:
-        if not low <= value <= high:
-            raise errors.UserError(
-                f"--{name} must be between {low} and {high}{reason}, got {value}."
-            )
-    elif low is not None and not value >= low:
-        raise errors.UserError(f"--{name} must be at least {low}{reason}, got {value}.")
+    bounds = f"{'0 or ' if setting.zero_is_off else ''}between {low} and {high}{reason}"
+    if setting.limit_reason and value < low:
+        bounds = f"at least {low}{reason}"
+    elif setting.limit_reason:
+        bounds = f"at most {high} ({setting.limit_reason})"
+    raise errors.UserError(f"--{name} must be {bounds}, got {value}.")
 
 
 def _check_effect(config: Config, name: str, setting: metadata.Setting) -> None:

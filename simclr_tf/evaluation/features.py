@@ -76,6 +76,8 @@ def extract(
     """
     before = fingerprint(model)
     forward = tf.function(model.infer, reduce_retracing=True, autograph=model.needs_autograph)
+    count = source.num_examples(split)
+    batch_size = min(batch_size, count)  # The last batch is padded: a larger one wastes memory.
     batches = pipeline.evaluation_batches(
         source,
         split,
@@ -83,7 +85,6 @@ def extract(
         image_size=model.architecture.image_size,
         labelled_only=labelled_only,
     )
-    count = source.num_examples(split)
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
     batches_of_rows: list[dict[str, np.ndarray]] = []

@@ -52,6 +52,8 @@ def before_training(
     rows["run directory"] = run.model_dir
     if config.accum_chunks > 1:
         rows["batch"] += f", in {config.accum_chunks} chunks one after another"
+    if run.batch_was_fitted:
+        rows["batch"] += "; chosen to suit the images and the machine, --train_batch_size"
     console.facts(_title(config), rows)
     for note in source.notes:
         console.say(note)
@@ -160,7 +162,7 @@ def after_evaluation(run: opening.Run, result: dict[str, Any], *, kept: Collecti
         console.say(f"Not evaluated: {result['eval/skipped']}.")
         return
     rows, earlier = [], []
-    for key, name in _score_names(run.config).items():
+    for key, name in _score_names(run.config, result).items():
         if f"{key}top_1_accuracy" in result:
             scores = [result[f"{key}top_{k}_accuracy"] for k in (1, 5)]
             rows.append([name, *(f"{score:.1%}" for score in scores)])
@@ -178,11 +180,14 @@ def after_evaluation(run: opening.Run, result: dict[str, Any], *, kept: Collecti
     console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")
 
 
-def _score_names(config: config_lib.Config) -> dict[str, str]:
+def _score_names(config: config_lib.Config, result: dict[str, Any]) -> dict[str, str]:
     """Returns what the scores in result.json are called in the table, by their prefix."""
+    # Older results and encoders with a single initialisation do not name it.
+    initialization = result.get("baseline/random_encoder/initialization", "").replace("_", " ")
+    how = f" ({initialization})" if initialization else ""
     return {
         "linear_eval/": "linear evaluation of the encoder",
         "eval/label_": "online linear head" if config.contrastive else "trained classifier",
-        "baseline/random_encoder/": "linear evaluation, untrained encoder",
+        "baseline/random_encoder/": f"linear evaluation, untrained encoder{how}",
         "baseline/raw_pixels/": "linear evaluation, raw pixels",
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 from typing import Any
 
@@ -18,12 +18,15 @@ _RESNET_SETTINGS = ("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_
 _HEAD_SETTINGS = ("proj_head_mode", "num_proj_layers", "proj_out_dim")
 
 
-def check_resumable(config: config_lib.Config, model_dir: str) -> None:
+def check_resumable(
+    config: config_lib.Config, model_dir: str, *, ignored: Collection[str] = ()
+) -> None:
     """Refuses to evaluate without weights, and to resume a different training run.
 
     Args:
         config: the settings.
         model_dir: the run directory, which may not exist yet.
+        ignored: names of settings that may differ from the stored ones.
 
     Raises:
         UserError: if there are no weights to evaluate, or training cannot resume from those there.
@@ -34,7 +37,7 @@ def check_resumable(config: config_lib.Config, model_dir: str) -> None:
         return
     _check_not_reference(model_dir)
     if config.mode != "eval":
-        resuming.check_settings(config, model_dir)
+        resuming.check_settings(config, model_dir, ignored=ignored)
 
 
 def nothing_to_evaluate(model_dir: str) -> errors.UserError:

@@ -41,10 +41,7 @@ def explain_training_error(run: opening.Run, error: Exception) -> Exception:
             "and run the same command again to resume."
         )
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return errors.UserError(
-            f"Memory ran out with --train_batch_size={run.config.train_batch_size} "
-            f"({reason[:200]}); {kept}; use a smaller batch, image size or network."
-        )
+        return out_of_memory("train_batch_size", run.config.train_batch_size, error, kept)
     if run.config.jit_compile and _is_xla_error(error):
         return errors.UserError(
             f"XLA cannot compile the training step with --encoder={run.config.encoder} "
@@ -61,6 +58,21 @@ def explained_encoder(config: config_lib.Config) -> contextlib.AbstractContextMa
     if keras_encoders.is_users_own(config.encoder):
         return user_encoders.explained_in_training(config.encoder)
     return contextlib.nullcontext()
+
+
+def out_of_memory(flag: str, batch: int, error: Exception, kept: str = "") -> errors.UserError:
+    """Returns the error to raise if memory ran out.
+
+    Args:
+        flag: name of the setting of the batch size.
+        batch: its value.
+        error: raised by TensorFlow.
+        kept: the clause that names the last checkpoint, in training.
+    """
+    return errors.UserError(
+        f"Memory ran out with --{flag}={batch} ({text.reason(error)[:200]}); "
+        f"{f'{kept}; ' if kept else ''}use a smaller batch, image size or network."
+    )
 
 
 def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Exception:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
 from simclr_tf.models import simclr
-from simclr_tf.runs import builders, compatibility, dataset, directory, teachers
+from simclr_tf.runs import batch_size, builders, compatibility, dataset, directory, teachers
 from simclr_tf.runs import weights as weights_lib
 
 
@@ -23,6 +23,7 @@ class Run:
         strategy: the strategy that runs on the replicas.
         architecture: the architecture of the network.
         weights: the weights of --checkpoint; None without one, and if the run resumes from its own.
+        batch_was_fitted: whether the batch size was chosen to suit the data and the machine.
     """
 
     config: config_lib.Config
@@ -30,6 +31,7 @@ class Run:
     strategy: tf.distribute.Strategy
     architecture: simclr.Architecture
     weights: weights_lib.Weights | None = None
+    batch_was_fitted: bool = False
 
     @property
     def model_dir(self) -> str:
@@ -89,6 +91,7 @@ def open_run(
     *,
     teacher: teachers.Teacher | None = None,
     eval_split_given: bool,
+    batch_size_given: bool = True,
 ) -> Run:
     """Opens what training and evaluation both need, and refuses what cannot work.
 
@@ -100,6 +103,8 @@ def open_run(
         weights: the weights of --checkpoint; None without one.
         teacher: the network that the run learns from; None without one.
         eval_split_given: see `dataset.open_data`.
+        batch_size_given: whether the batch size was given explicitly. If not, training chooses one
+            that suits the data and the machine, see `batch_size.fit`.
 
     Raises:
         UserError: for whatever is wrong with settings, data, weights or the run directory.
@@ -107,10 +112,18 @@ def open_run(
     if config.model_dir is None:
         raise errors.UserError("--model_dir is missing; name a folder for this run's files.")
     builders.check_encoder(config)
-    compatibility.check_resumable(config, config.model_dir)
+    fits_batch = config.mode != "eval" and not batch_size_given
+    # A batch size that is yet to be chosen is compared with the stored one later, by training.
+    ignored = ("train_batch_size",) if fits_batch else ()
+    compatibility.check_resumable(config, config.model_dir, ignored=ignored)
     data = dataset.open_data(config, eval_split_given=eval_split_given)
+    given, replicas = config, strategy.num_replicas_in_sync
+    if fits_batch:
+        config = batch_size.fit(config, data.source.num_examples(data.train_split), replicas)
+    if config.mode != "eval":
+        check_machine(config, replicas)
     architecture = fit_architecture(config, _head_classes(config, data, teacher), weights)
-    return Run(config, data, strategy, architecture, weights)
+    return Run(config, data, strategy, architecture, weights, batch_was_fitted=config is not given)
 
 
 def prepare_directory(run: Run) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import dataclasses
 import datetime
 import json
@@ -58,12 +58,15 @@ class Resumption:
     data: dict[str, Any]
 
 
-def check_settings(config: config_lib.Config, model_dir: str) -> None:
+def check_settings(
+    config: config_lib.Config, model_dir: str, *, ignored: Collection[str] = ()
+) -> None:
     """Refuses to resume a run with settings that change its outcome, unless they are allowed.
 
     Args:
         config: the settings.
         model_dir: the run directory, with a checkpoint.
+        ignored: names of settings that are not compared.
 
     Raises:
         UserError: naming every setting that differs, with both values and the remedies.
@@ -76,6 +79,7 @@ def check_settings(config: config_lib.Config, model_dir: str) -> None:
             f"--model_dir={model_dir} contains converted weights, not a training run that could "
             f"be resumed; start from them with --checkpoint={model_dir} and another --model_dir."
         )
+    config = dataclasses.replace(config, **{name: getattr(stored, name) for name in ignored})
     changes = changed_settings(stored, config)
     if changes and config.train_steps:
         check_length(model_dir, config.train_steps)

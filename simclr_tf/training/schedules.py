@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, text
 from simclr_tf.keras_api import keras
 
 
@@ -50,10 +50,15 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
         num_examples: images in its training split.
 
     Raises:
-        UserError: if the batch is larger than the split, or if warm-up or a decay would come after
-            the end of training.
+        UserError: if the split has fewer images than a batch, or only one, or if warm-up or a decay
+            would come after the end of training.
     """
     batch = config.train_batch_size
+    if num_examples < 2:
+        raise errors.UserError(
+            f"Split {config.train_split!r} has {text.count(num_examples, 'image')}, and a batch "
+            "needs at least 2; add images, or set --train_split to a larger split."
+        )
     if batch > num_examples:
         raise errors.UserError(
             f"--train_batch_size={batch} is more than the {num_examples} images of split "
@@ -62,6 +67,11 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
     total = config.train_steps or (
         num_examples * config.train_epochs // batch + 1 if config.train_epochs else 0
     )
+    if total > config_lib.MAX_STEPS:
+        raise errors.UserError(
+            f"--train_epochs={config.train_epochs} takes {total:,} steps, more than the "
+            f"{config_lib.MAX_STEPS:,} that are possible; train for fewer epochs."
+        )
     warmup = round(config.warmup_epochs * num_examples // batch)
     if total and warmup >= total:
         epochs = total * batch / num_examples

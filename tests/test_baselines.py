@@ -1,0 +1,89 @@
+"""The baseline of an untrained encoder: the better one of two initialisations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_runs
+
+from flags import command_line
+from simclr_tf.commands import evaluate
+from simclr_tf.evaluation import features, linear
+from simclr_tf.models import simclr
+from simclr_tf.report import overview
+from simclr_tf.runs import opening
+
+BASELINE = "baseline/random_encoder"
+
+
+def test_unit_gammas_are_all_that_differs_from_the_initial_weights_of_training():
+    model, initial = (simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0) for _ in range(2))
+    assert model.has_zero_gammas
+    model.set_unit_gammas()
+    # A ResNet-8 has three blocks, each with a scale that is initially 0.
+    pairs = [(one.numpy(), other.numpy()) for one, other in zip(model.variables, initial.variables)]
+    changed = [(one, other) for one, other in pairs if not np.array_equal(one, other)]
+    assert len(changed) == 3
+    for unit, zero in changed:
+        assert np.all(unit == 1) and np.all(zero == 0)
+
+
+def test_an_encoder_of_keras_has_one_initialisation():
+    shape = dataclasses.replace(tiny_runs.ARCHITECTURE, encoder="tiny_encoders:sequential")
+    assert not simclr.SimCLR(shape, seed=0).has_zero_gammas
+
+
+@pytest.fixture
+def evaluated(monkeypatch, photos, tmp_path):
+    """A function of accuracies and flags: the scores, and the gammas of the evaluated encoders."""
+
+    def evaluated(*accuracies, **changes):
+        arguments = tiny_runs.arguments("train_then_eval", tmp_path / "run", photos, **changes)
+        config = command_line.parse(arguments).config
+        strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+        run = opening.open_run(config, strategy, None, eval_split_given=False)
+        gammas: list[float] = []
+
+        def extract(model, *_, **__):
+            scales = [v.numpy() for v in model.encoder.variables if "gamma" in v.name]
+            gammas.append(min(map(np.min, scales), default=np.nan))
+            return features.Extracted(np.zeros([2, 1]), None, np.zeros(2), None)
+
+        scores = iter([linear.LinearScore(one, one / 2, 0.1, True) for one in accuracies])
+        monkeypatch.setattr(features, "extract", extract)
+        monkeypatch.setattr(linear, "linear_evaluation", lambda *_, **__: next(scores))
+        result = evaluate._untrained_scores(run, (np.zeros(2), np.zeros(2)))
+        return result, gammas, run
+
+    return evaluated
+
+
+@pytest.mark.parametrize(
+    "zero, unit, better", [(0.3, 0.6, "unit"), (0.6, 0.3, "zero"), (0.5, 0.5, "zero")]
+)
+def test_the_better_initialisation_is_the_baseline_and_both_are_reported(
+    evaluated, zero, unit, better
+):
+    result, gammas, run = evaluated(zero, unit)
+    assert gammas == [0, 0, 1, 1]  # Training and evaluation split of each.
+    assert result[f"{BASELINE}/zero_gammas/top_1_accuracy"] == zero
+    assert result[f"{BASELINE}/unit_gammas/top_1_accuracy"] == unit
+    assert result[f"{BASELINE}/top_1_accuracy"] == max(zero, unit)
+    assert result[f"{BASELINE}/top_5_accuracy"] == max(zero, unit) / 2
+    assert result[f"{BASELINE}/initialization"] == f"{better}_gammas"
+    names = overview._score_names(run.config, result)
+    want = f"linear evaluation, untrained encoder ({better} gammas)"
+    assert names[f"{BASELINE}/"] == want
+
+
+def test_an_encoder_with_one_initialisation_is_evaluated_once(evaluated):
+    result, gammas, run = evaluated(0.4, encoder="tiny_encoders:sequential")
+    assert len(gammas) == 2
+    assert result.keys() == {
+        f"{BASELINE}/{name}" for name in ("top_1_accuracy", "top_5_accuracy", "l2_inverse_strength")
+    }
+    names = overview._score_names(run.config, result)
+    assert names[f"{BASELINE}/"] == "linear evaluation, untrained encoder"

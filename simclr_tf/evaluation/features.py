@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import dataclasses
 import hashlib
 import math
@@ -21,6 +22,7 @@ class Extracted:
 
     Attributes:
         features: (n, f) float32.
+        projection: (n, d) float32; None unless requested.
         logits: (n, c) float32 of the linear head, or None without one.
         labels: (n,) int32, -1 where there is none.
         pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
@@ -28,6 +30,7 @@ class Extracted:
     """
 
     features: np.ndarray
+    projection: np.ndarray | None
     logits: np.ndarray | None
     labels: np.ndarray
     pixels: np.ndarray | None
@@ -51,8 +54,10 @@ def extract(
     split: str,
     *,
     batch_size: int,
+    strategy: tf.distribute.Strategy | None = None,
     limit: int | None = None,
     with_pixels: bool = False,
+    with_projection: bool = False,
     what: str = "features",
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
@@ -61,9 +66,11 @@ def extract(
         model: the network; its variables must not change, which is checked.
         source: the opened data set.
         split: name of a split of the data set.
-        batch_size: images at a time.
+        batch_size: images at a time, over all replicas.
+        strategy: the strategy of the network, whose replicas split each batch; None for one device.
         limit: stops after this many examples; None takes all.
         with_pixels: whether to return the pixels too, for the linear evaluation of raw pixels.
+        with_projection: whether to return the output of the projection head, too.
         what: name of the work in the progress line.
 
     Returns:
@@ -73,34 +80,85 @@ def extract(
         RuntimeError: if a variable of the network changed, which would be a bug in this package.
     """
     before = fingerprint(model)
-    forward = tf.function(model.infer, reduce_retracing=True, autograph=model.needs_autograph)
-    batches = pipeline.evaluation_batches(
-        source, split, batch_size=batch_size, image_size=model.architecture.image_size
-    )
     count = source.num_examples(split)
-    if limit is not None and limit < count:
-        batches, count = batches.take(math.ceil(limit / batch_size)), limit
-    batches_of_rows: list[dict[str, np.ndarray]] = []
+    count = count if limit is None else min(limit, count)
+    parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
-        for batch in batches:
-            mask = batch["mask"].numpy()
-            outputs = {name: x.numpy()[mask] for name, x in forward(batch["image"]).items()}
-            outputs["labels"] = batch["label"].numpy()[mask]
-            if with_pixels:
-                outputs["pixels"] = _raw(batch["image"]).numpy()[mask]
-            batches_of_rows.append(outputs)
-            done = min(count, done + int(mask.sum()))
+        for rows in _batches_of_rows(
+            _forward(model, with_pixels=with_pixels, with_projection=with_projection),
+            source,
+            split,
+            batch_size=batch_size,
+            image_size=model.architecture.image_size,
+            strategy=strategy or tf.distribute.get_strategy(),
+            autograph=model.needs_autograph,
+            count=count,
+        ):
+            parts.append(rows)
+            done = min(count, done + len(rows["features"]))
             progress.update(done)
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
-    joined = {
-        name: np.concatenate([rows[name] for rows in batches_of_rows])[:count]
-        for name in batches_of_rows[0]
-    }
-    return Extracted(
-        joined["features"], joined.get("logits"), joined["labels"], joined.get("pixels")
+    joined = {name: np.concatenate([rows[name] for rows in parts])[:count] for name in parts[0]}
+    optional = {name: joined.get(name) for name in ("projection", "logits", "pixels")}
+    return Extracted(features=joined["features"], labels=joined["label"], **optional)
+
+
+def _forward(
+    model: simclr.SimCLR, *, with_pixels: bool, with_projection: bool
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns the function from images (b, s, s, 3) to all that is extracted from them."""
+
+    def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = dict(model.infer(images))
+        if with_projection:
+            outputs["projection"] = model.projection_head(outputs["features"], training=False)[-1]
+        if with_pixels:
+            outputs["pixels"] = _raw(images)
+        return outputs
+
+    return forward
+
+
+def _batches_of_rows(
+    forward: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    source: sources.Source,
+    split: str,
+    *,
+    batch_size: int,
+    image_size: int,
+    strategy: tf.distribute.Strategy,
+    autograph: bool,
+    count: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields, batch by batch, the outputs of `forward` and "label" for at least `count` examples.
+
+    The replicas split each batch; rows of padding are removed.
+    """
+    replicas = strategy.num_replicas_in_sync
+    batch_size = replicas * math.ceil(batch_size / replicas)
+    batches = pipeline.evaluation_batches(
+        source, split, batch_size=batch_size, image_size=image_size
+    ).take(math.ceil(count / batch_size))
+    if replicas > 1:
+        batches = strategy.experimental_distribute_dataset(batches)
+
+    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {**forward(batch["image"]), "label": batch["label"], "mask": batch["mask"]}
+
+    step = tf.function(
+        lambda batch: strategy.run(on_replica, (batch,)),
+        reduce_retracing=True,
+        autograph=autograph,
     )
+    for batch in batches:
+        rows = {
+            name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])
+            for name, x in step(batch).items()
+        }
+        mask = rows.pop("mask")
+        yield {name: x[mask] for name, x in rows.items()}
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:

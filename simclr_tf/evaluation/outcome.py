@@ -13,6 +13,9 @@ from simclr_tf.evaluation import intervals
 if TYPE_CHECKING:
     from matplotlib import figure
 
+    # Draws into an empty figure.
+    Draw = Callable[[figure.Figure], None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
@@ -52,7 +55,7 @@ class Outcome:
     numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
     rows: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     tables: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
-    figures: dict[str, Callable[[figure.Figure], None]] = dataclasses.field(default_factory=dict)
+    figures: dict[str, Draw] = dataclasses.field(default_factory=dict)
 
     def add(self, name: str, what: str, interval: intervals.Interval) -> None:
         """Adds an accuracy with its interval.

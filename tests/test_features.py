@@ -6,7 +6,7 @@ import replicas as testing_replicas
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf.data import pipeline, sources
+from simclr_tf.data import pipeline, policies, sources
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
 
@@ -66,6 +66,35 @@ def test_the_projection_is_that_of_the_network_in_inference_mode(source, model):
     batch = next(iter(pipeline.evaluation_batches(source, "train", batch_size=8, image_size=8)))
     outputs = model(batch["image"], training=False)
     np.testing.assert_allclose(found.projection, outputs["projection"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "replicas", "expected"), [(10, 1, 8), (99, 2, 36), (3, 2, None)]
+)
+def test_views_are_of_different_images_and_grouped_by_image(source, images, replicas, expected):
+    strategy = testing_replicas.strategy(replicas)
+    with strategy.scope():
+        model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
+    views = features.extract_views(
+        model,
+        source,
+        "train",
+        policies.Policy(8, ops=("flip",)),
+        images=images,
+        num_views=3,
+        batch_size=12,
+        seed=0,
+        strategy=strategy,
+    )
+    if expected is None:
+        assert views is None
+        return
+    assert views.features.shape[:2] == views.projection.shape[:2] == (expected, 3)
+    assert views.projection.shape[2] == tiny_runs.ARCHITECTURE.proj_out_dim
+    # Views of one image are equal or mirrored, so at most two of three differ.
+    for of_image in views.features:
+        assert len(np.unique(of_image.round(4), axis=0)) <= 2
+    assert len(np.unique(views.features.round(4).reshape(expected, -1), axis=0)) == expected
 
 
 def test_a_limit_above_the_number_of_examples_takes_all(source, model):

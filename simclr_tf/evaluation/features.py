@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import console
-from simclr_tf.data import pipeline, sources
+from simclr_tf.data import pipeline, policies, sources
+from simclr_tf.evaluation import label_free
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 
@@ -79,22 +80,20 @@ def extract(
     Raises:
         RuntimeError: if a variable of the network changed, which would be a bug in this package.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    batch_size = replicas * math.ceil(batch_size / replicas)
     before = fingerprint(model)
     count = source.num_examples(split)
     count = count if limit is None else min(limit, count)
+    batches = pipeline.evaluation_batches(
+        source, split, batch_size=batch_size, image_size=model.architecture.image_size
+    ).take(math.ceil(count / batch_size))
+    forward = _forward(model, with_pixels=with_pixels, with_projection=with_projection)
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
-        for rows in _batches_of_rows(
-            _forward(model, with_pixels=with_pixels, with_projection=with_projection),
-            source,
-            split,
-            batch_size=batch_size,
-            image_size=model.architecture.image_size,
-            strategy=strategy or tf.distribute.get_strategy(),
-            autograph=model.needs_autograph,
-            count=count,
-        ):
+        for rows in _rows_of_batches(forward, batches, strategy, autograph=model.needs_autograph):
             parts.append(rows)
             done = min(count, done + len(rows["features"]))
             progress.update(done)
@@ -121,31 +120,85 @@ def _forward(
     return forward
 
 
-def _batches_of_rows(
-    forward: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+def extract_views(
+    model: simclr.SimCLR,
     source: sources.Source,
     split: str,
+    policy: policies.Policy,
     *,
+    images: int,
+    num_views: int,
     batch_size: int,
-    image_size: int,
-    strategy: tf.distribute.Strategy,
-    autograph: bool,
-    count: int,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields, batch by batch, the outputs of `forward` and "label" for at least `count` examples.
+    seed: int,
+    strategy: tf.distribute.Strategy | None = None,
+) -> label_free.Views | None:
+    """Runs the network in inference mode over random views of images that a seed draws.
 
-    The replicas split each batch; rows of padding are removed.
+    Args:
+        model: the network.
+        source: the opened data set.
+        split: name of a split of the data set.
+        policy: the operations that make the views.
+        images: number of images; fewer if the split has fewer, or if they do not fill the batches.
+        num_views: v.
+        batch_size: views at a time, over all replicas.
+        seed: seed of the images and of their views.
+        strategy: the strategy of the network; None for one device.
+
+    Returns:
+        The outputs, each image once; None if there are fewer than two images for each replica.
     """
+    strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
-    batch_size = replicas * math.ceil(batch_size / replicas)
-    batches = pipeline.evaluation_batches(
-        source, split, batch_size=batch_size, image_size=image_size
-    ).take(math.ceil(count / batch_size))
-    if replicas > 1:
+    images = min(images, source.num_examples(split))
+    if images < 2 * replicas:
+        return None
+    batch = min(images, max(1, batch_size // num_views))
+    batch = max(1, batch // replicas) * replicas
+    batches = pipeline.train_batches(
+        source, split, policy, batch_size=batch, num_views=num_views, seed=seed
+    ).take(images // batch)
+    side = model.architecture.image_size
+
+    @tf.autograph.experimental.do_not_convert
+    def one_after_another(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"image": tf.reshape(batch["views"], [-1, side, side, 3])}
+
+    parts: list[dict[str, np.ndarray]] = []
+    with console.Progress(f"views of {split}", images // batch * batch) as progress:
+        for rows in _rows_of_batches(
+            _forward(model, with_pixels=False, with_projection=True),
+            batches.map(one_after_another),
+            strategy,
+            autograph=model.needs_autograph,
+        ):
+            parts.append(rows)
+            progress.update(len(parts) * batch)
+    features, projection = (
+        np.concatenate([rows[name] for rows in parts]).reshape(len(parts) * batch, num_views, -1)
+        for name in ("features", "projection")
+    )
+    return label_free.Views(features, projection)
+
+
+def _rows_of_batches(
+    forward: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy,
+    *,
+    autograph: bool,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the outputs of `forward`, batch by batch, with what else the batches hold.
+
+    The replicas split the "image" (b, s, s, 3) of each batch, whose size they divide. Rows whose
+    "mask" is False are removed.
+    """
+    if strategy.num_replicas_in_sync > 1:
         batches = strategy.experimental_distribute_dataset(batches)
 
     def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {**forward(batch["image"]), "label": batch["label"], "mask": batch["mask"]}
+        rest = {name: x for name, x in batch.items() if name != "image"}
+        return {**forward(batch["image"]), **rest}
 
     step = tf.function(
         lambda batch: strategy.run(on_replica, (batch,)),
@@ -157,8 +210,8 @@ def _batches_of_rows(
             name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])
             for name, x in step(batch).items()
         }
-        mask = rows.pop("mask")
-        yield {name: x[mask] for name, x in rows.items()}
+        mask = rows.pop("mask", None)
+        yield rows if mask is None else {name: x[mask] for name, x in rows.items()}
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:

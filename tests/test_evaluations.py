@@ -9,6 +9,7 @@ import pytest
 from scipy import linalg, special, stats
 from sklearn import metrics, neighbors
 
+from simclr_tf import config
 from simclr_tf.evaluation import (
     calibration,
     geometry,
@@ -39,7 +40,7 @@ def inputs():
     test, test_labels = split(157)
     scores = (test @ centres.T + rng.normal(size=(157, _CLASSES))).astype(np.float32)
     names = tuple("abcde")
-    return outcome.Inputs(train, train_labels, test, test_labels, scores, names, seed=3)
+    return outcome.Inputs(train, train_labels, test, test_labels, scores, 2.0, names, seed=3)
 
 
 def test_wilsons_interval_solves_its_equation():
@@ -154,7 +155,7 @@ def test_retrieval_of_a_case_worked_by_hand():
     labels = np.array([0, 1, 0, 0, 2])
     scores = np.zeros((5, 3), np.float32)
     result = retrieval.evaluate(
-        outcome.Inputs(features, labels, features, labels, scores, ("x", "y", "z"), seed=0)
+        outcome.Inputs(features, labels, features, labels, scores, None, ("x", "y", "z"), seed=0)
     )
     # Queries: images 0, 2 and 3, whose class has R = 2 others. Their neighbours, nearest first:
     #   0: 1, 2    relevant no, yes   AP@R = (1/2) / 2
@@ -209,6 +210,19 @@ def test_the_temperature_undoes_a_factor_of_the_scores():
     scores = 2 * rng.normal(size=(20_000, 4))
     labels = (special.softmax(scores, 1).cumsum(1) < rng.random((20_000, 1))).sum(1)
     assert calibration.fit_temperature(5 * scores, labels) == pytest.approx(5, rel=0.05)
+
+
+def test_calibration_with_a_temperature_is_that_of_the_divided_scores(inputs):
+    result = calibration.evaluate(inputs).numbers
+    divided = dataclasses.replace(inputs, test_scores=inputs.test_scores / 2, temperature=None)
+    plain = calibration.evaluate(divided).numbers
+    assert result["calibration/scaled_ece"] == pytest.approx(plain["calibration/ece"], abs=1e-6)
+    assert result["calibration/scaled_nll"] == pytest.approx(plain["calibration/nll"])
+    assert "calibration/scaled_ece" not in plain
+
+
+def test_the_names_of_the_evaluations_are_those_of_the_setting():
+    assert (*registry.EVALUATIONS, "label_free") == config.EVALUATIONS
 
 
 def test_selective_accuracies_of_a_case_worked_by_hand():

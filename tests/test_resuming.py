@@ -34,7 +34,7 @@ FREELY = {
     *("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"),
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
-    *("linear_eval", "linear_eval_examples", "preemption_signal"),
+    *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
 }
 
 

@@ -3,6 +3,7 @@
 from simclr_tf.config.decay import Decay
 from simclr_tf.config.settings import (
     CONTRASTIVE_OBJECTIVES,
+    EVALUATIONS,
     MODES,
     OBJECTIVES,
     SUPERVISED_CONTRAST,
@@ -14,6 +15,7 @@ from simclr_tf.config.validation import SHORT_MODES, validate
 
 __all__ = [
     "CONTRASTIVE_OBJECTIVES",
+    "EVALUATIONS",
     "MODES",
     "OBJECTIVES",
     "SHORT_MODES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from simclr_tf import errors, text
 from simclr_tf.config import decay as decay_lib
 from simclr_tf.config import flagfile
 from simclr_tf.config.metadata import Section
@@ -16,6 +17,13 @@ UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
 SUPERVISED_CONTRAST = ("supcon", "supcon_in", "n_pairs")
 CONTRASTIVE_OBJECTIVES = (*UNSUPERVISED_OBJECTIVES, *SUPERVISED_CONTRAST)
 OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
+
+# Evaluations that `--evaluations` may name, and those that "auto" runs where there are labels.
+EVALUATIONS = (
+    *("knn", "per_class", "retrieval", "calibration", "selective", "clusters", "geometry"),
+    "label_free",
+)
+_AUTO_EVALUATIONS = EVALUATIONS[:-1]
 
 _WHAT = Section("What to do")
 _DATA = Section("Data")
@@ -602,9 +610,17 @@ class Config:
         "Has no effect, as in google-research/simclr tf2/; accepted with a warning.",
         resume="freely",
     )
+    evaluations: str = _EVALUATION.setting(
+        "auto",
+        "What to measure beside the accuracies of the linear classifier and of the linear head, as "
+        f"a list such as knn,calibration: {', '.join(EVALUATIONS)}. Or none, or all. auto: those "
+        "that read labels; label_free where there are none. docs/evaluation.md explains each.",
+        resume="freely",
+    )
     linear_eval: bool = _EVALUATION.setting(
         True,
-        "Fits a logistic regression to the frozen features of the training split.",
+        "Fits a logistic regression to the frozen features of the training split. Off, no other "
+        "evaluation is run, and the training split is not read.",
         resume="freely",
     )
     linear_eval_examples: int = _EVALUATION.setting(
@@ -682,13 +698,13 @@ class Config:
         return flagfile.to_text(self)
 
     @classmethod
-    def from_flagfile(cls, text: str, *, origin: str = "the flagfile") -> Config:
+    def from_flagfile(cls, content: str, *, origin: str = "the flagfile") -> Config:
         """Returns the Config that `to_flagfile` wrote; what is not in it has its default.
 
         Raises:
             UserError: see `flagfile.parse`.
         """
-        return cls(**flagfile.parse(cls, text, origin=origin))
+        return cls(**flagfile.parse(cls, content, origin=origin))
 
     @property
     def resolved_objective(self) -> str:
@@ -732,6 +748,27 @@ class Config:
             UserError: see `decay.parse`.
         """
         return decay_lib.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """The evaluations to run where there are labels, in the order of `EVALUATIONS`.
+
+        Raises:
+            UserError: if there is no such evaluation.
+        """
+        if self.evaluations in ("auto", "none", "all"):
+            chosen = {"auto": _AUTO_EVALUATIONS, "none": (), "all": EVALUATIONS}
+            return chosen[self.evaluations] if self.linear_eval else ()
+        names = [name.strip() for name in self.evaluations.split(",")]
+        for name in names:
+            if name not in EVALUATIONS:
+                raise errors.ArgumentError(
+                    "evaluations",
+                    self.evaluations,
+                    f"names {name!r}{text.suggestion(name, EVALUATIONS)}, which is not one of "
+                    f"{', '.join(EVALUATIONS)}; list some of these, or give auto, all or none.",
+                )
+        return tuple(name for name in EVALUATIONS if name in names)
 
     @property
     def resolved_stem(self) -> str:

@@ -40,7 +40,8 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
 
     ECE has 15 bins of equal width (Guo et al. 2017), adaptive ECE 15 bins of equally many examples
     (Nguyen and O'Connor 2015). NLL is the mean negative log probability of the class in nats, and
-    Brier the mean squared distance to the one-hot label, from 0 to 2.
+    Brier the mean squared distance to the one-hot label, from 0 to 2. With a temperature, ECE and
+    NLL of the scaled scores are measured, too.
     """
     log_p = special.log_softmax(inputs.test_scores.astype(np.float64), 1)
     labels = inputs.test_labels
@@ -56,8 +57,21 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
         ("brier", "Brier score", brier(log_p, labels)),
     ):
         result.add_number(f"calibration/{name}", what, value, f"{value:.3f}")
+    if inputs.temperature is not None:
+        _add_scaled(result, inputs, inputs.temperature)
     result.figures["reliability.svg"] = lambda target: _draw(target, bins)
     return result
+
+
+def _add_scaled(result: outcome.Outcome, inputs: outcome.Inputs, temperature: float) -> None:
+    """Adds the temperature, and what it makes of the errors."""
+    log_p = special.log_softmax(inputs.test_scores.astype(np.float64) / temperature, 1)
+    error = equal_width(log_p, inputs.test_labels).error()
+    loss = negative_log_likelihood(log_p, inputs.test_labels)
+    result.numbers["calibration/temperature"] = temperature
+    what = f"calibration error at temperature {temperature:.3g}"
+    result.add_number("calibration/scaled_ece", what, error, f"{error:.2%}")
+    result.numbers["calibration/scaled_nll"] = loss
 
 
 def equal_width(log_p: np.ndarray, labels: np.ndarray) -> Bins:

@@ -28,6 +28,8 @@ class Inputs:
         test_labels: (m,) their classes.
         test_scores: (m, c) unnormalised log probabilities of a classifier that did not see the
             evaluation split; column i is class i.
+        temperature: divides these scores so that they are calibrated, fitted without the
+            evaluation split; None if it was not fitted.
         class_names: names of the c classes.
         seed: seed of whatever an evaluation draws.
     """
@@ -37,6 +39,7 @@ class Inputs:
     test_features: np.ndarray
     test_labels: np.ndarray
     test_scores: np.ndarray
+    temperature: float | None
     class_names: tuple[str, ...]
     seed: int
 

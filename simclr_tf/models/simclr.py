@@ -244,6 +244,23 @@ class SimCLR(keras.Model):
         small = [v for v in self.trainable_variables if len(v.shape) <= 1]
         return list({v.ref(): v for v in (*small, *linear)}.values())
 
+    @property
+    def has_zero_gammas(self) -> bool:
+        """Whether the initial scale of some batch norms is 0, as in the blocks of a ResNet."""
+        return bool(self._zero_gammas())
+
+    def set_unit_gammas(self) -> None:
+        """Sets the scales whose initial value is 0 to 1, the initial value of the others."""
+        for gamma in self._zero_gammas():
+            gamma.assign(tf.ones_like(gamma))
+
+    def _zero_gammas(self) -> list[tf.Variable]:
+        return [
+            layer.gamma
+            for layer in self.submodules
+            if isinstance(layer, batch_norm.BatchNorm) and layer.zero_gamma
+        ]
+
     def norm_variables(self) -> list[tf.Variable]:
         """Returns the learned scales and offsets of batch norms and layer norms."""
         norms = {

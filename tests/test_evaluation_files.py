@@ -4,6 +4,7 @@ import csv
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 from pyarrow import parquet
 import pytest
 from scipy import special
@@ -11,6 +12,7 @@ from scipy import special
 from simclr_tf import errors
 from simclr_tf.evaluation import outcome
 from simclr_tf.report import evaluation_files
+from simclr_tf.runs import predictions
 
 
 def _outcome():
@@ -46,20 +48,34 @@ def test_no_folder_is_made_for_numbers_alone(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_predictions_have_a_row_for_every_image(tmp_path):
+def _write(model_dir, names=("a.png", "é.png"), labels=(0, 1)):
     scores = np.float32([[2, 0, 1], [-np.inf, 1, 1.5]])
-    evaluation_files.write_predictions(
-        str(tmp_path), ["a.png", "é.png"], np.array([0, 1]), scores, ["x", "y", "z"]
-    )
+    found = predictions.of_scores(names, np.array(labels), scores, ["x", "y", "z"])
+    predictions.write(str(model_dir), found)
+    return scores
+
+
+def test_predictions_have_a_row_for_every_image(tmp_path):
+    scores = _write(tmp_path)
     read = parquet.read_table(tmp_path / "predictions.parquet").to_pydict()
     assert read["name"] == ["a.png", "é.png"]
     assert read["label"] == ["x", "y"] and read["prediction"] == ["x", "z"]
     np.testing.assert_allclose(read["probability"], special.softmax(scores, 1).max(1), rtol=1e-6)
+    assert predictions.read(str(tmp_path)).right.tolist() == [True, False]
 
 
 def test_predictions_that_cannot_be_written_are_a_sentence(tmp_path):
     (tmp_path / "predictions.parquet").mkdir()
     with pytest.raises(errors.UserError, match=r"predictions\.parquet .*remove the folder"):
-        evaluation_files.write_predictions(
-            str(tmp_path), ["a"], np.array([0]), np.ones((1, 2)), ["x", "y"]
-        )
+        _write(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 no longer", "another table"])
+def test_damaged_predictions_are_a_sentence(tmp_path, damage):
+    path = tmp_path / "predictions.parquet"
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    else:
+        parquet.write_table(pa.table({"name": ["a"]}), path)
+    with pytest.raises(errors.UserError, match=r"cannot be read .*--mode=eval writes it again"):
+        predictions.read(str(tmp_path))

@@ -13,7 +13,14 @@ from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
 from simclr_tf.report import evaluation_files, overview
 from simclr_tf.runs import checkpoints as checkpoints_lib
-from simclr_tf.runs import compatibility, diagnosis, directory, initialization, opening
+from simclr_tf.runs import (
+    compatibility,
+    diagnosis,
+    directory,
+    initialization,
+    opening,
+    predictions,
+)
 
 
 def evaluate(
@@ -62,14 +69,10 @@ def _write_predictions(run: opening.Run, scores: scoring.Scores) -> None:
     if scores.class_scores is None or scores.labels is None:
         return
     names = run.data.source.example_names(run.data.eval_split)[: len(scores.labels)]
-    assert run.data.source.class_names is not None
-    evaluation_files.write_predictions(
-        run.model_dir,
-        names,
-        scores.labels,
-        scores.class_scores,
-        run.data.source.class_names,
-    )
+    class_names = run.data.source.class_names
+    assert class_names is not None
+    found = predictions.of_scores(names, scores.labels, scores.class_scores, class_names)
+    predictions.write(run.model_dir, found)
 
 
 def _load_weights(run: opening.Run, model: simclr.SimCLR) -> int:

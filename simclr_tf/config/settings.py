@@ -10,7 +10,10 @@ from simclr_tf.config import flagfile
 from simclr_tf.config.metadata import Section
 from simclr_tf.data import operation_names
 
-MODES = ("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views")
+MODES = (
+    *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
+    "compare",
+)
 TRAIN_MODES = ("pretrain", "finetune")
 # Contrastive objectives; those of the second group read labels.
 UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
@@ -57,7 +60,7 @@ class Config:
         "check_data reads every image and lists problems. show_views writes a picture of every "
         "image operation, applied to your images. convert turns weights of google-research/simclr "
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
-        "in --model_dir, or of --checkpoint.",
+        "in --model_dir, or of --checkpoint. compare tests which of the evaluated --runs is better.",
         choices=MODES,
         resume="freely",
     )
@@ -94,6 +97,13 @@ class Config:
         "has none, on the data of their run unless --dataset or --data_dir is given.",
         resume="freely",
         is_path=True,
+    )
+    runs: str | None = _WHAT.setting(
+        None,
+        "Run directories to compare, comma-separated. Each is compared with the first, on the "
+        "images that --mode=eval evaluated.",
+        only_with=("mode", ("compare",)),
+        resume="freely",
     )
     format: str = _WHAT.setting(
         "serving",

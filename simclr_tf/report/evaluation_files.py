@@ -1,25 +1,20 @@
-"""The files of an evaluation: tables, figures and the prediction for every image."""
+"""The files of an evaluation: its tables and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import csv
 import io
 import os
 
 import matplotlib as mpl
 from matplotlib import figure
-import numpy as np
-import pyarrow as pa
-from pyarrow import parquet
-from scipy import special
 import tensorflow as tf
 
 from simclr_tf import storage
 from simclr_tf.evaluation import outcome
 
 FOLDER = "evaluation"
-PREDICTIONS = "predictions.parquet"
 _INCHES = (7.0, 6.0)
 
 
@@ -48,41 +43,6 @@ def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) ->
     for name, content in files.items():
         storage.replace(os.path.join(folder, name), content)
     return folder
-
-
-def write_predictions(
-    model_dir: str,
-    names: Sequence[str],
-    labels: np.ndarray,
-    scores: np.ndarray,
-    class_names: Sequence[str],
-) -> None:
-    """Writes MODEL_DIR/predictions.parquet: one row for every evaluated image, in stored order.
-
-    Args:
-        model_dir: the run directory.
-        names: (n,) names of the images.
-        labels: (n,) their classes.
-        scores: (n, c) unnormalised log probabilities.
-        class_names: names of the c classes.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    classes = np.array(class_names, object)
-    predicted = np.argmax(scores, 1)
-    probability = np.exp(np.max(special.log_softmax(scores.astype(np.float64), 1), 1))
-    table = pa.table(
-        {
-            "name": pa.array(names, pa.string()),
-            "label": pa.array(classes[labels], pa.string()),
-            "prediction": pa.array(classes[predicted], pa.string()),
-            "probability": pa.array(probability, pa.float64()),
-        }
-    )
-    content = io.BytesIO()
-    parquet.write_table(table, content)
-    storage.replace(os.path.join(model_dir, PREDICTIONS), content.getvalue())
 
 
 def _csv(rows: list[list[str]]) -> str:

@@ -23,6 +23,7 @@ from simclr_tf.evaluation import (
     retrieval,
     selective,
 )
+from simclr_tf.evaluation import map as map_lib
 
 _CLASSES = 5
 
@@ -305,3 +306,15 @@ def test_label_free_numbers_of_a_case_worked_by_hand():
     assert result.numbers["label_free/alignment"] == pytest.approx(2 / 4)
     assert result.numbers["label_free/uniformity"] == pytest.approx(-4)
     assert result.numbers["label_free/rankme"] == pytest.approx(4)
+
+
+def test_the_map_keeps_separate_groups_apart():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 30)
+    features = (10 * np.eye(3, 8)[labels] + rng.normal(size=(90, 8))).astype(np.float32)
+    points = map_lib.positions(neighbours.unit_rows(features), seed=0)
+    assert metrics.silhouette_score(points, labels) > 0.5
+    inputs = outcome.Inputs(
+        *(features, labels, features, labels, np.eye(3)[labels], None), ("a", "b", "c"), seed=0
+    )
+    assert map_lib.evaluate(inputs).numbers["map/trustworthiness"] > 0.9

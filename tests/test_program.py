@@ -152,7 +152,7 @@ def test_evaluations_write_tables_figures_and_predictions(full_run):
         "risk_coverage.svg",
     }
     result = tiny_runs.json_of(model_dir / "result.json")
-    for name in config.EVALUATIONS:
+    for name in set(config.EVALUATIONS) - {"map"}:  # It needs more images.
         assert any(key.startswith(f"{name}/") for key in result), name
     predictions = parquet.read_table(model_dir / "predictions.parquet").to_pylist()
     assert len(predictions) == 18

@@ -24,9 +24,9 @@ OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
 # Evaluations that `--evaluations` may name, and those that "auto" runs where there are labels.
 EVALUATIONS = (
     *("knn", "per_class", "retrieval", "calibration", "selective", "clusters", "geometry"),
-    "label_free",
+    *("map", "label_free"),
 )
-_AUTO_EVALUATIONS = EVALUATIONS[:-1]
+_AUTO_EVALUATIONS = EVALUATIONS[:7]
 
 _WHAT = Section("What to do")
 _DATA = Section("Data")
@@ -60,7 +60,7 @@ class Config:
         "check_data reads every image and lists problems. show_views writes a picture of every "
         "image operation, applied to your images. convert turns weights of google-research/simclr "
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
-        "in --model_dir, or of --checkpoint. compare tests which of the evaluated --runs is better.",
+        "in --model_dir, or of --checkpoint. compare tests which of --runs is better.",
         choices=MODES,
         resume="freely",
     )
@@ -623,8 +623,9 @@ class Config:
     evaluations: str = _EVALUATION.setting(
         "auto",
         "What to measure beside the accuracies of the linear classifier and of the linear head, as "
-        f"a list such as knn,calibration: {', '.join(EVALUATIONS)}. Or none, or all. auto: those "
-        "that read labels; label_free where there are none. docs/evaluation.md explains each.",
+        f"a list such as knn,calibration: {', '.join(EVALUATIONS)}. Or none, or all. auto: all but "
+        "map and label_free, or label_free where there are no labels. docs/evaluation.md explains "
+        "them.",
         resume="freely",
     )
     linear_eval: bool = _EVALUATION.setting(

@@ -9,6 +9,7 @@ from simclr_tf.evaluation import (
     clusters,
     geometry,
     knn,
+    map,
     outcome,
     per_class,
     retrieval,
@@ -23,4 +24,5 @@ EVALUATIONS: Mapping[str, Callable[[outcome.Inputs], outcome.Outcome]] = {
     "selective": selective.evaluate,
     "clusters": clusters.evaluate,
     "geometry": geometry.evaluate,
+    "map": map.evaluate,
 }

@@ -94,13 +94,14 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     if config.mode in ("train", "train_then_eval", "eval", "replay"):
         _train_or_evaluate(command, preemption, tf)
         return
-    from simclr_tf.commands import check_data, convert, export, show_views
+    from simclr_tf.commands import check_data, compare, convert, export, show_views
 
     _silence_first_xla_compile(tf)
     {
         "check_data": lambda: check_data.check_data(config),
         "show_views": lambda: show_views.show_views(config),
         "export": lambda: export.export(config, command.weights),
+        "compare": lambda: compare.compare(config),
         "convert": lambda: convert.convert(config, command.weights, command.explicit),
     }[config.mode]()
 

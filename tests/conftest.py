@@ -7,6 +7,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Threads of scikit-learn that wait for each other spin, for a minute where other work is running.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pathlib
 import shutil

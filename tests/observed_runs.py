@@ -213,7 +213,7 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     record(loop, "compile_steps", steps_of)
     record(teachers, "load", _teacher)
     record(features, "extract", _features)
-    record(linear, "linear_evaluation")
+    record(linear, "fit")
     record(export, "export", lambda _: "")
     record(reference_format, "export_reference_model", lambda _: "")
 
@@ -253,4 +253,4 @@ def _features(arguments: Arguments) -> features.Extracted:
     del arguments
     labels = np.arange(30) % 3
     found = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
-    return features.Extracted(found, found, labels, None)
+    return features.Extracted(found, found, found, labels, np.arange(30), None)

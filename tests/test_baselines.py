@@ -10,7 +10,7 @@ import tensorflow as tf
 import tiny_runs
 
 from flags import command_line
-from simclr_tf.commands import evaluate
+from simclr_tf.commands import scoring
 from simclr_tf.evaluation import features, linear
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
@@ -50,12 +50,18 @@ def evaluated(monkeypatch, photos, tmp_path):
         def extract(model, *_, **__):
             scales = [v.numpy() for v in model.encoder.variables if "gamma" in v.name]
             gammas.append(min(map(np.min, scales), default=np.nan))
-            return features.Extracted(np.zeros([2, 1]), None, np.zeros(2), None)
+            labels = np.zeros(10, np.int64)
+            return features.Extracted(np.zeros([10, 1]), None, None, labels, labels, None)
 
-        scores = iter([linear.LinearScore(one, one / 2, 0.1, True) for one in accuracies])
+        def fit(accuracy):
+            right = np.arange(10) < 10 * accuracy
+            scores = np.where(right[:, np.newaxis], [1, 0, 0], [-np.inf, 1, 1])
+            return linear.Fit(scores, strength=0.1, temperature=1.0, converged=True)
+
+        fits = iter([fit(accuracy) for accuracy in accuracies])
         monkeypatch.setattr(features, "extract", extract)
-        monkeypatch.setattr(linear, "linear_evaluation", lambda *_, **__: next(scores))
-        result = evaluate._untrained_scores(run, (np.zeros(2), np.zeros(2)))
+        monkeypatch.setattr(linear, "fit", lambda *_, **__: next(fits))
+        result = scoring._untrained_scores(run, (np.zeros(10), np.zeros(10)))
         return result, gammas, run
 
     return evaluated
@@ -72,7 +78,7 @@ def test_the_better_initialisation_is_the_baseline_and_both_are_reported(
     assert result[f"{BASELINE}/zero_gammas/top_1_accuracy"] == zero
     assert result[f"{BASELINE}/unit_gammas/top_1_accuracy"] == unit
     assert result[f"{BASELINE}/top_1_accuracy"] == max(zero, unit)
-    assert result[f"{BASELINE}/top_5_accuracy"] == max(zero, unit) / 2
+    assert result[f"{BASELINE}/l2_inverse_strength"] == 0.1
     assert result[f"{BASELINE}/initialization"] == f"{better}_gammas"
     names = overview._score_names(run.config, result)
     want = f"linear evaluation, untrained encoder ({better} gammas)"
@@ -83,7 +89,11 @@ def test_an_encoder_with_one_initialisation_is_evaluated_once(evaluated):
     result, gammas, run = evaluated(0.4, encoder="tiny_encoders:sequential")
     assert len(gammas) == 2
     assert result.keys() == {
-        f"{BASELINE}/{name}" for name in ("top_1_accuracy", "top_5_accuracy", "l2_inverse_strength")
+        f"{BASELINE}/{name}"
+        for name in (
+            *("top_1_accuracy", "top_1_accuracy_95", "top_5_accuracy", "top_5_accuracy_95"),
+            "l2_inverse_strength",
+        )
     }
     names = overview._score_names(run.config, result)
     assert names[f"{BASELINE}/"] == "linear evaluation, untrained encoder"

@@ -97,7 +97,7 @@ def test_an_evaluation_lists_the_files_that_exist(tmp_path, capsys, files):
         data=types.SimpleNamespace(source=source, eval_split="test"),
     )
     result = {"global_step": 1, "eval/examples": 7}
-    overview.after_evaluation(typing.cast(typing.Any, run), result, kept=())
+    overview.after_evaluation(typing.cast(typing.Any, run), result, kept=(), outcomes={})
     listed = "result.json" if len(files) == 1 else "result.json, saved_model/, views.png"
     assert capsys.readouterr().out.endswith(f"Files in {tmp_path}: {listed}.\n")
 

@@ -56,7 +56,7 @@ ROWS = [
     Row("seed", 1, observe.weights),
     Row("seed", 1, observe.argument("train_batches", "seed")),
     Row("seed", 1, observe.argument("open_source", "seed")),
-    Row("seed", 1, observe.argument("linear_evaluation", "seed"), EVAL),
+    Row("seed", 1, observe.argument("fit", "seed"), EVAL),
     # Data.
     Row("dataset", "cifar10", observe.argument("open_source", "dataset")),
     Row("data_dir", "{two_classes}", observe.classes),
@@ -161,6 +161,7 @@ ROWS = [
     Row("eval_batch_size", 8, observe.every_argument("extract", "batch_size"), EVAL),
     Row("eval_steps", 1, observe.every_argument("extract", "limit"), EVAL),
     Row("eval_name", "mine", observe.warnings),
+    Row("evaluations", "knn", observe.scores, EVAL),
     Row("linear_eval", False, observe.scores, EVAL),
     Row("linear_eval_examples", 20, observe.every_argument("extract", "limit"), EVAL),
     # Machine.

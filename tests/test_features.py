@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import replicas as testing_replicas
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf.data import sources
+from simclr_tf.data import pipeline, policies, sources
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
 
@@ -32,6 +33,68 @@ def test_a_limit_counts_examples_and_not_batches(source, model, limit):
     np.testing.assert_array_equal(some.labels, whole.labels[:limit])
     np.testing.assert_allclose(some.features, whole.features[:limit], rtol=1e-5, atol=1e-6)
     assert len(np.unique(whole.features, axis=0)) == COUNT
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_split_batches_and_return_each_example_once(source, model, replicas):
+    """With batches of 7, the 36 examples do not divide by anything."""
+    expected = features.extract(
+        model, source, "train", batch_size=36, with_pixels=True, with_projection=True
+    )
+    strategy = testing_replicas.strategy(replicas)
+    with strategy.scope():
+        copy = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
+    found = features.extract(
+        copy,
+        source,
+        "train",
+        batch_size=7,
+        strategy=strategy,
+        with_pixels=True,
+        with_projection=True,
+    )
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    for name in ("features", "logits", "projection"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_the_projection_is_that_of_the_network_in_inference_mode(source, model):
+    found = features.extract(model, source, "train", batch_size=8, limit=8, with_projection=True)
+    batch = next(iter(pipeline.evaluation_batches(source, "train", batch_size=8, image_size=8)))
+    outputs = model(batch["image"], training=False)
+    np.testing.assert_allclose(found.projection, outputs["projection"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "replicas", "expected"), [(10, 1, 8), (99, 2, 36), (3, 2, None)]
+)
+def test_views_are_of_different_images_and_grouped_by_image(source, images, replicas, expected):
+    strategy = testing_replicas.strategy(replicas)
+    with strategy.scope():
+        model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
+    views = features.extract_views(
+        model,
+        source,
+        "train",
+        policies.Policy(8, ops=("flip",)),
+        images=images,
+        num_views=3,
+        batch_size=12,
+        seed=0,
+        strategy=strategy,
+    )
+    if expected is None:
+        assert views is None
+        return
+    assert views.features.shape[:2] == views.projection.shape[:2] == (expected, 3)
+    assert views.projection.shape[2] == tiny_runs.ARCHITECTURE.proj_out_dim
+    # Views of one image are equal or mirrored, so at most two of three differ.
+    for of_image in views.features:
+        assert len(np.unique(of_image.round(4), axis=0)) <= 2
+    assert len(np.unique(views.features.round(4).reshape(expected, -1), axis=0)) == expected
 
 
 def test_a_limit_above_the_number_of_examples_takes_all(source, model):

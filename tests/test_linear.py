@@ -1,10 +1,11 @@
-"""Linear evaluation: accuracies, the choice of the l2 strength, and top-k accuracy."""
+"""Linear evaluation: its classifier, the choice of the l2 strength, and top-k accuracy."""
 
 import numpy as np
 import pytest
-from sklearn import metrics
+from scipy import special
+from sklearn import linear_model, metrics, preprocessing
 
-from simclr_tf.evaluation import linear
+from simclr_tf.evaluation import calibration, linear
 
 
 def _blobs(n, *, spread, classes=4, width=6, seed=0):
@@ -14,26 +15,28 @@ def _blobs(n, *, spread, classes=4, width=6, seed=0):
     return features.astype(np.float32), labels
 
 
+def _evaluate(train, test, *, num_classes=4, seed=0):
+    """Returns the top-1 and top-5 accuracy, and the fit."""
+    fit = linear.fit(train[0], train[1], test[0], num_classes=num_classes, seed=seed)
+    return *(np.mean(linear.top_k_hits(fit.scores, test[1], k)) for k in (1, 5)), fit
+
+
 def test_separable_classes_are_classified_without_error():
-    train, test = _blobs(200, spread=0.05), _blobs(100, spread=0.05, seed=1)
-    score = linear.linear_evaluation(*train, *test, seed=0)
-    assert score.top_1_accuracy == 1 and score.top_5_accuracy == 1 and score.converged
+    top_1, top_5, fit = _evaluate(_blobs(200, spread=0.05), _blobs(100, spread=0.05, seed=1))
+    assert top_1 == 1 and top_5 == 1 and fit.converged
 
 
 def test_is_at_chance_on_noise():
-    train, test = _blobs(400, spread=100), _blobs(400, spread=100, seed=1)
-    score = linear.linear_evaluation(*train, *test, seed=0)
-    assert 0.15 < score.top_1_accuracy < 0.35
+    top_1, _, _ = _evaluate(_blobs(400, spread=100), _blobs(400, spread=100, seed=1))
+    assert 0.15 < top_1 < 0.35
 
 
 def test_scale_and_offset_of_features_do_not_matter():
     train, test = _blobs(200, spread=0.4), _blobs(200, spread=0.4, seed=1)
     scale = np.float32([1e-3, 1, 1e3, 1, 1, 1])
-    plain = linear.linear_evaluation(*train, *test, seed=0)
-    scaled = linear.linear_evaluation(
-        train[0] * scale + 5, train[1], test[0] * scale + 5, test[1], seed=0
-    )
-    assert scaled.top_1_accuracy == pytest.approx(plain.top_1_accuracy, abs=0.011)
+    plain, _, _ = _evaluate(train, test)
+    scaled, _, _ = _evaluate((train[0] * scale + 5, train[1]), (test[0] * scale + 5, test[1]))
+    assert scaled == pytest.approx(plain, abs=0.011)
 
 
 def test_chooses_weak_regularisation_for_fine_differences_and_strong_for_noise():
@@ -43,53 +46,73 @@ def test_chooses_weak_regularisation_for_fine_differences_and_strong_for_noise()
     base = rng.normal(size=400)
     fine = np.stack([base, base + 0.05 * labels], 1)
     noise = labels[:80, None] * 0.3 + rng.normal(size=(80, 400))
-    assert linear._choose_strength(fine, labels, 0) == max(linear.STRENGTHS)
-    assert linear._choose_strength(noise, labels[:80], 0) <= 0.1
+    assert linear._choose(fine, labels, 2, 0)[0] >= 10
+    assert linear._choose(noise, labels[:80], 2, 0)[0] <= 0.1
 
 
-def test_the_strength_is_chosen_without_the_test_labels():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(2, size=400)
-    base = rng.normal(size=400)
-    fine = np.stack([base, base + 0.05 * labels], 1)
-    # Among wrong labels the worst classifier scores best, which is that of the smallest strength.
-    right, wrong = (
-        linear.linear_evaluation(fine[:300], labels[:300], fine[300:], test_labels, seed=0)
-        for test_labels in (labels[300:], 1 - labels[300:])
-    )
-    assert right.strength == wrong.strength == max(linear.STRENGTHS)
-    assert right.top_1_accuracy == pytest.approx(1 - wrong.top_1_accuracy)
+def test_the_search_finds_the_best_of_all_strengths_where_there_is_one():
+    """Every strength is tried by itself, without a warm start and without stopping early."""
+    train, held = _blobs(120, spread=1.2, width=60), _blobs(400, spread=1.2, width=60, seed=1)
+    accuracies = [
+        np.mean(linear._fit(train[0], train[1], strength)[0].predict(held[0]) == held[1])
+        for strength in linear.STRENGTHS
+    ]
+    path = linear._Path(*train, *held)
+    coarse = path.best(range(0, len(linear.STRENGTHS), 4))
+    best = path.best(range(max(coarse - 3, 0), min(coarse + 4, len(linear.STRENGTHS))))
+    assert accuracies[best] >= max(accuracies) - 0.01
+    assert accuracies[best] > min(accuracies) + 0.03  # It matters here.
+
+
+def test_the_temperature_calibrates_what_was_not_fitted():
+    train = _blobs(300, spread=1.5, width=100)
+    test = _blobs(2000, spread=1.5, width=100, seed=1)
+    _, _, fit = _evaluate(train, test)
+    best = calibration.fit_temperature(fit.scores, test[1])
+    assert fit.temperature == pytest.approx(best, rel=0.35)
+    assert abs(np.log(best)) > 0.1  # The scores themselves are not calibrated.
 
 
 def test_an_outlier_in_the_test_set_does_not_change_the_other_predictions():
     train, test = _blobs(200, spread=0.4), _blobs(100, spread=0.4, seed=1)
-    plain = linear.linear_evaluation(*train, *test, seed=0)
+    _, _, plain = _evaluate(train, test)
     outlier = np.full((1, 6), 1e6, np.float32)
-    unknown = np.int32([9])  # No classifier knows this class, so the outlier is always an error.
-    features, labels = np.concatenate([test[0], outlier]), np.concatenate([test[1], unknown])
-    more = linear.linear_evaluation(train[0], train[1], features, labels, seed=0)
-    assert plain.top_1_accuracy > 0.8
-    assert more.top_1_accuracy * 101 == pytest.approx(plain.top_1_accuracy * 100)
+    _, _, more = _evaluate(train, (np.concatenate([test[0], outlier]), np.append(test[1], 0)))
+    np.testing.assert_array_equal(more.scores[:-1], plain.scores)
 
 
 def test_two_classes_and_classes_unseen_in_training_are_evaluated():
     train = _blobs(100, spread=0.05, classes=2)
-    score = linear.linear_evaluation(*train, *_blobs(50, spread=0.05, classes=2, seed=1), seed=0)
-    assert score.top_1_accuracy == 1
+    test = _blobs(50, spread=0.05, classes=2, seed=1)
+    assert _evaluate(train, test, num_classes=2)[0] == 1
     test = _blobs(60, spread=0.05, classes=3, seed=1)
-    score = linear.linear_evaluation(*train, *test, seed=0)
-    assert score.top_1_accuracy == pytest.approx(np.mean(test[1] < 2))
+    top_1, top_5, fit = _evaluate(train, test, num_classes=3)
+    assert top_1 == pytest.approx(np.mean(test[1] < 2)) == top_5
+    assert (fit.scores[:, 2] == -np.inf).all()
+
+
+def test_the_scores_of_two_classes_are_the_log_odds():
+    train, test = _blobs(100, spread=1, classes=2), _blobs(50, spread=1, classes=2, seed=1)
+    _, _, fit = _evaluate(train, test, num_classes=2)
+    scaler = preprocessing.StandardScaler().fit(train[0])
+    reference = linear_model.LogisticRegression(C=fit.strength, max_iter=300)
+    reference.fit(scaler.transform(train[0]), train[1])
+    np.testing.assert_allclose(
+        special.softmax(fit.scores, 1),
+        reference.predict_proba(scaler.transform(test[0])),
+        atol=1e-4,
+    )
 
 
 def test_a_class_may_have_a_single_example():
     features, labels = _blobs(50, spread=0.05)
     labels[0] = 9
-    linear.linear_evaluation(features, labels, features, labels, seed=0)
+    linear.fit(features, labels, features, num_classes=10, seed=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_top_k_accuracy_equals_that_of_scikit_learn(k):
+def test_top_k_hits_are_those_of_scikit_learn(k):
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(50, 6)), rng.integers(6, size=50)
     want = metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(6))
-    assert linear.top_k_accuracy(scores, labels, k) == pytest.approx(want)
+    assert np.mean(linear.top_k_hits(scores, labels, k)) == pytest.approx(want)

@@ -8,6 +8,7 @@ import re
 import shutil
 
 import numpy as np
+from pyarrow import parquet
 import pytest
 import tensorflow as tf
 import tiny_runs
@@ -16,6 +17,7 @@ from flags import command_line
 import run
 from simclr_tf import config
 from simclr_tf.data import pipeline
+from simclr_tf.evaluation import features
 from simclr_tf.serving import export
 from simclr_tf.training import loop
 
@@ -67,7 +69,7 @@ def full_run(
     printed: list[str] = []
     with capture.context() as patch:
         patch.setattr("sys.stdout", _Tee(printed))
-        assert tiny_runs.main("train_then_eval", model_dir, photos) == 0
+        assert tiny_runs.main("train_then_eval", model_dir, photos, evaluations="all") == 0
     return model_dir, "".join(printed)
 
 
@@ -143,11 +145,56 @@ def test_a_run_directory_has_the_documented_files(full_run):
     assert sheet.shape == (6 + 2 * (18 + 96 + 6), 6 + 8 * (96 + 6), 3)
 
 
+def test_evaluations_write_tables_figures_and_predictions(full_run):
+    model_dir, printed = full_run
+    names = {path.name for path in (model_dir / "evaluation" / "4").iterdir()}
+    assert names == {
+        *("confusion.csv", "confusion.svg", "per_class.csv", "reliability.svg"),
+        "risk_coverage.svg",
+    }
+    result = tiny_runs.json_of(model_dir / "result.json")
+    for name in set(config.EVALUATIONS) - {"map"}:  # It needs more images.
+        assert any(key.startswith(f"{name}/") for key in result), name
+    predictions = parquet.read_table(model_dir / "predictions.parquet").to_pylist()
+    assert len(predictions) == 18
+    for row in predictions:  # The images of a class are in a folder of its name.
+        assert row["name"].startswith(f"test/{row['label']}/")
+    right = np.mean([row["label"] == row["prediction"] for row in predictions])
+    assert right == pytest.approx(result["linear_eval/top_1_accuracy"])
+    low, high = result["linear_eval/top_1_accuracy_95"]
+    assert f"{100 * right:.1f}% ({100 * low:.1f}-{100 * high:.1f})" in printed
+
+
+def test_labels_of_the_evaluation_split_change_nothing_but_scores(full_run, tmp_path, monkeypatch):
+    """Evaluates again with the labels of the evaluation split permuted."""
+    model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
+    extract = features.extract
+
+    def permuted(model, source, split, **arguments):
+        found = extract(model, source, split, **arguments)
+        if split != "test":
+            return found
+        return dataclasses.replace(found, labels=np.roll(found.labels, 1))
+
+    monkeypatch.setattr(features, "extract", permuted)
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 0
+    before, after = (
+        parquet.read_table(folder / "predictions.parquet").to_pydict()
+        for folder in (full_run[0], model_dir)
+    )
+    assert before["label"] != after["label"]
+    for name in ("name", "prediction", "probability"):
+        assert before[name] == after[name]
+    results = [tiny_runs.json_of(folder / "result.json") for folder in (full_run[0], model_dir)]
+    for name in ("linear_eval/l2_inverse_strength", "calibration/temperature"):
+        assert results[0][name] == results[1][name]
+
+
 def test_the_flagfile_of_a_run_reproduces_its_settings(full_run, photos, tmp_path):
     parsed = command_line.parse(["run.py", f"--flagfile={full_run[0]}/flags.txt"])
     assert parsed.notes == ()
     arguments = tiny_runs.arguments("train_then_eval", full_run[0], photos)
-    want = command_line.parse(arguments).config
+    want = command_line.parse([*arguments, "--evaluations=all"]).config
     assert parsed.config == dataclasses.replace(want, eval_split="test")
     assert set(config.Config.__dataclass_fields__) == set(dataclasses.asdict(parsed.config))
 
@@ -204,7 +251,8 @@ def test_an_evaluation_keeps_the_numbers_that_it_does_not_measure_again(full_run
         r"evaluation, untrained encoder \((zero|unit) gammas\), linear evaluation, raw pixels\.",
         printed,
     )
-    assert len(re.findall(r"[\d.]+% │ +[\d.]+%", printed)) == 4  # All rows are in the table.
+    # All rows are in the table.
+    assert len(re.findall(r"[\d.]+% \([\d.]+-[\d.]+\) *│ +[\d.]+%", printed)) == 4
 
 
 def test_numbers_of_another_step_are_not_kept(full_run, tmp_path):

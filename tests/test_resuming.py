@@ -29,12 +29,12 @@ NEVER = {
 }
 # The weights at the end are the same. Where the data is does not matter; its content is compared.
 FREELY = {
-    *("mode", "model_dir", "resume_with_changes", "checkpoint", "format", "data_dir"),
+    *("mode", "model_dir", "resume_with_changes", "checkpoint", "format", "data_dir", "runs"),
     *("cache_dataset", "augment_on", "jit_compile", "recompute", "num_virtual_cpus"),
     *("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"),
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
-    *("linear_eval", "linear_eval_examples", "preemption_signal"),
+    *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
 }
 
 

@@ -30,6 +30,7 @@ SMALL = {
     "learning_rate": 0.5,
     "optimizer": "momentum",
     "eval_batch_size": 16,
+    "evaluations": "none",
 }
 # The network alone, for tests of one step.
 ARCHITECTURE = simclr.Architecture(

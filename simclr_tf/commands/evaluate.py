@@ -9,23 +9,19 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import console
-from simclr_tf.data import layout
-from simclr_tf.evaluation import features, linear
+from simclr_tf.commands import scoring
+from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
-from simclr_tf.report import overview
+from simclr_tf.report import evaluation_files, overview
 from simclr_tf.runs import checkpoints as checkpoints_lib
-from simclr_tf.runs import compatibility, diagnosis, directory, initialization, opening
-
-# What is extracted from the trained network, in its progress line.
-_FEATURES = "features"
-# What each linear evaluation reads, by its name in result.json.
-_INPUTS = {
-    "linear_eval": "the features",
-    "baseline/raw_pixels": "raw pixels",
-    "baseline/random_encoder": "the features of the untrained encoder",
-    "baseline/random_encoder/zero_gammas": "the features of the untrained encoder",
-    "baseline/random_encoder/unit_gammas": "the features of the untrained encoder with unit gammas",
-}
+from simclr_tf.runs import (
+    compatibility,
+    diagnosis,
+    directory,
+    initialization,
+    opening,
+    predictions,
+)
 
 
 def evaluate(
@@ -37,7 +33,7 @@ def evaluate(
         run: the run.
         model: its trained network; None reads the last checkpoint in the run directory or, if there
             is none, the weights of --checkpoint.
-        baselines: evaluates raw pixels and the untrained encoder, too; see `_untrained_scores`.
+        baselines: evaluates raw pixels and the untrained encoder, too.
 
     Returns:
         The contents of result.json.
@@ -52,7 +48,8 @@ def evaluate(
     from_weights &= checkpoints.restore_latest() is None
     step = _load_weights(run, model) if from_weights else int(checkpoints.step)
     start = time.monotonic()
-    result: dict[str, Any] = {"global_step": step, **_measure(run, model, baselines=baselines)}
+    scores = _measure(run, model, baselines=baselines)
+    result: dict[str, Any] = {"global_step": step, **scores.numbers}
     if not from_weights:
         seconds = float(checkpoints.seconds)
         result["train/seconds"] = round(seconds, 3)
@@ -60,8 +57,25 @@ def evaluate(
         result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
     result["eval/seconds"] = round(time.monotonic() - start, 3)
     written = directory.write_result(run.model_dir, result)
-    overview.after_evaluation(run, written, kept=written.keys() - result.keys())
+    evaluation_files.write(run.model_dir, step, scores.outcomes)
+    _write_predictions(run, scores)
+    overview.after_evaluation(
+        run, written, kept=written.keys() - result.keys(), outcomes=scores.outcomes
+    )
     return written
+
+
+def _write_predictions(run: opening.Run, scores: scoring.Scores) -> None:
+    """Writes the prediction for every evaluated image, if there are predictions."""
+    if scores.class_scores is None or scores.test is None:
+        return
+    names = np.array(run.data.source.example_names(run.data.eval_split), object)
+    class_names = run.data.source.class_names
+    assert class_names is not None
+    found = predictions.of_scores(
+        names[scores.test.positions], scores.test.labels, scores.class_scores, class_names
+    )
+    predictions.write(run.model_dir, found)
 
 
 def _load_weights(run: opening.Run, model: simclr.SimCLR) -> int:
@@ -73,21 +87,23 @@ def _load_weights(run: opening.Run, model: simclr.SimCLR) -> int:
     return run.weights.step
 
 
-def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
+def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> scoring.Scores:
     """Returns the scores with what they belong to, or why there are none."""
     missing = run.data.why_unlabelled(run.data.train_split)
     missing = missing or run.data.why_unlabelled(run.data.eval_split)
-    if missing is not None:
-        return {"eval/skipped": missing}
     try:
-        scores = _scores(run, model, baselines=baselines)
+        scores = scoring.score(run, model, baselines=baselines, labelled=missing is None)
     except tf.errors.ResourceExhaustedError as error:
         raise diagnosis.out_of_memory(
             "eval_batch_size", run.config.eval_batch_size, error
         ) from error
     except tf.errors.OpError as error:
         raise diagnosis.find_unreadable_image(run, error) from error
-    return {directory.MEASURED_ON: _measured_on(run, model), **scores}
+    if missing is not None:
+        scores.numbers["eval/skipped"] = missing
+    if scores.numbers.keys() != {"eval/skipped"}:
+        scores.numbers = {directory.MEASURED_ON: _measured_on(run, model), **scores.numbers}
+    return scores
 
 
 def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
@@ -98,151 +114,7 @@ def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
         "dataset": config.dataset,
         "data_dir": config.data_dir,
         "train_split": data.train_split,
-        "train_examples": _number_of_examples(run, data.train_split),
+        "train_examples": scoring.number_of_examples(run, data.train_split),
         "eval_split": data.eval_split,
-        "eval_examples": _number_of_examples(run, data.eval_split),
-    }
-
-
-def _number_of_examples(run: opening.Run, split: str) -> int:
-    """Returns how many examples of a split an evaluation reads, if all of them have labels."""
-    config, count = run.config, run.data.source.num_examples(split)
-    if split == run.data.train_split:
-        return min(count, config.linear_eval_examples)
-    return min(count, config.eval_steps * config.eval_batch_size or count)
-
-
-def _scores(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> dict[str, Any]:
-    config = run.config
-    test = _extract(run, model, run.data.eval_split, with_pixels=baselines)
-    _say_left_out(run, run.data.eval_split, len(test.labels))
-    _warn_of_missing_classes(run, test.labels)
-    result: dict[str, Any] = {"eval/examples": len(test.labels)}
-    if test.logits is not None:
-        for k in (1, 5):
-            result[f"eval/label_top_{k}_accuracy"] = linear.top_k_accuracy(
-                test.logits, test.labels, k
-            )
-    if not config.linear_eval:
-        return result
-    train = _extract(run, model, run.data.train_split, with_pixels=baselines)
-    _say_left_out(run, run.data.train_split, len(train.labels))
-    labels, seed = (train.labels, test.labels), config.seed
-    result.update(_probe("linear_eval", train.features, test.features, labels, seed))
-    if train.pixels is not None and test.pixels is not None:
-        result.update(_probe("baseline/raw_pixels", train.pixels, test.pixels, labels, seed))
-        result.update(_untrained_scores(run, labels))
-    return result
-
-
-def _say_left_out(run: opening.Run, split: str, used: int) -> None:
-    """Reports that images of a split have no label, if fewer were used than requested."""
-    if used < _number_of_examples(run, split):
-        console.say(
-            f"Evaluated are the {used:,} of {run.data.source.num_examples(split):,} images of "
-            f"{split!r} that have labels."
-        )
-
-
-def _untrained_scores(run: opening.Run, labels: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-    """Evaluates the untrained encoder, with the better of two initialisations as the baseline.
-
-    A ResNet whose residual branches end with a gamma of zero, as training initialises it, is
-    initially little more than its stem. With unit gammas it may be a stronger baseline or a weaker
-    one, so both are evaluated. The choice reads the labels of the evaluation split, which can only
-    favour the baseline, and never the trained encoder.
-
-    Args:
-        run: the run.
-        labels: those of the training and of the evaluation split.
-
-    Returns:
-        The scores as "baseline/random_encoder/...". If there are two initialisations, the better
-        one has these names, "baseline/random_encoder/initialization" names it, and both have names
-        of their own, "baseline/random_encoder/zero_gammas/..." and ".../unit_gammas/...".
-    """
-    baseline, model = "baseline/random_encoder", run.new_model()
-
-    def score(name: str, what: str) -> dict[str, Any]:
-        train, test = (
-            _extract(run, model, split, what=what)
-            for split in (run.data.train_split, run.data.eval_split)
-        )
-        return _probe(name, train.features, test.features, labels, run.config.seed)
-
-    if not model.has_zero_gammas:
-        return score(baseline, "features of the untrained encoder")
-    result = score(f"{baseline}/zero_gammas", "features of the untrained encoder")
-    model.set_unit_gammas()
-    result |= score(f"{baseline}/unit_gammas", "features with unit gammas")
-    # On a tie it is the initialisation of training, which comes first.
-    names = ("zero_gammas", "unit_gammas")
-    best = max(names, key=lambda name: result[f"{baseline}/{name}/top_1_accuracy"])
-    prefix = f"{baseline}/{best}/"
-    chosen = {
-        f"{baseline}/{name.removeprefix(prefix)}": value
-        for name, value in result.items()
-        if name.startswith(prefix)
-    }
-    return {**chosen, f"{baseline}/initialization": best, **result}
-
-
-def _warn_of_missing_classes(run: opening.Run, labels: np.ndarray) -> None:
-    """Warns of classes that the evaluated images, whose labels (n,) are given, do not have."""
-    names = run.data.source.class_names
-    assert names is not None
-    present = [names[label] for label in np.unique(labels) if label >= 0]
-    missing = layout.missing_classes(run.data.eval_split, present, names, what="evaluated images")
-    if missing:
-        console.warn(f"{missing} The accuracies are of the other classes only.")
-
-
-def _extract(
-    run: opening.Run,
-    model: simclr.SimCLR,
-    split: str,
-    *,
-    with_pixels: bool = False,
-    what: str = _FEATURES,
-) -> features.Extracted:
-    config, count = run.config, run.data.source.num_examples(split)
-    limit = _number_of_examples(run, split)
-    if split == run.data.train_split and limit < count and what == _FEATURES:
-        console.say(
-            f"The linear evaluation learns from the first {limit:,} of {count:,} images "
-            "(--linear_eval_examples)."
-        )
-    return features.extract(
-        model,
-        run.data.source,
-        split,
-        batch_size=config.eval_batch_size,
-        limit=limit,
-        labelled_only=True,
-        with_pixels=with_pixels,
-        what=what,
-    )
-
-
-def _probe(
-    name: str,
-    train: np.ndarray,
-    test: np.ndarray,
-    labels: tuple[np.ndarray, np.ndarray],
-    seed: int,
-) -> dict[str, Any]:
-    """Evaluates features (n, f) and (m, f), given the labels of both; `name` is that in the result.
-
-    Returns:
-        The accuracies and the chosen strength, by their names in result.json.
-    """
-    what = f"the linear classifier on {_INPUTS[name]}"
-    with console.working(f"Fitting {what}"):
-        score = linear.linear_evaluation(train, labels[0], test, labels[1], seed=seed)
-    if not score.converged:
-        console.warn(f"{what.capitalize()} reached its iteration limit.")
-    return {
-        f"{name}/top_1_accuracy": score.top_1_accuracy,
-        f"{name}/top_5_accuracy": score.top_5_accuracy,
-        f"{name}/l2_inverse_strength": score.strength,
+        "eval_examples": scoring.number_of_examples(run, data.eval_split),
     }

@@ -3,6 +3,7 @@
 from simclr_tf.config.decay import Decay
 from simclr_tf.config.settings import (
     CONTRASTIVE_OBJECTIVES,
+    EVALUATIONS,
     MAX_STEPS,
     MODES,
     OBJECTIVES,
@@ -15,6 +16,7 @@ from simclr_tf.config.validation import SHORT_MODES, validate
 
 __all__ = [
     "CONTRASTIVE_OBJECTIVES",
+    "EVALUATIONS",
     "MAX_STEPS",
     "MODES",
     "OBJECTIVES",

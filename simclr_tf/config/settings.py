@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from simclr_tf import errors, text
 from simclr_tf.config import decay as decay_lib
 from simclr_tf.config import flagfile
 from simclr_tf.config.metadata import Section
@@ -11,7 +12,7 @@ from simclr_tf.data import operation_names
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    "replay",
+    *("compare", "replay"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 # Contrastive objectives; those of the second group read labels.
@@ -19,6 +20,13 @@ UNSUPERVISED_OBJECTIVES = ("nt_xent", "nt_logistic", "margin_triplet")
 SUPERVISED_CONTRAST = ("supcon", "supcon_in", "n_pairs")
 CONTRASTIVE_OBJECTIVES = (*UNSUPERVISED_OBJECTIVES, *SUPERVISED_CONTRAST)
 OBJECTIVES = ("auto", *CONTRASTIVE_OBJECTIVES, "supervised", "distill")
+
+# Evaluations that `--evaluations` may name, and those that "auto" runs where there are labels.
+EVALUATIONS = (
+    *("knn", "per_class", "retrieval", "calibration", "selective", "clusters", "geometry"),
+    *("map", "label_free"),
+)
+_AUTO_EVALUATIONS = EVALUATIONS[:7]
 
 _WHAT = Section("What to do")
 _DATA = Section("Data")
@@ -59,9 +67,9 @@ class Config:
         "check_data reads every image and lists problems. show_views writes a picture of every "
         "image operation, applied to your images. convert turns weights of google-research/simclr "
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
-        "in --model_dir, or of --checkpoint. replay runs the step again at which the training in "
-        "--model_dir met a loss or a weight that is not finite, and lists the outputs of all "
-        "layers.",
+        "in --model_dir, or of --checkpoint. compare tests which of --runs is better. replay runs "
+        "the step again at which the training in --model_dir met a loss or a weight that is not "
+        "finite, and lists the outputs of all layers.",
         choices=MODES,
         resume="freely",
     )
@@ -99,6 +107,13 @@ class Config:
         "has none, on the data of their run unless --dataset or --data_dir is given.",
         resume="freely",
         is_path=True,
+    )
+    runs: str | None = _WHAT.setting(
+        None,
+        "Run directories to compare, comma-separated. Each is compared with the first, on the "
+        "images that --mode=eval evaluated.",
+        only_with=("mode", ("compare",)),
+        resume="freely",
     )
     format: str = _WHAT.setting(
         "serving",
@@ -702,9 +717,18 @@ class Config:
         "Has no effect, as in google-research/simclr tf2/; accepted with a warning.",
         resume="freely",
     )
+    evaluations: str = _EVALUATION.setting(
+        "auto",
+        "What to measure beside the accuracies of the linear classifier and of the linear head, as "
+        f"a list such as knn,calibration: {', '.join(EVALUATIONS)}. Or none, or all. auto: all but "
+        "map and label_free, or label_free where there are no labels. docs/evaluation.md explains "
+        "them.",
+        resume="freely",
+    )
     linear_eval: bool = _EVALUATION.setting(
         True,
-        "Fits a logistic regression to the frozen features of the training split.",
+        "Fits a logistic regression to the frozen features of the training split. Off, no other "
+        "evaluation is run, and the training split is not read.",
         resume="freely",
     )
     linear_eval_examples: int = _EVALUATION.setting(
@@ -786,13 +810,13 @@ class Config:
         return flagfile.to_text(self)
 
     @classmethod
-    def from_flagfile(cls, text: str, *, origin: str = "the flagfile") -> Config:
+    def from_flagfile(cls, content: str, *, origin: str = "the flagfile") -> Config:
         """Returns the Config that `to_flagfile` wrote; what is not in it has its default.
 
         Raises:
             UserError: see `flagfile.parse`.
         """
-        return cls(**flagfile.parse(cls, text, origin=origin))
+        return cls(**flagfile.parse(cls, content, origin=origin))
 
     @property
     def resolved_objective(self) -> str:
@@ -841,6 +865,27 @@ class Config:
             UserError: see `decay.parse`.
         """
         return decay_lib.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """The evaluations to run where there are labels, in the order of `EVALUATIONS`.
+
+        Raises:
+            UserError: if there is no such evaluation.
+        """
+        if self.evaluations in ("auto", "none", "all"):
+            chosen = {"auto": _AUTO_EVALUATIONS, "none": (), "all": EVALUATIONS}
+            return chosen[self.evaluations] if self.linear_eval else ()
+        names = [name.strip() for name in self.evaluations.split(",")]
+        for name in names:
+            if name not in EVALUATIONS:
+                raise errors.ArgumentError(
+                    "evaluations",
+                    self.evaluations,
+                    f"names {name!r}{text.suggestion(name, EVALUATIONS)}, which is not one of "
+                    f"{', '.join(EVALUATIONS)}; list some of these, or give auto, all or none.",
+                )
+        return tuple(name for name in EVALUATIONS if name in names)
 
     @property
     def resolved_stem(self) -> str:

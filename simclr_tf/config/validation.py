@@ -31,6 +31,11 @@ def validate(config: Config) -> None:
         _check_frozen_groups(config)
     _check_samples_per_class(config)
     _ = config.decay  # Raises for epochs that the decay cannot use.
+    if config.evaluation_names and not config.linear_eval:
+        raise errors.UserError(
+            f"--evaluations={config.evaluations} reads the classifier and the features that "
+            "--nolinear_eval leaves out; leave out one of the two."
+        )
     if config.augmentation != "auto":
         operation_names.parse(config.augmentation)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import re
 from typing import NamedTuple
 
@@ -125,6 +125,10 @@ class ImageFolder:
     def example_name(self, slices: Sequence[Slice], index: int) -> str:
         """Returns the path of one example, counted in the stored order of `slices`."""
         return str(self._paths_of(slices)[index])
+
+    def example_names(self, slices: Sequence[Slice]) -> Iterable[str]:
+        """Returns the paths of all examples, in the stored order of `slices`."""
+        return map(str, self._paths_of(slices))
 
     def _paths_of(self, slices: Sequence[Slice]) -> np.ndarray:
         return np.concatenate([self._paths[split][a:b] for split, a, b in slices])

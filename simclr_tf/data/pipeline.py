@@ -240,25 +240,32 @@ def evaluation_batches(
 
     Returns:
         A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32,
-        "mask": (b,) bool}, with mask False on padding.
+        "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with mask
+        False on padding.
     """
 
-    def prepare(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = decode.decode_image(example["image"])
         image = crops.evaluation_image(image, image_size)  # (s, s, 3)
         image = tf.ensure_shape(image, [image_size, image_size, 3])
-        return {"image": image, "label": tf.cast(example["label"], tf.int32), "mask": True}
+        return {
+            "image": image,
+            "label": tf.cast(example["label"], tf.int32),
+            "position": tf.cast(position, tf.int32),
+            "mask": True,
+        }
 
     padding = tf.data.Dataset.from_tensors(
         {
             "image": tf.zeros([image_size, image_size, 3]),
             "label": tf.constant(-1),
+            "position": tf.constant(-1),
             "mask": False,
         }
     )
-    examples = source.examples(split)
+    examples = source.examples(split).enumerate()
     if labelled_only:
-        examples = examples.filter(lambda example: example["label"] >= 0)
+        examples = examples.filter(lambda position, example: example["label"] >= 0)
     examples = examples.map(prepare, num_parallel_calls=iterators.CORES)
     # Of more padding than it takes to fill the last batch, the rest is dropped.
     examples = examples.concatenate(padding.repeat(batch_size - 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import os
 from typing import Any
 
@@ -105,6 +105,12 @@ class Records:
                 return f"{os.path.basename(file.filename)}[{file.skip + index}]"
             index -= file.take
         raise IndexError(index)
+
+    def example_names(self, slices: Sequence[folder.Slice]) -> Iterable[str]:
+        """Yields "FILE[RECORD]" of all examples, in the stored order of `slices`."""
+        for file in self._files(slices):
+            base = os.path.basename(file.filename)
+            yield from (f"{base}[{file.skip + index}]" for index in range(file.take))
 
     def shuffle_buffer(self, slices: Sequence[folder.Slice]) -> int:
         """Returns how many encoded examples the shuffle buffer holds: 256 MiB, at least 1,024."""

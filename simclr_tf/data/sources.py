@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import io
@@ -44,6 +44,9 @@ class Reader(Protocol):
 
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
         """Returns the name of an example, counted in the stored order of the slices."""
+
+    def example_names(self, slices: Sequence[folder.Slice]) -> Iterable[str]:
+        """Yields the names of all examples of the slices, in their stored order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +119,16 @@ class Source:
     def example_name(self, split: str, index: int) -> str:
         """Returns the name of an example of a split, counted in the stored order."""
         return self.reader.example_name(self._slices(split), index)
+
+    def example_names(self, split: str) -> list[str]:
+        """Returns the names of the examples of a split in the stored order, without those excluded.
+
+        Raises:
+            errors.UserError: if there is no such split, or nothing in it.
+        """
+        excluded = set(self.excluded.get(split, ()))
+        names = self.reader.example_names(self._slices(split))
+        return [name for name in names if name not in excluded]
 
     def _slices(self, split: str) -> list[folder.Slice]:
         names = {term.split("[")[0].strip() for term in split.split("+")} - {"all"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import dataclasses
 import hashlib
 import math
@@ -10,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import console
-from simclr_tf.data import pipeline, sources
+from simclr_tf.data import pipeline, policies, sources
+from simclr_tf.evaluation import label_free
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 
@@ -21,15 +23,19 @@ class Extracted:
 
     Attributes:
         features: (n, f) float32.
+        projection: (n, d) float32; None unless requested.
         logits: (n, c) float32 of the linear head, or None without one.
         labels: (n,) int32, -1 where there is none.
+        positions: (n,) int32, of the examples in the stored order of the split.
         pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
             requested.
     """
 
     features: np.ndarray
+    projection: np.ndarray | None
     logits: np.ndarray | None
     labels: np.ndarray
+    positions: np.ndarray
     pixels: np.ndarray | None
 
 
@@ -51,9 +57,11 @@ def extract(
     split: str,
     *,
     batch_size: int,
+    strategy: tf.distribute.Strategy | None = None,
     limit: int | None = None,
     labelled_only: bool = False,
     with_pixels: bool = False,
+    with_projection: bool = False,
     what: str = "features",
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
@@ -62,10 +70,12 @@ def extract(
         model: the network; its variables must not change, which is checked.
         source: the opened data set.
         split: name of a split of the data set.
-        batch_size: images at a time.
+        batch_size: images at a time, over all replicas.
+        strategy: the strategy of the network, whose replicas split each batch; None for one device.
         limit: stops after this many examples; None takes all.
         labelled_only: leaves out the examples without a label.
         with_pixels: whether to return the pixels too, for the linear evaluation of raw pixels.
+        with_projection: whether to return the output of the projection head, too.
         what: name of the work in the progress line.
 
     Returns:
@@ -74,10 +84,12 @@ def extract(
     Raises:
         RuntimeError: if a variable of the network changed, which would be a bug in this package.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
     before = fingerprint(model)
-    forward = tf.function(model.infer, reduce_retracing=True, autograph=model.needs_autograph)
     count = source.num_examples(split)
-    batch_size = min(batch_size, count)  # The last batch is padded: a larger one wastes memory.
+    # The last batch is padded: a larger one wastes memory.
+    batch_size = replicas * math.ceil(min(batch_size, count) / replicas)
     batches = pipeline.evaluation_batches(
         source,
         split,
@@ -87,27 +99,134 @@ def extract(
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
-    batches_of_rows: list[dict[str, np.ndarray]] = []
+    forward = _forward(model, with_pixels=with_pixels, with_projection=with_projection)
+    parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
-        for batch in batches:
-            mask = batch["mask"].numpy()
-            outputs = {name: x.numpy()[mask] for name, x in forward(batch["image"]).items()}
-            outputs["labels"] = batch["label"].numpy()[mask]
-            if with_pixels:
-                outputs["pixels"] = _raw(batch["image"]).numpy()[mask]
-            batches_of_rows.append(outputs)
-            done = min(count, done + int(mask.sum()))
+        for rows in _rows_of_batches(forward, batches, strategy, autograph=model.needs_autograph):
+            parts.append(rows)
+            done = min(count, done + len(rows["features"]))
             progress.update(done)
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
-    joined = {
-        name: np.concatenate([rows[name] for rows in batches_of_rows])[:count]
-        for name in batches_of_rows[0]
-    }
+    joined = {name: np.concatenate([rows[name] for rows in parts])[:count] for name in parts[0]}
+    optional = {name: joined.get(name) for name in ("projection", "logits", "pixels")}
     return Extracted(
-        joined["features"], joined.get("logits"), joined["labels"], joined.get("pixels")
+        features=joined["features"],
+        labels=joined["label"],
+        positions=joined["position"],
+        **optional,
     )
+
+
+def _forward(
+    model: simclr.SimCLR, *, with_pixels: bool, with_projection: bool
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns the function from images (b, s, s, 3) to all that is extracted from them."""
+
+    def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = dict(model.infer(images))
+        if with_projection:
+            outputs["projection"] = model.projection_head(outputs["features"], training=False)[-1]
+        if with_pixels:
+            outputs["pixels"] = _raw(images)
+        return outputs
+
+    return forward
+
+
+def extract_views(
+    model: simclr.SimCLR,
+    source: sources.Source,
+    split: str,
+    policy: policies.Policy,
+    *,
+    images: int,
+    num_views: int,
+    batch_size: int,
+    seed: int,
+    strategy: tf.distribute.Strategy | None = None,
+) -> label_free.Views | None:
+    """Runs the network in inference mode over random views of images that a seed draws.
+
+    Args:
+        model: the network.
+        source: the opened data set.
+        split: name of a split of the data set.
+        policy: the operations that make the views.
+        images: number of images; fewer if the split has fewer, or if they do not fill the batches.
+        num_views: v.
+        batch_size: views at a time, over all replicas.
+        seed: seed of the images and of their views.
+        strategy: the strategy of the network; None for one device.
+
+    Returns:
+        The outputs, each image once; None if there are fewer than two images for each replica.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    images = min(images, source.num_examples(split))
+    if images < 2 * replicas:
+        return None
+    batch = min(images, max(1, batch_size // num_views))
+    batch = max(1, batch // replicas) * replicas
+    batches = pipeline.train_batches(
+        source, split, policy, batch_size=batch, num_views=num_views, seed=seed
+    ).take(images // batch)
+    side = model.architecture.image_size
+
+    @tf.autograph.experimental.do_not_convert
+    def one_after_another(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"image": tf.reshape(batch["views"], [-1, side, side, 3])}
+
+    parts: list[dict[str, np.ndarray]] = []
+    with console.Progress(f"views of {split}", images // batch * batch) as progress:
+        for rows in _rows_of_batches(
+            _forward(model, with_pixels=False, with_projection=True),
+            batches.map(one_after_another),
+            strategy,
+            autograph=model.needs_autograph,
+        ):
+            parts.append(rows)
+            progress.update(len(parts) * batch)
+    features, projection = (
+        np.concatenate([rows[name] for rows in parts]).reshape(len(parts) * batch, num_views, -1)
+        for name in ("features", "projection")
+    )
+    return label_free.Views(features, projection)
+
+
+def _rows_of_batches(
+    forward: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy,
+    *,
+    autograph: bool,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the outputs of `forward`, batch by batch, with what else the batches hold.
+
+    The replicas split the "image" (b, s, s, 3) of each batch, whose size they divide. Rows whose
+    "mask" is False are removed.
+    """
+    if strategy.num_replicas_in_sync > 1:
+        batches = strategy.experimental_distribute_dataset(batches)
+
+    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rest = {name: x for name, x in batch.items() if name != "image"}
+        return {**forward(batch["image"]), **rest}
+
+    step = tf.function(
+        lambda batch: strategy.run(on_replica, (batch,)),
+        reduce_retracing=True,
+        autograph=autograph,
+    )
+    for batch in batches:
+        rows = {
+            name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])
+            for name, x in step(batch).items()
+        }
+        mask = rows.pop("mask", None)
+        yield rows if mask is None else {name: x[mask] for name, x in rows.items()}
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:

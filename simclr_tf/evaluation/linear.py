@@ -1,76 +1,70 @@
-"""Linear evaluation: accuracy of a linear classifier on frozen features."""
+"""Linear evaluation: a linear classifier on frozen features."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import warnings
 
 import numpy as np
 from sklearn import exceptions, linear_model, model_selection, preprocessing
 
-# Inverse l2 strengths to choose from, from strong to weak regularisation.
-STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-4, 1, 6))
+from simclr_tf.evaluation import calibration
+
+# l2 strengths to choose from (SimCLR, appendix B.8), as their inverses: from strong to weak.
+STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-5, 6, 45))
+# The search first tries every fourth one, then those around the best.
+_COARSE = 4
 _HELD_OUT = 0.2
 _MAX_ITERATIONS = 300
 _PATH_ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearScore:
-    """Result of a linear evaluation.
+class Fit:
+    """A fitted classifier, applied to features that it was not fitted to.
 
     Attributes:
-        top_1_accuracy: fraction of evaluation examples whose class has the largest score.
-        top_5_accuracy: fraction whose class has one of the five largest scores.
+        scores: (m, c) float32, unnormalised log probabilities of the classes; -inf for classes
+            that the training features lack.
         strength: the chosen inverse l2 strength.
+        temperature: divides the scores so that they are calibrated on the held-out features.
         converged: whether the last fit converged before its iteration limit.
     """
 
-    top_1_accuracy: float
-    top_5_accuracy: float
+    scores: np.ndarray
     strength: float
+    temperature: float
     converged: bool
 
 
-def linear_evaluation(
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-    *,
-    seed: int,
-) -> LinearScore:
-    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8) and evaluates it.
+def fit(
+    train: np.ndarray, labels: np.ndarray, test: np.ndarray, *, num_classes: int, seed: int
+) -> Fit:
+    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8), and applies it.
 
     Features are standardised. The l2 strength is chosen on a stratified fifth of the training
-    features, then the classifier is fitted on all of them. The test features are used once.
+    features, then the classifier is fitted on all of them. Labels of the evaluated features are
+    not known here, so they can choose nothing.
 
     Args:
         train: (n, f) features to fit.
-        train_labels: (n,) their classes.
-        test: (m, f) features to evaluate on.
-        test_labels: (m,) their classes.
+        labels: (n,) their classes.
+        test: (m, f) features to apply the classifier to.
+        num_classes: c.
         seed: determines which training features are held out.
-
-    Returns:
-        The accuracies on `test`.
     """
     scaler = preprocessing.StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
-    strength = _choose_strength(train, train_labels, seed)
-    classifier, converged = _fit(train, train_labels, strength)
-    scores = classifier.decision_function(test)
-    if scores.ndim == 1:  # Two classes have one score.
-        scores = np.stack([-scores, scores], 1)
-    return LinearScore(
-        top_k_accuracy(scores, test_labels, 1, classes=classifier.classes_),
-        top_k_accuracy(scores, test_labels, 5, classes=classifier.classes_),
-        strength,
-        converged,
-    )
+    strength, temperature = _choose(train, labels, num_classes, seed)
+    classifier, converged = _fit(train, labels, strength)
+    return Fit(_scores(classifier, test, num_classes), strength, temperature, converged)
 
 
-def _choose_strength(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
+def _choose(
+    features: np.ndarray, labels: np.ndarray, num_classes: int, seed: int
+) -> tuple[float, float]:
+    """Returns the strength that is best on held-out features, and the temperature for it."""
     counts = np.unique(labels, return_counts=True)[1]
     held_out = round(_HELD_OUT * len(labels))
     by_class = labels if counts.min() >= 2 and held_out >= len(counts) else None
@@ -78,19 +72,60 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray, seed: int) -> flo
         features, labels, test_size=_HELD_OUT, random_state=seed, stratify=by_class
     )
     if len(np.unique(fit_y)) < 2:
-        return 1.0
-    # From strong to weak regularisation; each fit starts from the previous solution, which is
-    # close. On a tie the stronger regularisation is chosen, because it comes first.
-    classifier = linear_model.LogisticRegression(max_iter=_PATH_ITERATIONS, warm_start=True)
-    accuracies: list[float] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # The last fit reports it.
-        for strength in STRENGTHS:
-            classifier.set_params(C=strength).fit(fit_x, fit_y)
-            accuracies.append(float(np.mean(classifier.predict(held_x) == held_y)))
-            if _should_stop_early(accuracies, len(held_y)):
+        return 1.0, 1.0
+    path = _Path(fit_x, fit_y, held_x, held_y)
+    coarse = path.best(range(0, len(STRENGTHS), _COARSE))
+    near = range(max(coarse - _COARSE + 1, 0), min(coarse + _COARSE, len(STRENGTHS)))
+    best = path.best(near)
+    known = np.isin(held_y, fit_y)  # No temperature helps the others.
+    scores = path.scores(best, num_classes)
+    return STRENGTHS[best], calibration.fit_temperature(scores[known], held_y[known])
+
+
+class _Path:
+    """Classifiers of several strengths, each fitted once, scored on held-out features."""
+
+    def __init__(
+        self, fit_x: np.ndarray, fit_y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray
+    ) -> None:
+        self._fit, self._held = (fit_x, fit_y), (held_x, held_y)
+        self._classifiers: dict[int, linear_model.LogisticRegression] = {}
+        self._accuracies: dict[int, float] = {}
+
+    def best(self, positions: Sequence[int]) -> int:
+        """Returns the position in `STRENGTHS` of the most accurate one, on a tie the strongest.
+
+        From strong to weak regularisation; each fit starts from the previous solution, which is
+        close. Stops early where weaker regularisation is clearly worse.
+        """
+        tried: list[float] = []
+        for position in positions:
+            if position not in self._accuracies:
+                self._try(position)
+            tried.append(self._accuracies[position])
+            if _should_stop_early(tried, len(self._held[1])):
                 break
-    return STRENGTHS[int(np.argmax(accuracies))]
+        return positions[int(np.argmax(tried))]
+
+    def scores(self, position: int, num_classes: int) -> np.ndarray:
+        """Returns the scores of the held-out features by the classifier of one strength."""
+        return _scores(self._classifiers[position], self._held[0], num_classes)
+
+    def _try(self, position: int) -> None:
+        classifier = linear_model.LogisticRegression(
+            C=STRENGTHS[position], max_iter=_PATH_ITERATIONS, warm_start=True
+        )
+        stronger = [other for other in self._classifiers if other < position]
+        if stronger:  # A warm start continues from what the attributes hold.
+            start = self._classifiers[max(stronger)]
+            classifier.coef_, classifier.intercept_ = start.coef_, start.intercept_
+            classifier.classes_ = start.classes_
+        with warnings.catch_warnings():  # The last fit reports it.
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+            classifier.fit(*self._fit)
+        self._classifiers[position] = classifier
+        held_x, held_y = self._held
+        self._accuracies[position] = float(np.mean(classifier.predict(held_x) == held_y))
 
 
 def _should_stop_early(accuracies: list[float], count: int) -> bool:
@@ -114,18 +149,27 @@ def _fit(
     )
 
 
-def top_k_accuracy(
-    scores: np.ndarray, labels: np.ndarray, k: int, *, classes: np.ndarray | None = None
-) -> float:
-    """Returns the fraction of rows whose label has one of the k largest scores.
+def _scores(
+    classifier: linear_model.LogisticRegression, features: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Returns the scores (n, c) of all classes, -inf for those that the classifier lacks."""
+    scores = classifier.decision_function(features)
+    if scores.ndim == 1:  # Two classes have one score, the difference of theirs.
+        scores = np.stack([np.zeros_like(scores), scores], 1)
+    full = np.full((len(features), num_classes), -np.inf, np.float32)
+    full[:, classifier.classes_] = scores
+    return full
+
+
+def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Returns (n,) bool, whether the label has one of the k largest scores.
 
     Args:
         scores: (n, c).
         labels: (n,) classes.
-        k: number of guesses; if there are fewer classes, all of them are guessed.
-        classes: (c,) the class of each column; None means 0 to c - 1.
+        k: number of guesses; if there are fewer classes, all of them are guessed. Of equal scores
+            the first counts as larger; a class with the score -inf is never guessed.
     """
     guesses = np.argsort(-scores, 1, kind="stable")[:, :k]  # (n, k)
-    if classes is not None:
-        guesses = classes[guesses]
-    return float(np.mean(np.any(guesses == labels[:, np.newaxis], 1)))
+    possible = np.take_along_axis(scores, guesses, 1) > -np.inf
+    return np.any((guesses == labels[:, np.newaxis]) & possible, 1)

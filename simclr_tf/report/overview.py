@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
+from simclr_tf.evaluation import intervals, outcome
 from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
@@ -150,34 +151,51 @@ def _count(model: Any) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def after_evaluation(run: opening.Run, result: dict[str, Any], *, kept: Collection[str]) -> None:
+def after_evaluation(
+    run: opening.Run,
+    result: dict[str, Any],
+    *,
+    kept: Collection[str],
+    outcomes: Mapping[str, outcome.Outcome],
+) -> None:
     """Prints the accuracies of an evaluation, with those of the baselines.
 
     Args:
         run: the run.
         result: the contents of result.json.
         kept: the names of the numbers that an earlier evaluation measured.
+        outcomes: name of an evaluation -> what it found.
     """
     if "eval/skipped" in result:
-        console.say(f"Not evaluated: {result['eval/skipped']}.")
-        return
+        console.say(f"Evaluated without labels only: {result['eval/skipped']}.")
     rows, earlier = [], []
     for key, name in _score_names(run.config, result).items():
         if f"{key}top_1_accuracy" in result:
-            scores = [result[f"{key}top_{k}_accuracy"] for k in (1, 5)]
-            rows.append([name, *(f"{score:.1%}" for score in scores)])
+            rows.append([name, _with_interval(result, f"{key}top_1_accuracy")])
+            rows[-1].append(f"{result[f'{key}top_5_accuracy']:.1%}")
         if f"{key}top_1_accuracy" in kept:
             earlier.append(name)
-    title = (
-        f"{run.data.source.name}, split {run.data.eval_split} "
-        f"({result['eval/examples']:,} images), step {result['global_step']:,}"
-    )
-    console.table(title, ["accuracy", "top-1", "top-5"], rows)
+    title = f"{run.data.source.name}, split {run.data.eval_split}"
+    if "eval/examples" in result:
+        title += f" ({result['eval/examples']:,} images)"
+    title += f", step {result['global_step']:,}"
+    if rows:
+        console.table(title, ["accuracy", "top-1 (95% interval)", "top-5"], rows)
+    more = [list(row) for found in outcomes.values() for row in found.rows]
+    if more:
+        console.table(title, ["evaluation", "value (95% interval)"], more)
     if earlier:
         console.say(f"From an earlier evaluation of the same weights: {', '.join(earlier)}.")
-    names = ("result.json", "saved_model/", "views.png")
+    names = ("result.json", "predictions.parquet", "evaluation/", "saved_model/", "views.png")
     existing = [name for name in names if tf.io.gfile.exists(os.path.join(run.model_dir, name))]
     console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")
+
+
+def _with_interval(result: dict[str, Any], name: str) -> str:
+    """Returns an accuracy as text; those of older versions have no interval."""
+    if f"{name}_95" not in result:
+        return f"{result[name]:.1%}"
+    return intervals.Interval(result[name], *result[f"{name}_95"]).percent()
 
 
 def _score_names(config: config_lib.Config, result: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,193 @@
+"""The compare command: compares the predictions of runs for the same images."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf import console, errors, paths, storage, text
+from simclr_tf.data import pipeline, sources
+from simclr_tf.evaluation import comparison, intervals
+from simclr_tf.report import contact_sheet
+from simclr_tf.runs import directory
+from simclr_tf.runs import predictions as predictions_lib
+
+RESULT, PICTURE = "comparison.json", "disagreements.png"
+_PICTURES_PER_ROW = 8
+
+
+def compare(config: config_lib.Config) -> None:
+    """Compares runs with the first of them, on the images that all of them were evaluated on.
+
+    Writes comparison.json, and a picture of images that the first two classify differently, to the
+    settings' model_dir, or to the current directory.
+
+    Args:
+        config: the settings, with the run directories.
+
+    Raises:
+        UserError: if there are fewer than two runs, or they were evaluated on different images.
+    """
+    folders = _folders(config)
+    output = config.model_dir or "."
+    directory.ensure_writable(output)
+    found = [predictions_lib.read(folder) for folder in folders]
+    found[1:] = [
+        _in_same_order(found[0], folders[0], other, folder)
+        for other, folder in zip(found[1:], folders[1:], strict=True)
+    ]
+    compared = [
+        comparison.compare(found[0].right, one.right, seed=config.seed) for one in found[1:]
+    ]
+    adjusted = comparison.holm([one.p for one in compared])
+    _print(folders, found, compared, adjusted)
+    storage.write_json(os.path.join(output, RESULT), _result(folders, found, compared, adjusted))
+    _draw_disagreements(folders, found, os.path.join(output, PICTURE))
+
+
+def _folders(config: config_lib.Config) -> list[str]:
+    """Returns the run directories as absolute paths."""
+    folders = [paths.absolute(part.strip()) for part in (config.runs or "").split(",")]
+    folders = [folder for folder in folders if folder]
+    if len(folders) < 2:
+        raise errors.ArgumentError(
+            "runs", config.runs, "must name at least two run directories, as in --runs=A,B."
+        )
+    return folders
+
+
+def _in_same_order(
+    first: predictions_lib.Predictions,
+    first_folder: str,
+    other: predictions_lib.Predictions,
+    folder: str,
+) -> predictions_lib.Predictions:
+    """Returns the other predictions in the order of the first.
+
+    Raises:
+        UserError: if they are of other images, or the same images have other labels.
+    """
+    missing = sorted(set(first.names) ^ set(other.names))
+    if missing:
+        raise errors.UserError(
+            f"{first_folder} and {folder} were not evaluated on the same images: {len(missing):,} "
+            f"are only in one of them ({text.shortened(missing)}); evaluate both with --mode=eval "
+            "on the same --dataset, --data_dir, --eval_split and --eval_steps."
+        )
+    position = {name: index for index, name in enumerate(other.names)}
+    order = np.array([position[name] for name in first.names])
+    ordered = predictions_lib.Predictions(
+        other.names[order], other.labels[order], other.predicted[order], other.probability[order]
+    )
+    differing = first.names[first.labels != ordered.labels]
+    if len(differing):
+        raise errors.UserError(
+            f"{first_folder} and {folder} have different labels for {len(differing):,} images "
+            f"({text.shortened(list(differing))}), so their accuracies cannot be compared; "
+            "evaluate both on the same data."
+        )
+    return ordered
+
+
+def _print(
+    folders: list[str],
+    found: list[predictions_lib.Predictions],
+    compared: list[comparison.Comparison],
+    adjusted: list[float],
+) -> None:
+    rows = [[folders[0], intervals.accuracy(found[0].right).percent(), "", "", ""]]
+    for folder, of_run, one, p in zip(folders[1:], found[1:], compared, adjusted, strict=True):
+        value, low, high = (100 * number for number in one.difference)
+        rows.append(
+            [
+                folder,
+                intervals.accuracy(of_run.right).percent(),
+                f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
+                f"{one.only_second} : {one.only_first}",
+                f"{p:.2g}",
+            ]
+        )
+    header = ["run", "accuracy (95%)", "difference, points (95%)", "only this : only first", "p"]
+    console.table(f"{len(found[0].names):,} images", header, rows)
+    console.say(
+        "p: McNemar's exact test against the first run, adjusted for the number of comparisons. It "
+        "covers the choice of the images, not that of the training seed."
+    )
+
+
+def _result(
+    folders: list[str],
+    found: list[predictions_lib.Predictions],
+    compared: list[comparison.Comparison],
+    adjusted: list[float],
+) -> dict:
+    accuracies = [intervals.accuracy(one.right) for one in found]
+    return {
+        "images": len(found[0].names),
+        "runs": [
+            {"run": folder, "accuracy": a.value, "accuracy_95": [a.low, a.high]}
+            for folder, a in zip(folders, accuracies, strict=True)
+        ],
+        "against_first": [
+            {
+                "run": folder,
+                "difference": one.difference.value,
+                "difference_95": [one.difference.low, one.difference.high],
+                "only_first": one.only_first,
+                "only_this": one.only_second,
+                "p": one.p,
+                "p_adjusted": p,
+            }
+            for folder, one, p in zip(folders[1:], compared, adjusted, strict=True)
+        ],
+    }
+
+
+def _draw_disagreements(
+    folders: list[str], found: list[predictions_lib.Predictions], path: str
+) -> None:
+    """Draws images that only the first run, and that only the second, classifies right."""
+    first, second = found[:2]
+    wanted = {
+        f"only {folders[0]} is right": np.flatnonzero(first.right & ~second.right),
+        f"only {folders[1]} is right": np.flatnonzero(second.right & ~first.right),
+    }
+    wanted = {caption: rows[:_PICTURES_PER_ROW] for caption, rows in wanted.items() if len(rows)}
+    if not wanted:
+        console.say("The first two runs are right about the same images, so there is no picture.")
+        return
+    try:
+        images = _images(folders[0], first.names[np.concatenate(list(wanted.values()))])
+    except (errors.UserError, tf.errors.OpError) as error:
+        console.warn(f"Images where the runs differ could not be drawn ({text.reason(error)}).")
+        return
+    rows = [
+        (caption, np.stack([images[name] for name in first.names[indices]]))
+        for caption, indices in wanted.items()
+    ]
+    storage.write_png(path, contact_sheet.draw(rows))
+    console.say(f"{path}: images where the first two runs differ.")
+
+
+def _images(folder: str, names: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns some of the images that a run was evaluated on, (s, s, 3) in [0, 1], by name."""
+    config = directory.read_config(folder)
+    if config is None:
+        raise errors.UserError(f"{folder} has no settings")
+    source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    order = source.example_names(config.eval_split)
+    batches = pipeline.evaluation_batches(
+        source, config.eval_split, batch_size=1, image_size=config.image_size
+    )
+    rest = set(names)
+    images: dict[str, np.ndarray] = {}
+    for name, batch in zip(order, batches, strict=True):
+        if name in rest:
+            images[name] = batch["image"][0].numpy()
+            rest.remove(name)
+        if not rest:
+            break
+    return images

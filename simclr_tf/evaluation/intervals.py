@@ -1,0 +1,61 @@
+"""95% intervals of accuracies, and of means of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+_CONFIDENCE = 0.95
+_RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95% interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def percent(self) -> str:
+        """Returns the estimate and its interval, as in "84.2% (82.1-86.0)"."""
+        return f"{self.value:.1%} ({100 * self.low:.1f}-{100 * self.high:.1f})"
+
+
+def accuracy(hits: np.ndarray) -> Interval:
+    """Returns the fraction of hits, with Wilson's interval (Wilson 1927).
+
+    Args:
+        hits: (n,) bool, which of n > 0 independent examples were right.
+    """
+    count, right = len(hits), int(np.sum(hits))
+    low, high = stats.binomtest(right, count).proportion_ci(_CONFIDENCE, method="wilson")
+    return Interval(right / count, float(low), float(high))
+
+
+def mean_per_class(hits: np.ndarray, labels: np.ndarray, *, seed: int) -> Interval:
+    """Returns the mean over classes of their accuracies, with a bootstrap interval.
+
+    Examples are drawn with replacement within each class (a stratified percentile bootstrap, Efron
+    1979), so that every class stays represented. The number of hits of a class in a sample is then
+    binomial, which is what is drawn.
+
+    Args:
+        hits: (n,) bool, which examples were right.
+        labels: (n,) their classes; those without examples do not count.
+        seed: seed of the samples.
+    """
+    classes, positions = np.unique(labels, return_inverse=True)
+    counts = np.bincount(positions, minlength=len(classes))
+    rates = np.bincount(positions, hits, len(classes)) / counts  # (c,)
+    drawn = np.random.default_rng(seed).binomial(counts, rates, (_RESAMPLES, len(classes)))
+    tail = 100 * (1 - _CONFIDENCE) / 2
+    low, high = np.percentile(np.mean(drawn / counts, 1), [tail, 100 - tail])
+    return Interval(float(np.mean(rates)), float(low), float(high))

@@ -1,0 +1,61 @@
+"""The files of an evaluation: its tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import csv
+import io
+import os
+
+import matplotlib as mpl
+from matplotlib import figure
+import tensorflow as tf
+
+from simclr_tf import storage
+from simclr_tf.evaluation import outcome
+
+FOLDER = "evaluation"
+_INCHES = (7.0, 6.0)
+
+
+def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) -> str | None:
+    """Writes the tables and figures of evaluations to MODEL_DIR/evaluation/STEP.
+
+    Args:
+        model_dir: the run directory.
+        step: the step of the evaluated weights.
+        outcomes: name of an evaluation -> what it found.
+
+    Returns:
+        The folder; None if there was nothing to write.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    folder = os.path.join(model_dir, FOLDER, str(step))
+    files: dict[str, str] = {}
+    for found in outcomes.values():
+        files.update({name: _csv(rows) for name, rows in found.tables.items()})
+        files.update({name: _svg(draw) for name, draw in found.figures.items()})
+    if not files:
+        return None
+    tf.io.gfile.makedirs(folder)
+    for name, content in files.items():
+        storage.replace(os.path.join(folder, name), content)
+    return folder
+
+
+def _csv(rows: list[list[str]]) -> str:
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    return content.getvalue()
+
+
+def _svg(draw: outcome.Draw) -> str:
+    """Returns a figure as SVG, the same bytes for the same content."""
+    target = figure.Figure(figsize=_INCHES, layout="constrained")
+    draw(target)
+    content = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "simclr", "svg.fonttype": "none"}):
+        target.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()

@@ -1,0 +1,106 @@
+"""predictions.parquet: the prediction of a run for every evaluated image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import io
+import os
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from scipy import special
+import tensorflow as tf
+
+from simclr_tf import errors, storage, text
+
+FILE = "predictions.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a run predicts for n images.
+
+    Attributes:
+        names: (n,) object, names of the images.
+        labels: (n,) object, names of their classes.
+        predicted: (n,) object, names of the predicted classes.
+        probability: (n,) float64, probability of the predicted class.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """(n,) bool, which predictions are right."""
+        return self.labels == self.predicted
+
+
+def of_scores(
+    names: Sequence[str], labels: np.ndarray, scores: np.ndarray, class_names: Sequence[str]
+) -> Predictions:
+    """Returns the predictions of unnormalised log probabilities.
+
+    Args:
+        names: (n,) names of the images.
+        labels: (n,) their classes.
+        scores: (n, c).
+        class_names: names of the c classes.
+    """
+    classes = np.array(class_names, object)
+    log_p = special.log_softmax(scores.astype(np.float64), 1)
+    return Predictions(
+        np.array(names, object),
+        classes[labels],
+        classes[np.argmax(scores, 1)],
+        np.exp(np.max(log_p, 1)),
+    )
+
+
+def write(model_dir: str, predictions: Predictions) -> None:
+    """Writes predictions.parquet: one row for every evaluated image, in stored order.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    table = pa.table(
+        {
+            "name": pa.array(predictions.names, pa.string()),
+            "label": pa.array(predictions.labels, pa.string()),
+            "prediction": pa.array(predictions.predicted, pa.string()),
+            "probability": pa.array(predictions.probability, pa.float64()),
+        }
+    )
+    content = io.BytesIO()
+    parquet.write_table(table, content)
+    storage.replace(os.path.join(model_dir, FILE), content.getvalue())
+
+
+def read(model_dir: str) -> Predictions:
+    """Reads predictions.parquet.
+
+    Raises:
+        UserError: if there is none, or it cannot be read.
+    """
+    path = os.path.join(model_dir, FILE)
+    if not tf.io.gfile.exists(path):
+        raise errors.UserError(
+            f"{path} does not exist; python run.py --mode=eval --model_dir={model_dir} writes it."
+        )
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            columns = parquet.read_table(io.BytesIO(file.read())).to_pydict()
+        return Predictions(
+            names=np.array(columns["name"], object),
+            labels=np.array(columns["label"], object),
+            predicted=np.array(columns["prediction"], object),
+            probability=np.array(columns["probability"], np.float64),
+        )
+    except (pa.ArrowException, KeyError, OSError, tf.errors.OpError, ValueError) as error:
+        raise errors.UserError(
+            f"{path} cannot be read ({text.reason(error)}); --mode=eval writes it again."
+        ) from error

@@ -1,5 +1,7 @@
 """Linear evaluation: accuracies, the choice of the l2 strength, and top-k accuracy."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -85,6 +87,14 @@ def test_a_class_may_have_a_single_example():
     features, labels = _blobs(50, spread=0.05)
     labels[0] = 9
     linear.linear_evaluation(features, labels, features, labels, seed=0)
+
+
+def test_classes_with_one_example_each_are_fitted_without_warnings():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(30, 6)).astype(np.float32), np.arange(30) % 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear.linear_evaluation(features, labels, features, labels, seed=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])

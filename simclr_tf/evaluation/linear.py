@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import warnings
 
@@ -32,6 +34,15 @@ class LinearScore:
     converged: bool
 
 
+@contextlib.contextmanager
+def _any_number_of_classes() -> Iterator[None]:
+    """Ignores the guess of scikit-learn that labels of many classes are those of a regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
+        yield
+
+
+@_any_number_of_classes()
 def linear_evaluation(
     train: np.ndarray,
     train_labels: np.ndarray,

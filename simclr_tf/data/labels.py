@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,8 @@ from simclr_tf.data import inspection, layout, sources
 
 def is_labelled(source: sources.Source, split: str) -> bool:
     """Returns whether a split has labels; one of a labelled data set may have none, as in STL-10.
+
+    A sum of splits has labels if all of its images of a folder have one, or its first record.
 
     Args:
         source: the opened data set.
@@ -24,7 +27,7 @@ def is_labelled(source: sources.Source, split: str) -> bool:
         return False
     access = dataclasses.replace(source, excluded={}).random_access(split)
     if access is not None:
-        return bool(access.labels[0] >= 0)
+        return bool((access.labels >= 0).all())
     try:
         return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
     except tf.errors.OpError as error:
@@ -50,3 +53,27 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
     if not present:
         return None
     return layout.missing_classes(split, present, source.class_names, what=what)
+
+
+def have_one_image_each(source: sources.Source, split: str) -> bool:
+    """Returns whether each class of a split is known to have only one image."""
+    access = source.random_access(split)
+    return access is not None and len(np.unique(access.labels)) == len(access.labels)
+
+
+def fingerprint(source: sources.Source, split: str) -> str | None:
+    """Returns a hash of the names and classes of the images of a split, wherever they are.
+
+    Args:
+        source: the opened data set.
+        split: split of the data set, in tensorflow-datasets syntax.
+
+    Returns:
+        The hash; None if the labels cannot be known without reading the images.
+    """
+    access = source.random_access(split)
+    if access is None:
+        return None
+    classes = (*(source.class_names or ()), "")  # Label -1 is the last one, without a name.
+    lines = (f"{name}\0{classes[label]}\n" for name, label in zip(access.names, access.labels))
+    return hashlib.blake2b("".join(lines).encode(), digest_size=8).hexdigest()

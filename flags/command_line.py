@@ -85,7 +85,7 @@ def parse(argv: Sequence[str]) -> Command:
     run_or_recipe, notes = _run_or_recipe(explicit)
     lower_priority = [*fine_tuning.defaults(), *run_or_recipe]
     _parse_with_defaults(lower_priority, argv)
-    for name in definitions.PATHS:
+    for name in _our_names():
         _check_remote(name)
     own, weights = _open_stored()
     if own is not None:
@@ -143,7 +143,7 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
 
 def _check_remote(name: str) -> None:
     """Refuses a remote path that this TensorFlow cannot open, or would not read literally."""
-    path = FLAGS[name].value
+    path = definitions.path_of(name)
     if path is None or paths.scheme(path) is None:
         return
     from simclr_tf import storage  # Imports TensorFlow: not before it is needed.

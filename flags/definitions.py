@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from simclr_tf import config, paths
+from simclr_tf import config
 from simclr_tf.config import flagfile, metadata
 
 FLAGS = flags.FLAGS
@@ -23,28 +23,40 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     str: flags.DEFINE_string,
 }
 FIELDS = dataclasses.fields(config.Config)
-# Names of the flags whose values are paths.
-PATHS = tuple(field.name for field in FIELDS if metadata.describe(field).is_path)
+_FIELD = {field.name: field for field in FIELDS}
 
 
 class _PathParser(flags.ArgumentParser):
-    """Parses a path: a local one becomes absolute, and the empty one unsets the flag."""
+    """Parses what is or contains a path, which becomes absolute if it is local.
+
+    An empty path unsets the flag.
+    """
+
+    def __init__(self, setting: metadata.Setting) -> None:
+        self._setting = setting
 
     def parse(self, argument: str) -> str | None:
-        return paths.absolute(argument) or None
+        value = self._setting.absolute(argument)
+        return None if self._setting.is_path and not value else value
 
 
 def _define_all() -> None:
     types = flagfile.types(config.Config)
     for field in FIELDS:
         described = metadata.describe(field)
-        if described.is_path:
-            flags.DEFINE(_PathParser(), field.name, field.default, described.full_help)
+        if described.is_path or described.path_pattern:
+            flags.DEFINE(_PathParser(described), field.name, field.default, described.full_help)
         else:
             _DEFINE[types[field.name]](field.name, field.default, described.full_help)
 
 
 _define_all()
+
+
+def path_of(name: str) -> str | None:
+    """Returns the path in the value of a parsed flag, None if there is none."""
+    value = FLAGS[name].value
+    return metadata.describe(_FIELD[name]).path_in(value) if isinstance(value, str) else None
 
 
 def to_config() -> config.Config:

@@ -60,6 +60,7 @@ ROWS = [
     # Data.
     Row("dataset", "cifar10", observe.argument("open_source", "dataset")),
     Row("data_dir", "{two_classes}", observe.classes),
+    Row("labels", "none", observe.classes),
     Row("train_split", "train[:50%]", observe.argument("train_batches", "split")),
     Row("train_split", "train[:50%]", observe.checkpoints, EPOCHS),
     Row("eval_split", "test[:50%]", observe.every_argument("extract", "split"), EVAL),

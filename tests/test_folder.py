@@ -70,8 +70,8 @@ def test_a_tenth_of_each_class_is_held_out_by_the_seed_and_noted(tmp_path):
     source = _open(root, seed=3)
     assert dict(source.splits) == {"train": 46, "validation": 5}
     assert source.notes == (
-        "Held out 5 of 51 images, a tenth of each class drawn with seed 3, as the split "
-        "'validation'.",
+        "Held out 5 of 51 images, a tenth of each class with several images, drawn with seed 3, "
+        "as the split 'validation'.",
         "The split 'validation' has no images of 1 of 3 classes: cow.",
     )
     train, held_out = _listed(source, "train"), _listed(source, "validation")
@@ -86,8 +86,8 @@ def test_a_tenth_of_each_class_is_held_out_by_the_seed_and_noted(tmp_path):
 def test_folders_named_as_splits_are_unlabelled_splits(tmp_path):
     source = _open(_fill(tmp_path, ["train/0.png", "Val/1.png", "unlabeled/2.png"]))
     assert source.class_names is None
-    assert dict(source.splits) == {"train": 1, "Val": 1, "unlabeled": 1}
-    assert _listed(source, "Val") == {"Val/1.png": -1}
+    assert dict(source.splits) == {"train": 1, "val": 1, "unlabeled": 1}
+    assert _listed(source, "val") == {"Val/1.png": -1}
 
 
 def test_images_alone_are_an_unlabelled_split(tmp_path):

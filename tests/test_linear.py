@@ -1,5 +1,7 @@
 """Linear evaluation: its classifier, the choice of the l2 strength, and top-k accuracy."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import special
@@ -108,6 +110,14 @@ def test_a_class_may_have_a_single_example():
     features, labels = _blobs(50, spread=0.05)
     labels[0] = 9
     linear.fit(features, labels, features, num_classes=10, seed=0)
+
+
+def test_classes_with_one_example_each_are_fitted_without_warnings():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(30, 6)).astype(np.float32), np.arange(30) % 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear.fit(features, labels, features, num_classes=20, seed=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])

@@ -336,11 +336,20 @@ def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
     assert (model_dir / "saved_model" / "2" / "saved_model.pb").exists()
     assert not [name for name in tiny_runs.weights(model_dir) if "linear_head" in name]
     assert not [k for k in tiny_runs.lines_of(model_dir / "metrics.jsonl")[0] if "supervised" in k]
-    # --mode=eval, which only evaluates, is refused.
-    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 2
+    # --mode=eval, which only evaluates, is refused if nothing can be measured.
+    arguments = ["run.py", "--mode=eval", f"--model_dir={model_dir}"]
+    assert run.main(arguments) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: The data set 'image_folder' has no labels")
     assert message.count("\n") == 1
+    assert run.main([*arguments, "--evaluations=auto"]) == 0
+    printed = capsys.readouterr().out
+    assert "what needs no labels will be measured on the training images" in printed
+    assert "No accuracy was measured: The data set 'image_folder' has no labels" in printed
+    result = tiny_runs.json_of(model_dir / "result.json")
+    assert result["label_free/images"] == 36
+    assert 0 <= result["label_free/view_retrieval"] <= 1
+    assert not SCORES & result.keys()
 
 
 def test_pretraining_on_an_unlabelled_split_of_labelled_data(

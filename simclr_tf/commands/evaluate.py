@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf import console
 from simclr_tf.commands import scoring
 from simclr_tf.evaluation import features
@@ -113,6 +114,7 @@ def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
         "weights": features.fingerprint(model)[:16],
         "dataset": config.dataset,
         "data_dir": config.data_dir,
+        **({} if config.labels == config_lib.Config.labels else {"labels": config.labels}),
         "train_split": data.train_split,
         "train_examples": scoring.number_of_examples(run, data.train_split),
         "eval_split": data.eval_split,

@@ -64,33 +64,19 @@ def score(run: opening.Run, model: simclr.SimCLR, *, baselines: bool, labelled: 
         baselines: evaluates raw pixels and the untrained encoder, too; see `_untrained_scores`.
         labelled: whether both splits have labels; without them only `label_free` is measured.
     """
-    chosen = _chosen(run, labelled=labelled)
-    scores = Scores()
+    config, scores = run.config, Scores()
     if labelled:
-        _score_with_labels(run, model, chosen, scores, baselines=baselines)
-    if "label_free" in chosen:
+        _score_with_labels(run, model, scores, baselines=baselines)
+    if "label_free" in config.evaluation_names if labelled else config.evaluates_without_labels:
         _score_without_labels(run, model, scores)
     for found in scores.outcomes.values():
         scores.numbers.update(found.numbers)
     return scores
 
 
-def _chosen(run: opening.Run, *, labelled: bool) -> tuple[str, ...]:
-    """Returns the names of the evaluations to run."""
-    config = run.config
-    if not labelled:
-        return (
-            ("label_free",)
-            if config.evaluations in ("auto", "all")
-            else tuple(name for name in config.evaluation_names if name == "label_free")
-        )
-    return config.evaluation_names
-
-
 def _score_with_labels(
     run: opening.Run,
     model: simclr.SimCLR,
-    chosen: tuple[str, ...],
     scores: Scores,
     *,
     baselines: bool,
@@ -129,7 +115,7 @@ def _score_with_labels(
         class_names=run.data.source.class_names,
         seed=config.seed,
     )
-    for name in chosen:
+    for name in config.evaluation_names:
         if name in registry.EVALUATIONS:
             with console.working(f"Evaluating {name}"):
                 scores.outcomes[name] = registry.EVALUATIONS[name](inputs)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 import dataclasses
+import re
 from typing import Any
+
+from simclr_tf import paths
 
 _KEY = "setting"
 # Whether a run can be resumed with another value of a setting: not at all; with
@@ -34,6 +37,8 @@ class Setting:
         stored: whether it is stored with a run.
         is_path: whether it is a path; a relative one is stored absolute.
         fine_tuning: its default with --train_mode=finetune; None if that is the same.
+        path_pattern: of a setting that may also have other values, a regular expression that
+            matches those with a path, which is its group 1.
     """
 
     section: str
@@ -49,6 +54,19 @@ class Setting:
     stored: bool = True
     is_path: bool = False
     fine_tuning: Any = None
+    path_pattern: str | None = None
+
+    def path_in(self, value: str) -> str | None:
+        """Returns the path in a value of the setting, None if there is none."""
+        if self.path_pattern is None:
+            return value if self.is_path else None
+        match = re.fullmatch(self.path_pattern, value)
+        return match[1] if match else None
+
+    def absolute(self, value: str) -> str:
+        """Returns a value of the setting with its path, if there is one, made absolute."""
+        path = self.path_in(value)
+        return value if path is None else value.removesuffix(path) + paths.absolute(path)
 
     @property
     def full_help(self) -> str:

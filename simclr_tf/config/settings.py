@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from simclr_tf import errors, text
 from simclr_tf.config import decay as decay_lib
 from simclr_tf.config import flagfile
 from simclr_tf.config.metadata import Section
-from simclr_tf.data import operation_names
+from simclr_tf.data import label_origin, operation_names
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
@@ -135,25 +136,39 @@ class Config:
     # Data.
     dataset: str = _DATA.setting(
         "imagenet2012",
-        "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; or "
-        "digits, which is included in this program.",
+        "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; "
+        "csv:FILE, for images with the labels in a CSV file (see --labels), which are in its "
+        "folder or in --data_dir; or digits, which is included in this program.",
+        path_pattern="csv:(.*)",
     )
     data_dir: str | None = _DATA.setting(
         None,
         "Where tensorflow-datasets keeps its data. For image_folder, the folder of images: "
-        "split/class/*.jpg, class/*.jpg, or images alone. JPEG, PNG, BMP or GIF.",
+        "split/class/*.jpg, class/*.jpg, split/*.jpg, or images alone (--labels reads others). "
+        "Splits have usual names, such as train and test, in any case. JPEG, PNG, BMP or GIF.",
         resume="freely",
         is_path=True,
     )
+    labels: str = _DATA.setting(
+        label_origin.FOLDERS,
+        "Labels of the images of image_folder. folders: the names of their folders. none: no "
+        "labels; images are read at any depth. Or a file (.csv, .tsv, .txt) whose first line names "
+        "the columns file, label and, optionally, split; images may be at any depth, paths are "
+        "relative to --data_dir, images that are not listed are left out, and an empty label means "
+        "none.",
+        resume="freely",
+        path_pattern=rf"(?i:(.+(?:{'|'.join(map(re.escape, label_origin.SUFFIXES))})))",
+    )
     train_split: str = _DATA.setting(
         "train",
-        "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]. With "
-        "train+unlabeled, the linear head learns from the images that have labels.",
+        "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]. If the data "
+        "set has no split of that name, one that means the same is used, such as Training for "
+        "train. With train+unlabeled, the linear head learns from the images that have labels.",
     )
     eval_split: str = _DATA.setting(
         "validation",
-        "Split to evaluate on. By default the first of validation, test, val and valid that the "
-        "data set has.",
+        "Split to evaluate on. By default the first of validation, test, testing, val, valid, "
+        "eval, evaluation and dev that the data set has, one with labels if there is any.",
         resume="freely",
     )
     image_size: int = _DATA.setting(
@@ -819,6 +834,16 @@ class Config:
         return cls(**flagfile.parse(cls, content, origin=origin))
 
     @property
+    def resolved_dataset(self) -> str:
+        """The data set; "image_folder" for images with a file of labels."""
+        return label_origin.resolve(self.dataset, self.labels)[0]
+
+    @property
+    def resolved_labels(self) -> str:
+        """Where the labels of an image folder come from: "folders", "none" or a path."""
+        return label_origin.resolve(self.dataset, self.labels)[1]
+
+    @property
     def resolved_objective(self) -> str:
         """The objective, which depends on `train_mode` if it is "auto"."""
         if self.objective != "auto":
@@ -886,6 +911,11 @@ class Config:
                     f"{', '.join(EVALUATIONS)}; list some of these, or give auto, all or none.",
                 )
         return tuple(name for name in EVALUATIONS if name in names)
+
+    @property
+    def evaluates_without_labels(self) -> bool:
+        """Whether `label_free` is measured where there are no labels."""
+        return self.evaluations == "auto" or "label_free" in self.evaluation_names
 
     @property
     def resolved_stem(self) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 from simclr_tf import errors, text
 from simclr_tf.config import flagfile, metadata
 from simclr_tf.config.settings import Config
-from simclr_tf.data import operation_names
+from simclr_tf.data import label_origin, operation_names
 
 # Short forms of --mode: what they mean for --mode and --train_mode.
 SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train_then_eval", "finetune")}
@@ -24,6 +24,7 @@ def validate(config: Config) -> None:
         _check_range(config, field.name, metadata.describe(field))
     for field in dataclasses.fields(config):
         _check_effect(config, field.name, metadata.describe(field))
+    _check_labels(config)
     _check_objective(config)
     if config.ft_proj_selector:
         _check_selector(config)
@@ -81,6 +82,31 @@ def _check_effect(config: Config, name: str, setting: metadata.Setting) -> None:
             f"--{name}={value} applies only to --{other}={'|'.join(values)} (the "
             f"{other.replace('_', ' ')} is {actual}); leave it out, or give "
             f"{flagfile.to_flag(name, default)} if a flagfile sets it."
+        )
+
+
+def _check_labels(config: Config) -> None:
+    """Refuses labels that are neither in folders nor in a file, and those of other data sets."""
+    dataset, labels = config.dataset, config.labels
+    is_file = labels.lower().endswith(label_origin.SUFFIXES)
+    if not is_file and labels not in (label_origin.FOLDERS, label_origin.NONE):
+        raise errors.UserError(
+            f"--labels must be folders, none or the path of a file "
+            f"({', '.join(label_origin.SUFFIXES)}), got {labels!r}."
+        )
+    if dataset == label_origin.CSV:
+        raise errors.UserError(f"--dataset={dataset} names no file; write it --dataset=csv:FILE.")
+    if labels == label_origin.FOLDERS or dataset == label_origin.IMAGE_FOLDER:
+        return
+    if not dataset.startswith(label_origin.CSV):
+        raise errors.UserError(
+            f"--labels={labels} applies only to --dataset=image_folder (the dataset is {dataset}); "
+            "leave it out, or give --labels=folders if a flagfile sets it."
+        )
+    if labels != config.resolved_labels:
+        raise errors.UserError(
+            f"--labels={labels} contradicts --dataset={dataset}, which has its own labels; leave "
+            "one of them out."
         )
 
 

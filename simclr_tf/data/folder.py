@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import layout, random, scan
+from simclr_tf.data import holdout, label_file, label_origin, layout, listed_layout, random, scan
 
 Slice = tuple[str, int, int]  # split, first example, one past the last
 # Name scope of the op that reads a file, and how messages of TensorFlow mention it.
@@ -48,29 +48,31 @@ class ImageFolder:
             have none.
     """
 
-    def __init__(self, data_dir: str, *, seed: int) -> None:
+    def __init__(self, data_dir: str, *, seed: int, labels: str = label_origin.FOLDERS) -> None:
         """Lists the folder.
 
         Args:
             data_dir: the folder; a path that TensorFlow can read, gs:// included.
+            labels: where the labels come from: "folders", "none" or the path of a file.
             seed: seed of the held-out split, where one has to be made.
 
         Raises:
-            errors.UserError: if it is missing, holds no images, or has another layout.
+            errors.UserError: if it is missing, holds no images, or has another layout, or if the
+                file of labels does not fit it.
         """
         self._root = data_dir
         _check_root(self._root)
-        found = layout.of_listing(self._root, scan.scan(self._root), seed=seed)
+        found = _layout(self._root, labels, seed)
         names = sorted(set(found.labels.values()))
         self.class_names = tuple(names) or None
         self.notes = found.notes
         label_of = {name: label for label, name in enumerate(names)}
         self._paths, self._labels = {}, {}
         for split, paths in found.splits.items():
-            paths = sorted(paths, key=layout.path_hash)
-            labels = [label_of[found.labels[p]] if p in found.labels else -1 for p in paths]
+            paths = sorted(paths, key=holdout.path_hash)
+            numbers = [label_of[found.labels[p]] if p in found.labels else -1 for p in paths]
             self._paths[split] = np.array(paths, object)
-            self._labels[split] = np.array(labels, np.int64)
+            self._labels[split] = np.array(numbers, np.int64)
         self.split_infos = tfds.core.SplitDict(
             tfds.core.SplitInfo(name=split, shard_lengths=[len(paths)], num_bytes=0)
             for split, paths in self._paths.items()
@@ -153,6 +155,16 @@ def _size(path: str) -> int:
         return tf.io.gfile.stat(path).length
     except tf.errors.OpError:
         return 0
+
+
+def _layout(root: str, labels: str, seed: int) -> layout.Layout:
+    """Sorts the images of a folder, see `ImageFolder`."""
+    if labels == label_origin.FOLDERS:
+        return layout.of_listing(root, scan.scan(root), seed=seed)
+    if labels == label_origin.NONE:
+        return layout.unlabelled(root, scan.scan(root, once=True))
+    rows = label_file.read(labels)
+    return listed_layout.of_listing(root, scan.scan(root, once=True), labels, rows, seed=seed)
 
 
 def _check_root(root: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import tensorflow as tf
@@ -101,3 +102,27 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
     if not present:
         return None
     return layout.missing_classes(split, present, source.class_names, what=what)
+
+
+def have_one_image_each(source: sources.Source, split: str) -> bool:
+    """Returns whether each class of a split is known to have only one image."""
+    access = source.random_access(split)
+    return access is not None and len(np.unique(access.labels)) == len(access.labels)
+
+
+def fingerprint(source: sources.Source, split: str) -> str | None:
+    """Returns a hash of the names and classes of the images of a split, wherever they are.
+
+    Args:
+        source: the opened data set.
+        split: split of the data set, in tensorflow-datasets syntax.
+
+    Returns:
+        The hash; None if the labels cannot be known without reading the images.
+    """
+    access = source.random_access(split)
+    if access is None:
+        return None
+    classes = (*(source.class_names or ()), "")  # Label -1 is the last one, without a name.
+    lines = (f"{name}\0{classes[label]}\n" for name, label in zip(access.names, access.labels))
+    return hashlib.blake2b("".join(lines).encode(), digest_size=8).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Iterator
 import os
 import posixpath
@@ -12,6 +13,8 @@ import tensorflow as tf
 from simclr_tf import errors, text
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+# The most empty folders that a note names.
+_MOST_NAMED = 12
 # Folders below these are in no layout, so each is visited once, whatever links lead to it.
 _MAX_DEPTH = 2
 
@@ -24,30 +27,41 @@ class Listing(NamedTuple):
         others: all other files.
         empty: folders that hold no images, at any depth; not the folders in them.
         loops: links to a folder that contains them, which were not followed.
+        repeated: links to a folder that was visited already, and folders in such links.
     """
 
     images: list[str]
     others: list[str]
     empty: list[str]
     loops: list[str]
+    repeated: list[str]
 
 
-def scan(root: str) -> Listing:
+def scan(root: str, *, once: bool = False) -> Listing:
     """Lists a folder.
 
     Args:
         root: an existing folder; a path that TensorFlow can read, gs:// included.
+        once: visits each folder once, as itself if it is in `root`, and not through links to it.
+            Otherwise that holds only for folders too deep for splits and classes.
 
     Raises:
         errors.UserError: if a folder in it cannot be read, or names are not UTF-8.
     """
-    images: list[str] = []
-    others: list[str] = []
-    folders: list[str] = []
-    loops: list[str] = []
-    deep: set[str] = set()
+    images, others, folders, loops, repeated = (list[str]() for _ in range(5))
+    visited: set[str] = set()
+    # The path of a folder, and the real paths of those above it and of itself.
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
-    while pending:
+    links: collections.deque[tuple[str, tuple[str, ...]]] = collections.deque()
+    while pending or links:
+        if not pending:  # Links come last, so that what they lead to is visited as itself.
+            path, above = links.popleft()
+            if above[-1] in visited:
+                repeated.append(path)
+                continue
+            visited.add(above[-1])
+            folders.append(path)
+            pending.append((path, above))
         folder, above = pending.pop()
         for name, is_folder in _entries(posixpath.join(root, folder)):
             path = posixpath.join(folder, name)
@@ -57,13 +71,18 @@ def scan(root: str) -> Listing:
             real = os.path.realpath(posixpath.join(root, path))
             if any(_contains(real, other) for other in above):
                 loops.append(path)
-            elif real not in deep:
+            elif once and real != posixpath.join(above[-1], name):
+                links.append((path, (*above, real)))
+            elif real not in visited:
                 folders.append(path)
                 pending.append((path, (*above, real)))
-                if path.count("/") >= _MAX_DEPTH:
-                    deep.add(real)
+                if once or path.count("/") >= _MAX_DEPTH:
+                    visited.add(real)
+            elif once:
+                repeated.append(path)
     _check_names(root, [*images, *folders])
-    return Listing(images, _printable(others), _outermost_empty(folders, images), _printable(loops))
+    empty = _outermost_empty(folders, images)
+    return Listing(images, _printable(others), empty, _printable(loops), _printable(repeated))
 
 
 def _entries(folder: str) -> list[tuple[str, bool]]:
@@ -147,3 +166,35 @@ def _printable(paths: list[str]) -> list[str]:
         path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         for path in paths
     ]
+
+
+def contents(listing: Listing) -> str:
+    """Returns what a folder without images holds, as a clause of a sentence."""
+    if listing.others:
+        return f"it holds {_count(listing.others)}"
+    if listing.empty:
+        return f"its folders are empty ({text.shortened(listing.empty)})"
+    return "it is empty"
+
+
+def notes(listing: Listing) -> Iterator[str]:
+    """Yields sentences on everything that is not used."""
+    if listing.empty:
+        plural = "s" if len(listing.empty) > 1 else ""
+        yield (
+            f"Skipped {len(listing.empty):,} folder{plural} without images: "
+            f"{text.shortened(listing.empty, most=_MOST_NAMED)}."
+        )
+    if listing.loops:
+        yield f"Skipped links to a folder that contains them: {text.shortened(listing.loops)}."
+    if listing.repeated:
+        some = text.shortened(listing.repeated)
+        yield f"Skipped folders that are read under another name: {some}."
+    if listing.others:
+        yield f"Skipped what is not a JPEG, PNG, BMP or GIF: {_count(listing.others)}."
+
+
+def _count(files: list[str]) -> str:
+    """Counts files and names some, as in "12 files (a.txt, b.txt, c.txt and 9 more)"."""
+    plural = "s" if len(files) > 1 else ""
+    return f"{len(files):,} file{plural} ({text.shortened(sorted(files))})"

@@ -15,9 +15,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors, text
-from simclr_tf.data import digits, folder, layout, records
+from simclr_tf.data import digits, folder, label_origin, layout, records, split_names
 
-IMAGE_FOLDER = "image_folder"
+IMAGE_FOLDER = label_origin.IMAGE_FOLDER
 
 
 class Reader(Protocol):
@@ -131,9 +131,9 @@ class Source:
         return [name for name in names if name not in excluded]
 
     def _slices(self, split: str) -> list[folder.Slice]:
-        names = {term.split("[")[0].strip() for term in split.split("+")} - {"all"}
-        has = ", ".join(f"{name} ({count:,})" for name, count in self.splits.items())
-        for name in sorted(names - set(self.splits)):
+        split = split_names.resolve(split, self.splits)
+        has = split_names.listed(self.splits)
+        for name in split_names.unknown(split, self.splits):
             raise errors.UserError(
                 f"The data set {self.name!r} has no split {name!r}"
                 f"{text.suggestion(name, self.splits)}; it has {has}."
@@ -160,31 +160,39 @@ class Source:
         return slices
 
 
-def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
+def open_source(
+    dataset: str, *, data_dir: str | None, seed: int, labels: str = label_origin.FOLDERS
+) -> Source:
     """Opens a data set, preparing it first if need be.
 
     Args:
-        dataset: `digits`, which needs no download; `image_folder`, a folder of the user's; or any
-            name that tensorflow-datasets knows or that is prepared in `data_dir`.
+        dataset: `digits`, which needs no download; `image_folder`, a folder of the user's;
+            `csv:FILE`, such a folder with a file of labels; or any name that tensorflow-datasets
+            knows or that is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
-            `image_folder` the folder.
+            `image_folder` the folder; for `csv:FILE` too, None for the folder of the file.
         seed: seed of the held-out split of an image folder that has no splits.
+        labels: of an image folder, see `folder.ImageFolder`.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.
     """
-    if dataset == IMAGE_FOLDER:
-        if not data_dir:
-            raise errors.ArgumentError(
-                "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
-            )
-        return _open_folder(dataset, folder.ImageFolder(data_dir, seed=seed))
+    if label_origin.is_folder(dataset):
+        return _open_folder(dataset, data_dir, labels, seed)
     builder = _find(dataset, data_dir)
     notes = _prepare(dataset, builder)
     return _open_records(dataset, builder, notes)
 
 
-def _open_folder(dataset: str, images: folder.ImageFolder) -> Source:
+def _open_folder(dataset: str, data_dir: str | None, labels: str, seed: int) -> Source:
+    if dataset != IMAGE_FOLDER:
+        labels = label_origin.resolve(dataset, labels)[1]
+        data_dir = data_dir or os.path.dirname(labels) or "."
+    if not data_dir:
+        raise errors.ArgumentError(
+            "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
+        )
+    images = folder.ImageFolder(data_dir, seed=seed, labels=labels)
     return Source(
         name=dataset,
         class_names=images.class_names,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import warnings
 
@@ -38,6 +39,15 @@ class Fit:
     converged: bool
 
 
+@contextlib.contextmanager
+def _any_number_of_classes() -> Iterator[None]:
+    """Ignores the guess of scikit-learn that labels of many classes are those of a regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
+        yield
+
+
+@_any_number_of_classes()
 def fit(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, *, num_classes: int, seed: int
 ) -> Fit:
@@ -78,6 +88,8 @@ def _choose(
     near = range(max(coarse - _COARSE + 1, 0), min(coarse + _COARSE, len(STRENGTHS)))
     best = path.best(near)
     known = np.isin(held_y, fit_y)  # No temperature helps the others.
+    if not known.any():
+        return STRENGTHS[best], 1.0
     scores = path.scores(best, num_classes)
     return STRENGTHS[best], calibration.fit_temperature(scores[known], held_y[known])
 

@@ -167,7 +167,10 @@ def after_evaluation(
         outcomes: name of an evaluation -> what it found.
     """
     if "eval/skipped" in result:
-        console.say(f"Evaluated without labels only: {result['eval/skipped']}.")
+        if not outcomes:
+            console.say(f"Not evaluated: {result['eval/skipped']}.")
+            return
+        console.say(f"No accuracy was measured: {result['eval/skipped']}.")
     rows, earlier = [], []
     for key, name in _score_names(run.config, result).items():
         if f"{key}top_1_accuracy" in result:

@@ -8,14 +8,12 @@ import psutil
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import labels, sources, streams
+from simclr_tf.data import labels, sources, split_names, streams
 from simclr_tf.runs import directory, unreadable
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
-_SETTINGS = ("dataset", "data_dir", "train_split", "eval_split")
-# Names of evaluation splits, the preferred one first.
-_EVAL_SPLITS = (config_lib.Config.eval_split, "test", "val", "valid")
+_SETTINGS = ("dataset", "data_dir", "labels", "train_split", "eval_split")
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
 _CACHE_FRACTION = 0.8
 
@@ -63,24 +61,24 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     Raises:
         UserError: if the data set cannot be opened, or lacks a split or labels.
     """
-    source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
-    eval_split = config.eval_split
-    if not eval_split_given and eval_split == config_lib.Config.eval_split:
-        eval_split = _usual_eval_split(config, source) or eval_split
-    data = Data(source, config.train_split, eval_split)
-    for split in _used_splits(config, data):
-        source.num_examples(split)  # Raises if there is no such split.
-    if config.mode == "eval" or config.reads_labels:
+    source = sources.open_source(
+        config.dataset, data_dir=config.data_dir, seed=config.seed, labels=config.labels
+    )
+    _check_split(config, source, "train_split", config.train_split)
+    train_split = split_names.resolve(config.train_split, source.splits)
+    eval_split = split_names.resolve(config.eval_split, source.splits)
+    if not eval_split_given and config.eval_split == config_lib.Config.eval_split:
+        eval_split = _usual_eval_split(config, source, train_split) or eval_split
+    data = Data(source, train_split, eval_split)
+    if len(_used_splits(config, data)) > 1:
+        _check_split(config, source, "eval_split", eval_split)
+    if config.reads_labels or (config.mode == "eval" and not config.evaluates_without_labels):
         _check_labels(config, data)
-    elif config.contrastive and config.lineareval_while_pretraining:
-        partly = labels.why_partly_unlabelled(source, data.train_split)
-        if partly is not None:
-            note = f"{partly}; the linear head learns from the other images."
-            source = dataclasses.replace(source, notes=(*source.notes, note))
-            data = dataclasses.replace(data, source=source)
+    else:
+        data = _check_pretraining(config, data)
     if config.cache_dataset:
-        needed = streams.cached_bytes(source, config.train_split)
-        check_memory("cache_dataset", config.train_split, needed)
+        needed = streams.cached_bytes(source, train_split)
+        check_memory("cache_dataset", train_split, needed)
     return data
 
 
@@ -92,25 +90,72 @@ def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:
 
 def _used_splits(config: config_lib.Config, data: Data) -> list[str]:
     """Returns the splits whose images the run reads."""
-    evaluates = config.mode != "train" and data.source.class_names is not None
+    evaluates = config.mode != "train" and data.is_labelled(data.train_split)
     return [data.train_split, *([data.eval_split] if evaluates else [])]
 
 
-def _usual_eval_split(config: config_lib.Config, source: sources.Source) -> str | None:
-    """Returns the first usual evaluation split that the data set has.
+def _check_split(config: config_lib.Config, source: sources.Source, flag: str, split: str) -> None:
+    """Refuses a split that the data set does not have, or with nothing in it.
+
+    Raises:
+        UserError: with the splits that it has.
+    """
+    for name in split_names.unknown(split, source.splits):
+        other = ""
+        if source.class_names is not None and config.resolved_dataset == sources.IMAGE_FOLDER:
+            other = ", or read all images without labels (--labels=none)"
+        raise errors.UserError(
+            f"The data set {source.name!r} has no split {name!r}"
+            f"{text.suggestion(name, source.splits)}; set --{flag} to what it has, "
+            f"{split_names.listed(source.splits)}{other}."
+        )
+    source.num_examples(split)  # Raises if it selects nothing.
+
+
+def _usual_eval_split(
+    config: config_lib.Config, source: sources.Source, train_split: str
+) -> str | None:
+    """Returns the first usual evaluation split that the data set has, one with labels if possible.
 
     Raises:
         UserError: if it has none, and the run is to evaluate on labels.
     """
-    split = next((split for split in _EVAL_SPLITS if split in source.splits), None)
-    if split is None and config.mode != "train" and source.class_names is not None:
-        existing = ", ".join(f"{name} ({count:,})" for name, count in source.splits.items())
-        raise errors.UserError(
-            f"The data set {source.name!r} has no split to evaluate on, only {existing}; set for "
-            "example --train_split=train[:90%] and --eval_split=train[90%:], or "
-            f"{_without_evaluation(config)}."
+    usual = split_names.for_evaluation(source.splits)
+    if source.class_names is None:
+        return next(iter(usual), None)
+    labelled = next((split for split in usual if _may_have_labels(source, split)), None)
+    if labelled is None and config.mode != "train" and labels.is_labelled(source, train_split):
+        raise _nothing_to_evaluate_on(config, source, train_split, unlabelled=usual)
+    return labelled or next(iter(usual), None)
+
+
+def _nothing_to_evaluate_on(
+    config: config_lib.Config, source: sources.Source, train_split: str, *, unlabelled: list[str]
+) -> errors.UserError:
+    """Returns the error of an evaluation without a usual split that has labels."""
+    problem = f"The data set {source.name!r} has no split to evaluate on"
+    problem += (
+        f"{' that has labels' if unlabelled else ''}, only {split_names.listed(source.splits)}"
+    )
+    without = _without_evaluation(config)
+    if labels.have_one_image_each(source, train_split):
+        return errors.UserError(
+            f"{problem}, and each class of {train_split!r} has only one image; use {without}, or "
+            "--labels=none if they are not classes."
         )
-    return split
+    train = train_split.split("[")[0].split("+")[0].strip()
+    return errors.UserError(
+        f"{problem}; set for example --train_split={train}[:90%] and --eval_split={train}[90%:], "
+        f"or {without}."
+    )
+
+
+def _may_have_labels(source: sources.Source, split: str) -> bool:
+    """Returns whether a split has labels, or cannot be read, which is reported where it is used."""
+    try:
+        return labels.is_labelled(source, split)
+    except errors.UserError:
+        return True
 
 
 def _check_labels(config: config_lib.Config, data: Data) -> None:
@@ -156,6 +201,40 @@ def unlabelled_error(config: config_lib.Config, problem: str) -> errors.UserErro
         f"{problem}, from which --objective={objective} learns; set --train_split to images that "
         f"all have labels{other}."
     )
+
+
+def _check_pretraining(config: config_lib.Config, data: Data) -> Data:
+    """Checks the labels of a run whose encoder reads none, and notes what they are missing for.
+
+    Returns:
+        The data with these notes; without labels and without an evaluation split, the training
+        split takes its place.
+
+    Raises:
+        UserError: if no accuracy could be measured on this evaluation split, but on another one.
+    """
+    missing = data.why_unlabelled(data.train_split)
+    if missing is not None:
+        if config.mode == "train":
+            return data
+        note = f"{missing}, so no accuracy will be measured"
+        if split_names.unknown(data.eval_split, data.source.splits):
+            data = dataclasses.replace(data, eval_split=data.train_split)
+            if config.evaluates_without_labels:
+                note += "; what needs no labels will be measured on the training images"
+        return _with_note(data, f"{note}.")
+    _check_evaluation_labels(config, data)
+    if config.mode == "eval" or not config.lineareval_while_pretraining:
+        return data
+    partly = labels.why_partly_unlabelled(data.source, data.train_split)
+    if partly is not None and config.contrastive:
+        return _with_note(data, f"{partly}; the linear head learns from the other images.")
+    return data
+
+
+def _with_note(data: Data, note: str) -> Data:
+    source = dataclasses.replace(data.source, notes=(*data.source.notes, note))
+    return dataclasses.replace(data, source=source)
 
 
 def _check_evaluation_labels(config: config_lib.Config, data: Data) -> None:

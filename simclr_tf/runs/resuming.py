@@ -12,14 +12,16 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, paths, storage, text
+from simclr_tf import console, errors, storage, text
 from simclr_tf.config import metadata
-from simclr_tf.data import sources
+from simclr_tf.data import label_origin, labels, sources
 from simclr_tf.models import keras_encoders
 from simclr_tf.runs import checkpoints, dataset, directory
 
 HISTORY = "flags_history.jsonl"
 DATA = "data.json"
+# What identifies the training images in that file.
+_FACTS = ("images", "classes", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ def check(config: config_lib.Config, model_dir: str, data: dataset.Data) -> Resu
     Raises:
         UserError: see `check_settings`.
     """
-    facts = _facts(data)
+    facts = _facts(config, data)
     if checkpoints.latest(model_dir) is None:
         return Resumption(None, (), facts)
     check_settings(config, model_dir)
@@ -206,16 +208,19 @@ def _resolved(config: config_lib.Config, field: dataclasses.Field) -> Any:
     resolved = f"resolved_{field.name}"
     value = getattr(config, resolved if hasattr(config, resolved) else field.name)
     # Older runs stored relative paths.
-    return paths.absolute(value) if value and metadata.describe(field).is_path else value
+    return metadata.describe(field).absolute(value) if isinstance(value, str) else value
 
 
-def _facts(data: dataset.Data) -> dict[str, Any]:
+def _facts(config: config_lib.Config, data: dataset.Data) -> dict[str, Any]:
     """Returns what identifies the training images, wherever they are."""
     names = data.source.class_names
-    return {
+    facts: dict[str, Any] = {
         "images": data.source.num_examples(data.train_split),
         "classes": None if names is None else list(names),
     }
+    if label_origin.is_file(config.resolved_labels):
+        facts["labels"] = labels.fingerprint(data.source, data.train_split)
+    return facts
 
 
 def _read_facts(model_dir: str) -> dict[str, Any] | None:
@@ -231,13 +236,18 @@ def _changed_data(
 ) -> list[Change]:
     """Returns in what the training images differ. A folder of images may have been moved."""
     if stored_facts is None:  # An older run.
-        moved = given.dataset == sources.IMAGE_FOLDER and stored.data_dir != given.data_dir
-        return [Change("--data_dir", stored.data_dir, given.data_dir)] if moved else []
-    return [
-        Change(f"{name} of the training data", stored_facts.get(name), value)
-        for name, value in facts.items()
-        if stored_facts.get(name) != value
-    ]
+        if given.resolved_dataset != sources.IMAGE_FOLDER:
+            return []
+        before, now = (
+            {"--data_dir": config.data_dir, "--labels": config.resolved_labels}
+            for config in (stored, given)
+        )
+    else:
+        before, now = (
+            {f"{name} of the training data": values.get(name) for name in _FACTS}
+            for values in (stored_facts, facts)
+        )
+    return [Change(name, before[name], now[name]) for name in now if before[name] != now[name]]
 
 
 def _refuse_changes(config: config_lib.Config, model_dir: str, changes: list[Change]) -> None:

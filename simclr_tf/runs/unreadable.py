@@ -37,6 +37,8 @@ def exclude(
     """
     counts = {split: source.num_examples(split) for split in splits}
     data = {"dataset": config.dataset, "data_dir": config.data_dir}
+    if config.labels != config_lib.Config.labels:  # Older lists do not have it.
+        data["labels"] = config.labels
     path = os.path.join(config.model_dir or "", LIST)
     stored = _read(path) if tf.io.gfile.exists(path) else {}
     known = stored["splits"] if stored.get("data") == data else {}

@@ -5,6 +5,8 @@ import io
 import itertools
 import os
 import pathlib
+import socket
+import threading
 import types
 from typing import Any
 
@@ -16,7 +18,7 @@ import tensorflow_datasets as tfds
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.commands import check_data
-from simclr_tf.data import decode, inspection, pipeline, policies, records, sources
+from simclr_tf.data import connection, decode, inspection, pipeline, policies, records, sources
 from simclr_tf.runs import dataset, diagnosis
 
 TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
@@ -350,6 +352,77 @@ def test_a_failing_download_is_refused_with_reason_and_remedy(tmp_path, capfd):
     message = _refusal("imagenet2012", tmp_path)
     assert "manual does not exist or is empty" in message
     assert "ILSVRC2012_img_train.tar" in message
+
+
+def _without_network(monkeypatch, tried):
+    """Lets no name of a server be looked up, and no download be tried."""
+
+    def connect(address, timeout):
+        tried.append(address)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    def prepare(self):
+        raise ConnectionError("downloading")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_without_network_a_download_is_refused_before_it_is_tried(tmp_path, monkeypatch):
+    tried = []
+    _without_network(monkeypatch, tried)
+    message = _refusal("mnist", tmp_path)
+    assert tried == [("storage.googleapis.com", 443)]
+    assert (
+        "cannot be downloaded, because storage.googleapis.com cannot be reached (Name or service "
+        "not known); connect this machine to the network, or copy the prepared data set"
+    ) in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_proxy_is_tried_in_place_of_the_server(tmp_path, monkeypatch):
+    tried = []
+    _without_network(monkeypatch, tried)
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert "because proxy.example cannot be reached" in _refusal("mnist", tmp_path)
+    assert tried == [("proxy.example", 3128)]
+    monkeypatch.setenv("no_proxy", "storage.googleapis.com")
+    assert "because storage.googleapis.com cannot be reached" in _refusal("mnist", tmp_path)
+
+
+def test_a_download_is_tried_if_a_server_can_be_reached(tmp_path, monkeypatch):
+    _without_network(monkeypatch, [])
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    assert "preparing it failed (downloading)" in _refusal("mnist", tmp_path)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
+    end = threading.Event()
+
+    def connect(address, timeout):
+        end.wait(9)
+        raise TimeoutError
+
+    monkeypatch.setattr(connection, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    reason = connection.why_unreachable(["http://a.example/x"])
+    end.set()
+    assert reason == "a.example does not answer within 0 s"
+
+
+def test_no_server_is_tried_for_files_that_are_there_or_that_the_user_downloads(
+    tmp_path, monkeypatch
+):
+    tried = []
+    _without_network(monkeypatch, tried)
+    assert "preparing it failed" in _refusal("imagenet2012", tmp_path)
+    (tmp_path / "downloads" / "manual").mkdir(parents=True)
+    (tmp_path / "downloads" / "manual" / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
+    assert "preparing it failed (downloading)" in _refusal("mnist", tmp_path)
+    assert tried == []
 
 
 def test_a_data_dir_that_cannot_be_written_is_refused(tmp_path):

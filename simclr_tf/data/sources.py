@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import dataclasses
-import io
-import os
-import re
-import time
 from typing import Any, Protocol
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors, text
-from simclr_tf.data import digits, folder, layout, records
+from simclr_tf.data import folder, layout, preparation, records
 
 IMAGE_FOLDER = "image_folder"
 
@@ -131,7 +126,7 @@ class Source:
         except (ValueError, NotImplementedError, AssertionError, TypeError) as error:
             raise errors.UserError(
                 f"The split {split!r} of {self.name!r}, which has {has}, cannot be read "
-                f"({_tfds_reason(error)}); write it like train, train[:10%], train[500:] or "
+                f"({preparation.reason(error)}); write it like train, train[:10%], train[500:] or "
                 "train+test."
             ) from error
         slices = [
@@ -167,7 +162,7 @@ def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
             )
         return _open_folder(dataset, folder.ImageFolder(data_dir, seed=seed))
     builder = _find(dataset, data_dir)
-    notes = _prepare(dataset, builder)
+    notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes)
 
 
@@ -207,7 +202,7 @@ def _find(dataset: str, data_dir: str | None) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise _not_found(dataset, data_dir) from error
     except Exception as error:  # A wrong name, version or configuration may raise anything.
-        reason = _tfds_reason(error)
+        reason = preparation.reason(error)
         if reason.startswith("Parsing builder name"):
             raise _not_found(dataset, data_dir) from error
         raise errors.ArgumentError(
@@ -236,60 +231,3 @@ def _not_found(dataset: str, data_dir: str | None) -> errors.ArgumentError:
         f"{problem}{text.suggestion(dataset, known)}; check the name and the "
         f"data directory, or use {IMAGE_FOLDER} for a folder of your own images.",
     )
-
-
-def _tfds_reason(error: Exception) -> str:
-    """Returns an error of tensorflow-datasets, which may have many lines, as part of a sentence."""
-    message = " ".join(str(error).split())
-    message = re.sub(
-        r"^Failed to construct .*?\}\": |^Error parsing split .*?datasets/splits ", "", message
-    )
-    message = message[:1000] + "..." if len(message) > 1000 else message.rstrip(".")
-    return message or type(error).__name__
-
-
-def _prepare(dataset: str, builder: Any) -> list[str]:
-    """Downloads and prepares a data set that is not yet on disk; returns notes for the user."""
-    if (builder.data_path / "dataset_info.json").exists():
-        _check_files(dataset, builder)
-        return []
-    if builder.data_path.exists():
-        raise errors.UserError(
-            f"The data set in {builder.data_dir!r} is incomplete; delete the folder, so that "
-            f"{dataset!r} is prepared again."
-        )
-    started = time.monotonic()
-    # The embedded data set takes seconds; the progress of a download is shown.
-    hidden = io.StringIO()
-    try:
-        with contextlib.ExitStack() as stack:
-            if isinstance(builder, digits.Digits):
-                stack.enter_context(contextlib.redirect_stdout(hidden))
-                stack.enter_context(contextlib.redirect_stderr(hidden))
-            builder.download_and_prepare()
-    except Exception as error:  # The code of hundreds of data sets may raise anything.
-        raise errors.UserError(
-            f"The data set {dataset!r} is not prepared in {str(builder.data_dir_root)!r}, and "
-            f"preparing it failed ({_tfds_reason(error)}); fix that, or choose a data "
-            "directory where it is prepared or that can be written."
-        ) from error
-    seconds = time.monotonic() - started
-    return [f"Prepared the data set {dataset!r} in {builder.data_dir!r} ({seconds:.0f} s)."]
-
-
-def _check_files(dataset: str, builder: Any) -> None:
-    """Refuses a prepared data set that lacks files, or whose files cannot be streamed."""
-    info = builder.info
-    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        raise errors.UserError(
-            f"The data set {dataset!r} is stored as array_record, which tf.data cannot stream; "
-            "prepare it as tfrecord in another data directory."
-        )
-    wanted = {os.path.basename(path) for split in info.splits.values() for path in split.filenames}
-    missing = sorted(wanted - set(tf.io.gfile.listdir(builder.data_dir)))
-    if missing:
-        raise errors.UserError(
-            f"The data set {dataset!r} in {builder.data_dir!r} lacks {len(missing)} of its "
-            f"{len(wanted)} files (such as {missing[0]}); copy it again, or delete the folder so "
-            "that it is prepared again."
-        )

@@ -1,6 +1,7 @@
 """Tests of simclr_tf.data.sources and records: opening by name, splits, order, refusals."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import os
@@ -255,7 +256,7 @@ def test_the_shuffle_buffer_fills_256_mib_and_no_less_than_1024_examples(toy):
         num_examples, num_bytes = 1_000_000, 100_000_000_000
 
     reader = object.__new__(records.Records)
-    reader._info = type("Info", (), {"splits": {"train": Split}})
+    reader.split_infos = {"train": Split}
     slices = [("train", 0, 1_000_000)]
     assert reader.shuffle_buffer(slices) == 256 * 2**20 // 100_000
     Split.num_bytes = 10**13
@@ -265,9 +266,11 @@ def test_the_shuffle_buffer_fills_256_mib_and_no_less_than_1024_examples(toy):
     assert toy.reader.shuffle_buffer([("train", 0, 50)]) == 50
 
 
-def test_formats_that_only_tensorflow_datasets_reads_give_the_same_examples(toy, monkeypatch):
+def test_formats_that_only_tensorflow_datasets_reads_give_the_same_examples(toy, data_dir):
     stored = _numbers(toy.examples("train"))
-    monkeypatch.setattr(records, "_is_tfrecord", lambda info: False)
+    builder = tfds.builder("toy", data_dir=data_dir)
+    parser = records.Parser(builder.info, image="image", label="label")
+    toy = dataclasses.replace(toy, reader=records.OtherRecords(builder, parser))
     assert _numbers(toy.examples("train")) == stored
     shuffled = _numbers(toy.examples("train", order_seed=tf.constant([1, 2])))
     assert shuffled != stored
@@ -444,12 +447,6 @@ def test_a_half_copied_data_set_is_refused(tmp_path):
 def test_an_unfinished_data_set_is_refused(tmp_path):
     (tmp_path / "digits" / "1.0.0").mkdir(parents=True)
     assert "is incomplete; delete the folder" in _refusal("digits", tmp_path)
-
-
-def test_a_data_set_that_tf_data_cannot_stream_is_refused(tmp_path):
-    builder = Toy(data_dir=str(tmp_path), file_format="array_record")
-    _prepare(builder)
-    assert "is stored as array_record, which tf.data cannot stream" in _refusal("toy", tmp_path)
 
 
 def test_the_name_of_a_corrupt_record_is_found(tmp_path):

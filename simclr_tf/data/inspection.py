@@ -14,7 +14,7 @@ from PIL import Image
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import decode, folder, iterators, sources
+from simclr_tf.data import array_records, decode, folder, iterators, sources
 
 # Images in memory at a time: enough for every core.
 _CHUNK = 4 * iterators.CORES
@@ -55,6 +55,8 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
         if access is None:
             yield from _inspect_stream(source, split, threads)
             return
+        if access.labels is None:  # Outside of a graph, parsing takes longer than reading.
+            access = access._replace(read=tf.function(access.read, autograph=False))
         indices = iter(np.flatnonzero(~access.excluded))
         while chunk := list(itertools.islice(indices, _CHUNK)):
             yield from threads.map(functools.partial(_inspect_file, access), chunk)
@@ -113,7 +115,8 @@ def _inspect_file(access: folder.RandomAccess, index: int) -> Finding:
         example = access.read(tf.constant(index, tf.int32))
     except tf.errors.OpError as error:
         why = f"cannot be read ({reason_of_system(error)})"
-        return Finding(access.names[index], int(access.labels[index]), why, ())
+        label = -1 if access.labels is None else int(access.labels[index])
+        return Finding(access.name(index), label, why, ())
     return _inspect_one({name: value.numpy() for name, value in example.items()})
 
 
@@ -128,7 +131,7 @@ def _inspect_one(example: dict) -> Finding:
 
 def reason_of_system(error: tf.errors.OpError) -> str:
     """Returns why the system could not read a file, without the path."""
-    return text.reason(error).rpartition("; ")[2]
+    return array_records.why_unread(error) or text.reason(error).rpartition("; ")[2]
 
 
 def why_unreadable(error: tf.errors.OpError) -> str:

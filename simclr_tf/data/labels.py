@@ -23,9 +23,11 @@ def is_labelled(source: sources.Source, split: str) -> bool:
     if source.class_names is None:
         return False
     access = dataclasses.replace(source, excluded={}).random_access(split)
-    if access is not None:
+    if access is not None and access.labels is not None:
         return bool(access.labels[0] >= 0)
     try:
+        if access is not None:
+            return int(access.read(tf.constant(0))["label"]) >= 0
         return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
     except tf.errors.OpError as error:
         raise inspection.unreadable_record(source, split, 0, error) from error
@@ -44,7 +46,7 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
         cannot be known without reading its images.
     """
     access = source.random_access(split)
-    if access is None or source.class_names is None:
+    if access is None or access.labels is None or source.class_names is None:
         return None
     present = {source.class_names[label] for label in np.unique(access.labels) if label >= 0}
     if not present:

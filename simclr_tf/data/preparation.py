@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import resource
 
 from simclr_tf import errors, storage
@@ -86,13 +85,8 @@ def _downloads(builder: Any) -> list[str]:
 
 
 def _check_files(dataset: str, builder: Any) -> None:
-    """Refuses a prepared data set that lacks files, or whose files cannot be streamed."""
+    """Refuses a prepared data set that lacks files."""
     info = builder.info
-    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        raise errors.UserError(
-            f"The data set {dataset!r} is stored as array_record, which tf.data cannot stream; "
-            "prepare it as tfrecord in another data directory."
-        )
     wanted = {os.path.basename(path) for split in info.splits.values() for path in split.filenames}
     missing = sorted(wanted - set(tf.io.gfile.listdir(builder.data_dir)))
     if missing:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors, text
-from simclr_tf.data import folder, layout, preparation, records
+from simclr_tf.data import array_records, folder, layout, preparation, records
 
 IMAGE_FOLDER = "image_folder"
 
@@ -190,9 +190,19 @@ def _open_records(dataset: str, builder: Any, notes: list[str]) -> Source:
         splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),
-        reader=records.Records(builder, image=image, label=label),
+        reader=_reader(dataset, builder, records.Parser(builder.info, image=image, label=label)),
         kind=getattr(features[image], "_encoding_format", None),
     )
+
+
+def _reader(dataset: str, builder: Any, parser: records.Parser) -> Reader:
+    """Returns the reader of the file format of a data set."""
+    info = builder.info
+    if info.file_format == tfds.core.FileFormat.TFRECORD:
+        return records.Records(info.splits, records.files_of(info), parser.parse)
+    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        return array_records.ArrayRecords(dataset, info, parser)
+    return records.OtherRecords(builder, parser)
 
 
 def _find(dataset: str, data_dir: str | None) -> Any:

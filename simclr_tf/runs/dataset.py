@@ -8,7 +8,7 @@ import psutil
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import labels, sources, streams
+from simclr_tf.data import array_records, labels, sources, streams
 from simclr_tf.runs import directory, unreadable
 from simclr_tf.runs import weights as weights_lib
 
@@ -64,6 +64,12 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
         UserError: if the data set cannot be opened, or lacks a split or labels.
     """
     source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    if config.data_service and isinstance(source.reader, array_records.ArrayRecords):
+        raise errors.UserError(
+            f"The data set {config.dataset!r} is stored in the format ArrayRecord, which the "
+            "workers of a tf.data service cannot read; leave out --data_service, or prepare it as "
+            "tfrecord in another data directory."
+        )
     eval_split = config.eval_split
     if not eval_split_given and eval_split == config_lib.Config.eval_split:
         eval_split = _usual_eval_split(config, source) or eval_split

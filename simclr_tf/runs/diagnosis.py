@@ -8,7 +8,7 @@ import re
 import tensorflow as tf
 
 from simclr_tf import console, errors, storage, text
-from simclr_tf.data import decode, folder, inspection
+from simclr_tf.data import array_records, decode, folder, inspection
 from simclr_tf.runs import checkpoints, opening
 
 _REMEDY = (
@@ -79,7 +79,7 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
 
 def _is_record_error(error: tf.errors.OpError) -> bool:
     """Returns whether a record is damaged, or the system could not read a file of records."""
-    if isinstance(error, tf.errors.DataLossError):
+    if isinstance(error, tf.errors.DataLossError) or array_records.why_unread(error):
         return True
     return bool(re.search(r"-\d{5}-of-\d{5}; ", str(error)))
 

@@ -34,12 +34,21 @@ class _PathParser(flags.ArgumentParser):
         return paths.absolute(argument) or None
 
 
+class _DataSetParser(flags.ArgumentParser):
+    """Parses the name of a data set: a path in it becomes absolute."""
+
+    def parse(self, argument: str) -> str:
+        return paths.absolute_data_set(argument)
+
+
 def _define_all() -> None:
     types = flagfile.types(config.Config)
     for field in FIELDS:
         described = metadata.describe(field)
         if described.is_path:
             flags.DEFINE(_PathParser(), field.name, field.default, described.full_help)
+        elif field.name == "dataset":
+            flags.DEFINE(_DataSetParser(), field.name, field.default, described.full_help)
         else:
             _DEFINE[types[field.name]](field.name, field.default, described.full_help)
 

@@ -17,6 +17,8 @@ from simclr_tf import errors
 
 # As TensorFlow recognises them.
 _SCHEME = re.compile(r"([a-zA-Z][0-9a-zA-Z.]*)://")
+# Data sets whose names are KIND:PATH.
+_NAMED_BY_PATH = ("tfrecord",)
 # TensorFlow's readers of checkpoints use a path as a pattern of file names, where these characters
 # have a meaning.
 _PATTERN = re.compile(r"[\[*?\\]")
@@ -36,6 +38,12 @@ def absolute(path: str) -> str:
     if not path or scheme(path) is not None:
         return path
     return str(pathlib.Path(os.path.expanduser(path)).absolute())
+
+
+def absolute_data_set(name: str) -> str:
+    """Returns the name of a data set with the path in it absolute, if it has one."""
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{absolute(path)}" if colon and kind in _NAMED_BY_PATH else name
 
 
 def pattern_character(path: str) -> str | None:

@@ -28,7 +28,8 @@ class Setting:
         above: value that it must exceed; None without a bound. It must then be finite, too.
         reason: why the bound holds, for the error message.
         only_with: (name of another setting, its values): with any other value of that setting,
-            this one has no effect, so that anything but the default is refused.
+            this one has no effect, so that anything but the default is refused. A value such as
+            "tfrecord:GLOB" stands for all that have the same beginning, up to the colon.
         resume: NEVER, WITH_CHANGES or FREELY.
         stored: whether it is stored with a run.
         is_path: whether it is a path; a relative one is stored absolute.

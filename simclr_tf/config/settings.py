@@ -34,6 +34,7 @@ _RESNET = ("encoder", ("resnet",))
 _SUPERVISED = ("objective", ("supervised",))
 _DISTILL = ("objective", ("distill",))
 _CLASSIFIES = ("objective", ("supervised", "distill"))
+_TFRECORD = ("dataset", ("tfrecord:GLOB",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +108,11 @@ class Config:
     # Data.
     dataset: str = _DATA.setting(
         "imagenet2012",
-        "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; or "
-        "digits, which is included in this program.",
+        "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; "
+        "tfrecord:GLOB, for TFRecord files of tf.train.Example, such as "
+        "'tfrecord:/data/imagenet/*-of-*'; or digits, which is included in this program. Files of "
+        "tfrecord:GLOB that are named like validation-00000-of-00010 or test_000.tfrecord are the "
+        "split of that name, others are train.",
     )
     data_dir: str | None = _DATA.setting(
         None,
@@ -116,6 +120,16 @@ class Config:
         "split/class/*.jpg, class/*.jpg, or images alone. JPEG, PNG, BMP or GIF.",
         resume="freely",
         is_path=True,
+    )
+    image_key: str = _DATA.setting(
+        "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
+    )
+    label_key: str = _DATA.setting(
+        "image/class/label",
+        "Key of the label in a tf.train.Example, an integer or a name. Empty: the images are "
+        "unlabelled. Labels that are integers are named by image/class/text, if the records have "
+        "it.",
+        only_with=_TFRECORD,
     )
     train_split: str = _DATA.setting(
         "train", "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]."

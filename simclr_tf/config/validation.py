@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from simclr_tf import errors, text
 from simclr_tf.config import flagfile, metadata
@@ -74,12 +75,18 @@ def _check_effect(config: Config, name: str, setting: metadata.Setting) -> None:
         return
     other, values = setting.only_with
     actual = config.resolved_objective if other == "objective" else getattr(config, other)
-    if actual not in values:
+    if actual not in values and not (_kind(actual) and _kind(actual) in map(_kind, values)):
         raise errors.UserError(
             f"--{name}={value} applies only to --{other}={'|'.join(values)} (the "
             f"{other.replace('_', ' ')} is {actual}); leave it out, or give "
             f"{flagfile.to_flag(name, default)} if a flagfile sets it."
         )
+
+
+def _kind(value: Any) -> str | None:
+    """Returns the beginning of a value such as tfrecord:GLOB; None for other values."""
+    kind, colon, _ = str(value).partition(":")
+    return kind if colon else None
 
 
 def _check_objective(config: Config) -> None:

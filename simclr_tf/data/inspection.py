@@ -14,7 +14,7 @@ from PIL import Image
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import array_records, decode, folder, iterators, sources
+from simclr_tf.data import array_records, decode, folder, iterators, record_files, sources
 
 # Images in memory at a time: enough for every core.
 _CHUNK = 4 * iterators.CORES
@@ -75,10 +75,12 @@ def unreadable_record(
     source: sources.Source, split: str, index: int, error: tf.errors.OpError
 ) -> errors.UserError:
     """Returns the error for a record that cannot be read, counted in the stored order."""
+    remedy = "copy that file again"
+    if not source.name.startswith(record_files.PREFIX):
+        remedy += ", or delete the data set so that it is prepared again"
     return errors.UserError(
         f"{source.example_name(split, index)} of the split {split!r} of {source.name!r} cannot be "
-        f"read ({text.reason(error)}); copy that file again, or delete the data set so that it is "
-        "prepared again."
+        f"read ({text.reason(error)}); {remedy}."
     )
 
 

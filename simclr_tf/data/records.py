@@ -114,6 +114,11 @@ class Records:
         """Returns "FILE[RECORD]" of one example, counted in the stored order of `slices`."""
         return name_of(self._files_of(slices), index)
 
+    def filenames(self) -> set[str]:
+        """Returns the paths of all files."""
+        whole = [(str(name), 0, info.num_examples) for name, info in self.split_infos.items()]
+        return {file.filename for file in self._files_of(whole)}
+
     def shuffle_buffer(self, slices: Sequence[folder.Slice]) -> int:
         """Returns how many encoded examples the shuffle buffer holds: 256 MiB, at least 1,024."""
         wanted = sum(stop - start for _, start, stop in slices)

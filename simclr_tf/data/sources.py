@@ -10,7 +10,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors, text
-from simclr_tf.data import array_records, folder, layout, preparation, records
+from simclr_tf.data import (
+    array_records,
+    folder,
+    layout,
+    preparation,
+    record_files,
+    records,
+    tfrecords,
+)
 
 IMAGE_FOLDER = "image_folder"
 
@@ -142,15 +150,25 @@ class Source:
         return slices
 
 
-def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
+def open_source(
+    dataset: str,
+    *,
+    data_dir: str | None,
+    seed: int,
+    image_key: str = "image/encoded",
+    label_key: str = "image/class/label",
+) -> Source:
     """Opens a data set, preparing it first if need be.
 
     Args:
-        dataset: `digits`, which needs no download; `image_folder`, a folder of the user's; or any
-            name that tensorflow-datasets knows or that is prepared in `data_dir`.
+        dataset: `digits`, which needs no download; `image_folder`, a folder of the user's;
+            `tfrecord:` and a pattern of paths; or any name that tensorflow-datasets knows or that
+            is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder.
         seed: seed of the held-out split of an image folder that has no splits.
+        image_key: key of the image in the files of `tfrecord:`.
+        label_key: key of the label in them; empty if they are unlabelled.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.
@@ -160,20 +178,32 @@ def open_source(dataset: str, *, data_dir: str | None, seed: int) -> Source:
             raise errors.ArgumentError(
                 "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
             )
-        return _open_folder(dataset, folder.ImageFolder(data_dir, seed=seed))
+        images = folder.ImageFolder(data_dir, seed=seed)
+        return _with_reader(dataset, images, images.class_names, images.notes)
+    if dataset.startswith(record_files.PREFIX):
+        if data_dir:
+            raise errors.ArgumentError(
+                "data_dir", data_dir, f"has no effect beside the paths in {dataset}; leave it out."
+            )
+        pattern = dataset.removeprefix(record_files.PREFIX)
+        opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
+        return _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
     builder = _find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes)
 
 
-def _open_folder(dataset: str, images: folder.ImageFolder) -> Source:
+def _with_reader(
+    dataset: str, reader: Reader, class_names: tuple[str, ...] | None, notes: tuple[str, ...]
+) -> Source:
+    """Returns a data set of images of any size and format."""
     return Source(
         name=dataset,
-        class_names=images.class_names,
-        splits={name: info.num_examples for name, info in images.split_infos.items()},
+        class_names=class_names,
+        splits={str(name): info.num_examples for name, info in reader.split_infos.items()},
         image_shape=(None, None),
-        notes=images.notes,
-        reader=images,
+        notes=notes,
+        reader=reader,
     )
 
 

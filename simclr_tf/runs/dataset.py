@@ -13,7 +13,7 @@ from simclr_tf.runs import directory, unreadable
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
-_SETTINGS = ("dataset", "data_dir", "train_split", "eval_split")
+_SETTINGS = ("dataset", "data_dir", "image_key", "label_key", "train_split", "eval_split")
 # Names of evaluation splits, the preferred one first.
 _EVAL_SPLITS = (config_lib.Config.eval_split, "test", "val", "valid")
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
@@ -63,7 +63,13 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     Raises:
         UserError: if the data set cannot be opened, or lacks a split or labels.
     """
-    source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    source = sources.open_source(
+        config.dataset,
+        data_dir=config.data_dir,
+        seed=config.seed,
+        image_key=config.image_key,
+        label_key=config.label_key,
+    )
     if config.data_service and isinstance(source.reader, array_records.ArrayRecords):
         raise errors.UserError(
             f"The data set {config.dataset!r} is stored in the format ArrayRecord, which the "

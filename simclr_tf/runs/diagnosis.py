@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import re
 
 import tensorflow as tf
 
 from simclr_tf import console, errors, storage, text
-from simclr_tf.data import array_records, decode, folder, inspection
+from simclr_tf.data import array_records, decode, folder, inspection, records
 from simclr_tf.runs import checkpoints, opening
 
 _REMEDY = (
@@ -63,7 +62,7 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
             f"The image {unread[0]} cannot be read ({unread[1]}); restore or remove it, {_REMEDY}"
         )
     if not (
-        folder.is_read_error(error) or decode.is_decode_error(error) or _is_record_error(error)
+        folder.is_read_error(error) or decode.is_decode_error(error) or _is_record_error(run, error)
     ):
         return error
     for split in _used_splits(run):
@@ -77,11 +76,14 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
     return error
 
 
-def _is_record_error(error: tf.errors.OpError) -> bool:
+def _is_record_error(run: opening.Run, error: tf.errors.OpError) -> bool:
     """Returns whether a record is damaged, or the system could not read a file of records."""
     if isinstance(error, tf.errors.DataLossError) or array_records.why_unread(error):
         return True
-    return bool(re.search(r"-\d{5}-of-\d{5}; ", str(error)))
+    reader = run.data.source.reader
+    if not isinstance(reader, records.Records):
+        return False
+    return any(f"{path}; " in str(error) for path in reader.filenames())
 
 
 def _used_splits(run: opening.Run) -> Iterator[str]:

@@ -142,7 +142,11 @@ def why_unreachable(path: str) -> str | None:
     remedy = "copy the files to this machine or mount their storage, and give the local path"
     if scheme not in tf.io.gfile.get_registered_schemes():
         if scheme == "gs":
-            remedy = f"install the package tensorflow-io-gcs-filesystem, or {remedy}"
+            # TensorFlow loads the package only if that variable is set.
+            remedy = (
+                "install the package tensorflow-io-gcs-filesystem and set "
+                f"TF_USE_MODULAR_FILESYSTEM=1, or {remedy}"
+            )
         return f"cannot be opened, because this TensorFlow does not support {scheme}://; {remedy}."
     try:
         tf.io.gfile.exists(path)

@@ -261,6 +261,7 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
                 objective="nt_xent" if "nt_xent" not in values else "supcon"
             ),
             "learning_rate_decay": config.Config(),
+            "dataset": config.Config(dataset="digits"),
         }[other]
         choices = metadata.describe(field).choices
         value = (

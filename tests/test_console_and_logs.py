@@ -94,7 +94,7 @@ def test_an_evaluation_lists_the_files_that_exist(tmp_path, capsys, files):
     run = types.SimpleNamespace(
         model_dir=str(tmp_path),
         config=config.Config(),
-        data=types.SimpleNamespace(source=source, eval_split="test"),
+        data=types.SimpleNamespace(source=source, train_split="train", eval_split="test"),
     )
     result = {"global_step": 1, "eval/examples": 7}
     overview.after_evaluation(typing.cast(typing.Any, run), result, kept=(), outcomes={})

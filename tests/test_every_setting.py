@@ -33,6 +33,7 @@ CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views
 RANDAUGMENT = {"augmentation": "randaugment"}
 FALLING = {"learning_rate_decay": "step", "decay_epochs": "0.3"}
 TPU = {"use_tpu": True}
+RECORDS = {"dataset": "tfrecord:/records/*"}
 
 ROWS = [
     # What to do.
@@ -61,6 +62,8 @@ ROWS = [
     Row("dataset", "cifar10", observe.argument("open_source", "dataset")),
     Row("data_dir", "{two_classes}", observe.classes),
     Row("labels", "none", observe.classes),
+    Row("image_key", "jpg", observe.argument("open_source", "image_key"), RECORDS),
+    Row("label_key", "", observe.argument("open_source", "label_key"), RECORDS),
     Row("train_split", "train[:50%]", observe.argument("train_batches", "split")),
     Row("train_split", "train[:50%]", observe.checkpoints, EPOCHS),
     Row("eval_split", "test[:50%]", observe.every_argument("extract", "split"), EVAL),

@@ -258,7 +258,8 @@ def test_a_remote_path_that_cannot_be_opened_is_refused(capsys, monkeypatch, nam
     message = capsys.readouterr().err
     assert message.startswith(f"error: {flag} cannot be opened, because this TensorFlow does not ")
     assert "copy the files to this machine or mount their storage" in message
-    assert ("install the package tensorflow-io-gcs-filesystem" in message) == (scheme == "gs")
+    remedy = "install the package tensorflow-io-gcs-filesystem and set TF_USE_MODULAR_FILESYSTEM=1"
+    assert (remedy in message) == (scheme == "gs")
     assert message.count("\n") == 1
 
 

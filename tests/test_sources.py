@@ -1,10 +1,13 @@
 """Tests of simclr_tf.data.sources and records: opening by name, splits, order, refusals."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import os
 import pathlib
+import socket
+import threading
 import types
 from typing import Any
 
@@ -16,7 +19,7 @@ import tensorflow_datasets as tfds
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.commands import check_data
-from simclr_tf.data import decode, inspection, pipeline, policies, records, sources
+from simclr_tf.data import connection, decode, inspection, pipeline, policies, records, sources
 from simclr_tf.runs import dataset, diagnosis
 
 TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
@@ -253,7 +256,7 @@ def test_the_shuffle_buffer_fills_256_mib_and_no_less_than_1024_examples(toy):
         num_examples, num_bytes = 1_000_000, 100_000_000_000
 
     reader = object.__new__(records.Records)
-    reader._info = type("Info", (), {"splits": {"train": Split}})
+    reader.split_infos = {"train": Split}
     slices = [("train", 0, 1_000_000)]
     assert reader.shuffle_buffer(slices) == 256 * 2**20 // 100_000
     Split.num_bytes = 10**13
@@ -263,9 +266,11 @@ def test_the_shuffle_buffer_fills_256_mib_and_no_less_than_1024_examples(toy):
     assert toy.reader.shuffle_buffer([("train", 0, 50)]) == 50
 
 
-def test_formats_that_only_tensorflow_datasets_reads_give_the_same_examples(toy, monkeypatch):
+def test_formats_that_only_tensorflow_datasets_reads_give_the_same_examples(toy, data_dir):
     stored = _numbers(toy.examples("train"))
-    monkeypatch.setattr(records, "_is_tfrecord", lambda info: False)
+    builder = tfds.builder("toy", data_dir=data_dir)
+    parser = records.Parser(builder.info, image="image", label="label")
+    toy = dataclasses.replace(toy, reader=records.OtherRecords(builder, parser))
     assert _numbers(toy.examples("train")) == stored
     shuffled = _numbers(toy.examples("train", order_seed=tf.constant([1, 2])))
     assert shuffled != stored
@@ -352,6 +357,77 @@ def test_a_failing_download_is_refused_with_reason_and_remedy(tmp_path, capfd):
     assert "ILSVRC2012_img_train.tar" in message
 
 
+def _without_network(monkeypatch, tried):
+    """Lets no name of a server be looked up, and no download be tried."""
+
+    def connect(address, timeout):
+        tried.append(address)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    def prepare(self):
+        raise ConnectionError("downloading")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_without_network_a_download_is_refused_before_it_is_tried(tmp_path, monkeypatch):
+    tried = []
+    _without_network(monkeypatch, tried)
+    message = _refusal("mnist", tmp_path)
+    assert tried == [("storage.googleapis.com", 443)]
+    assert (
+        "cannot be downloaded, because storage.googleapis.com cannot be reached (Name or service "
+        "not known); connect this machine to the network, or copy the prepared data set"
+    ) in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_proxy_is_tried_in_place_of_the_server(tmp_path, monkeypatch):
+    tried = []
+    _without_network(monkeypatch, tried)
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert "because proxy.example cannot be reached" in _refusal("mnist", tmp_path)
+    assert tried == [("proxy.example", 3128)]
+    monkeypatch.setenv("no_proxy", "storage.googleapis.com")
+    assert "because storage.googleapis.com cannot be reached" in _refusal("mnist", tmp_path)
+
+
+def test_a_download_is_tried_if_a_server_can_be_reached(tmp_path, monkeypatch):
+    _without_network(monkeypatch, [])
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    assert "preparing it failed (downloading)" in _refusal("mnist", tmp_path)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
+    end = threading.Event()
+
+    def connect(address, timeout):
+        end.wait(9)
+        raise TimeoutError
+
+    monkeypatch.setattr(connection, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    reason = connection.why_unreachable(["http://a.example/x"])
+    end.set()
+    assert reason == "a.example does not answer within 0 s"
+
+
+def test_no_server_is_tried_for_files_that_are_there_or_that_the_user_downloads(
+    tmp_path, monkeypatch
+):
+    tried = []
+    _without_network(monkeypatch, tried)
+    assert "preparing it failed" in _refusal("imagenet2012", tmp_path)
+    (tmp_path / "downloads" / "manual").mkdir(parents=True)
+    (tmp_path / "downloads" / "manual" / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
+    assert "preparing it failed (downloading)" in _refusal("mnist", tmp_path)
+    assert tried == []
+
+
 def test_a_data_dir_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     message = _refusal("digits", tmp_path / "file")
@@ -371,12 +447,6 @@ def test_a_half_copied_data_set_is_refused(tmp_path):
 def test_an_unfinished_data_set_is_refused(tmp_path):
     (tmp_path / "digits" / "1.0.0").mkdir(parents=True)
     assert "is incomplete; delete the folder" in _refusal("digits", tmp_path)
-
-
-def test_a_data_set_that_tf_data_cannot_stream_is_refused(tmp_path):
-    builder = Toy(data_dir=str(tmp_path), file_format="array_record")
-    _prepare(builder)
-    assert "is stored as array_record, which tf.data cannot stream" in _refusal("toy", tmp_path)
 
 
 def test_the_name_of_a_corrupt_record_is_found(tmp_path):

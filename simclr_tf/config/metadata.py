@@ -32,7 +32,8 @@ class Setting:
         reason: why the bounds hold, or only the lower one, for the error message.
         limit_reason: why the upper bound holds, if that is another reason.
         only_with: (name of another setting, its values): with any other value of that setting,
-            this one has no effect, so that anything but the default is refused.
+            this one has no effect, so that anything but the default is refused. A value such as
+            "tfrecord:GLOB" stands for all that have the same beginning, up to the colon.
         resume: NEVER, WITH_CHANGES or FREELY.
         stored: whether it is stored with a run.
         is_path: whether it is a path; a relative one is stored absolute.

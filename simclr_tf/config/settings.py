@@ -53,6 +53,7 @@ _RESNET = ("encoder", ("resnet",))
 _SUPERVISED = ("objective", ("supervised",))
 _DISTILL = ("objective", ("distill",))
 _CLASSIFIES = ("objective", ("supervised", "distill"))
+_TFRECORD = ("dataset", ("tfrecord:GLOB",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +139,11 @@ class Config:
         "imagenet2012",
         "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; "
         "csv:FILE, for images with the labels in a CSV file (see --labels), which are in its "
-        "folder or in --data_dir; or digits, which is included in this program.",
-        path_pattern="csv:(.*)",
+        "folder or in --data_dir; tfrecord:GLOB, for TFRecord files of tf.train.Example, such as "
+        "'tfrecord:/data/imagenet/*-of-*'; or digits, which is included in this program. Files of "
+        "tfrecord:GLOB that are named like validation-00000-of-00010 or test_000.tfrecord are the "
+        "split of that name, others are train.",
+        path_pattern="(?:csv|tfrecord):(.*)",
     )
     data_dir: str | None = _DATA.setting(
         None,
@@ -158,6 +162,16 @@ class Config:
         "none.",
         resume="freely",
         path_pattern=rf"(?i:(.+(?:{'|'.join(map(re.escape, label_origin.SUFFIXES))})))",
+    )
+    image_key: str = _DATA.setting(
+        "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
+    )
+    label_key: str = _DATA.setting(
+        "image/class/label",
+        "Key of the label in a tf.train.Example, an integer or a name. Empty: the images are "
+        "unlabelled. Labels that are integers are named by image/class/text, if the records have "
+        "it.",
+        only_with=_TFRECORD,
     )
     train_split: str = _DATA.setting(
         "train",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from simclr_tf import errors, text
 from simclr_tf.config import flagfile, metadata
@@ -77,7 +78,7 @@ def _check_effect(config: Config, name: str, setting: metadata.Setting) -> None:
         return
     other, values = setting.only_with
     actual = config.resolved_objective if other == "objective" else getattr(config, other)
-    if actual not in values:
+    if actual not in values and not (_kind(actual) and _kind(actual) in map(_kind, values)):
         raise errors.UserError(
             f"--{name}={value} applies only to --{other}={'|'.join(values)} (the "
             f"{other.replace('_', ' ')} is {actual}); leave it out, or give "
@@ -108,6 +109,12 @@ def _check_labels(config: Config) -> None:
             f"--labels={labels} contradicts --dataset={dataset}, which has its own labels; leave "
             "one of them out."
         )
+
+
+def _kind(value: Any) -> str | None:
+    """Returns the beginning of a value such as tfrecord:GLOB; None for other values."""
+    kind, colon, _ = str(value).partition(":")
+    return kind if colon else None
 
 
 def _check_objective(config: Config) -> None:

@@ -2,7 +2,8 @@
 
 The images of a batch are a function of (seed, step), so a resumed run sees the batches that it
 would have seen without the interruption. This takes random access instead of a stream: an image
-folder reads the files it needs; of any other data set the encoded images are kept in memory.
+folder and an ArrayRecord data set read the images they need; of any other data set the encoded
+images are kept in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import errors
-from simclr_tf.data import folder, random, sources
+from simclr_tf.data import folder, iterators, random, sources
 
 # Constants folded into the seed of a step: each gives an independent random stream.
 _CLASSES, _MEMBERS, _STARTS, _ORDER = 0, 1, 2, 3
@@ -46,7 +47,7 @@ def open_by_class(source: sources.Source, split: str) -> ByClass:
         split: split of the data set, in tensorflow-datasets syntax.
     """
     examples = source.random_access(split) or _in_memory(source, split)
-    labels = examples.labels
+    labels = _read_labels(examples) if examples.labels is None else examples.labels
     indices = np.argsort(labels, kind="stable")
     indices = indices[labels[indices] >= 0]  # -1 is unlabelled or excluded.
     _, starts, counts = np.unique(labels[indices], return_index=True, return_counts=True)
@@ -60,6 +61,20 @@ def needed_bytes(source: sources.Source, split: str) -> int:
     return 0 if source.random_access(split) is not None else 2 * source.num_bytes(split)
 
 
+def _read_labels(examples: folder.RandomAccess) -> np.ndarray:
+    """Reads all examples for their labels, (n,) int64; -1 where they are excluded."""
+    labels = np.full(len(examples.excluded), -1, np.int64)
+    kept = np.flatnonzero(~examples.excluded)
+    read = tf.data.Dataset.from_tensor_slices(kept).map(
+        lambda index: examples.read(index)["label"],
+        num_parallel_calls=iterators.CORES,
+        deterministic=True,
+    )
+    batches = iterators.without_tuning(read.batch(_READ_BATCH)).as_numpy_iterator()
+    labels[kept] = np.concatenate(list(batches))
+    return labels
+
+
 def _in_memory(source: sources.Source, split: str) -> folder.RandomAccess:
     batches = list(source.examples(split).batch(_READ_BATCH))
     columns = {name: tf.concat([batch[name] for batch in batches], 0) for name in batches[0]}
@@ -67,8 +82,10 @@ def _in_memory(source: sources.Source, split: str) -> folder.RandomAccess:
     def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: column[index] for name, column in columns.items()}
 
-    labels = columns["label"].numpy()
-    return folder.RandomAccess(columns["name"].numpy(), labels, np.zeros(len(labels), bool), read)
+    names, labels = columns["name"].numpy(), columns["label"].numpy()
+    return folder.RandomAccess(
+        lambda i: names[i].decode(), labels, np.zeros(len(labels), bool), read
+    )
 
 
 def check(images: ByClass, *, batch_size: int, samples_per_class: int) -> str | None:

@@ -23,14 +23,15 @@ class RandomAccess(NamedTuple):
     """Examples that can be read in any order.
 
     Attributes:
-        names: (n,) object, the name of each example.
-        labels: (n,) int64, -1 where an example is unlabelled or excluded.
+        name: function: index -> the name of the example.
+        labels: (n,) int64, -1 where an example is unlabelled or excluded; None if they are known
+            only from reading the examples.
         excluded: (n,) bool, which examples are not to be read.
         read: function: index () -> the example.
     """
 
-    names: np.ndarray
-    labels: np.ndarray
+    name: Callable[[int], str]
+    labels: np.ndarray | None
     excluded: np.ndarray
     read: Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -90,16 +91,7 @@ class ImageFolder:
         Paths are shuffled, not pixels, so the shuffle is a full one and costs no memory. Excluded
         images are not opened, because it may be impossible.
         """
-        access = self.random_access(slices, excluded=excluded)
-        order = tf.range(len(access.names))
-        if order_seed is not None:
-            order = random.permutation(order_seed, len(access.names))
-        if access.excluded.any():
-            with tf.init_scope():
-                kept = tf.constant(~access.excluded)
-            order = tf.boolean_mask(order, tf.gather(kept, order))
-        dataset = tf.data.Dataset.from_tensor_slices(order)
-        return dataset.map(access.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return stream(self.random_access(slices, excluded=excluded), order_seed)
 
     def random_access(
         self, slices: Sequence[Slice], *, excluded: Sequence[str] = ()
@@ -118,7 +110,7 @@ class ImageFolder:
                 content = tf.io.read_file(path)
             return {"image": content, "label": all_labels[i], "name": all_paths[i]}
 
-        return RandomAccess(paths, labels, is_excluded, read)
+        return RandomAccess(lambda i: str(paths[i]), labels, is_excluded, read)
 
     def num_bytes(self, slices: Sequence[Slice]) -> int:
         """Adds up the sizes of the files of some slices, which takes a while on a network."""
@@ -134,6 +126,24 @@ class ImageFolder:
 
     def _paths_of(self, slices: Sequence[Slice]) -> np.ndarray:
         return np.concatenate([self._paths[split][a:b] for split, a, b in slices])
+
+
+def stream(access: RandomAccess, order_seed: tf.Tensor | None) -> tf.data.Dataset:
+    """Streams examples once, without those excluded, in an order set by a seed.
+
+    Args:
+        access: the examples.
+        order_seed: None for the stored order, or (2,) integers.
+    """
+    order = tf.range(len(access.excluded))
+    if order_seed is not None:
+        order = random.permutation(order_seed, len(access.excluded))
+    if access.excluded.any():
+        with tf.init_scope():
+            kept = tf.constant(~access.excluded)
+        order = tf.boolean_mask(order, tf.gather(kept, order))
+    dataset = tf.data.Dataset.from_tensor_slices(order)
+    return dataset.map(access.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def is_read_error(error: tf.errors.OpError) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import decode, folder, iterators, sources
+from simclr_tf.data import array_records, decode, folder, iterators, record_files, sources
 
 # Images in memory at a time: enough for every core.
 _CHUNK = 4 * iterators.CORES
@@ -55,6 +55,8 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
         if access is None:
             yield from _inspect_stream(source, split, threads)
             return
+        if access.labels is None:  # Outside of a graph, parsing takes longer than reading.
+            access = access._replace(read=tf.function(access.read, autograph=False))
         indices = iter(np.flatnonzero(~access.excluded))
         while chunk := list(itertools.islice(indices, _CHUNK)):
             yield from threads.map(functools.partial(_inspect_file, access), chunk)
@@ -73,10 +75,12 @@ def unreadable_record(
     source: sources.Source, split: str, index: int, error: tf.errors.OpError
 ) -> errors.UserError:
     """Returns the error for a record that cannot be read, counted in the stored order."""
+    remedy = "copy that file again"
+    if not source.name.startswith(record_files.PREFIX):
+        remedy += ", or delete the data set so that it is prepared again"
     return errors.UserError(
         f"{source.example_name(split, index)} of the split {split!r} of {source.name!r} cannot be "
-        f"read ({text.reason(error)}); copy that file again, or delete the data set so that it is "
-        "prepared again."
+        f"read ({text.reason(error)}); {remedy}."
     )
 
 
@@ -113,7 +117,8 @@ def _inspect_file(access: folder.RandomAccess, index: int) -> Finding:
         example = access.read(tf.constant(index, tf.int32))
     except tf.errors.OpError as error:
         why = f"cannot be read ({reason_of_system(error)})"
-        return Finding(access.names[index], int(access.labels[index]), why, ())
+        label = -1 if access.labels is None else int(access.labels[index])
+        return Finding(access.name(index), label, why, ())
     return _inspect_one({name: value.numpy() for name, value in example.items()})
 
 
@@ -128,7 +133,7 @@ def _inspect_one(example: dict) -> Finding:
 
 def reason_of_system(error: tf.errors.OpError) -> str:
     """Returns why the system could not read a file, without the path."""
-    return text.reason(error).rpartition("; ")[2]
+    return array_records.why_unread(error) or text.reason(error).rpartition("; ")[2]
 
 
 def why_unreadable(error: tf.errors.OpError) -> str:

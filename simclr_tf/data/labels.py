@@ -23,7 +23,9 @@ def known(source: sources.Source, split: str) -> np.ndarray | None:
         the images.
     """
     access = source.random_access(split)
-    return None if access is None else access.labels[~access.excluded]
+    if access is None or access.labels is None:
+        return None
+    return access.labels[~access.excluded]
 
 
 def is_labelled(source: sources.Source, split: str) -> bool:
@@ -51,7 +53,10 @@ def _terms(split: str) -> list[str]:
 
 
 def _first_is_labelled(source: sources.Source, split: str) -> bool:
+    access = dataclasses.replace(source, excluded={}).random_access(split)
     try:
+        if access is not None:
+            return int(access.read(tf.constant(0))["label"]) >= 0
         return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
     except tf.errors.OpError as error:
         raise inspection.unreadable_record(source, split, 0, error) from error
@@ -96,7 +101,7 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
         cannot be known without reading its images.
     """
     access = source.random_access(split)
-    if access is None or source.class_names is None:
+    if access is None or access.labels is None or source.class_names is None:
         return None
     present = {source.class_names[label] for label in np.unique(access.labels) if label >= 0}
     if not present:
@@ -107,7 +112,9 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
 def have_one_image_each(source: sources.Source, split: str) -> bool:
     """Returns whether each class of a split is known to have only one image."""
     access = source.random_access(split)
-    return access is not None and len(np.unique(access.labels)) == len(access.labels)
+    if access is None or access.labels is None:
+        return False
+    return len(np.unique(access.labels)) == len(access.labels)
 
 
 def fingerprint(source: sources.Source, split: str) -> str | None:
@@ -121,8 +128,9 @@ def fingerprint(source: sources.Source, split: str) -> str | None:
         The hash; None if the labels cannot be known without reading the images.
     """
     access = source.random_access(split)
-    if access is None:
+    if access is None or access.labels is None:
         return None
     classes = (*(source.class_names or ()), "")  # Label -1 is the last one, without a name.
-    lines = (f"{name}\0{classes[label]}\n" for name, label in zip(access.names, access.labels))
+    names = map(access.name, range(len(access.labels)))
+    lines = (f"{name}\0{classes[label]}\n" for name, label in zip(names, access.labels))
     return hashlib.blake2b("".join(lines).encode(), digest_size=8).hexdigest()

@@ -1,10 +1,10 @@
-"""Reads the record files of a prepared tensorflow-datasets data set in an order set by a seed."""
+"""Reads record files in an order set by a seed, above all those of tensorflow-datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,29 +22,48 @@ _FILES_AT_ONCE = 16
 _READ_BYTES = 8 * 2**20  # few long reads, for disks across a network
 
 
+class File(NamedTuple):
+    """Some consecutive records of a file.
+
+    Attributes:
+        filename: path of the file.
+        name: name of the file in messages.
+        skip: number of records before them.
+        take: number of records.
+    """
+
+    filename: str
+    name: str
+    skip: int
+    take: int
+
+
+# From slices of splits to the records that they consist of.
+FilesOf = Callable[[Sequence[folder.Slice]], list[File]]
+
+
 class Records:
-    """Streams the encoded images of a prepared data set; only image and label are parsed.
+    """Streams the encoded images of TFRecord files.
 
     Record files are shuffled, sixteen are read in turn, and their records pass through a shuffle
     buffer of 256 MiB. A data set that fits the buffer is shuffled fully.
     """
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, *, image: str, label: str | None) -> None:
+    def __init__(
+        self,
+        split_infos: Mapping[str, Any],
+        files_of: FilesOf,
+        parse: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    ) -> None:
         """Creates the reader.
 
         Args:
-            builder: the builder of the data set.
-            image: key of the image in an example.
-            label: key of the class label; None if there is none.
+            split_infos: name of a split -> tfds.core.SplitInfo.
+            files_of: function: slices of splits -> the records that they consist of.
+            parse: function: a record -> {"image": () string, encoded, "label": () int64}.
         """
-        self._info = builder.info
-        self.split_infos = builder.info.splits
-        self._builder, self._image, self._label = builder, image, label
-        self._decoding = tfds.decode.PartialDecoding(
-            {key: True for key in (image, label) if key},
-            decoders={image: tfds.decode.SkipDecoding()},
-        )
-        self._features = self._decoding.extract_features(self._info.features)
+        self.split_infos = split_infos
+        self._files_of, self._parse = files_of, parse
 
     def examples(
         self,
@@ -64,11 +83,8 @@ class Records:
     def _examples(
         self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
     ) -> tf.data.Dataset:
-        is_tfrecord = _is_tfrecord(self._info)
-        stream: Any = self._tfrecords if is_tfrecord else self._other_records
-        finish: Any = self._parse if is_tfrecord else self._example
         if order_seed is None:
-            return _map(stream(slices, None), finish)
+            return _map(self._stream(slices, None), self._finish)
 
         def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
             # tf.data mixes the global seed into a shuffle, and fails if it is 0. Within a graph,
@@ -77,19 +93,15 @@ class Records:
             folded = tf.random.stateless_uniform(
                 (), seed, 1, 2**31 - 1, tf.int64, alg=random.PHILOX
             )
-            dataset = stream(slices, seed)
+            dataset = self._stream(slices, seed)
             buffer = self.shuffle_buffer(slices)
             return dataset.shuffle(buffer, seed=folded, reshuffle_each_iteration=False)
 
-        return _map(tf.data.Dataset.from_tensors(order_seed).flat_map(shuffled), finish)
+        return _map(tf.data.Dataset.from_tensors(order_seed).flat_map(shuffled), self._finish)
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of some slices from those of the whole splits."""
-        infos = self._info.splits
-        counts = [(infos[name], stop - start) for name, start, stop in slices]
-        return sum(
-            round(_stored_bytes(info) * count / max(info.num_examples, 1)) for info, count in counts
-        )
+        return bytes_of(self.split_infos, slices)
 
     def random_access(
         self, slices: Sequence[folder.Slice], *, excluded: Sequence[str] = ()
@@ -100,41 +112,31 @@ class Records:
 
     def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
         """Returns "FILE[RECORD]" of one example, counted in the stored order of `slices`."""
-        for file in self._files(slices):
-            if index < file.take:
-                return f"{os.path.basename(file.filename)}[{file.skip + index}]"
-            index -= file.take
-        raise IndexError(index)
+        return name_of(self._files_of(slices), index)
+
+    def filenames(self) -> set[str]:
+        """Returns the paths of all files."""
+        whole = [(str(name), 0, info.num_examples) for name, info in self.split_infos.items()]
+        return {file.filename for file in self._files_of(whole)}
 
     def example_names(self, slices: Sequence[folder.Slice]) -> Iterable[str]:
-        """Yields "FILE[RECORD]" of all examples, in the stored order of `slices`."""
-        for file in self._files(slices):
-            base = os.path.basename(file.filename)
-            yield from (f"{base}[{file.skip + index}]" for index in range(file.take))
+        """Returns "FILE[RECORD]" of all examples, in the stored order of `slices`."""
+        return names_of(self._files_of(slices))
 
     def shuffle_buffer(self, slices: Sequence[folder.Slice]) -> int:
         """Returns how many encoded examples the shuffle buffer holds: 256 MiB, at least 1,024."""
         wanted = sum(stop - start for _, start, stop in slices)
-        infos = [self._info.splits[name] for name in {name for name, _, _ in slices}]
+        infos = [self.split_infos[name] for name in {name for name, _, _ in slices}]
         stored = sum(info.num_examples for info in infos)
         size = sum(_stored_bytes(info) for info in infos)
         return min(max(_SHUFFLE_BYTES * stored // size, _SHUFFLE_EXAMPLES), wanted)
 
-    def _files(self, slices: Sequence[folder.Slice]) -> list[Any]:
-        """Returns what to read: (filename, skip, take) of each file."""
-        return [
-            file
-            for name, start, stop in slices
-            for file in self._info.splits[f"{name}[{start}:{stop}]"].file_instructions
-        ]
-
-    def _tfrecords(
-        self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
-    ) -> tf.data.Dataset:
+    def _stream(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None) -> Any:
         """Streams (name of the file, index in it, serialized record)."""
-        files = self._files(slices)
+        files = self._files_of(slices)
         columns = (
             tf.constant([file.filename for file in files]),
+            tf.constant([file.name for file in files]),
             tf.constant([file.skip for file in files], tf.int64),
             tf.constant([file.take for file in files], tf.int64),
         )
@@ -149,15 +151,50 @@ class Records:
             deterministic=True,
         )
 
-    def _parse(self, file: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = self._features.deserialize_example(record, decoders=self._decoding.decoders)
+    def _finish(self, file: tf.Tensor, index: tf.Tensor, record: Any) -> dict[str, tf.Tensor]:
         name = tf.strings.join([file, "[", tf.strings.as_string(index), "]"])
-        return self._example(example, name)
+        return {**self._parse(record), "name": name}
 
-    def _other_records(
-        self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None
-    ) -> tf.data.Dataset:
-        """Streams (parsed example, index) for file formats that tensorflow-datasets must read."""
+
+class Parser:
+    """Parses the image and the label of an example that tensorflow-datasets has stored."""
+
+    def __init__(self, info: Any, *, image: str, label: str | None) -> None:
+        """Creates the parser.
+
+        Args:
+            info: what tensorflow-datasets knows about the data set.
+            image: key of the image in an example.
+            label: key of the class label; None if there is none.
+        """
+        self._image, self._label = image, label
+        self.decoding = tfds.decode.PartialDecoding(
+            {key: True for key in (image, label) if key},
+            decoders={image: tfds.decode.SkipDecoding()},
+        )
+        self._features = self.decoding.extract_features(info.features)
+
+    def parse(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns {"image": () string, encoded, "label": () int64} of a record."""
+        example = self._features.deserialize_example(record, decoders=self.decoding.decoders)
+        return self.select(example)
+
+    def select(self, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the same of a record that tensorflow-datasets has parsed."""
+        label = example[self._label] if self._label else tf.constant(-1, tf.int64)
+        return {"image": example[self._image], "label": tf.cast(label, tf.int64)}
+
+
+class OtherRecords(Records):
+    """Streams the images of files in a format that tensorflow-datasets must read."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, parser: Parser) -> None:
+        """Creates the reader."""
+        super().__init__(builder.info.splits, files_of(builder.info), parser.select)
+        self._builder, self._decoding = builder, parser.decoding
+
+    def _stream(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None) -> Any:
+        """Streams ("", index, parsed example)."""
         del order_seed  # Files are read in the stored order.
         config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in slices)
@@ -165,13 +202,43 @@ class Records:
             dataset = self._builder.as_dataset(
                 split=split, decoders=self._decoding, read_config=config
             )
-        return dataset.enumerate().map(
-            lambda index, example: (example, tf.strings.as_string(index))
-        )
+        return dataset.enumerate().map(lambda index, example: ("", index, example))
 
-    def _example(self, example: dict[str, tf.Tensor], name: tf.Tensor) -> dict[str, tf.Tensor]:
-        label = example[self._label] if self._label else tf.constant(-1, tf.int64)
-        return {"image": example[self._image], "label": tf.cast(label, tf.int64), "name": name}
+
+def files_of(info: Any) -> FilesOf:
+    """Returns the function that lists the files of slices of a prepared data set."""
+
+    def list_files(slices: Sequence[folder.Slice]) -> list[File]:
+        return [
+            File(file.filename, os.path.basename(file.filename), file.skip, file.take)
+            for name, start, stop in slices
+            for file in info.splits[f"{name}[{start}:{stop}]"].file_instructions
+        ]
+
+    return list_files
+
+
+def name_of(files: Sequence[File], index: int) -> str:
+    """Returns "FILE[RECORD]" of a record, counted over some files."""
+    for file in files:
+        if index < file.take:
+            return f"{file.name}[{file.skip + index}]"
+        index -= file.take
+    raise IndexError(index)
+
+
+def names_of(files: Sequence[File]) -> Iterable[str]:
+    """Yields "FILE[RECORD]" of all records of some files."""
+    for file in files:
+        yield from (f"{file.name}[{file.skip + index}]" for index in range(file.take))
+
+
+def bytes_of(split_infos: Mapping[str, Any], slices: Sequence[folder.Slice]) -> int:
+    """Estimates the bytes of some slices from those of the whole splits."""
+    counts = [(split_infos[name], stop - start) for name, start, stop in slices]
+    return sum(
+        round(_stored_bytes(info) * count / max(info.num_examples, 1)) for info, count in counts
+    )
 
 
 def _stored_bytes(info: Any) -> int:
@@ -179,17 +246,14 @@ def _stored_bytes(info: Any) -> int:
     return int(info.num_bytes) or _UNKNOWN_EXAMPLE_BYTES * info.num_examples
 
 
-def _is_tfrecord(info: Any) -> bool:
-    return info.file_format == tfds.core.FileFormat.TFRECORD
-
-
 def _map(dataset: tf.data.Dataset, function: Any) -> tf.data.Dataset:
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _read_file(file: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+def _read_file(
+    file: tf.Tensor, name: tf.Tensor, skip: tf.Tensor, take: tf.Tensor
+) -> tf.data.Dataset:
     """Streams (name of the file, index in it, record) of the selected records of a file."""
-    name = tf.strings.split(file, "/")[-1]
     records = tf.data.TFRecordDataset(file, buffer_size=_READ_BYTES)
     records = records.enumerate().skip(skip).take(take)
     return records.map(lambda index, record: (name, index, record))

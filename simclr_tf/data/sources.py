@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-import contextlib
 import dataclasses
-import io
 import os
-import re
-import time
 from typing import Any, Protocol
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors, text
-from simclr_tf.data import digits, folder, label_origin, layout, records, split_names
+from simclr_tf.data import (
+    array_records,
+    folder,
+    label_origin,
+    layout,
+    preparation,
+    record_files,
+    records,
+    split_names,
+    tfrecords,
+)
 
 IMAGE_FOLDER = label_origin.IMAGE_FOLDER
 
@@ -144,7 +150,7 @@ class Source:
         except (ValueError, NotImplementedError, AssertionError, TypeError) as error:
             raise errors.UserError(
                 f"The split {split!r} of {self.name!r}, which has {has}, cannot be read "
-                f"({_tfds_reason(error)}); write it like train, train[:10%], train[500:] or "
+                f"({preparation.reason(error)}); write it like train, train[:10%], train[500:] or "
                 "train+test."
             ) from error
         slices = [
@@ -161,30 +167,47 @@ class Source:
 
 
 def open_source(
-    dataset: str, *, data_dir: str | None, seed: int, labels: str = label_origin.FOLDERS
+    dataset: str,
+    *,
+    data_dir: str | None,
+    seed: int,
+    labels: str = label_origin.FOLDERS,
+    image_key: str = "image/encoded",
+    label_key: str = "image/class/label",
 ) -> Source:
     """Opens a data set, preparing it first if need be.
 
     Args:
         dataset: `digits`, which needs no download; `image_folder`, a folder of the user's;
-            `csv:FILE`, such a folder with a file of labels; or any name that tensorflow-datasets
-            knows or that is prepared in `data_dir`.
+            `csv:FILE`, such a folder with a file of labels; `tfrecord:` and a pattern of paths; or
+            any name that tensorflow-datasets knows or that is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder; for `csv:FILE` too, None for the folder of the file.
         seed: seed of the held-out split of an image folder that has no splits.
         labels: of an image folder, see `folder.ImageFolder`.
+        image_key: key of the image in the files of `tfrecord:`.
+        label_key: key of the label in them; empty if they are unlabelled.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.
     """
     if label_origin.is_folder(dataset):
-        return _open_folder(dataset, data_dir, labels, seed)
+        images = _open_folder(dataset, data_dir, labels, seed)
+        return _with_reader(dataset, images, images.class_names, images.notes)
+    if dataset.startswith(record_files.PREFIX):
+        if data_dir:
+            raise errors.ArgumentError(
+                "data_dir", data_dir, f"has no effect beside the paths in {dataset}; leave it out."
+            )
+        pattern = dataset.removeprefix(record_files.PREFIX)
+        opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
+        return _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
     builder = _find(dataset, data_dir)
-    notes = _prepare(dataset, builder)
+    notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes)
 
 
-def _open_folder(dataset: str, data_dir: str | None, labels: str, seed: int) -> Source:
+def _open_folder(dataset: str, data_dir: str | None, labels: str, seed: int) -> folder.ImageFolder:
     if dataset != IMAGE_FOLDER:
         labels = label_origin.resolve(dataset, labels)[1]
         data_dir = data_dir or os.path.dirname(labels) or "."
@@ -192,14 +215,20 @@ def _open_folder(dataset: str, data_dir: str | None, labels: str, seed: int) -> 
         raise errors.ArgumentError(
             "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
         )
-    images = folder.ImageFolder(data_dir, seed=seed, labels=labels)
+    return folder.ImageFolder(data_dir, seed=seed, labels=labels)
+
+
+def _with_reader(
+    dataset: str, reader: Reader, class_names: tuple[str, ...] | None, notes: tuple[str, ...]
+) -> Source:
+    """Returns a data set of images of any size and format."""
     return Source(
         name=dataset,
-        class_names=images.class_names,
-        splits={name: info.num_examples for name, info in images.split_infos.items()},
+        class_names=class_names,
+        splits={str(name): info.num_examples for name, info in reader.split_infos.items()},
         image_shape=(None, None),
-        notes=images.notes,
-        reader=images,
+        notes=notes,
+        reader=reader,
     )
 
 
@@ -216,9 +245,19 @@ def _open_records(dataset: str, builder: Any, notes: list[str]) -> Source:
         splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),
-        reader=records.Records(builder, image=image, label=label),
+        reader=_reader(dataset, builder, records.Parser(builder.info, image=image, label=label)),
         kind=getattr(features[image], "_encoding_format", None),
     )
+
+
+def _reader(dataset: str, builder: Any, parser: records.Parser) -> Reader:
+    """Returns the reader of the file format of a data set."""
+    info = builder.info
+    if info.file_format == tfds.core.FileFormat.TFRECORD:
+        return records.Records(info.splits, records.files_of(info), parser.parse)
+    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        return array_records.ArrayRecords(dataset, info, parser)
+    return records.OtherRecords(builder, parser)
 
 
 def _find(dataset: str, data_dir: str | None) -> Any:
@@ -228,7 +267,7 @@ def _find(dataset: str, data_dir: str | None) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise _not_found(dataset, data_dir) from error
     except Exception as error:  # A wrong name, version or configuration may raise anything.
-        reason = _tfds_reason(error)
+        reason = preparation.reason(error)
         if reason.startswith("Parsing builder name"):
             raise _not_found(dataset, data_dir) from error
         raise errors.ArgumentError(
@@ -257,60 +296,3 @@ def _not_found(dataset: str, data_dir: str | None) -> errors.ArgumentError:
         f"{problem}{text.suggestion(dataset, known)}; check the name and the "
         f"data directory, or use {IMAGE_FOLDER} for a folder of your own images.",
     )
-
-
-def _tfds_reason(error: Exception) -> str:
-    """Returns an error of tensorflow-datasets, which may have many lines, as part of a sentence."""
-    message = " ".join(str(error).split())
-    message = re.sub(
-        r"^Failed to construct .*?\}\": |^Error parsing split .*?datasets/splits ", "", message
-    )
-    message = message[:1000] + "..." if len(message) > 1000 else message.rstrip(".")
-    return message or type(error).__name__
-
-
-def _prepare(dataset: str, builder: Any) -> list[str]:
-    """Downloads and prepares a data set that is not yet on disk; returns notes for the user."""
-    if (builder.data_path / "dataset_info.json").exists():
-        _check_files(dataset, builder)
-        return []
-    if builder.data_path.exists():
-        raise errors.UserError(
-            f"The data set in {builder.data_dir!r} is incomplete; delete the folder, so that "
-            f"{dataset!r} is prepared again."
-        )
-    started = time.monotonic()
-    # The embedded data set takes seconds; the progress of a download is shown.
-    hidden = io.StringIO()
-    try:
-        with contextlib.ExitStack() as stack:
-            if isinstance(builder, digits.Digits):
-                stack.enter_context(contextlib.redirect_stdout(hidden))
-                stack.enter_context(contextlib.redirect_stderr(hidden))
-            builder.download_and_prepare()
-    except Exception as error:  # The code of hundreds of data sets may raise anything.
-        raise errors.UserError(
-            f"The data set {dataset!r} is not prepared in {str(builder.data_dir_root)!r}, and "
-            f"preparing it failed ({_tfds_reason(error)}); fix that, or choose a data "
-            "directory where it is prepared or that can be written."
-        ) from error
-    seconds = time.monotonic() - started
-    return [f"Prepared the data set {dataset!r} in {builder.data_dir!r} ({seconds:.0f} s)."]
-
-
-def _check_files(dataset: str, builder: Any) -> None:
-    """Refuses a prepared data set that lacks files, or whose files cannot be streamed."""
-    info = builder.info
-    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        raise errors.UserError(
-            f"The data set {dataset!r} is stored as array_record, which tf.data cannot stream; "
-            "prepare it as tfrecord in another data directory."
-        )
-    wanted = {os.path.basename(path) for split in info.splits.values() for path in split.filenames}
-    missing = sorted(wanted - set(tf.io.gfile.listdir(builder.data_dir)))
-    if missing:
-        raise errors.UserError(
-            f"The data set {dataset!r} in {builder.data_dir!r} lacks {len(missing)} of its "
-            f"{len(wanted)} files (such as {missing[0]}); copy it again, or delete the folder so "
-            "that it is prepared again."
-        )

@@ -8,12 +8,15 @@ import psutil
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import labels, sources, split_names, streams
+from simclr_tf.data import array_records, labels, sources, split_names, streams
 from simclr_tf.runs import directory, unreadable
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
-_SETTINGS = ("dataset", "data_dir", "labels", "train_split", "eval_split")
+_SETTINGS = (
+    *("dataset", "data_dir", "labels", "image_key", "label_key"),
+    *("train_split", "eval_split"),
+)
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
 _CACHE_FRACTION = 0.8
 
@@ -62,8 +65,19 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
         UserError: if the data set cannot be opened, or lacks a split or labels.
     """
     source = sources.open_source(
-        config.dataset, data_dir=config.data_dir, seed=config.seed, labels=config.labels
+        config.dataset,
+        data_dir=config.data_dir,
+        seed=config.seed,
+        labels=config.labels,
+        image_key=config.image_key,
+        label_key=config.label_key,
     )
+    if config.data_service and isinstance(source.reader, array_records.ArrayRecords):
+        raise errors.UserError(
+            f"The data set {config.dataset!r} is stored in the format ArrayRecord, which the "
+            "workers of a tf.data service cannot read; leave out --data_service, or prepare it as "
+            "tfrecord in another data directory."
+        )
     _check_split(config, source, "train_split", config.train_split)
     train_split = split_names.resolve(config.train_split, source.splits)
     eval_split = split_names.resolve(config.eval_split, source.splits)

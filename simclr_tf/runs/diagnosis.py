@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
-from simclr_tf.data import decode, folder, inspection
+from simclr_tf.data import array_records, decode, folder, inspection, records
 from simclr_tf.models import keras_encoders, user_encoders
 from simclr_tf.runs import batches, checkpoints, dataset, directory, opening
 
@@ -95,7 +95,7 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
             f"The image {unread[0]} cannot be read ({unread[1]}); restore or remove it, {_REMEDY}"
         )
     if not (
-        folder.is_read_error(error) or decode.is_decode_error(error) or _is_record_error(error)
+        folder.is_read_error(error) or decode.is_decode_error(error) or _is_record_error(run, error)
     ):
         return error
     for split in _used_splits(run):
@@ -114,11 +114,14 @@ def _is_xla_error(error: Exception) -> bool:
     return bool(re.search(r"XLA_\w+_JIT|tf2xla|compile-time constant|No registered", str(error)))
 
 
-def _is_record_error(error: tf.errors.OpError) -> bool:
+def _is_record_error(run: opening.Run, error: tf.errors.OpError) -> bool:
     """Returns whether a record is damaged, or the system could not read a file of records."""
-    if isinstance(error, tf.errors.DataLossError):
+    if isinstance(error, tf.errors.DataLossError) or array_records.why_unread(error):
         return True
-    return bool(re.search(r"-\d{5}-of-\d{5}; ", str(error)))
+    reader = run.data.source.reader
+    if not isinstance(reader, records.Records):
+        return False
+    return any(f"{path}; " in str(error) for path in reader.filenames())
 
 
 def _used_splits(run: opening.Run) -> Iterator[str]:

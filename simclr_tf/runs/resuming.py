@@ -14,7 +14,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
 from simclr_tf.config import metadata
-from simclr_tf.data import label_origin, labels, sources
+from simclr_tf.data import label_origin, labels, record_files, sources
 from simclr_tf.models import keras_encoders
 from simclr_tf.runs import checkpoints, dataset, directory
 
@@ -198,6 +198,10 @@ def _differs(stored: config_lib.Config, given: config_lib.Config, field: datacla
         return False  # The number of steps is compared instead.
     if name == "resnet_depth" and stored.encoder != keras_encoders.RESNET:
         return False
+    if name == "dataset" and all(
+        config.dataset.startswith(record_files.PREFIX) for config in (stored, given)
+    ):
+        return False  # The files may have been moved. Their images and classes are compared.
     if name == "data_service":  # Its address does not matter.
         return stored.data_service is None or given.data_service is None
     return _resolved(stored, field) != _resolved(given, field)

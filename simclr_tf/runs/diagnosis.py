@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from simclr_tf import console, errors, storage, text
 from simclr_tf.data import decode, folder, inspection
-from simclr_tf.runs import checkpoints, opening
+from simclr_tf.runs import checkpoints, dataset, opening
 
 _REMEDY = (
     "or exclude it with --max_bad_images (--mode=check_data lists all such images). The same "
@@ -68,7 +68,8 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
         return error
     for split in _used_splits(run):
         with console.working(f"Searching for the unreadable image in {split}"):
-            found = inspection.first_unreadable(run.data.source, split)
+            with_pillow = dataset.has_pillow(run.config)
+            found = inspection.first_unreadable(run.data.source, split, with_pillow=with_pillow)
         if found is not None:
             return errors.UserError(
                 f"The image {found.name} of {split!r} {found.unreadable}; repair or remove it, "

@@ -20,7 +20,7 @@ from typing import NamedTuple, NoReturn
 import unicodedata
 
 from simclr_tf import errors, text
-from simclr_tf.data import scan
+from simclr_tf.data import kinds, scan
 
 HELD_OUT = "validation"
 HELD_OUT_FRACTION = 0.1
@@ -64,7 +64,7 @@ def of_listing(root: str, listing: scan.Listing, *, seed: int) -> Layout:
         by_depth[path.count("/")].append(path)
     if not images:
         raise errors.UserError(
-            f"The folder {root!r} holds no images (JPEG, PNG, BMP or GIF), {_contents(listing)}; "
+            f"The folder {root!r} holds no images ({kinds.SUPPORTED}), {_contents(listing)}; "
             f"choose a folder that holds {LAYOUTS}."
         )
     if max(by_depth) > 2 or (0 in by_depth and len(by_depth) > 1):
@@ -132,7 +132,7 @@ def _notes_on_the_rest(listing: scan.Listing) -> Iterator[str]:
     if listing.loops:
         yield f"Skipped links to a folder that contains them: {text.shortened(listing.loops)}."
     if listing.others:
-        yield f"Skipped what is not a JPEG, PNG, BMP or GIF: {_count(listing.others)}."
+        yield f"Skipped what is not an image: {_count(listing.others)}."
 
 
 def _count(files: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Lists what a folder of images holds, without opening a single file."""
+"""Lists what a folder of images holds, without opening files that have an extension."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from simclr_tf import errors, text
+from simclr_tf.data import kinds
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".gif", ".bmp", ".dib"),
+    *(".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
+    *(".jp2", ".j2k", ".jpf", ".jpx"),
+)
+# Files without an extension of which the first bytes are read, in each folder.
+_LOOKED_AT = 32
 # Folders below these are in no layout, so each is visited once, whatever links lead to it.
 _MAX_DEPTH = 2
 
@@ -20,7 +27,8 @@ class Listing(NamedTuple):
     """What a folder holds, as paths relative to it, with slashes; what is hidden is ignored.
 
     Attributes:
-        images: paths that are named like images and are not folders.
+        images: paths that are named like images and are not folders, and files without an
+            extension that are images.
         others: all other files.
         empty: folders that hold no images, at any depth; not the folders in them.
         loops: links to a folder that contains them, which were not followed.
@@ -49,10 +57,14 @@ def scan(root: str) -> Listing:
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     while pending:
         folder, above = pending.pop()
+        unnamed: list[str] = []
         for name, is_folder in _entries(posixpath.join(root, folder)):
             path = posixpath.join(folder, name)
             if not is_folder:
-                (images if _is_named_like_an_image(name) else others).append(path)
+                if "." not in name:
+                    unnamed.append(path)
+                else:
+                    (images if _is_named_like_an_image(name) else others).append(path)
                 continue
             real = os.path.realpath(posixpath.join(root, path))
             if any(_contains(real, other) for other in above):
@@ -62,6 +74,8 @@ def scan(root: str) -> Listing:
                 pending.append((path, (*above, real)))
                 if path.count("/") >= _MAX_DEPTH:
                     deep.add(real)
+        for path, is_image in zip(unnamed, _are_images(root, unnamed)):
+            (images if is_image else others).append(path)
     _check_names(root, [*images, *folders])
     return Listing(images, _printable(others), _outermost_empty(folders, images), _printable(loops))
 
@@ -106,6 +120,28 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_named_like_an_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
+
+
+def _are_images(root: str, paths: list[str]) -> list[bool]:
+    """Returns which of the files of a folder that have no extension are images, by their bytes.
+
+    Of many files a sample is looked at: the others are taken for images if most of those are.
+    """
+    sample = paths[:: -(-len(paths) // _LOOKED_AT) or 1]
+    looked_at = {path: _is_image(posixpath.join(root, path)) for path in sample}
+    most = 2 * sum(looked_at.values()) > len(looked_at)
+    return [looked_at.get(path, most) for path in paths]
+
+
+def _is_image(path: str) -> bool:
+    """Returns whether a file begins like an image; opening another thing, as a pipe, may block."""
+    if "://" not in path and not os.path.isfile(path):
+        return False
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return kinds.kind_of(file.read(kinds.HEAD)) is not None
+    except tf.errors.OpError:
+        return False
 
 
 def _contains(folder: str, other: str) -> bool:

@@ -26,6 +26,7 @@ SMALLEST = {
     "architectures.py": ["--smallest", "--rounds=1"],
     "loss.py": ["--smallest"],
     "train_step.py": ["--smallest", "--rounds=1"],
+    "fuzz_images.py": ["--files=300"],
 }
 
 
@@ -103,6 +104,16 @@ def test_input_pipeline_measures_both_sizes_of_images(processes):
         "views_per_second_224px_jpeg",
     }
     assert min(results.values()) > 0
+
+
+def test_fuzz_images_finds_no_problem(processes):
+    results = _results(processes, "fuzz_images.py")
+    kinds = results.pop("kinds")
+    assert results.pop("files") == sum(kinds.values()) == 300
+    assert {"JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF"} < kinds.keys()
+    assert results.pop("growth") >= 0
+    assert results.keys() == {"crashes", "hangs", "false_reasons"}
+    assert {count for counts in results.values() for count in counts.values()} == {0}
 
 
 def test_loss_measures_every_loss(processes):

@@ -11,7 +11,8 @@ import tiny_runs
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.commands import show_views
-from simclr_tf.data import crops, decode, inspection, policies, sources
+from simclr_tf.data import crops, decode, depth, inspection, kinds, policies, sources
+from simclr_tf.runs import dataset
 from simclr_tf.runs import unreadable as unreadable_lib
 
 
@@ -144,6 +145,79 @@ def test_a_window_of_a_photograph_is_that_of_the_whole_photograph(shared):
         _check_windows(example["image"], rng)
 
 
+def _photo(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return _saved(Image.fromarray(_noise(20, 16)), "JPEG", exif=exif)
+
+
+def test_check_data_counts_images_that_are_turned_and_images_that_pillow_decodes(tmp_path, capsys):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for orientation in (1, 3, 6):
+        (root / f"{orientation}.jpg").write_bytes(_photo(orientation))
+    for kind in ("WEBP", "TIFF"):
+        (root / f"{kind}.jpg").write_bytes(_saved(Image.fromarray(_noise(20, 16)), kind))
+    assert _look("check_data", tmp_path / "run", root) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for what, count in (
+        ("turned upright by its EXIF orientation", "2"),
+        ("WebP, which is decoded by Pillow, more slowly", "1"),
+        ("TIFF, which is decoded by Pillow, more slowly", "1"),
+    ):
+        (line,) = [line for line in lines if what in line]
+        assert count in line.partition(what)[2].split()
+
+
+# --- 16-bit images
+
+
+def _deep(root, levels):
+    """Writes a folder of 16-bit images, each with values from 0 to one of the levels."""
+    root.mkdir()
+    for number, level in enumerate(levels):
+        samples = np.linspace(0, level, 20 * 16).reshape(20, 16, 1).astype(np.uint16)
+        (root / f"{number}.png").write_bytes(tf.io.encode_png(samples).numpy())
+    return root
+
+
+LEVELS = {
+    "12 bits": ([4_000, 4_095], "to 4,095 of 65,535 (6.2% of the range), so they will be nearly"),
+    "14 bits": ([16_383], "to 16,383 of 65,535 (25% of the range), so they will be dark;"),
+    "the whole range in one image": ([4_095, 65_535], None),
+    "three quarters": ([50_000], None),
+}
+
+
+@pytest.mark.parametrize(("levels", "words"), LEVELS.values(), ids=LEVELS.keys())
+def test_check_data_warns_of_16_bit_images_that_use_low_values(tmp_path, capsys, levels, words):
+    assert _look("check_data", tmp_path / "run", _deep(tmp_path / "deep", levels)) == 0
+    out = capsys.readouterr().out
+    assert (words in out) if words else ("warning" not in out)
+    assert "16 bits per sample" in out
+
+
+def test_the_start_of_training_warns_of_dark_images(tmp_path, capsys):
+    root = _deep(tmp_path / "deep", [1023] * 40)
+    source = sources.open_source("image_folder", data_dir=str(root), seed=0)
+    dataset.warn_of_dark_images(dataset.Data(source, "train", "train"))
+    out = capsys.readouterr().out
+    assert "warning: 32 16-bit images" in out and "1.6% of the range" in out
+
+
+def test_the_start_of_training_decodes_only_16_bit_images(photos, monkeypatch):
+    monkeypatch.setattr(tf.io, "decode_png", None)
+    source = sources.open_source("image_folder", data_dir=str(photos), seed=0)
+    assert depth.sampled_range(source, "train") is None
+
+
+def test_alpha_does_not_count_as_a_value():
+    samples = np.full((4, 5, 2), 65_535, np.uint16)
+    samples[..., 0] = 300
+    found = depth.range_of("a", tf.io.encode_png(samples).numpy())
+    assert (found.lowest, found.highest) == (300, 300)
+
+
 # --- unreadable images
 
 
@@ -151,7 +225,7 @@ def test_check_data_lists_unreadable_images_and_the_remedy(unreadable, tmp_path,
     assert _look("check_data", tmp_path / "run", unreadable) == 2
     out, err = capsys.readouterr()
     assert "train/red/3.png" in out and "is corrupt or truncated" in out
-    assert "train/blue/0.png" in out and "is not a JPEG, PNG, BMP or GIF" in out
+    assert "train/blue/0.png" in out and f"is not a {kinds.SUPPORTED} image" in out
     assert "2 of 54 images of image_folder are unreadable" in err
     assert "--max_bad_images=2" in err
 
@@ -245,7 +319,7 @@ def test_show_views_names_an_image_that_cannot_be_drawn(tmp_path, capsys):
     root.mkdir()
     (root / "a.png").write_bytes(b"nothing")
     assert _look("show_views", tmp_path / "sheet", root) == 2
-    assert "The image a.png is not a JPEG, PNG, BMP or GIF" in capsys.readouterr().err
+    assert f"The image a.png is not a {kinds.SUPPORTED} image;" in capsys.readouterr().err
 
 
 def test_findings_come_in_the_stored_order(unreadable):

@@ -135,12 +135,12 @@ def test_any_case_of_extension_counts_hidden_files_do_not_and_others_are_noted(t
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "f.png").write_bytes(b"")
-    for name in ("z.txt", "y.webp", "x.csv", "w.json"):
+    for name in ("z.txt", "y.heif.txt", "x.csv", "w.json"):
         (tmp_path / name).write_bytes(b"")
     source = _open(tmp_path)
     assert set(_listed(source, "train")) == {"a.JPG", "b.Jpeg", "c.PNG", "d.bmp", "e.GiF"}
     assert source.notes == (
-        "Skipped what is not a JPEG, PNG, BMP or GIF: 4 files (w.json, x.csv, y.webp and 1 more).",
+        "Skipped what is not an image: 4 files (w.json, x.csv, y.heif.txt and 1 more).",
     )
     assert inspection.first_unreadable(source, "train") is None
 
@@ -235,7 +235,7 @@ def test_folders_without_images_are_named_at_any_depth(tmp_path):
     assert source.class_names == ("ant", "bee")
     assert source.notes == (
         "Skipped 3 folders without images: test/cow, train/cow, val.",
-        "Skipped what is not a JPEG, PNG, BMP or GIF: 1 file (test/cow/readme.txt).",
+        "Skipped what is not an image: 1 file (test/cow/readme.txt).",
     )
 
 
@@ -255,7 +255,7 @@ def test_a_link_to_a_folder_that_contains_it_is_skipped_and_named(tmp_path, targ
     source = _open(root)
     assert sum(source.splits.values()) == 20
     skipped = "Skipped links to a folder that contains them: bee/loop."
-    dangling = "Skipped what is not a JPEG, PNG, BMP or GIF: 1 file (bee/loop)."
+    dangling = "Skipped what is not an image: 1 file (bee/loop)."
     assert source.notes[1:] == (dangling if target == "loop" else skipped,)
 
 

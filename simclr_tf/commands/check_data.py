@@ -7,7 +7,8 @@ import dataclasses
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
-from simclr_tf.data import inspection, layout, sources
+from simclr_tf.data import depth, inspection, layout, sources
+from simclr_tf.runs import dataset
 
 _MAX_LISTED = 100
 
@@ -20,6 +21,7 @@ class _Results:
         unreadable: split, name and problem of every image that cannot be used.
         unusual: number of images of every remark.
         examples: an image of every remark.
+        sixteen_bit: the values that 16-bit images use; None if there are none.
         lost: sentences about classes without readable images.
         stopped: errors of splits that could not be read to their end.
     """
@@ -27,6 +29,7 @@ class _Results:
     unreadable: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     unusual: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
+    sixteen_bit: depth.Range | None = None
     lost: list[str] = dataclasses.field(default_factory=list)
     stopped: list[errors.UserError] = dataclasses.field(default_factory=list)
 
@@ -44,7 +47,7 @@ def check_data(config: config_lib.Config) -> None:
     results = _Results()
     for split in source.splits:
         try:
-            _check_split(source, split, results)
+            _check_split(source, split, results, with_pillow=dataset.has_pillow(config))
         except errors.UserError as error:
             results.stopped.append(error)
     _print(results)
@@ -65,12 +68,15 @@ def check_data(config: config_lib.Config) -> None:
     raise results.stopped[-1]
 
 
-def _check_split(source: sources.Source, split: str, results: _Results) -> None:
+def _check_split(
+    source: sources.Source, split: str, results: _Results, *, with_pillow: bool
+) -> None:
     """Reads the images of a split, and adds what is wrong with them to the results."""
     before = len(results.unreadable)
     labels, readable = set[int](), set[int]()
     with console.Progress(f"images of {split}", source.splits[split]) as progress:
-        for number, finding in enumerate(inspection.inspect(source, split), 1):
+        findings = inspection.inspect(source, split, with_pillow=with_pillow)
+        for number, finding in enumerate(findings, 1):
             labels.add(finding.label)
             if finding.unreadable:
                 results.unreadable.append((split, finding.name, finding.unreadable))
@@ -79,6 +85,8 @@ def _check_split(source: sources.Source, split: str, results: _Results) -> None:
             for remark in finding.unusual:
                 results.unusual[remark] += 1
                 results.examples.setdefault(remark, finding.name)
+            if finding.sixteen_bit:
+                results.sixteen_bit = finding.sixteen_bit.joined(results.sixteen_bit)
             progress.update(number, f"{len(results.unreadable) - before} unreadable")
     names = source.class_names
     if names is not None and readable - {-1} != labels - {-1}:
@@ -101,7 +109,8 @@ def _print(results: _Results) -> None:
         more = len(results.unreadable) - len(rows)
         if more:
             console.say(f"... and {more:,} more.")
-    for sentence in results.lost:
+    too_dark = results.sixteen_bit and results.sixteen_bit.warning()
+    for sentence in [*([too_dark] if too_dark else []), *results.lost]:
         console.warn(sentence)
 
 

@@ -59,8 +59,9 @@ def _decoded(example: dict[str, tf.Tensor]) -> np.ndarray:
     try:
         return decode.decode_image(example["image"]).numpy()
     except tf.errors.OpError as error:
+        why = inspection.why_unreadable(error, example["image"].numpy())
         raise errors.UserError(
-            f"The image {example['name'].numpy().decode()} {inspection.why_unreadable(error)}; "
+            f"The image {example['name'].numpy().decode()} {why}; "
             "--mode=check_data lists all unreadable images."
         ) from error
 

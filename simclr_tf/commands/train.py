@@ -14,6 +14,7 @@ from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
     batches,
+    dataset,
     diagnosis,
     directory,
     environment,
@@ -85,6 +86,7 @@ def _train(
     # Checked again: before the lock was held, another training may have changed the run.
     resumption = resuming.check(run.config, run.model_dir, run.data)
     run = opening.exclude_unreadable(run)
+    dataset.warn_of_dark_images(run.data)
     training = _prepare(run, teacher)
     model = training.learner.model
     checkpoints = checkpoints_lib.Checkpoints(

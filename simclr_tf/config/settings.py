@@ -149,7 +149,8 @@ class Config:
         None,
         "Where tensorflow-datasets keeps its data. For image_folder, the folder of images: "
         "split/class/*.jpg, class/*.jpg, split/*.jpg, or images alone (--labels reads others). "
-        "Splits have usual names, such as train and test, in any case. JPEG, PNG, BMP or GIF.",
+        "Splits have usual names, such as train and test, in any case. JPEG, PNG, "
+        "BMP, GIF, WebP, TIFF, AVIF or JPEG 2000.",
         resume="freely",
         is_path=True,
     )
@@ -213,8 +214,9 @@ class Config:
     data_service: str | None = _DATA.setting(
         None,
         "Address of a tf.data service, grpc://HOST:PORT, whose workers prepare the input when this "
-        "machine's CPUs are too slow. The workers must be able to read the same files. The order "
-        "of the images then depends on timing, and epochs overlap.",
+        "machine's CPUs are too slow. The workers must be able to read the same files, and decode "
+        "JPEG, PNG, GIF and uncompressed BMP only. The order of the images then depends on timing, "
+        "and epochs overlap.",
     )
     samples_per_class: int = _DATA.setting(
         0,

@@ -1,4 +1,4 @@
-"""Applies operations to some images of a batch: by selection, or for a single image by a branch."""
+"""Applies operations to some images of a batch, or in rare branches of a graph."""
 
 from __future__ import annotations
 
@@ -45,3 +45,14 @@ def choose(flags: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Selects image i from `images` if flag i is True, else from `others`; shapes are equal."""
     # Version 1 copies whole images, while version 2 broadcasts the flags: three times as fast.
     return tf.compat.v1.where(flags, images, others)
+
+
+def in_one_op(function: Callable[..., tf.Tensor], *args: tf.Tensor) -> tf.Tensor:
+    """Calls a function in such a way that it is one op of the graph.
+
+    A branch that is not taken still costs time for each of its ops, so a rare one should have few.
+    """
+    if tf.executing_eagerly():
+        return function(*args)
+    attributes = {"_noinline": True}
+    return tf.function(function, autograph=False, experimental_attributes=attributes)(*args)

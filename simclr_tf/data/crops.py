@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, decode, operation_names, policies
+from simclr_tf.data import augment, decode, exif, operation_names, policies
 
 # Evaluation keeps this fraction of the shorter side of images that are not small.
 _EVALUATION_CROP = 0.875
@@ -29,7 +29,12 @@ def crop_boxes(
 
 
 def crop_encoded(
-    encoded: tf.Tensor, seed: tf.Tensor, policy: policies.Policy, *, num_views: int
+    encoded: tf.Tensor,
+    seed: tf.Tensor,
+    policy: policies.Policy,
+    *,
+    num_views: int,
+    with_pillow: bool = True,
 ) -> tf.Tensor:
     """Decodes random crops of one image, so that images of different sizes can be batched.
 
@@ -40,14 +45,17 @@ def crop_encoded(
         seed: (2,) int32, different for every image.
         policy: policy whose crop and size are used; the rest is ignored.
         num_views: v, at least 1.
+        with_pillow: as for `decode.decode_image`.
 
     Returns:
         (v, s, s, 3) float32, as from `crop_views`.
     """
-    height, width = tf.unstack(decode.image_size(encoded))
+    header = decode.read_header(encoded, with_pillow=with_pillow)
+    height, width = tf.unstack(exif.upright_size(header.size, header.orientation))
     boxes = crop_boxes(seed, num_views, height, width, policy)
     window = _bounding_box(boxes)
-    pixels = decode.decode_window(encoded, window)  # (h, w, 3) uint8
+    # (h, w, 3) uint8
+    pixels = decode.decode_window(encoded, window, header, with_pillow=with_pillow)
     boxes -= tf.concat([window[:2], [0, 0]], axis=0)
     return crop_views(pixels, boxes, policy.image_size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 import functools
 import io
@@ -14,7 +14,18 @@ from PIL import Image
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import array_records, decode, folder, iterators, record_files, sources
+from simclr_tf.data import (
+    array_records,
+    decode,
+    depth,
+    exif,
+    folder,
+    iterators,
+    kinds,
+    pillow,
+    record_files,
+    sources,
+)
 
 # Images in memory at a time: enough for every core.
 _CHUNK = 4 * iterators.CORES
@@ -29,20 +40,23 @@ class Finding(NamedTuple):
         label: its class, -1 if it is unlabelled.
         unreadable: why it cannot be used, as the rest of a sentence; None if it can.
         unusual: what is done to the image or lost from it, in words that many images share.
+        sixteen_bit: the values that it uses, if it has 16 bits.
     """
 
     name: str
     label: int
     unreadable: str | None
     unusual: tuple[str, ...]
+    sixteen_bit: depth.Range | None = None
 
 
-def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
+def inspect(source: sources.Source, split: str, *, with_pillow: bool = True) -> Iterator[Finding]:
     """Reads the images of a split in the stored order, several at a time.
 
     Args:
         source: the opened data set.
         split: split of the data set, in tensorflow-datasets syntax.
+        with_pillow: as for `decode.decode_image`.
 
     Yields:
         A finding for every image.
@@ -51,24 +65,28 @@ def inspect(source: sources.Source, split: str) -> Iterator[Finding]:
         errors.UserError: if a record cannot be read, and so none of those after it.
     """
     access = source.random_access(split)
+    inspect_one = functools.partial(inspect_example, with_pillow=with_pillow)
     with futures.ThreadPoolExecutor(iterators.CORES) as threads:
         if access is None:
-            yield from _inspect_stream(source, split, threads)
+            yield from _inspect_stream(source, split, threads, inspect_one)
             return
         if access.labels is None:  # Outside of a graph, parsing takes longer than reading.
             access = access._replace(read=tf.function(access.read, autograph=False))
         indices = iter(np.flatnonzero(~access.excluded))
         while chunk := list(itertools.islice(indices, _CHUNK)):
-            yield from threads.map(functools.partial(_inspect_file, access), chunk)
+            yield from threads.map(functools.partial(_inspect_file, access, inspect_one), chunk)
 
 
-def first_unreadable(source: sources.Source, split: str) -> Finding | None:
+def first_unreadable(
+    source: sources.Source, split: str, *, with_pillow: bool = True
+) -> Finding | None:
     """Returns the first image that cannot be used, or None after reading the whole split.
 
     Raises:
         errors.UserError: see `inspect`.
     """
-    return next((finding for finding in inspect(source, split) if finding.unreadable), None)
+    findings = inspect(source, split, with_pillow=with_pillow)
+    return next((finding for finding in findings if finding.unreadable), None)
 
 
 def unreadable_record(
@@ -85,13 +103,16 @@ def unreadable_record(
 
 
 def _inspect_stream(
-    source: sources.Source, split: str, threads: futures.Executor
+    source: sources.Source,
+    split: str,
+    threads: futures.Executor,
+    inspect_one: Callable[[dict], Finding],
 ) -> Iterator[Finding]:
     count = 0
     examples = iterators.without_tuning(source.examples(split)).as_numpy_iterator()
     try:
         for chunk in _chunks(examples):
-            for finding in threads.map(_inspect_one, chunk):
+            for finding in threads.map(inspect_one, chunk):
                 yield finding
                 count += 1
     except tf.errors.OpError as error:
@@ -112,23 +133,32 @@ def _chunks(examples: Iterator[dict]) -> Iterator[list[dict]]:
     yield chunk
 
 
-def _inspect_file(access: folder.RandomAccess, index: int) -> Finding:
+def _inspect_file(
+    access: folder.RandomAccess, inspect_one: Callable[[dict], Finding], index: int
+) -> Finding:
     try:
         example = access.read(tf.constant(index, tf.int32))
     except tf.errors.OpError as error:
         why = f"cannot be read ({reason_of_system(error)})"
         label = -1 if access.labels is None else int(access.labels[index])
         return Finding(access.name(index), label, why, ())
-    return _inspect_one({name: value.numpy() for name, value in example.items()})
+    return inspect_one({name: value.numpy() for name, value in example.items()})
 
 
-def _inspect_one(example: dict) -> Finding:
+def inspect_example(example: dict, *, with_pillow: bool = True) -> Finding:
+    """Decodes an example and reports what is wrong with its image.
+
+    Args:
+        example: {"image": bytes, encoded; "label": int; "name": bytes}.
+        with_pillow: as for `decode.decode_image`.
+    """
     name, encoded, label = example["name"].decode(), example["image"], int(example["label"])
     try:
-        shape = decode.decode_image(tf.constant(encoded)).shape
+        image = decode.decode_image(tf.constant(encoded), with_pillow=with_pillow)
     except tf.errors.OpError as error:
-        return Finding(name, label, why_unreadable(error), ())
-    return Finding(name, label, None, tuple(_unusual(encoded, shape[0], shape[1])))
+        return Finding(name, label, why_unreadable(error, encoded, with_pillow=with_pillow), ())
+    unusual = tuple(_unusual(encoded, image.shape[0], image.shape[1]))
+    return Finding(name, label, None, unusual, depth.range_of(name, encoded))
 
 
 def reason_of_system(error: tf.errors.OpError) -> str:
@@ -136,31 +166,49 @@ def reason_of_system(error: tf.errors.OpError) -> str:
     return array_records.why_unread(error) or text.reason(error).rpartition("; ")[2]
 
 
-def why_unreadable(error: tf.errors.OpError) -> str:
-    """Returns why an image could not be decoded, as the rest of a sentence."""
-    message = " ".join(str(error.message).split())
+def why_unreadable(error: tf.errors.OpError, encoded: bytes, *, with_pillow: bool = True) -> str:
+    """Returns why an image could not be decoded, as the rest of a sentence.
+
+    Args:
+        error: raised by `decode.decode_image`.
+        encoded: the content of the file.
+        with_pillow: as for `decode.decode_image`.
+    """
+    if decode.needs_pillow(tf.constant(encoded)):
+        if with_pillow:
+            return pillow.decode(encoded, decode.MAX_PIXELS)[1]
+        return kinds.refusal(encoded, "a remote worker")
+    message = str(error.message)
     if "more than" in message and "pixels" in message:
         return f"has more than {decode.MAX_PIXELS:,} pixels"
-    if "not a JPEG, PNG, BMP or GIF" in message or "Unknown image file format" in message:
-        return "is not a JPEG, PNG, BMP or GIF"
     return "is corrupt or truncated"
 
 
 def _unusual(encoded: bytes, height: int, width: int) -> Iterator[str]:
+    kind = kinds.kind_of(encoded)
     if min(height, width) < _TINY:
         yield f"less than {_TINY} pixels wide or high"
+    if decode.needs_pillow(tf.constant(encoded)):
+        yield f"{kind}, which is decoded by Pillow, more slowly"
     try:
         # Reads the header only. Decompression bombs are refused before this, by size.
         with Image.open(io.BytesIO(encoded)) as image:
             mode, frames = image.mode, getattr(image, "n_frames", 1)
             transparent = mode in ("RGBA", "LA") or "transparency" in image.info
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return  # TensorFlow reads it, so there is nothing more to report.
+            orientation = image.getexif().get(exif.TAG, 1)
+    except Exception:  # Pillow may raise anything on files of which only the pixels are intact.
+        return  # The image is decoded, so there is nothing more to report.
     if frames > 1:
         yield "an animation, of which the first frame is used"
-    if mode.startswith("I"):
+    if mode.startswith("I") or (kind == kinds.PNG and encoded[24:25] == b"\x10"):
         yield "16 bits per sample, of which the upper 8 are used"
     if transparent:
         yield "transparency, which is ignored"
     if mode == "CMYK":
         yield "CMYK, which is converted to RGB"
+    if kind == kinds.JPEG:
+        orientation = exif.jpeg_orientation(tf.constant(encoded))
+    elif kind == kinds.PNG:
+        orientation = exif.png_orientation(tf.constant(encoded))
+    if orientation in range(2, 9):
+        yield "turned upright by its EXIF orientation"

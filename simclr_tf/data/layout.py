@@ -24,7 +24,7 @@ from typing import NamedTuple, NoReturn
 import unicodedata
 
 from simclr_tf import errors, text
-from simclr_tf.data import holdout, scan, split_names
+from simclr_tf.data import holdout, kinds, scan, split_names
 
 LAYOUTS = "split/class/*.jpg, class/*.jpg, split/*.jpg or just images"
 # The most empty folders that a note names.
@@ -121,7 +121,7 @@ def check_images(root: str, listing: scan.Listing) -> None:
     """Refuses a folder without images."""
     if not listing.images:
         raise errors.UserError(
-            f"The folder {root!r} holds no images (JPEG, PNG, BMP or GIF), "
+            f"The folder {root!r} holds no images ({kinds.SUPPORTED}), "
             f"{scan.contents(listing)}; choose a folder that holds {LAYOUTS}."
         )
 

@@ -54,6 +54,7 @@ def train_batches(
     cache: bool = False,
     augment_on: str = "host",
     data_service: str | None = None,
+    with_pillow: bool = True,
     by_class: balanced.ByClass | None = None,
     samples_per_class: int = 0,
 ) -> tf.data.Dataset:
@@ -74,6 +75,7 @@ def train_batches(
         augment_on: "host", or "device" to leave the views to `views_of_batch`.
         data_service: address of a tf.data service, grpc://HOST:PORT, whose workers do the work.
             Each worker takes whole epochs, so epochs overlap, in an order set by timing.
+        with_pillow: as for `decode.decode_image`; False if the input is made on other machines.
         by_class: the images of the split by class, for class-balanced batches.
         samples_per_class: m, images of each class of such a batch; see `balanced.batch_of`.
 
@@ -83,7 +85,9 @@ def train_batches(
     """
     if by_class is None:
         skip = start_step * batch_size
-        stream = streams.epochs(source, split, seed=seed, skip=skip, cache=cache)
+        stream = streams.epochs(
+            source, split, seed=seed, skip=skip, cache=cache, with_pillow=with_pillow
+        )
     else:
         stream = streams.balanced_batches(
             by_class, samples_per_class, batch_size, seed=seed, skip=start_step
@@ -93,7 +97,7 @@ def train_batches(
     host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
     height, width = source.image_shape
     if height is None or width is None:
-        decode_crops = _decode_crops(policy, num_views, seed)
+        decode_crops = _decode_crops(policy, num_views, seed, with_pillow=with_pillow)
         # The workers of a tf.data service have their own number of cores, and tune it.
         stream = stream.map(
             decode_crops, num_parallel_calls=_AUTOTUNE if data_service else iterators.CORES
@@ -103,7 +107,9 @@ def train_batches(
     def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = {**_without_names(batch), **host.draws(positions[0])}
         if height is not None and width is not None and not cache:
-            batch["image"] = decode.decode_batch(batch["image"], (height, width), source.kind)
+            batch["image"] = decode.decode_batch(
+                batch["image"], (height, width), source.kind, with_pillow=with_pillow
+            )
         if augment_on == "device":
             return batch
         total = host.batch_size_per_host
@@ -276,14 +282,22 @@ def evaluation_batches(
     return iterators.without_tuning(batches.prefetch(_AUTOTUNE))
 
 
-def _decode_crops(policy: policies.Policy, num_views: int, seed: int):  # type: ignore[no-untyped-def]
+def _decode_crops(  # type: ignore[no-untyped-def]
+    policy: policies.Policy, num_views: int, seed: int, *, with_pillow: bool
+):
     """Returns the function that decodes the crops of an image of any size."""
 
     def prepare(
         position: tf.Tensor, example: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         seed_of_crops = random.derive_seed(seed, _CROPS, position)
-        cropped = crops.crop_encoded(example["image"], seed_of_crops, policy, num_views=num_views)
+        cropped = crops.crop_encoded(
+            example["image"],
+            seed_of_crops,
+            policy,
+            num_views=num_views,
+            with_pillow=with_pillow,
+        )
         return position, {"crops": cropped, "label": example["label"]}
 
     return prepare

@@ -1,4 +1,4 @@
-"""Lists what a folder of images holds, without opening a single file."""
+"""Lists what a folder of images holds, without opening files that have an extension."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from simclr_tf import errors, text
+from simclr_tf.data import kinds
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".gif", ".bmp", ".dib"),
+    *(".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
+    *(".jp2", ".j2k", ".jpf", ".jpx"),
+)
+# Files without an extension of which the first bytes are read, in each folder.
+_LOOKED_AT = 32
 # The most empty folders that a note names.
 _MOST_NAMED = 12
 # Folders below these are in no layout, so each is visited once, whatever links lead to it.
@@ -23,7 +30,8 @@ class Listing(NamedTuple):
     """What a folder holds, as paths relative to it, with slashes; what is hidden is ignored.
 
     Attributes:
-        images: paths that are named like images and are not folders.
+        images: paths that are named like images and are not folders, and files without an
+            extension that are images.
         others: all other files.
         empty: folders that hold no images, at any depth; not the folders in them.
         loops: links to a folder that contains them, which were not followed.
@@ -63,10 +71,14 @@ def scan(root: str, *, once: bool = False) -> Listing:
             folders.append(path)
             pending.append((path, above))
         folder, above = pending.pop()
+        unnamed: list[str] = []
         for name, is_folder in _entries(posixpath.join(root, folder)):
             path = posixpath.join(folder, name)
             if not is_folder:
-                (images if _is_named_like_an_image(name) else others).append(path)
+                if "." not in name:
+                    unnamed.append(path)
+                else:
+                    (images if _is_named_like_an_image(name) else others).append(path)
                 continue
             real = os.path.realpath(posixpath.join(root, path))
             if any(_contains(real, other) for other in above):
@@ -80,6 +92,8 @@ def scan(root: str, *, once: bool = False) -> Listing:
                     visited.add(real)
             elif once:
                 repeated.append(path)
+        for path, is_image in zip(unnamed, _are_images(root, unnamed)):
+            (images if is_image else others).append(path)
     _check_names(root, [*images, *folders])
     empty = _outermost_empty(folders, images)
     return Listing(images, _printable(others), empty, _printable(loops), _printable(repeated))
@@ -125,6 +139,28 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_named_like_an_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
+
+
+def _are_images(root: str, paths: list[str]) -> list[bool]:
+    """Returns which of the files of a folder that have no extension are images, by their bytes.
+
+    Of many files a sample is looked at: the others are taken for images if most of those are.
+    """
+    sample = paths[:: -(-len(paths) // _LOOKED_AT) or 1]
+    looked_at = {path: _is_image(posixpath.join(root, path)) for path in sample}
+    most = 2 * sum(looked_at.values()) > len(looked_at)
+    return [looked_at.get(path, most) for path in paths]
+
+
+def _is_image(path: str) -> bool:
+    """Returns whether a file begins like an image; opening another thing, as a pipe, may block."""
+    if "://" not in path and not os.path.isfile(path):
+        return False
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return kinds.kind_of(file.read(kinds.HEAD)) is not None
+    except tf.errors.OpError:
+        return False
 
 
 def _contains(folder: str, other: str) -> bool:
@@ -191,7 +227,7 @@ def notes(listing: Listing) -> Iterator[str]:
         some = text.shortened(listing.repeated)
         yield f"Skipped folders that are read under another name: {some}."
     if listing.others:
-        yield f"Skipped what is not a JPEG, PNG, BMP or GIF: {_count(listing.others)}."
+        yield f"Skipped what is not an image: {_count(listing.others)}."
 
 
 def _count(files: list[str]) -> str:

@@ -13,7 +13,13 @@ _AUTOTUNE = tf.data.AUTOTUNE
 
 
 def epochs(
-    source: sources.Source, split: str, *, seed: int, skip: int, cache: bool
+    source: sources.Source,
+    split: str,
+    *,
+    seed: int,
+    skip: int,
+    cache: bool,
+    with_pillow: bool = True,
 ) -> tf.data.Dataset:
     """Streams (position, example), epoch after epoch, each in its own order.
 
@@ -26,11 +32,12 @@ def epochs(
         seed: seed of the run.
         skip: the position to start from.
         cache: whether to keep the images in memory after the first pass; see `cached_bytes`.
+        with_pillow: as for `decode.decode_image`.
     """
     count = source.num_examples(split)
     first_epoch, within = divmod(skip, count)
     if cache:
-        cached = _decoded(source, source.examples(split)).cache()
+        cached = _decoded(source, source.examples(split), with_pillow).cache()
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = random.derive_seed(seed, _ORDER, epoch)
@@ -82,13 +89,15 @@ def cached_bytes(source: sources.Source, split: str) -> int:
     return source.num_examples(split) * height * width * 3
 
 
-def _decoded(source: sources.Source, examples: tf.data.Dataset) -> tf.data.Dataset:
+def _decoded(
+    source: sources.Source, examples: tf.data.Dataset, with_pillow: bool
+) -> tf.data.Dataset:
     """Decodes examples whose images have one size; leaves others encoded."""
     if None in source.image_shape:
         return examples
 
     def decode_one(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        pixels = decode.decode_image(example["image"])
+        pixels = decode.decode_image(example["image"], with_pillow=with_pillow)
         return {**example, "image": tf.ensure_shape(pixels, [*source.image_shape, 3])}
 
     return examples.map(decode_one, num_parallel_calls=_AUTOTUNE, deterministic=True)

@@ -70,6 +70,7 @@ def train_batches(
         cache=config.cache_dataset,
         augment_on=config.resolved_augment_on,
         data_service=config.data_service,
+        with_pillow=dataset.has_pillow(config),
         by_class=by_class,
         samples_per_class=config.samples_per_class,
     )

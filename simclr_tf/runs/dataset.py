@@ -8,7 +8,7 @@ import psutil
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import array_records, labels, sources, split_names, streams
+from simclr_tf.data import array_records, depth, labels, sources, split_names, streams
 from simclr_tf.runs import directory, unreadable
 from simclr_tf.runs import weights as weights_lib
 
@@ -99,7 +99,22 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
 def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:
     """Returns the data without the unreadable images of its splits, see `unreadable.exclude`."""
     splits = _used_splits(config, data)
-    return dataclasses.replace(data, source=unreadable.exclude(config, data.source, splits))
+    source = unreadable.exclude(config, data.source, splits, with_pillow=has_pillow(config))
+    return dataclasses.replace(data, source=source)
+
+
+def has_pillow(config: config_lib.Config) -> bool:
+    """Returns whether Pillow can decode training images: if this process makes the input."""
+    remote_tpu = config.use_tpu and (config.tpu_name or config.master)
+    return config.data_service is None and not remote_tpu
+
+
+def warn_of_dark_images(data: Data) -> None:
+    """Warns if the first training images have 16 bits and use only low values."""
+    sixteen_bit = depth.sampled_range(data.source, data.train_split)
+    warning = sixteen_bit and sixteen_bit.warning()
+    if warning:
+        console.warn(warning)
 
 
 def _used_splits(config: config_lib.Config, data: Data) -> list[str]:

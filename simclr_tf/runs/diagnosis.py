@@ -100,7 +100,8 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
         return error
     for split in _used_splits(run):
         with console.working(f"Searching for the unreadable image in {split}"):
-            found = inspection.first_unreadable(run.data.source, split)
+            with_pillow = dataset.has_pillow(run.config)
+            found = inspection.first_unreadable(run.data.source, split, with_pillow=with_pillow)
         if found is not None:
             return errors.UserError(
                 f"The image {found.name} of {split!r} {found.unreadable}; repair or remove it, "

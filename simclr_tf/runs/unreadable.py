@@ -17,7 +17,11 @@ LIST = "bad_images.json"
 
 
 def exclude(
-    config: config_lib.Config, source: sources.Source, splits: Sequence[str]
+    config: config_lib.Config,
+    source: sources.Source,
+    splits: Sequence[str],
+    *,
+    with_pillow: bool = True,
 ) -> sources.Source:
     """Excludes the unreadable images of some splits, after reading every image, and reports them.
 
@@ -28,6 +32,7 @@ def exclude(
         config: the settings, with the data and the run directory, which exists.
         source: the data set.
         splits: the splits that the run uses.
+        with_pillow: as for `decode.decode_image`.
 
     Returns:
         The data set without those images.
@@ -39,12 +44,14 @@ def exclude(
     data = {"dataset": config.dataset, "data_dir": config.data_dir}
     if config.labels != config_lib.Config.labels:  # Older lists do not have it.
         data["labels"] = config.labels
+    if not with_pillow:
+        data["decoded_by"] = "TensorFlow alone"
     path = os.path.join(config.model_dir or "", LIST)
     stored = _read(path) if tf.io.gfile.exists(path) else {}
     known = stored["splits"] if stored.get("data") == data else {}
     for split, count in counts.items():
         if known.get(split, {}).get("images") != count:
-            known[split] = {"images": count, "left_out": _find(source, split, count)}
+            known[split] = {"images": count, "left_out": _find(source, split, count, with_pillow)}
     found = {split: known[split]["left_out"] for split in counts}
     bad = [f"{name} {why}" for images in found.values() for name, why in images.items()]
     some = text.shortened(bad, separator="; ")
@@ -94,11 +101,13 @@ def _read(path: str) -> dict[str, Any]:
     return stored
 
 
-def _find(source: sources.Source, split: str, count: int) -> dict[str, str]:
+def _find(source: sources.Source, split: str, count: int, with_pillow: bool) -> dict[str, str]:
     """Returns the name of each unreadable image of a split, and the reason."""
     found: dict[str, str] = {}
     with console.Progress(f"Checking images of {split}", count) as progress:
-        for number, finding in enumerate(inspection.inspect(source, split), 1):
+        for number, finding in enumerate(
+            inspection.inspect(source, split, with_pillow=with_pillow), 1
+        ):
             if finding.unreadable:
                 found[finding.name] = finding.unreadable
             progress.update(number, f"{len(found)} unreadable")

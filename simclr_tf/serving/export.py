@@ -25,7 +25,8 @@ class Servable(tf.Module):
 
     Attributes:
         of_images: function of images (b, h, w, 3) float32 in [0, 1], of any size.
-        of_bytes: function of encoded images (b,) string, JPEG or PNG.
+        of_bytes: function of encoded images (b,) string: JPEG, PNG, GIF, or BMP that is not
+            compressed. Photos are turned upright.
     """
 
     def __init__(self, model: simclr.SimCLR) -> None:
@@ -51,7 +52,8 @@ class Servable(tf.Module):
 
     def _of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
-            image = tf.image.convert_image_dtype(decode.decode_image(encoded), tf.float32)
+            # Pillow is not in a SavedModel, which refuses what TensorFlow alone does not decode.
+            image = decode.decode_image(encoded, with_pillow=False)
             return crops.evaluation_image(image, self._size)
 
         spec = tf.TensorSpec([self._size, self._size, 3], tf.float32)

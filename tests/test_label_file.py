@@ -6,11 +6,12 @@ import dataclasses
 import pytest
 import test_command_line
 import test_folder
+import tiny_runs
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.data import sources
-from simclr_tf.runs import dataset, resuming
+from simclr_tf.runs import dataset, resuming, unreadable
 
 TREE = [f"{year}/{month}/{i}.png" for year in (2018, 2019) for month in "12" for i in range(5)]
 
@@ -344,6 +345,15 @@ def test_a_moved_file_of_labels_is_the_same_data_and_other_labels_are_not(tree, 
     assert resuming.changed_settings(stored, given) == []
     (change,) = resuming._changed_data(stored, given, facts, other)
     assert change.name == "labels of the training data"
+
+
+def test_the_list_of_unreadable_images_belongs_to_the_labels(tree, tmp_path):
+    common = config_lib.Config(dataset="image_folder", data_dir=str(tree), model_dir=str(tmp_path))
+    for labels, want in (("none", {"labels": "none"}), ("folders", {})):
+        config = dataclasses.replace(common, labels=labels)
+        unreadable.exclude(config, _open(tree), ["train"])
+        data = tiny_runs.json_of(tmp_path / unreadable.LIST)["data"]
+        assert data == {"dataset": "image_folder", "data_dir": str(tree), **want}
 
 
 def test_labels_of_folders_instead_of_a_file_are_other_data():

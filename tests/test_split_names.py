@@ -177,8 +177,9 @@ def test_an_unlabelled_validation_split_keeps_its_name(tmp_path):
 def test_an_unlabelled_evaluation_split_given_explicitly_is_refused_at_the_start(
     competition, settings
 ):
-    with pytest.raises(errors.UserError, match="'test' of 'image_folder' has no labels, which eva"):
+    with pytest.raises(errors.UserError, match="'test' of 'image_folder' has no labels") as raised:
         _data(competition, given=True, eval_split="test", **settings)
+    assert "which evaluation needs; set --eval_split to validation" in str(raised.value)
 
 
 def test_unlabelled_images_are_said_not_to_be_evaluated_at_the_start(tmp_path):

@@ -213,7 +213,7 @@ def test_names_are_labels_too_and_negative_or_missing_ones_mean_unlabelled(tmp_p
     assert [int(example["label"]) for example in source.examples("train")] == [2, -1, 0, 1]
 
 
-def test_two_classes_of_one_name_are_told_apart_by_their_numbers(tmp_path):
+def test_two_classes_of_one_name_are_distinguished_by_their_numbers(tmp_path):
     examples = [
         serialized(image__encoded=b"", image__class__text=name, image__class__label=label)
         for label, name in ((135, b"crane"), (518, b"crane"), (7, b"cock"))

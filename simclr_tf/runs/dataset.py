@@ -272,8 +272,11 @@ def _check_evaluation_labels(config: config_lib.Config, data: Data) -> None:
     missing = data.why_unlabelled(data.eval_split)
     if missing is not None:
         other = "" if config.mode == "eval" else f", or {_without_evaluation(config)}"
+        labelled = [split for split in data.source.splits if _may_have_labels(data.source, split)]
+        suitable = " or ".join(sorted(set(labelled) - {data.train_split}))
         raise errors.UserError(
-            f"{missing}, which evaluation needs; set --eval_split to a split with labels{other}."
+            f"{missing}, which evaluation needs; set --eval_split to "
+            f"{suitable or 'a split with labels'}{other}."
         )
 
 

@@ -57,8 +57,9 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
 
     Args:
         config: the settings.
-        eval_split_given: whether the evaluation split was given explicitly. If not, and the data
-            set has no such split, a usual one that it has is used.
+        eval_split_given: whether the evaluation split was given explicitly. It must then exist,
+            even if the run does not evaluate. If not, and the data set has no such split, a usual
+            one that it has is used.
 
     Raises:
         UserError: if the data set cannot be opened, or lacks a split or labels.
@@ -68,7 +69,10 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     if not eval_split_given and eval_split == config_lib.Config.eval_split:
         eval_split = _usual_eval_split(config, source) or eval_split
     data = Data(source, config.train_split, eval_split)
-    for split in _used_splits(config, data):
+    checked = _used_splits(config, data)
+    if eval_split_given and not _is_stored_default(config, source):
+        checked.append(eval_split)
+    for split in checked:
         source.num_examples(split)  # Raises if there is no such split.
     if config.mode == "eval" or config.reads_labels:
         _check_labels(config, data)
@@ -76,6 +80,16 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
         needed = streams.cached_bytes(source, config.train_split)
         check_memory("cache_dataset", config.train_split, needed)
     return data
+
+
+def _is_stored_default(config: config_lib.Config, source: sources.Source) -> bool:
+    """Returns whether the evaluation split is the default in the flagfile of a run without one.
+
+    A run whose data has no split to evaluate on stores the default, which need not exist.
+    """
+    return config.eval_split == config_lib.Config.eval_split and not any(
+        split in source.splits for split in _EVAL_SPLITS
+    )
 
 
 def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:

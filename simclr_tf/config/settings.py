@@ -722,7 +722,7 @@ class Config:
         at_least=1,
         reason="1 means that the CPU is not split",
         resume="freely",
-        at_most=32,
+        at_most=16,
         limit_reason="building more takes minutes",
     )
     preemption_signal: str = _MACHINE.setting(

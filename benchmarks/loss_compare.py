@@ -55,8 +55,8 @@ class Case:
     starts_from: str | None = None
 
 
-# All on the embedded digits, which are the default data set.
 _SMALL = (
+    "--dataset=digits",
     "--image_size=8",
     "--resnet_depth=8",
     "--num_proj_layers=2",

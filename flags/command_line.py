@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from flags import definitions, fine_tuning, flagfiles, retired
+from flags import definitions, fine_tuning, flagfiles, retired, suggestions
 from simclr_tf import config as config_lib
-from simclr_tf import errors, paths, text
+from simclr_tf import errors, paths
 from simclr_tf.config import flagfile
 
 if TYPE_CHECKING:
@@ -107,6 +106,11 @@ def _run_or_recipe(explicit: frozenset[str]) -> tuple[list[str], list[str]]:
         return stored, []
     if "dataset" in explicit or not _uses_recipe():
         return [], []
+    if FLAGS.data_dir is not None and "data_dir" in explicit:
+        raise errors.UserError(
+            f"--data_dir={FLAGS.data_dir} is given without --dataset; add --dataset=image_folder "
+            "for a folder of images, or the name of a data set of tensorflow-datasets."
+        )
     recipe = DEFAULT_RECIPE.relative_to(flagfiles.RECIPES.parent.parent)
     note = (
         "No --dataset: using the embedded handwritten digits, with the recipe "
@@ -162,7 +166,7 @@ def _check_remote(name: str) -> None:
 def _message(error: flags.Error) -> str:
     """Returns the message for an error of absl."""
     if isinstance(error, flags.UnrecognizedFlagError):
-        near = _suggestion(error.flagname)
+        near = suggestions.suggestion(error.flagname)
         return f"Unknown flag --{error.flagname}{near}; --help lists the flags."
     if isinstance(error, flags.IllegalFlagValueError):
         name, _, value = str(error).removeprefix("flag --").partition("=")
@@ -170,17 +174,6 @@ def _message(error: flags.Error) -> str:
         expected = _EXPECTED.get(FLAGS[name].flag_type(), "valid")
         return f"--{name} must be {expected}, got {value!r}."
     return f"{' '.join(str(error).split())} (--help lists the flags)."
-
-
-def _suggestion(name: str) -> str:
-    """Returns " (did you mean ...?)" with the flags that an unknown one resembles, or ""."""
-    known = [*_our_names(), "flagfile"]
-    if name.startswith("no"):
-        known += [f"no{own}" for own in _our_names() if FLAGS[own].boolean]
-    for one in known:  # As in --train-epochs and --no_use_blur.
-        if one.replace("_", "") == re.sub("[-_]", "", name):
-            return f" (did you mean --{one}?)"
-    return text.suggestion(f"--{name}", [f"--{one}" for one in known])
 
 
 def _flags_of_run(explicit: frozenset[str]) -> list[str] | None:

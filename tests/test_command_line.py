@@ -13,7 +13,7 @@ import typing
 import pytest
 import tiny_runs
 
-from flags import command_line
+from flags import command_line, suggestions
 from flags import help as help_lib
 import run
 from simclr_tf import config, errors
@@ -47,6 +47,15 @@ def test_without_a_data_set_the_digits_recipe_is_used_and_reported():
     (first,) = command.notes
     assert "No --dataset" in first
     assert "flags/recipes/digits.flags" in first
+
+
+def test_a_data_directory_without_a_data_set_is_refused_instead_of_ignored():
+    with pytest.raises(
+        errors.UserError, match="--data_dir=/photos is given without --dataset; add"
+    ):
+        parse("--mode=train_then_eval", "--data_dir=/photos")
+    # Empty, it unsets what a flagfile sets.
+    assert parse("--data_dir=").config.dataset == "digits"
 
 
 def test_with_a_data_set_no_recipe_is_used():
@@ -332,6 +341,8 @@ def test_every_flag_is_in_the_help(capsys):
         ("--datset=cifar10", "Unknown flag --datset (did you mean --dataset, "),
         ("--train-epochs=3", "Unknown flag --train-epochs (did you mean --train_epochs?); --help"),
         ("--no-use_blur", "Unknown flag --no-use_blur (did you mean --nouse_blur?); --help lists"),
+        ("--lr=1", "Unknown flag --lr (did you mean --learning_rate?); --help lists the flags."),
+        ("--epochs=3", "Unknown flag --epochs (did you mean --train_epochs?); --help lists"),
         ("--zzz", "Unknown flag --zzz; --help lists the flags."),
         ("pretrain", "'pretrain' is not a flag; flags are written --name=value"),
     ],
@@ -339,6 +350,12 @@ def test_every_flag_is_in_the_help(capsys):
 def test_an_argument_that_cannot_be_parsed_is_refused_in_a_sentence(argument, message):
     with pytest.raises(errors.UserError, match=f"^{re.escape(message)}"):
         parse(argument)
+
+
+def test_the_usual_names_of_other_programs_suggest_flags_that_exist():
+    names = {field.name for field in dataclasses.fields(config.Config)}
+    assert set(suggestions.USUAL_NAMES.values()) <= names
+    assert not names & suggestions.USUAL_NAMES.keys()
 
 
 def test_a_flagfile_that_is_not_utf_8_is_refused_with_its_name(tmp_path):

@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf.data import pipeline, policies, sources
+from simclr_tf import config
+from simclr_tf.data import decode, pipeline, policies, sources
+from simclr_tf.runs import dataset
 
 COUNT = 24
 
@@ -59,6 +61,17 @@ def test_views_from_the_service_are_augmented_independently(source, service):
     )
     views = np.concatenate([batch["views"] for _, batch in zip(range(6), batches)])
     assert len(np.unique(views.reshape(96, -1), axis=0)) > 85  # Grey squares may coincide.
+
+
+def test_an_image_that_only_pillow_decodes_is_refused_by_its_name(service, tmp_path):
+    Image.new("RGB", (9, 10)).save(tmp_path / "a.webp")
+    photos = sources.open_source("image_folder", data_dir=str(tmp_path), seed=0)
+    with_pillow = dataset.has_pillow(config.Config(data_service=service))
+    batches = _batches(photos, service, batch_size=1, with_pillow=with_pillow)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is a WebP image, which") as raised:
+        next(iter(batches))
+    assert decode.is_decode_error(raised.value)
+    assert next(iter(_batches(photos, None, batch_size=1)))["views"].shape == (1, 2, 8, 8, 3)
 
 
 def test_training_runs_on_a_service(service, photos, tmp_path):

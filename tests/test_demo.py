@@ -25,7 +25,6 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
             "--train_steps=40",
             "--warmup_epochs=0.5",
             f"--model_dir={tmp_path / 'run'}",
-            f"--data_dir={tmp_path / 'data'}",
         ],
         capture_output=True,
         text=True,

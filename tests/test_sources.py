@@ -479,7 +479,9 @@ def test_a_record_with_a_wrong_checksum_is_named_with_the_remedy(tmp_path):
         list(inspection.inspect(source, "train"))
     with pytest.raises(tf.errors.DataLossError) as lost:
         list(source.examples("train"))
-    run: Any = types.SimpleNamespace(data=dataset.Data(source, "train", "test"))
+    run: Any = types.SimpleNamespace(
+        data=dataset.Data(source, "train", "test"), config=config_lib.Config()
+    )
     with pytest.raises(errors.UserError, match=want):
         diagnosis.find_unreadable_image(run, lost.value)
 

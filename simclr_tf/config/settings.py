@@ -794,8 +794,8 @@ class Config:
         at_least=1,
         reason="1 means that the CPU is not split",
         resume="freely",
-        at_most=64,
-        limit_reason="each replica takes memory and threads",
+        at_most=16,
+        limit_reason="building more takes minutes",
     )
     preemption_signal: str = _MACHINE.setting(
         "none",

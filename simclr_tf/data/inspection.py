@@ -199,7 +199,7 @@ def _unusual(encoded: bytes, height: int, width: int) -> Iterator[str]:
     except Exception:  # Pillow may raise anything on files of which only the pixels are intact.
         return  # The image is decoded, so there is nothing more to report.
     if frames > 1:
-        yield "an animation, of which the first frame is used"
+        yield "an animation or several pages, of which the first is used"
     if mode.startswith("I") or (kind == kinds.PNG and encoded[24:25] == b"\x10"):
         yield "16 bits per sample, of which the upper 8 are used"
     if transparent:

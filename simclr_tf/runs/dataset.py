@@ -58,8 +58,9 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
 
     Args:
         config: the settings.
-        eval_split_given: whether the evaluation split was given explicitly. If not, and the data
-            set has no such split, a usual one that it has is used.
+        eval_split_given: whether the evaluation split was given explicitly. It must then exist,
+            even if the run does not evaluate. If not, and the data set has no such split, a usual
+            one that it has is used.
 
     Raises:
         UserError: if the data set cannot be opened, or lacks a split or labels.
@@ -84,7 +85,8 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     if not eval_split_given and config.eval_split == config_lib.Config.eval_split:
         eval_split = _usual_eval_split(config, source, train_split) or eval_split
     data = Data(source, train_split, eval_split)
-    if len(_used_splits(config, data)) > 1:
+    given = eval_split_given and not _is_stored_default(config, source)
+    if given or len(_used_splits(config, data)) > 1:
         _check_split(config, source, "eval_split", eval_split)
     if config.reads_labels or (config.mode == "eval" and not config.evaluates_without_labels):
         _check_labels(config, data)
@@ -94,6 +96,16 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
         needed = streams.cached_bytes(source, train_split)
         check_memory("cache_dataset", train_split, needed)
     return data
+
+
+def _is_stored_default(config: config_lib.Config, source: sources.Source) -> bool:
+    """Returns whether the evaluation split is the default in the flagfile of a run without one.
+
+    A run whose data has no split to evaluate on stores the default, which need not exist.
+    """
+    return config.eval_split == config_lib.Config.eval_split and not any(
+        split in source.splits for split in _EVAL_SPLITS
+    )
 
 
 def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:

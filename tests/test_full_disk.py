@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import types
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import tiny_runs
 from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
 from simclr_tf.commands import train
-from simclr_tf.runs import directory, lock, metrics_log, resuming
+from simclr_tf.runs import diagnosis, directory, lock, metrics_log, resuming
 from simclr_tf.serving import export
 
 FULL = "/dev/full"  # Every write to it fails as on a full disk.
@@ -58,25 +59,22 @@ def test_each_writer_reports_a_full_disk_and_keeps_the_old_file(tmp_path, name):
 
 
 @needs_full
-def test_a_disk_that_is_full_when_metrics_are_written_ends_training_and_the_run_resumes(
-    pretrained, photos, tmp_path, capsys, no_export
-):
-    run = pretrained
-    expected = tiny_runs.weights(run, 4)
-    for path in run.glob("ckpt-4*"):
-        path.unlink()
-    metrics = run / metrics_log.METRICS
+def test_a_disk_that_is_full_when_metrics_are_written_is_explained(pretrained):
+    metrics = pretrained / metrics_log.METRICS
+    log = metrics_log.MetricsLog(str(pretrained), from_step=4)
     lines = metrics.read_text()
     metrics.unlink()
-    metrics.symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere").symlink_to(FULL)
-    assert tiny_runs.main("pretrain", run, photos, **tiny_runs.NO_COLOR) == 2
-    message = capsys.readouterr().err
-    check_message(message, run)
+    metrics.symlink_to(FULL)
+    with pytest.raises((OSError, tf.errors.OpError)) as raised:
+        log.write(5, {"loss": 1.0})
+    run: Any = types.SimpleNamespace(model_dir=str(pretrained))
+    message = str(diagnosis.explain_training_error(run, raised.value))
+    check_message(message, pretrained)
+    assert f"the last complete checkpoint is {pretrained}/ckpt-4" in message
     metrics.unlink()
-    metrics.write_text(lines[: len(lines) // 2])  # Half of what was written arrived.
-    assert tiny_runs.main("pretrain", run, photos, **tiny_runs.NO_COLOR) == 0
-    assert tiny_runs.equal(tiny_runs.weights(run, 4), expected)
+    metrics.write_text(lines + '{"step": 5, "lo')  # Half of the line had space.
+    metrics_log.MetricsLog(str(pretrained), from_step=4).write(5, {"loss": 1.0})
+    assert metrics.read_text() == lines + '{"step": 5, "loss": 1.0}\n'
 
 
 def test_a_disk_that_is_full_while_exporting_leaves_the_export_before(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
@@ -40,11 +39,13 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 
 def test_a_lock_is_renewed_while_the_training_is_busy(tmp_path, quick):
-    with lock.hold(str(tmp_path)):
+    with lock.hold(str(tmp_path)) as held:
         before = beats(tmp_path)
         assert wait_for(lambda: beats(tmp_path) > before + 2)
     time.sleep(0.1)
     assert list(tmp_path.iterdir()) == []  # The thread has ended, or it would write it again.
+    held.check(now=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_of_another_host_that_is_not_renewed_is_taken_over_after_waiting(
@@ -104,17 +105,18 @@ def test_a_lock_of_another_host_that_is_renewed_is_refused(tmp_path, quick, monk
 
 def test_a_lock_of_another_host_that_is_removed_meanwhile_is_free(tmp_path, quick, monkeypatch):
     path = test_lock.write_lock(tmp_path, host="elsewhere")
-    read = lock._read
+    sleep, looks = time.sleep, []
 
-    def read_and_remove(path_: str):
-        found = read(path_)
-        if found is not None and found.host == "elsewhere":
+    def remove_later(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:  # While it is watched.
             path.unlink()
-        return found
+        sleep(seconds)
 
     monkeypatch.setattr(lock, "_SILENT_SECONDS", 20.0)
-    monkeypatch.setattr(lock, "_read", read_and_remove)
+    monkeypatch.setattr(lock.time, "sleep", remove_later)
     with lock.hold(str(tmp_path)):
+        assert len(looks) == 3
         assert json.loads(path.read_text())["host"] != "elsewhere"
 
 
@@ -170,7 +172,7 @@ def test_a_process_that_was_killed_while_it_took_the_lock_blocks_nobody(tmp_path
 
 
 @pytest.mark.parametrize("moment", ["training", "saving", "export"])
-def test_a_run_directory_that_is_deleted_during_training_ends_it_with_a_sentence(
+def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
     photos, tmp_path, capsys, monkeypatch, no_export, moment
 ):
     model_dir = tmp_path / "run"
@@ -183,7 +185,7 @@ def test_a_run_directory_that_is_deleted_during_training_ends_it_with_a_sentence
         return train_steps
 
     def delete() -> None:
-        shutil.rmtree(model_dir)
+        model_dir.rename(tmp_path / "elsewhere")  # At once, also while the lock is renewed.
 
     changes = {**tiny_runs.NO_COLOR}
     if moment == "export":

@@ -97,8 +97,8 @@ class Held:
             if found not in (None, self._own):
                 return (
                     f"{self._path} was taken over by another training ({found}), because this one "
-                    f"had not renewed it for {_SILENT_SECONDS:.0f} s; this one ends, so that only "
-                    "one writes into the run directory. To resume it instead, stop the other one "
+                    f"had not renewed it for {_SILENT_SECONDS:.0f} s; this one ends so that only "
+                    "one writes into the run directory; to resume it instead, stop the other one "
                     "and run the same command again."
                 )
             self._own = self._own.renewed()
@@ -121,7 +121,7 @@ def hold(model_dir: str) -> Iterator[Held]:
     """Holds the lock of a run directory, so that no other training writes into it.
 
     The lock is a file that names its process. It is removed at the end, also after errors and
-    Ctrl-C. If the process was killed, the next start replaces it. A start on the same host looks
+    Ctrl-C. If the process was killed, the next start replaces it. A start on the same host checks
     whether the process is running. A start on another host watches whether the file is renewed. It
     measures that time by its own clock, because clocks of hosts differ.
 
@@ -192,7 +192,7 @@ def _is_renewed(found: holder.Holder, path: str) -> bool:
     """Returns whether a lock changes while this process watches it; False if it is removed."""
     looks = round(_SILENT_SECONDS / _LOOK_SECONDS)
     with console.Progress("waited, seconds", round(_SILENT_SECONDS)) as progress:
-        # Not until a time: this process may be suspended meanwhile, and then sees no renewal.
+        # Counted in readings: while this process is suspended, it sees no renewals.
         for look in range(1, looks + 1):
             time.sleep(_LOOK_SECONDS)
             now = _read(path)
@@ -214,8 +214,8 @@ def _who_left(left: holder.Holder) -> str:
 def _exclusive(path: str) -> Iterator[None]:
     """Lets one process at a time read and write a lock file.
 
-    The system ends this with the process, however that ends. Object stores and some file systems do
-    not have it; there the renewals find out if two processes wrote the file.
+    The system releases it when the process ends, however it ends. Object stores and some file
+    systems do not have it; there, the renewals detect that two processes wrote the file.
 
     Raises:
         UserError: if another process does not finish, or nothing can be written.

@@ -103,9 +103,8 @@ def _is_stored_default(config: config_lib.Config, source: sources.Source) -> boo
 
     A run whose data has no split to evaluate on stores the default, which need not exist.
     """
-    return config.eval_split == config_lib.Config.eval_split and not any(
-        split in source.splits for split in _EVAL_SPLITS
-    )
+    is_default = config.eval_split == config_lib.Config.eval_split
+    return is_default and not split_names.for_evaluation(source.splits)
 
 
 def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:

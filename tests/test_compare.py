@@ -63,7 +63,7 @@ def runs(tmp_path, tmp_path_factory):
         changed[wrong] = worse[wrong]
         order = slice(None, None, -1 if name == "two" else 1)  # The order does not matter.
         found = predictions.of_scores(
-            names[order], labels[order], changed[order], tiny_runs.CLASSES
+            4, names[order], labels[order], changed[order], tiny_runs.CLASSES
         )
         predictions.write(str(folder), found)
         folders.append(folder)
@@ -80,6 +80,7 @@ def test_runs_are_compared_by_the_program(runs, tmp_path, capsys):
     assert (against["only_first"], against["only_this"]) == (3, 1)
     assert against["p"] == against["p_adjusted"] == pytest.approx(2 * 5 / 16)
     assert result["runs"][0]["accuracy"] == pytest.approx(17 / 18)
+    assert [one["global_step"] for one in result["runs"]] == [4, 4]
     sheet = tf.io.decode_png((output / command.PICTURE).read_bytes()).numpy()
     # Three images in the first row, one in the second: blue ones are those of the class "blue".
     assert sheet.shape == (6 + 2 * (18 + 96 + 6), 6 + 3 * (96 + 6), 3)
@@ -90,7 +91,7 @@ def test_runs_are_compared_by_the_program(runs, tmp_path, capsys):
 def test_runs_on_other_images_are_refused(runs, capsys):
     found = predictions.read(str(runs[1]))
     fewer = predictions.Predictions(
-        found.names[2:], found.labels[2:], found.predicted[2:], found.probability[2:]
+        4, found.names[2:], found.labels[2:], found.predicted[2:], found.probability[2:]
     )
     predictions.write(str(runs[1]), fewer)
     assert run.main(["run.py", "--mode=compare", f"--runs={runs[0]},{runs[1]}"]) == 2
@@ -101,7 +102,7 @@ def test_runs_with_other_labels_are_refused(runs, capsys):
     found = predictions.read(str(runs[1]))
     labels = found.labels.copy()
     labels[0] = "mauve"
-    changed = predictions.Predictions(found.names, labels, found.predicted, found.probability)
+    changed = predictions.Predictions(4, found.names, labels, found.predicted, found.probability)
     predictions.write(str(runs[1]), changed)
     assert run.main(["run.py", "--mode=compare", f"--runs={runs[0]},{runs[1]}"]) == 2
     assert "different labels for 1 images" in capsys.readouterr().err

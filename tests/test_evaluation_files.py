@@ -50,7 +50,7 @@ def test_no_folder_is_made_for_numbers_alone(tmp_path):
 
 def _write(model_dir, names=("a.png", "é.png"), labels=(0, 1)):
     scores = np.float32([[2, 0, 1], [-np.inf, 1, 1.5]])
-    found = predictions.of_scores(names, np.array(labels), scores, ["x", "y", "z"])
+    found = predictions.of_scores(12, names, np.array(labels), scores, ["x", "y", "z"])
     predictions.write(str(model_dir), found)
     return scores
 
@@ -61,7 +61,8 @@ def test_predictions_have_a_row_for_every_image(tmp_path):
     assert read["name"] == ["a.png", "é.png"]
     assert read["label"] == ["x", "y"] and read["prediction"] == ["x", "z"]
     np.testing.assert_allclose(read["probability"], special.softmax(scores, 1).max(1), rtol=1e-6)
-    assert predictions.read(str(tmp_path)).right.tolist() == [True, False]
+    again = predictions.read(str(tmp_path))
+    assert again.right.tolist() == [True, False] and again.step == 12
 
 
 def test_predictions_that_cannot_be_written_are_a_sentence(tmp_path):

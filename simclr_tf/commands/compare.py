@@ -80,7 +80,11 @@ def _in_same_order(
     position = {name: index for index, name in enumerate(other.names)}
     order = np.array([position[name] for name in first.names])
     ordered = predictions_lib.Predictions(
-        other.names[order], other.labels[order], other.predicted[order], other.probability[order]
+        other.step,
+        other.names[order],
+        other.labels[order],
+        other.predicted[order],
+        other.probability[order],
     )
     differing = first.names[first.labels != ordered.labels]
     if len(differing):
@@ -98,12 +102,20 @@ def _print(
     compared: list[comparison.Comparison],
     adjusted: list[float],
 ) -> None:
-    rows = [[folders[0], intervals.accuracy(found[0].right).percent(), "", "", ""]]
+    rows = [
+        [
+            f"{folders[0]}, step {found[0].step:,}",
+            intervals.accuracy(found[0].right).percent(),
+            "",
+            "",
+            "",
+        ]
+    ]
     for folder, of_run, one, p in zip(folders[1:], found[1:], compared, adjusted, strict=True):
         value, low, high = (100 * number for number in one.difference)
         rows.append(
             [
-                folder,
+                f"{folder}, step {of_run.step:,}",
                 intervals.accuracy(of_run.right).percent(),
                 f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
                 f"{one.only_second} : {one.only_first}",
@@ -128,8 +140,13 @@ def _result(
     return {
         "images": len(found[0].names),
         "runs": [
-            {"run": folder, "accuracy": a.value, "accuracy_95": [a.low, a.high]}
-            for folder, a in zip(folders, accuracies, strict=True)
+            {
+                "run": folder,
+                "global_step": one.step,
+                "accuracy": a.value,
+                "accuracy_95": [a.low, a.high],
+            }
+            for folder, one, a in zip(folders, found, accuracies, strict=True)
         ],
         "against_first": [
             {

@@ -59,14 +59,14 @@ def evaluate(
     result["eval/seconds"] = round(time.monotonic() - start, 3)
     written = directory.write_result(run.model_dir, result)
     evaluation_files.write(run.model_dir, step, scores.outcomes)
-    _write_predictions(run, scores)
+    _write_predictions(run, step, scores)
     overview.after_evaluation(
         run, written, kept=written.keys() - result.keys(), outcomes=scores.outcomes
     )
     return written
 
 
-def _write_predictions(run: opening.Run, scores: scoring.Scores) -> None:
+def _write_predictions(run: opening.Run, step: int, scores: scoring.Scores) -> None:
     """Writes the prediction for every evaluated image, if there are predictions."""
     if scores.class_scores is None or scores.test is None:
         return
@@ -74,7 +74,7 @@ def _write_predictions(run: opening.Run, scores: scoring.Scores) -> None:
     class_names = run.data.source.class_names
     assert class_names is not None
     found = predictions.of_scores(
-        names[scores.test.positions], scores.test.labels, scores.class_scores, class_names
+        step, names[scores.test.positions], scores.test.labels, scores.class_scores, class_names
     )
     predictions.write(run.model_dir, found)
 

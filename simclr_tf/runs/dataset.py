@@ -9,7 +9,7 @@ import psutil
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.data import array_records, depth, labels, sources, split_names, streams
-from simclr_tf.runs import directory, unreadable
+from simclr_tf.runs import directory, label_checks, unreadable
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
@@ -88,10 +88,7 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     given = eval_split_given and not _is_stored_default(config, source)
     if given or len(_used_splits(config, data)) > 1:
         _check_split(config, source, "eval_split", eval_split)
-    if config.reads_labels or (config.mode == "eval" and not config.evaluates_without_labels):
-        _check_labels(config, data)
-    else:
-        data = _check_pretraining(config, data)
+    data = label_checks.check(config, data)
     if config.cache_dataset:
         needed = streams.cached_bytes(source, train_split)
         check_memory("cache_dataset", train_split, needed)
@@ -163,7 +160,7 @@ def _usual_eval_split(
     usual = split_names.for_evaluation(source.splits)
     if source.class_names is None:
         return next(iter(usual), None)
-    labelled = next((split for split in usual if _may_have_labels(source, split)), None)
+    labelled = next((split for split in usual if label_checks.may_have_labels(source, split)), None)
     if labelled is None and config.mode != "train" and labels.is_labelled(source, train_split):
         raise _nothing_to_evaluate_on(config, source, train_split, unlabelled=usual)
     return labelled or next(iter(usual), None)
@@ -177,7 +174,7 @@ def _nothing_to_evaluate_on(
     problem += (
         f"{' that has labels' if unlabelled else ''}, only {split_names.listed(source.splits)}"
     )
-    without = _without_evaluation(config)
+    without = label_checks.without_evaluation(config)
     if labels.have_one_image_each(source, train_split):
         return errors.UserError(
             f"{problem}, and each class of {train_split!r} has only one image; use {without}, or "
@@ -188,113 +185,6 @@ def _nothing_to_evaluate_on(
         f"{problem}; set for example --train_split={train}[:90%] and --eval_split={train}[90%:], "
         f"or {without}."
     )
-
-
-def _may_have_labels(source: sources.Source, split: str) -> bool:
-    """Returns whether a split has labels, or cannot be read, which is reported where it is used."""
-    try:
-        return labels.is_labelled(source, split)
-    except errors.UserError:
-        return True
-
-
-def _check_labels(config: config_lib.Config, data: Data) -> None:
-    missing = data.why_unlabelled(data.train_split)
-    if missing is None:
-        _check_all_labelled(config, data)
-        _check_evaluation_labels(config, data)
-        return
-    if config.mode != "eval" and config.contrastive:
-        raise errors.UserError(
-            f"{missing}, from which --objective={config.objective} learns; use "
-            "--objective=nt_xent on it, or a data set with one folder per class."
-        )
-    what = "evaluation" if config.mode == "eval" else "fine-tuning"
-    raise errors.UserError(
-        f"{missing}, which {what} needs; use --mode=pretrain on it, or a data set with one folder "
-        "per class."
-    )
-
-
-def _check_all_labelled(config: config_lib.Config, data: Data) -> None:
-    """Refuses to learn from labels that some images do not have, where that is known."""
-    # Batches balanced by class hold labelled images only.
-    if config.mode == "eval" or config.samples_per_class:
-        return
-    partly = labels.why_partly_unlabelled(data.source, data.train_split)
-    if partly is not None:
-        raise unlabelled_error(config, partly)
-
-
-def unlabelled_error(config: config_lib.Config, problem: str) -> errors.UserError:
-    """Returns the error of an objective that learns from labels and met an image without one.
-
-    Args:
-        config: the settings.
-        problem: what has no label, as the beginning of a sentence.
-    """
-    objective = config.resolved_objective
-    other = {"distill": ", or --distillation_weight=1"}.get(objective, "")
-    if config.contrastive:
-        other = ", or --objective=nt_xent, with which only the linear head needs labels"
-    return errors.UserError(
-        f"{problem}, from which --objective={objective} learns; set --train_split to images that "
-        f"all have labels{other}."
-    )
-
-
-def _check_pretraining(config: config_lib.Config, data: Data) -> Data:
-    """Checks the labels of a run whose encoder reads none, and notes what they are missing for.
-
-    Returns:
-        The data with these notes; without labels and without an evaluation split, the training
-        split takes its place.
-
-    Raises:
-        UserError: if no accuracy could be measured on this evaluation split, but on another one.
-    """
-    missing = data.why_unlabelled(data.train_split)
-    if missing is not None:
-        if config.mode == "train":
-            return data
-        note = f"{missing}, so no accuracy will be measured"
-        if split_names.unknown(data.eval_split, data.source.splits):
-            data = dataclasses.replace(data, eval_split=data.train_split)
-            if config.evaluates_without_labels:
-                note += "; what needs no labels will be measured on the training images"
-        return _with_note(data, f"{note}.")
-    _check_evaluation_labels(config, data)
-    if config.mode == "eval" or not config.lineareval_while_pretraining:
-        return data
-    partly = labels.why_partly_unlabelled(data.source, data.train_split)
-    if partly is not None and config.contrastive:
-        return _with_note(data, f"{partly}; the linear head learns from the other images.")
-    return data
-
-
-def _with_note(data: Data, note: str) -> Data:
-    source = dataclasses.replace(data.source, notes=(*data.source.notes, note))
-    return dataclasses.replace(data, source=source)
-
-
-def _check_evaluation_labels(config: config_lib.Config, data: Data) -> None:
-    if config.mode == "train":
-        return
-    missing = data.why_unlabelled(data.eval_split)
-    if missing is not None:
-        other = "" if config.mode == "eval" else f", or {_without_evaluation(config)}"
-        labelled = [split for split in data.source.splits if _may_have_labels(data.source, split)]
-        suitable = " or ".join(sorted(set(labelled) - {data.train_split}))
-        raise errors.UserError(
-            f"{missing}, which evaluation needs; set --eval_split to "
-            f"{suitable or 'a split with labels'}{other}."
-        )
-
-
-def _without_evaluation(config: config_lib.Config) -> str:
-    """Returns the flags of the same training without an evaluation at its end."""
-    fine_tunes = config.train_mode == "finetune"
-    return "--mode=train --train_mode=finetune" if fine_tunes else "--mode=train"
 
 
 def check_memory(flag: str, split: str, needed: int) -> None:

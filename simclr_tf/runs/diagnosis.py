@@ -12,7 +12,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
 from simclr_tf.data import array_records, decode, folder, inspection, records
 from simclr_tf.models import keras_encoders, user_encoders
-from simclr_tf.runs import batches, checkpoints, dataset, directory, opening
+from simclr_tf.runs import batches, checkpoints, dataset, directory, label_checks, opening
 
 _REMEDY = (
     "or exclude it with --max_bad_images (--mode=check_data lists all such images). The same "
@@ -49,7 +49,7 @@ def explain_training_error(run: opening.Run, error: Exception) -> Exception:
         )
     if batches.is_unlabelled_error(error):
         problem = f"An image of the split {run.data.train_split!r} has no label"
-        return dataset.unlabelled_error(run.config, problem)
+        return label_checks.unlabelled_error(run.config, problem)
     return find_unreadable_image(run, error) if isinstance(error, tf.errors.OpError) else error
 
 

@@ -16,6 +16,9 @@ import tensorflow as tf
 from simclr_tf import errors, storage, text
 
 FILE = "predictions.parquet"
+_STEP = "global_step"  # Key in the metadata of the file.
+# What reading a file raises that is damaged, or that another program wrote.
+_UNREADABLE = (KeyError, OSError, TypeError, ValueError, tf.errors.OpError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Predictions:
     """What a run predicts for n images.
 
     Attributes:
+        step: the step of its weights.
         names: (n,) object, names of the images.
         labels: (n,) object, names of their classes.
         predicted: (n,) object, names of the predicted classes.
         probability: (n,) float64, probability of the predicted class.
     """
 
+    step: int
     names: np.ndarray
     labels: np.ndarray
     predicted: np.ndarray
@@ -41,11 +46,16 @@ class Predictions:
 
 
 def of_scores(
-    names: Sequence[str], labels: np.ndarray, scores: np.ndarray, class_names: Sequence[str]
+    step: int,
+    names: Sequence[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    class_names: Sequence[str],
 ) -> Predictions:
     """Returns the predictions of unnormalised log probabilities.
 
     Args:
+        step: the step of the weights.
         names: (n,) names of the images.
         labels: (n,) their classes.
         scores: (n, c).
@@ -54,6 +64,7 @@ def of_scores(
     classes = np.array(class_names, object)
     log_p = special.log_softmax(scores.astype(np.float64), 1)
     return Predictions(
+        step,
         np.array(names, object),
         classes[labels],
         classes[np.argmax(scores, 1)],
@@ -74,7 +85,7 @@ def write(model_dir: str, predictions: Predictions) -> None:
             "prediction": pa.array(predictions.predicted, pa.string()),
             "probability": pa.array(predictions.probability, pa.float64()),
         }
-    )
+    ).replace_schema_metadata({_STEP: str(predictions.step)})
     content = io.BytesIO()
     parquet.write_table(table, content)
     storage.replace(os.path.join(model_dir, FILE), content.getvalue())
@@ -93,14 +104,16 @@ def read(model_dir: str) -> Predictions:
         )
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            columns = parquet.read_table(io.BytesIO(file.read())).to_pydict()
+            table = parquet.read_table(io.BytesIO(file.read()))
+        columns = table.to_pydict()
         return Predictions(
+            step=int(table.schema.metadata[_STEP.encode()]),
             names=np.array(columns["name"], object),
             labels=np.array(columns["label"], object),
             predicted=np.array(columns["prediction"], object),
             probability=np.array(columns["probability"], np.float64),
         )
-    except (pa.ArrowException, KeyError, OSError, tf.errors.OpError, ValueError) as error:
+    except (pa.ArrowException, *_UNREADABLE) as error:
         raise errors.UserError(
             f"{path} cannot be read ({text.reason(error)}); --mode=eval writes it again."
         ) from error

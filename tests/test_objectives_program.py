@@ -47,6 +47,7 @@ OBJECTIVES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 ALWAYS = {
     *("train/weight_decay", "train/total_loss", "train/images_per_second", "train/input_wait"),
+    "train/gradient_norm",
     *("learning_rate", "step"),
 }
 

@@ -212,7 +212,7 @@ class Killer:
                 time.sleep(_POLL_SECONDS)
             process.join(moment.seconds)
             self._phase = self._monitor.phase
-            with contextlib.suppress(ProcessLookupError):
+            if process.is_alive():  # Otherwise its number may be that of another process.
                 os.kill(process.pid, number)
         process.join(_TIMEOUT_SECONDS)
         if process.is_alive():

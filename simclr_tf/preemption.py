@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import os
 import signal
 import threading
 from types import FrameType
@@ -11,6 +12,8 @@ from typing import Any
 
 # By convention 128 + 15, the number of SIGTERM; also for the other signals, which mean the same.
 EXIT_CODE = 143
+# How long after a signal that ends the program at once it is sent again.
+_AGAIN_SECONDS = 5.0
 
 
 class Preempted(BaseException):
@@ -23,6 +26,10 @@ class Preempted(BaseException):
 class Preemption:
     """Handles these signals: training ends after a step, and anything else at once.
 
+    At once means that an exception is raised wherever the program is. Libraries catch some of them,
+    and continue or raise another error. So the signal is sent again until the program ends, and an
+    error after it counts as its consequence.
+
     Attributes:
         requested: whether training was asked to end.
     """
@@ -32,6 +39,8 @@ class Preemption:
         self.requested = False
         self._training = False
         self._signal = ""
+        self._ended: str | None = None
+        self._left = threading.Event()
         self._previous: dict[signal.Signals, Any] = {}
 
     def listen(self, name: str) -> None:
@@ -48,19 +57,29 @@ class Preemption:
     def __enter__(self) -> Preemption:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._left.set()
         for number, previous in self._previous.items():
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        if self._ended is not None and isinstance(error, Exception):
+            raise Preempted(self._ended) from error
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
         if self._training and not self.requested:
             self.requested = True
             return
-        raise Preempted(
+        if self._ended is None:
+            threading.Thread(target=self._send_again, args=(number,), daemon=True).start()
+        self._ended = (
             f"Ended at once by {self._signal}. Run the same command again to resume from the last "
             "checkpoint."
         )
+        raise Preempted(self._ended)
+
+    def _send_again(self, number: int) -> None:
+        while not self._left.wait(_AGAIN_SECONDS):
+            os.kill(os.getpid(), number)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

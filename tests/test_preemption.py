@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 import tiny_runs
@@ -61,6 +63,40 @@ def test_an_error_of_training_is_not_hidden_by_a_signal(listening):
     with pytest.raises(ZeroDivisionError), listening.training():
         send("SIGTERM")
         raise ZeroDivisionError
+
+
+def test_a_signal_whose_exception_a_library_swallows_is_sent_again(monkeypatch):
+    monkeypatch.setattr(preemption, "_AGAIN_SECONDS", 0.05)
+    start = time.monotonic()
+    with (
+        pytest.raises(preemption.Preempted, match="at once by SIGTERM"),
+        preemption.Preemption() as handled,
+    ):
+        handled.listen("TERM")
+        with contextlib.suppress(BaseException):
+            send("SIGTERM")
+        time.sleep(10)
+    assert time.monotonic() - start < 5
+    time.sleep(0.15)  # The signal is no longer sent, or it would end the tests.
+
+
+def test_an_error_that_a_library_raises_because_of_a_signal_is_not_reported():
+    with (
+        pytest.raises(preemption.Preempted, match="at once by SIGTERM"),
+        preemption.Preemption() as handled,
+    ):
+        handled.listen("TERM")
+        try:
+            send("SIGTERM")
+        except BaseException as error:
+            raise RuntimeError("converted") from error
+
+
+def test_a_program_that_finished_its_work_in_spite_of_a_signal_ends_normally():
+    with preemption.Preemption() as handled:
+        handled.listen("TERM")
+        with contextlib.suppress(BaseException):
+            send("SIGTERM")
 
 
 def test_the_handlers_of_before_are_restored():

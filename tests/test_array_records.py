@@ -12,6 +12,7 @@ import tensorflow as tf
 from test_sources import Toy, _prepare, _refusal
 import tiny_runs
 
+from simclr_tf import config
 from simclr_tf.data import balanced, inspection, labels, pipeline, policies, sources
 from simclr_tf.runs import dataset, diagnosis
 
@@ -116,7 +117,9 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path):
     found = inspection.first_unreadable(source, "train")
     assert found is not None
     assert found.name == f"{path.name}[0]"
-    run_: Any = types.SimpleNamespace(data=dataset.Data(source, "train", "test"))
+    run_: Any = types.SimpleNamespace(
+        data=dataset.Data(source, "train", "test"), config=config.Config()
+    )
     error = diagnosis.find_unreadable_image(run_, lost.value)
     assert f"The image {path.name}[0] of 'train' cannot be read (Corrupted" in str(error)
     assert "; repair or remove it" in str(error)

@@ -672,7 +672,9 @@ class Config:
         "is larger. train/gradient_norm in metrics.jsonl is the norm before. Usual values: 1 with "
         "adamw and lamb, 1 to 10 with momentum. With lars it changes little: lars divides the "
         "gradient of each layer by its norm. 0 turns it off.",
-        at_least=0,
+        at_least=1e-6,
+        at_most=1e6,
+        zero_is_off=True,
         reason="0 turns it off",
     )
 

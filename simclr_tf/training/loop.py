@@ -87,7 +87,7 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            waited = tf.timestamp() - start
+            waited = tf.maximum(tf.timestamp() - start, 0.0)  # The clock may be set back.
         metrics = step.train(batch)
         return waited, tf.stack([metrics[name] for name in names])  # (number of metrics,)
 

@@ -88,6 +88,12 @@ def parse(argv: Sequence[str]) -> Command:
         _check_remote(name)
     own, weights = _open_stored()
     if own is not None:
+        if FLAGS.mode == "eval" and "checkpoint" in explicit:
+            warnings.append(
+                f"--checkpoint={FLAGS.checkpoint} is not read, because "
+                f"--model_dir={FLAGS.model_dir} has weights of its own; evaluate it with another "
+                "--model_dir."
+            )
         values = _architecture_values(own, explicit, as_stored=True)
         notes += _changes(FLAGS.model_dir, values)
     else:
@@ -123,7 +129,7 @@ def _uses_recipe() -> bool:
     """Returns whether the command may be about the embedded digits."""
     if FLAGS.mode == "eval":
         return FLAGS.model_dir is None
-    return FLAGS.mode not in ("convert", "export", "replay")
+    return FLAGS.mode not in ("compare", "convert", "export", "replay")
 
 
 def _our_names() -> list[str]:
@@ -150,6 +156,8 @@ def _check_remote(name: str) -> None:
     path = definitions.path_of(name)
     if path is None or paths.scheme(path) is None:
         return
+    if name == "dataset" and FLAGS.dataset.startswith("tfrecord:"):
+        return  # A pattern, which is checked when its files are listed.
     from simclr_tf import storage  # Imports TensorFlow: not before it is needed.
 
     problem = storage.why_unreachable(path)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from simclr_tf.data import decode, digits, sources
 
@@ -20,7 +21,7 @@ def prepared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def examples(prepared):
     """Returns split -> {"image", "label", "digit_index"} as arrays."""
-    builder = prepared[0].reader._builder
+    builder = tfds.builder("digits", data_dir=prepared[1])
     return {
         split: next(builder.as_dataset(split, batch_size=9_000).as_numpy_iterator())
         for split in ("train", "test")

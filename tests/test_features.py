@@ -69,7 +69,7 @@ def test_the_projection_is_that_of_the_network_in_inference_mode(source, model):
 
 
 @pytest.mark.parametrize(
-    ("images", "replicas", "expected"), [(10, 1, 8), (99, 2, 36), (3, 2, None)]
+    ("images", "replicas", "expected"), [(10, 1, 10), (99, 2, 36), (1, 2, None)]
 )
 def test_views_are_of_different_images_and_grouped_by_image(source, images, replicas, expected):
     strategy = testing_replicas.strategy(replicas)
@@ -82,7 +82,6 @@ def test_views_are_of_different_images_and_grouped_by_image(source, images, repl
         policies.Policy(8, ops=("flip",)),
         images=images,
         num_views=3,
-        batch_size=12,
         seed=0,
         strategy=strategy,
     )

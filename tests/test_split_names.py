@@ -202,12 +202,13 @@ def test_the_remedy_for_a_missing_evaluation_split_names_the_training_split(tmp_
     assert "--train_split=training[:90%] and --eval_split=training[90%:]" in str(raised.value)
 
 
-def test_a_sum_of_a_labelled_and_an_unlabelled_split_has_no_labels(tmp_path):
+def test_a_sum_of_a_labelled_and_an_unlabelled_split_has_some_labels(tmp_path):
     test_folder._fill(tmp_path, _labelled("train", "test") + _unlabelled("unlabeled"))
     source = test_folder._open(tmp_path)
     for split in ("train+unlabeled", "unlabeled+train"):
-        assert not labels.is_labelled(source, split)
-    assert labels.is_labelled(source, "train+test")
+        assert labels.is_labelled(source, split)
+        assert "have no labels" in str(labels.why_partly_unlabelled(source, split))
+    assert labels.why_partly_unlabelled(source, "train+test") is None
 
 
 # Classes with few images.

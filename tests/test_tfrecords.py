@@ -351,7 +351,9 @@ def test_an_unreadable_image_and_a_lost_file_are_named(folder, tmp_path):
         "train-00001-of-00003[1]",
         "is not a JPEG, PNG, BMP or GIF",
     )
-    run: Any = types.SimpleNamespace(data=dataset.Data(source, "train", "train"))
+    run: Any = types.SimpleNamespace(
+        data=dataset.Data(source, "train", "train"), config=config_lib.Config()
+    )
     (tmp_path / "train-00000-of-00003").unlink()
     with pytest.raises(tf.errors.OpError) as lost:
         list(source.examples("train"))

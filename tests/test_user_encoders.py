@@ -81,7 +81,9 @@ def test_a_network_that_xla_cannot_compile_is_reported(tmp_path):
 
     def explained(**settings):
         run = types.SimpleNamespace(
-            config=config.Config(encoder=name, **settings), model_dir=str(tmp_path)
+            config=config.Config(encoder=name, **settings),
+            model_dir=str(tmp_path),
+            data=types.SimpleNamespace(source=types.SimpleNamespace(reader=None)),
         )
         return diagnosis.explain_training_error(typing.cast(typing.Any, run), raised.value)
 

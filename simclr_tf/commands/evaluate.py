@@ -11,6 +11,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console
 from simclr_tf.commands import scoring
+from simclr_tf.data import labels
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
 from simclr_tf.report import evaluation_files, overview
@@ -58,12 +59,34 @@ def evaluate(
         result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
     result["eval/seconds"] = round(time.monotonic() - start, 3)
     written = directory.write_result(run.model_dir, result)
+    if written.keys() == result.keys():  # What earlier files describe was replaced.
+        evaluation_files.remove(run.model_dir, step)
+        predictions.remove(run.model_dir)
     evaluation_files.write(run.model_dir, step, scores.outcomes)
     _write_predictions(run, step, scores)
+    _warn_of_training_images(run)
     overview.after_evaluation(
         run, written, kept=written.keys() - result.keys(), outcomes=scores.outcomes
     )
     return written
+
+
+def _warn_of_training_images(run: opening.Run) -> None:
+    """Warns if evaluated images are in the training split, too."""
+    data, splits = run.data, run.data.source.splits
+    named = [
+        {name for name in splits for term in split.split("+") if term.split("[")[0].strip() == name}
+        for split in (data.train_split, data.eval_split)
+    ]
+    if not named[0] & named[1]:
+        return  # They have no images in common, and listing those may take long.
+    evaluated = data.source.example_names(data.eval_split)
+    common = len(set(evaluated) & set(data.source.example_names(data.train_split)))
+    if common:
+        console.warn(
+            f"{common:,} of the {len(evaluated):,} images of {data.eval_split!r} are also in "
+            f"{data.train_split!r}, on which the network was trained."
+        )
 
 
 def _write_predictions(run: opening.Run, step: int, scores: scoring.Scores) -> None:
@@ -117,6 +140,8 @@ def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
         **({} if config.labels == config_lib.Config.labels else {"labels": config.labels}),
         "train_split": data.train_split,
         "train_examples": scoring.number_of_examples(run, data.train_split),
+        "train_labels": labels.fingerprint(data.source, data.train_split),
         "eval_split": data.eval_split,
         "eval_examples": scoring.number_of_examples(run, data.eval_split),
+        "eval_labels": labels.fingerprint(data.source, data.eval_split),
     }

@@ -130,7 +130,6 @@ def _score_without_labels(run: opening.Run, model: simclr.SimCLR, scores: Scores
         builders.policy_of(run.config),
         images=_LABEL_FREE_IMAGES,
         num_views=_LABEL_FREE_VIEWS,
-        batch_size=run.config.eval_batch_size,
         seed=run.config.seed,
         strategy=run.strategy,
     )

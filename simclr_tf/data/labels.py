@@ -53,6 +53,10 @@ def _terms(split: str) -> list[str]:
 
 
 def _first_is_labelled(source: sources.Source, split: str) -> bool:
+    """Returns whether a split has labels, by its first example if they are not known otherwise."""
+    if source.labelled_splits is not None:
+        name = split.split("[")[0].strip()
+        return name in source.labelled_splits or (name == "all" and bool(source.labelled_splits))
     access = dataclasses.replace(source, excluded={}).random_access(split)
     try:
         if access is not None:

@@ -67,6 +67,8 @@ class Source:
         notes: sentences to show the user at the start.
         reader: reader of the examples.
         excluded: split, as requested -> names of examples to skip.
+        labelled_splits: names of the splits in which some examples have labels; None if that is
+            known only from reading them.
         kind: "png" or "jpeg" if all images are encoded so, None if unknown.
     """
 
@@ -77,6 +79,7 @@ class Source:
     notes: tuple[str, ...]
     reader: Reader = dataclasses.field(repr=False, compare=False)
     excluded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    labelled_splits: frozenset[str] | None = None
     kind: str | None = None
 
     def num_examples(self, split: str) -> int:
@@ -201,7 +204,8 @@ def open_source(
             )
         pattern = dataset.removeprefix(record_files.PREFIX)
         opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
-        return _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
+        source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
+        return dataclasses.replace(source, labelled_splits=opened.labelled_splits)
     builder = _find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes)

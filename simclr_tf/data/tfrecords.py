@@ -24,11 +24,13 @@ class Opened(NamedTuple):
     Attributes:
         reader: the reader of the examples.
         class_names: names of the classes; None without labels.
+        labelled_splits: names of the splits in which some examples have labels.
         notes: sentences for the user.
     """
 
     reader: records.Records
     class_names: tuple[str, ...] | None
+    labelled_splits: frozenset[str]
     notes: tuple[str, ...]
 
 
@@ -73,7 +75,12 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
     reader = records.Records(
         infos, _files_of(splits, scans), _parser(image_key, label_key, tuple(names))
     )
-    return Opened(reader, tuple(names.values()) or None, tuple(notes))
+    labelled = frozenset(
+        split
+        for split, paths in splits.items()
+        if names and _classes({path: scans[path] for path in paths}, label_key)
+    )
+    return Opened(reader, tuple(names.values()) or None, labelled, tuple(notes))
 
 
 def _check_image_key(found: Sequence[str], image_key: str) -> tf.train.Example:

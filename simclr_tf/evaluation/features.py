@@ -41,6 +41,8 @@ class Extracted:
 
 # Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
 MAX_PIXEL_SIDE = 32
+# Images whose views are made at a time, if the replicas divide it.
+_VIEWED_AT_ONCE = 32
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -143,7 +145,6 @@ def extract_views(
     *,
     images: int,
     num_views: int,
-    batch_size: int,
     seed: int,
     strategy: tf.distribute.Strategy | None = None,
 ) -> label_free.Views | None:
@@ -154,25 +155,24 @@ def extract_views(
         source: the opened data set.
         split: name of a split of the data set.
         policy: the operations that make the views.
-        images: number of images; fewer if the split has fewer, or if they do not fill the batches.
+        images: number of images, of all if the split has fewer.
         num_views: v.
-        batch_size: views at a time, over all replicas.
         seed: seed of the images and of their views.
         strategy: the strategy of the network; None for one device.
 
     Returns:
-        The outputs, each image once; None if there are fewer than two images for each replica.
+        The outputs, each image once; None if there are fewer than two images.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     images = min(images, source.num_examples(split))
-    if images < 2 * replicas:
+    if images < 2:
         return None
-    batch = min(images, max(1, batch_size // num_views))
-    batch = max(1, batch // replicas) * replicas
+    # Views depend on the batch. After the first epoch images come again, which are cut off.
+    batch = replicas * math.ceil(_VIEWED_AT_ONCE / replicas)
     batches = pipeline.train_batches(
         source, split, policy, batch_size=batch, num_views=num_views, seed=seed
-    ).take(images // batch)
+    ).take(math.ceil(images / batch))
     side = model.architecture.image_size
 
     @tf.autograph.experimental.do_not_convert
@@ -180,7 +180,7 @@ def extract_views(
         return {"image": tf.reshape(batch["views"], [-1, side, side, 3])}
 
     parts: list[dict[str, np.ndarray]] = []
-    with console.Progress(f"views of {split}", images // batch * batch) as progress:
+    with console.Progress(f"views of {split}", images) as progress:
         for rows in _rows_of_batches(
             _forward(model, with_pixels=False, with_projection=True),
             batches.map(one_after_another),
@@ -188,10 +188,13 @@ def extract_views(
             autograph=model.needs_autograph,
         ):
             parts.append(rows)
-            progress.update(len(parts) * batch)
+            progress.update(min(len(parts) * batch, images))
+    widths = {name: parts[0][name].shape[1] for name in ("features", "projection")}
     features, projection = (
-        np.concatenate([rows[name] for rows in parts]).reshape(len(parts) * batch, num_views, -1)
-        for name in ("features", "projection")
+        np.concatenate([rows[name] for rows in parts]).reshape(len(parts) * batch, num_views, -1)[
+            :images
+        ]
+        for name, width in widths.items()
     )
     return label_free.Views(features, projection)
 

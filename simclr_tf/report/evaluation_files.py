@@ -45,6 +45,13 @@ def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) ->
     return folder
 
 
+def remove(model_dir: str, step: int) -> None:
+    """Deletes the tables and figures of a step, if there are any."""
+    folder = os.path.join(model_dir, FOLDER, str(step))
+    if tf.io.gfile.isdir(folder):
+        tf.io.gfile.rmtree(folder)
+
+
 def _csv(rows: list[list[str]]) -> str:
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows(rows)

@@ -187,8 +187,6 @@ def after_evaluation(
     more = [list(row) for found in outcomes.values() for row in found.rows]
     if more:
         console.table(title, ["evaluation", "value (95% interval)"], more)
-    if run.data.eval_split == run.data.train_split:
-        console.say("The network was trained on these images.")
     if earlier:
         console.say(f"From an earlier evaluation of the same weights: {', '.join(earlier)}.")
     names = ("result.json", "predictions.parquet", "evaluation/", "saved_model/", "views.png")

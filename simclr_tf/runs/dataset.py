@@ -139,7 +139,7 @@ def _check_split(config: config_lib.Config, source: sources.Source, flag: str, s
     """
     for name in split_names.unknown(split, source.splits):
         other = ""
-        if source.class_names is not None and config.resolved_dataset == sources.IMAGE_FOLDER:
+        if source.class_names is not None and config.dataset == sources.IMAGE_FOLDER:
             other = ", or read all images without labels (--labels=none)"
         raise errors.UserError(
             f"The data set {source.name!r} has no split {name!r}"

@@ -181,9 +181,16 @@ def _earlier_result(path: str, result: dict[str, Any]) -> dict[str, Any]:
         console.warn(f"{path} was damaged and is replaced.")
         return {}
     measured_on = earlier.get(MEASURED_ON) if isinstance(earlier, dict) else None
-    if measured_on is None:
+    if not isinstance(measured_on, dict):
         return {}
-    if measured_on != result.get(MEASURED_ON):
-        console.say(f"{path} was an evaluation of other weights or data, and is replaced.")
+    # Results of older versions say less about the data.
+    now = result.get(MEASURED_ON) or {}
+    if any(now.get(name) != value for name, value in measured_on.items()):
+        kept = path.removesuffix(".json") + ".earlier.json"
+        storage.write_json(kept, earlier)
+        console.say(
+            f"{path} was an evaluation of other weights or data, and is replaced; its numbers are "
+            f"in {os.path.basename(kept)}."
+        )
         return {}
     return earlier

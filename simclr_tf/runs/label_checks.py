@@ -39,10 +39,14 @@ def _check_labels(config: config_lib.Config, data: dataset.Data) -> None:
             f"{missing}, from which --objective={config.objective} learns; use "
             "--objective=nt_xent on it, or a data set with one folder per class."
         )
-    what = "evaluation" if config.mode == "eval" else "fine-tuning"
+    if config.mode == "eval":
+        raise errors.UserError(
+            f"{missing}, which these evaluations need; use --evaluations=label_free, which needs "
+            "none, or a data set with labels."
+        )
     raise errors.UserError(
-        f"{missing}, which {what} needs; use --mode=pretrain on it, or a data set with one folder "
-        "per class."
+        f"{missing}, which fine-tuning needs; use --mode=pretrain on it, or a data set with one "
+        "folder per class."
     )
 
 

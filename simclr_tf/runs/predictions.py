@@ -91,6 +91,13 @@ def write(model_dir: str, predictions: Predictions) -> None:
     storage.replace(os.path.join(model_dir, FILE), content.getvalue())
 
 
+def remove(model_dir: str) -> None:
+    """Deletes predictions.parquet, if there is one."""
+    path = os.path.join(model_dir, FILE)
+    if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
+        tf.io.gfile.remove(path)
+
+
 def read(model_dir: str) -> Predictions:
     """Reads predictions.parquet.
 
@@ -99,8 +106,11 @@ def read(model_dir: str) -> Predictions:
     """
     path = os.path.join(model_dir, FILE)
     if not tf.io.gfile.exists(path):
+        if not tf.io.gfile.isdir(model_dir):
+            raise errors.UserError(f"The run directory {model_dir} does not exist; check --runs.")
         raise errors.UserError(
-            f"{path} does not exist; python run.py --mode=eval --model_dir={model_dir} writes it."
+            f"{path} does not exist; python run.py --mode=eval --model_dir={model_dir} writes it, "
+            "if the images have labels."
         )
     try:
         with tf.io.gfile.GFile(path, "rb") as file:

@@ -92,6 +92,12 @@ def test_a_command_line_does_not_affect_the_next_one():
     assert parse("--dataset=cifar10").config == config.Config(dataset="cifar10")
 
 
+def test_a_checkpoint_that_is_not_evaluated_is_reported(pretrained):
+    command = parse("--mode=eval", f"--model_dir={pretrained}", f"--checkpoint={pretrained}/ckpt-2")
+    (warning,) = command.warnings
+    assert f"--checkpoint={pretrained}/ckpt-2 is not read, because --model_dir=" in warning
+
+
 def test_explicit_flags_override_a_stored_architecture(pretrained):
     command = parse("--mode=finetune", f"--checkpoint={pretrained}", "--dataset=cifar10")
     assert command.config.resnet_depth == 8

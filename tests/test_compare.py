@@ -86,6 +86,7 @@ def test_runs_are_compared_by_the_program(runs, tmp_path, capsys):
     assert sheet.shape == (6 + 2 * (18 + 96 + 6), 6 + 3 * (96 + 6), 3)
     printed = capsys.readouterr().out
     assert "-11.1 (" in printed and "1 : 3" in printed
+    assert "digits" not in printed
 
 
 def test_runs_on_other_images_are_refused(runs, capsys):

@@ -271,15 +271,16 @@ def test_numbers_of_another_step_are_not_kept(full_run, tmp_path):
     assert (model_dir / "result_4.json").read_text() == of_step_4
 
 
-@pytest.mark.parametrize("change", ["data", "weights", "damaged file"])
+@pytest.mark.parametrize("change", ["data", "labels", "weights", "damaged file"])
 def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
     full_run, tmp_path, capsys, change
 ):
     model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
     flags = ["--eval_steps=1"] if change == "data" else []
     path = model_dir / "result_4.json"
-    if change == "weights":
-        path.write_text(re.sub(r'"weights": "\w+"', '"weights": "0123"', path.read_text()))
+    if change in ("labels", "weights"):
+        name = {"labels": "eval_labels"}.get(change, change)
+        path.write_text(re.sub(rf'"{name}": "\w+"', f'"{name}": "0123"', path.read_text()))
     elif change == "damaged file":
         path.write_text(path.read_text()[:50])
     arguments = ["run.py", "--mode=eval", f"--model_dir={model_dir}", "--nolinear_eval", *flags]
@@ -290,8 +291,15 @@ def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
     assert "linear_eval/top_1_accuracy" not in result
     assert result["eval/examples"] == (16 if flags else 18)
     assert f"({result['eval/examples']} images), step 4" in printed
-    how = "damaged" if change == "damaged file" else "an evaluation of other weights or data,"
-    assert f"{path} was {how} and is replaced." in printed
+    # Its tables and predictions are gone, too; the numbers can still be looked up.
+    assert not (model_dir / "evaluation").exists() or not any((model_dir / "evaluation").iterdir())
+    assert not (model_dir / "predictions.parquet").exists()
+    if change == "damaged file":
+        assert f"{path} was damaged and is replaced." in printed
+    else:
+        assert f"{path} was an evaluation of other weights or data, and is replaced" in printed
+        earlier = tiny_runs.json_of(model_dir / "result_4.earlier.json")
+        assert "baseline/raw_pixels/top_1_accuracy" in earlier
 
 
 def test_a_checkpoint_is_evaluated_on_the_data_of_its_run(pretrained, photos, tmp_path, capsys):

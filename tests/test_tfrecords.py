@@ -349,7 +349,7 @@ def test_an_unreadable_image_and_a_lost_file_are_named(folder, tmp_path):
     assert found is not None
     assert (found.name, found.unreadable) == (
         "train-00001-of-00003[1]",
-        "is not a JPEG, PNG, BMP or GIF",
+        "is empty",
     )
     run: Any = types.SimpleNamespace(
         data=dataset.Data(source, "train", "train"), config=config_lib.Config()
@@ -392,3 +392,13 @@ def test_moved_files_are_no_change_of_a_run():
     assert resuming.changed_settings(stored, config_lib.Config(dataset="tfrecord:/b/*")) == []
     (change,) = resuming.changed_settings(stored, config_lib.Config(dataset="cifar10"))
     assert change.name == "--dataset"
+
+
+def test_a_split_has_labels_wherever_the_labelled_records_are(tmp_path):
+    plain = [serialized(image__encoded=picture(i)) for i in range(3)]
+    write(tmp_path / "train-00000-of-00001", plain + numbered(range(6)))
+    write(tmp_path / "test-00000-of-00001", plain)
+    source = sources.open_source(f"tfrecord:{tmp_path}/*", data_dir=None, seed=0)
+    assert labels.is_labelled(source, "train[:50%]")
+    assert labels.is_labelled(source, "test+train")
+    assert not labels.is_labelled(source, "test")

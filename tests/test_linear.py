@@ -66,6 +66,21 @@ def test_the_search_finds_the_best_of_all_strengths_where_there_is_one():
     assert accuracies[best] > min(accuracies) + 0.03  # It matters here.
 
 
+def test_the_search_refines_on_both_sides_of_the_best_strength(monkeypatch):
+    searched = []
+
+    def best(path, positions):
+        searched.append(list(positions))
+        for position in positions:
+            path._try(position)
+        return 12
+
+    monkeypatch.setattr(linear._Path, "best", best)
+    features, labels = _blobs(60, spread=0.5)
+    linear._choose(features, labels, 4, 0)
+    assert searched == [list(range(0, 45, 4)), list(range(9, 16))]
+
+
 def test_the_temperature_calibrates_what_was_not_fitted():
     train = _blobs(300, spread=1.5, width=100)
     test = _blobs(2000, spread=1.5, width=100, seed=1)

@@ -59,30 +59,27 @@ def test_the_search_finds_the_best_of_all_strengths_where_there_is_one():
         np.mean(linear._fit(train[0], train[1], strength)[0].predict(held[0]) == held[1])
         for strength in linear.STRENGTHS
     ]
-    path = linear._Path(*train, *held)
-    coarse = path.best(range(0, len(linear.STRENGTHS), 4))
-    best = path.best(range(max(coarse - 3, 0), min(coarse + 4, len(linear.STRENGTHS))))
+    best = linear._Path(*train, *held).search()
     assert accuracies[best] >= max(accuracies) - 0.01
     assert accuracies[best] > min(accuracies) + 0.03  # It matters here.
 
 
-def test_the_search_refines_on_both_sides_of_the_best_strength(monkeypatch):
-    searched = []
+@pytest.mark.parametrize("best", [0, 13, 40, 44])
+def test_the_search_finds_a_maximum_without_trying_all_strengths(monkeypatch, best):
+    tried = []
 
-    def best(path, positions):
-        searched.append(list(positions))
-        for position in positions:
-            path._try(position)
-        return 12
+    def attempt(path, position):
+        tried.append(position)
+        path._accuracies[position] = -abs(position - best) / 1000
 
-    monkeypatch.setattr(linear._Path, "best", best)
+    monkeypatch.setattr(linear._Path, "_try", attempt)
     features, labels = _blobs(60, spread=0.5)
-    linear._choose(features, labels, 4, 0)
-    assert searched == [list(range(0, 45, 4)), list(range(9, 16))]
+    assert linear._Path(features, labels, features, labels).search() == best
+    assert len(tried) == len(set(tried)) <= 12
 
 
 def test_the_temperature_calibrates_what_was_not_fitted():
-    train = _blobs(300, spread=1.5, width=100)
+    train = _blobs(1000, spread=1.5, width=100)
     test = _blobs(2000, spread=1.5, width=100, seed=1)
     _, _, fit = _evaluate(train, test)
     best = calibration.fit_temperature(fit.scores, test[1])

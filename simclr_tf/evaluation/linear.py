@@ -14,8 +14,8 @@ from simclr_tf.evaluation import calibration
 
 # l2 strengths to choose from (SimCLR, appendix B.8), as their inverses: from strong to weak.
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-5, 6, 45))
-# The search first tries every fourth one, then those around the best.
-_COARSE = 4
+# The search first tries every eighth one, then halves the distance around the best.
+_COARSE = 8
 _HELD_OUT = 0.2
 _MAX_ITERATIONS = 300
 _PATH_ITERATIONS = 100
@@ -84,9 +84,7 @@ def _choose(
     if len(np.unique(fit_y)) < 2:
         return 1.0, 1.0
     path = _Path(fit_x, fit_y, held_x, held_y)
-    coarse = path.best(range(0, len(STRENGTHS), _COARSE))
-    near = range(max(coarse - _COARSE + 1, 0), min(coarse + _COARSE, len(STRENGTHS)))
-    best = path.best(near)
+    best = path.search()
     known = np.isin(held_y, fit_y)  # No temperature helps the others.
     if not known.any():
         return STRENGTHS[best], 1.0
@@ -103,6 +101,15 @@ class _Path:
         self._fit, self._held = (fit_x, fit_y), (held_x, held_y)
         self._classifiers: dict[int, linear_model.LogisticRegression] = {}
         self._accuracies: dict[int, float] = {}
+
+    def search(self) -> int:
+        """Returns the position in `STRENGTHS` of the best one that the search finds."""
+        best, step = self.best(range(0, len(STRENGTHS), _COARSE)), _COARSE
+        while step > 1:
+            step //= 2
+            near = (best - step, best, best + step)
+            best = self.best([position for position in near if 0 <= position < len(STRENGTHS)])
+        return best
 
     def best(self, positions: Sequence[int]) -> int:
         """Returns the position in `STRENGTHS` of the most accurate one, on a tie the strongest.

@@ -33,7 +33,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+_ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+sys.path.insert(0, _ROOT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,10 @@ def _flags(sizes: Sizes, batch: int, chunks: int, arguments: argparse.Namespace)
         "--train_summary_steps=1",
         *sizes.flags,
     ]
-    return [*flags, f"--data_dir={arguments.data_dir}"] if arguments.data_dir else flags
+    if not arguments.data_dir:
+        return flags
+    recipe = f"--flagfile={os.path.join(_ROOT, 'flags', 'recipes', 'digits.flags')}"
+    return [recipe, *flags, f"--data_dir={arguments.data_dir}"]
 
 
 @contextlib.contextmanager

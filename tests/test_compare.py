@@ -1,5 +1,6 @@
 """Comparing the predictions of runs for the same images."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ import tiny_runs
 import run
 from simclr_tf.commands import compare as command
 from simclr_tf.evaluation import comparison
-from simclr_tf.runs import predictions
+from simclr_tf.runs import directory, predictions
 
 
 def test_mcnemars_test_of_a_case_worked_by_hand():
@@ -119,3 +120,21 @@ def test_a_run_that_was_not_evaluated_is_refused(runs, capsys):
     (runs[1] / "predictions.parquet").unlink()
     assert run.main(["run.py", "--mode=compare", f"--runs={runs[0]},{runs[1]}"]) == 2
     assert f"python run.py --mode=eval --model_dir={runs[1]} writes it" in capsys.readouterr().err
+
+
+def test_images_of_a_run_with_a_file_of_labels_are_found(runs, tmp_path, tmp_path_factory):
+    photos = shutil.copytree(tiny_runs.photos(tmp_path_factory), tmp_path / "photos")
+    rows = [
+        f"{path.relative_to(photos)},{path.parent.name},{path.parts[-3]}"
+        for path in sorted(photos.glob("*/*/*.png"))
+    ]
+    # The file does not list this image, with which the folders are no classes.
+    (photos / "1" / "2" / "3").mkdir(parents=True)
+    shutil.copy(photos / "test" / "red" / "0.png", photos / "1" / "2" / "3")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["file,label,split", *rows]))
+    stored = directory.read_config(str(runs[0]))
+    changed = dataclasses.replace(stored, data_dir=str(photos), labels=str(labels))
+    directory.write_config(str(runs[0]), changed)
+    names = predictions.read(str(runs[0])).names[:2]
+    assert command._images(str(runs[0]), names).keys() == set(names)

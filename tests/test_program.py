@@ -352,7 +352,7 @@ def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
     assert message.count("\n") == 1
     assert run.main([*arguments, "--evaluations=auto"]) == 0
     printed = capsys.readouterr().out
-    assert "36 of the 36 images of 'train' are also in 'train', on which the network" in printed
+    assert "36 of the 36 images of 'train' are also in the training split 'train'" in printed
     assert "No accuracy was measured: The data set 'image_folder' has no labels" in printed
     result = tiny_runs.json_of(model_dir / "result.json")
     assert result["label_free/images"] == 36

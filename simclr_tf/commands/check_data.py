@@ -116,14 +116,7 @@ def _print(results: _Results) -> None:
 
 def open_source(config: config_lib.Config) -> sources.Source:
     """Opens the data set of a run and prints its notes."""
-    source = sources.open_source(
-        config.dataset,
-        data_dir=config.data_dir,
-        seed=config.seed,
-        labels=config.labels,
-        image_key=config.image_key,
-        label_key=config.label_key,
-    )
+    source = dataset.open_source(config)
     for note in source.notes:
         console.say(note)
     return source

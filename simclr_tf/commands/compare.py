@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
-from simclr_tf.data import pipeline, sources
+from simclr_tf.data import pipeline
 from simclr_tf.evaluation import comparison, intervals
 from simclr_tf.report import contact_sheet
-from simclr_tf.runs import directory
+from simclr_tf.runs import dataset, directory
 from simclr_tf.runs import predictions as predictions_lib
 
 RESULT, PICTURE = "comparison.json", "disagreements.png"
@@ -102,15 +102,8 @@ def _print(
     compared: list[comparison.Comparison],
     adjusted: list[float],
 ) -> None:
-    rows = [
-        [
-            f"{folders[0]}, step {found[0].step:,}",
-            intervals.accuracy(found[0].right).percent(),
-            "",
-            "",
-            "",
-        ]
-    ]
+    first = [f"{folders[0]}, step {found[0].step:,}", intervals.accuracy(found[0].right).percent()]
+    rows = [[*first, "", "", ""]]
     for folder, of_run, one, p in zip(folders[1:], found[1:], compared, adjusted, strict=True):
         value, low, high = (100 * number for number in one.difference)
         rows.append(
@@ -194,7 +187,7 @@ def _images(folder: str, names: np.ndarray) -> dict[str, np.ndarray]:
     config = directory.read_config(folder)
     if config is None:
         raise errors.UserError(f"{folder} has no settings")
-    source = sources.open_source(config.dataset, data_dir=config.data_dir, seed=config.seed)
+    source = dataset.open_source(config)
     order = source.example_names(config.eval_split)
     batches = pipeline.evaluation_batches(
         source, config.eval_split, batch_size=1, image_size=config.image_size

@@ -85,7 +85,7 @@ def _warn_of_training_images(run: opening.Run) -> None:
     if common:
         console.warn(
             f"{common:,} of the {len(evaluated):,} images of {data.eval_split!r} are also in "
-            f"{data.train_split!r}, on which the network was trained."
+            f"the training split {data.train_split!r}; their accuracy says little about new images."
         )
 
 

@@ -65,14 +65,7 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     Raises:
         UserError: if the data set cannot be opened, or lacks a split or labels.
     """
-    source = sources.open_source(
-        config.dataset,
-        data_dir=config.data_dir,
-        seed=config.seed,
-        labels=config.labels,
-        image_key=config.image_key,
-        label_key=config.label_key,
-    )
+    source = open_source(config)
     if config.data_service and isinstance(source.reader, array_records.ArrayRecords):
         raise errors.UserError(
             f"The data set {config.dataset!r} is stored in the format ArrayRecord, which the "
@@ -102,6 +95,22 @@ def _is_stored_default(config: config_lib.Config, source: sources.Source) -> boo
     """
     is_default = config.eval_split == config_lib.Config.eval_split
     return is_default and not split_names.for_evaluation(source.splits)
+
+
+def open_source(config: config_lib.Config) -> sources.Source:
+    """Opens the data set that the settings name.
+
+    Raises:
+        UserError: if it cannot be opened.
+    """
+    return sources.open_source(
+        config.dataset,
+        data_dir=config.data_dir,
+        seed=config.seed,
+        labels=config.labels,
+        image_key=config.image_key,
+        label_key=config.label_key,
+    )
 
 
 def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:

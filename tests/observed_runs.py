@@ -253,4 +253,4 @@ def _features(arguments: Arguments) -> features.Extracted:
     del arguments
     labels = np.arange(30) % 3
     found = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
-    return features.Extracted(found, found, found, labels, 0 * labels, None)
+    return features.Extracted(found, found, labels, 0 * labels, None)

@@ -10,6 +10,7 @@ import test_steps
 import tiny_runs
 
 import run as program
+from simclr_tf.commands import replay
 from simclr_tf.data import pipeline
 from simclr_tf.runs import directory
 from simclr_tf.training import layer_outputs
@@ -105,6 +106,17 @@ def test_replay_runs_the_step_again_and_lists_the_layers(failed_run, capsys):
     assert finite[square].startswith("no (")
     assert list(finite).index(convolution) < list(finite).index(square)
     assert tiny_runs.snapshot(model_dir) == before
+
+
+def test_replay_reports_that_training_has_passed_the_step(tmp_path, capsys):
+    replay._say_if_passed(str(tmp_path), BAD)
+    for step in (BAD - 1, BAD):
+        (tmp_path / f"ckpt-{step}.index").write_text("")
+        (tmp_path / f"ckpt-{step}.data-00000-of-00001").write_text("")
+        replay._say_if_passed(str(tmp_path), BAD)
+    printed = capsys.readouterr().out
+    assert printed.count("has since been trained to step") == 1
+    assert f"to step {BAD}." in printed
 
 
 def test_replay_without_a_saved_step_is_refused(tmp_path, capsys):

@@ -51,7 +51,7 @@ def evaluated(monkeypatch, photos, tmp_path):
             scales = [v.numpy() for v in model.encoder.variables if "gamma" in v.name]
             gammas.append(min(map(np.min, scales), default=np.nan))
             labels = np.zeros(10, np.int64)
-            return features.Extracted(np.zeros([10, 1]), None, None, labels, labels, None)
+            return features.Extracted(np.zeros([10, 1]), None, labels, labels, None)
 
         def fit(accuracy):
             right = np.arange(10) < 10 * accuracy

@@ -54,10 +54,13 @@ def check_data(config: config_lib.Config) -> None:
     total = sum(source.splits.values())
     count = len(results.unreadable)
     if count:
+        exclude = f"or exclude them with --max_bad_images={count}"
+        if count <= config.max_bad_images:
+            exclude = f"or train with --max_bad_images={config.max_bad_images}, which excludes them"
         results.stopped.append(
             errors.UserError(
                 f"{count:,} of {total:,} images of {config.dataset} are unreadable; repair or "
-                f"remove them, or exclude them with --max_bad_images={count}."
+                f"remove them, {exclude}."
             )
         )
     if not results.stopped:

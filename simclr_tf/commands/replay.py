@@ -52,7 +52,18 @@ def replay(config: config_lib.Config, strategy: tf.distribute.Strategy) -> dict[
     with console.working(f"Running step {saved.facts.step} again"):
         sums = loop.compile_steps(step)(_batches(config, strategy, saved.batch), 1)
     _print(saved.facts, sums.last, outputs, before)
+    _say_if_passed(config.model_dir, saved.facts.step)
     return sums.last
+
+
+def _say_if_passed(model_dir: str, step: int) -> None:
+    """Reports that the run was trained past the saved step, which is of an earlier attempt."""
+    latest = checkpoints.latest(model_dir)
+    if latest is not None and checkpoints.step_of(latest) >= step:
+        console.say(
+            f"This step is of an earlier attempt: the run has since been trained to step "
+            f"{checkpoints.step_of(latest):,}."
+        )
 
 
 def _build(

@@ -23,7 +23,6 @@ class Extracted:
 
     Attributes:
         features: (n, f) float32.
-        projection: (n, d) float32; None unless requested.
         logits: (n, c) float32 of the linear head, or None without one.
         labels: (n,) int32, -1 where there is none.
         positions: (n,) int32, of the examples in the stored order of the split.
@@ -32,7 +31,6 @@ class Extracted:
     """
 
     features: np.ndarray
-    projection: np.ndarray | None
     logits: np.ndarray | None
     labels: np.ndarray
     positions: np.ndarray
@@ -63,7 +61,6 @@ def extract(
     limit: int | None = None,
     labelled_only: bool = False,
     with_pixels: bool = False,
-    with_projection: bool = False,
     what: str = "features",
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
@@ -77,7 +74,6 @@ def extract(
         limit: stops after this many examples; None takes all.
         labelled_only: leaves out the examples without a label.
         with_pixels: whether to return the pixels too, for the linear evaluation of raw pixels.
-        with_projection: whether to return the output of the projection head, too.
         what: name of the work in the progress line.
 
     Returns:
@@ -101,7 +97,7 @@ def extract(
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
-    forward = _forward(model, with_pixels=with_pixels, with_projection=with_projection)
+    forward = _forward(model, with_pixels=with_pixels)
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
@@ -112,7 +108,7 @@ def extract(
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
     joined = {name: np.concatenate([rows[name] for rows in parts])[:count] for name in parts[0]}
-    optional = {name: joined.get(name) for name in ("projection", "logits", "pixels")}
+    optional = {name: joined.get(name) for name in ("logits", "pixels")}
     return Extracted(
         features=joined["features"],
         labels=joined["label"],
@@ -122,7 +118,7 @@ def extract(
 
 
 def _forward(
-    model: simclr.SimCLR, *, with_pixels: bool, with_projection: bool
+    model: simclr.SimCLR, *, with_pixels: bool = False, with_projection: bool = False
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns the function from images (b, s, s, 3) to all that is extracted from them."""
 
@@ -182,7 +178,7 @@ def extract_views(
     parts: list[dict[str, np.ndarray]] = []
     with console.Progress(f"views of {split}", images) as progress:
         for rows in _rows_of_batches(
-            _forward(model, with_pixels=False, with_projection=True),
+            _forward(model, with_projection=True),
             batches.map(one_after_another),
             strategy,
             autograph=model.needs_autograph,

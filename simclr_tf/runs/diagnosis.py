@@ -14,10 +14,10 @@ from simclr_tf.data import array_records, decode, folder, inspection, records
 from simclr_tf.models import keras_encoders, user_encoders
 from simclr_tf.runs import batches, checkpoints, dataset, directory, label_checks, opening
 
-_REMEDY = (
-    "or exclude it with --max_bad_images (--mode=check_data lists all such images). The same "
-    "command, with --resume_with_changes unless the image was repaired, then resumes from the last "
-    "checkpoint."
+_EXCLUDE = "or exclude it with --max_bad_images (--mode=check_data lists all such images)."
+_RESUME = (
+    " The same command, with --resume_with_changes unless the image was repaired, then resumes "
+    "from the last checkpoint."
 )
 
 
@@ -89,10 +89,11 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
     Raises:
         UserError: if it is a record that cannot be read.
     """
+    remedy = _EXCLUDE + ("" if run.config.mode == "eval" else _RESUME)
     unread = folder.unread_file(error)
     if unread is not None:
         return errors.UserError(
-            f"The image {unread[0]} cannot be read ({unread[1]}); restore or remove it, {_REMEDY}"
+            f"The image {unread[0]} cannot be read ({unread[1]}); restore or remove it, {remedy}"
         )
     if not (
         folder.is_read_error(error) or decode.is_decode_error(error) or _is_record_error(run, error)
@@ -105,7 +106,7 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
         if found is not None:
             return errors.UserError(
                 f"The image {found.name} of {split!r} {found.unreadable}; repair or remove it, "
-                f"{_REMEDY}"
+                f"{remedy}"
             )
     return error
 

@@ -71,6 +71,11 @@ def test_the_mean_per_class_counts_classes_equally_and_its_interval_covers_repet
     assert 0.9 < covered < 0.99
 
 
+def test_the_mean_per_class_of_few_images_is_not_certain():
+    value, low, high = intervals.mean_per_class(np.ones(4, bool), np.array([0, 0, 1, 1]), seed=0)
+    assert value == high == 1 and low < 0.8
+
+
 def test_neighbours_are_those_of_scikit_learn_in_any_block_size(inputs, monkeypatch):
     expected = neighbors.NearestNeighbors(n_neighbors=9, metric="cosine", algorithm="brute")
     distances, order = expected.fit(inputs.train_features).kneighbors(inputs.test_features)

@@ -273,3 +273,10 @@ def test_class_folders_that_look_like_dates_are_noted(tmp_path, names, noted):
 def test_numbered_classes_in_splits_are_classes(tmp_path):
     test_folder._fill(tmp_path, test_folder._classes("train/0", "train/1", "test/0", "test/1"))
     assert test_folder._open(tmp_path).class_names == ("0", "1")
+
+
+def test_a_class_that_is_named_like_a_split_is_reported(tmp_path):
+    """An archive whose unlabelled images are in test/test/."""
+    test_folder._fill(tmp_path, [*_labelled("train"), "test/test/0.png", "test/test/1.png"])
+    notes = test_folder._open(tmp_path).notes
+    assert any("The class 'test' is named like a split; if its images" in note for note in notes)

@@ -36,7 +36,7 @@ def validate(config: Config) -> None:
     if config.evaluation_names and not config.linear_eval:
         raise errors.UserError(
             f"--evaluations={config.evaluations} reads the classifier and the features that "
-            "--nolinear_eval leaves out; leave out one of the two."
+            "--nolinear_eval leaves out; give --linear_eval, or --evaluations=none."
         )
     if config.augmentation != "auto":
         operation_names.parse(config.augmentation)

@@ -187,6 +187,11 @@ def _splits_of_classes(
         f"The split {of_folder[folder]!r} has no class folders, so it is unlabelled."
         for folder in unlabelled
     ]
+    notes += [
+        f"The class {name!r} is named like a split; if its images have no labels, move them one "
+        "folder up."
+        for name in sorted(set(filter(split_names.is_split, labels.values())))
+    ]
     splits, more = holdout.ensure_evaluation(splits, labels, seed=seed)
     return splits, labels, [*notes, *more, *notes_on_missing_classes(splits, labels)]
 

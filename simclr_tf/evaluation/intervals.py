@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 _CONFIDENCE = 0.95
-_RESAMPLES = 2000
+_DRAWS = 2000
 
 
 class Interval(NamedTuple):
@@ -41,21 +41,23 @@ def accuracy(hits: np.ndarray) -> Interval:
 
 
 def mean_per_class(hits: np.ndarray, labels: np.ndarray, *, seed: int) -> Interval:
-    """Returns the mean over classes of their accuracies, with a bootstrap interval.
+    """Returns the mean over classes of their accuracies, with its interval.
 
-    Examples are drawn with replacement within each class (a stratified percentile bootstrap, Efron
-    1979), so that every class stays represented. The number of hits of a class in a sample is then
-    binomial, which is what is drawn.
+    The accuracy of each class is drawn from its beta distribution given the hits, with Jeffreys'
+    prior (Brown et al. 2001), so that a class without errors still has an uncertain accuracy.
 
     Args:
         hits: (n,) bool, which examples were right.
         labels: (n,) their classes; those without examples do not count.
-        seed: seed of the samples.
+        seed: seed of the draws.
     """
     classes, positions = np.unique(labels, return_inverse=True)
     counts = np.bincount(positions, minlength=len(classes))
     rates = np.bincount(positions, hits, len(classes)) / counts  # (c,)
-    drawn = np.random.default_rng(seed).binomial(counts, rates, (_RESAMPLES, len(classes)))
+    right = rates * counts
+    size = (_DRAWS, len(classes))
+    drawn = np.random.default_rng(seed).beta(right + 0.5, counts - right + 0.5, size)
     tail = 100 * (1 - _CONFIDENCE) / 2
-    low, high = np.percentile(np.mean(drawn / counts, 1), [tail, 100 - tail])
-    return Interval(float(np.mean(rates)), float(low), float(high))
+    low, high = np.percentile(np.mean(drawn, 1), [tail, 100 - tail])
+    value = float(np.mean(rates))
+    return Interval(value, min(float(low), value), max(float(high), value))

@@ -33,7 +33,7 @@ Examples:
 _PAGE = """\
 # Flags
 
-Generated from `simclr_tf/config/settings.py` by `python -m flags.help > docs/flags.md`.
+Generated from `simclr_tf/config/sections/` by `python -m flags.help > docs/flags.md`.
 `python run.py --help` prints the same text.
 
 A flag on the command line overrides the same flag in a flagfile (`--flagfile=PATH`), that overrides

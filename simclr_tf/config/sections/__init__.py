@@ -1,0 +1,1 @@
+"""The settings by topic: each module declares one group, in the order of --help."""

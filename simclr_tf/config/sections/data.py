@@ -1,0 +1,114 @@
+"""The images, and their labels and splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from simclr_tf.config.metadata import Section
+from simclr_tf.config.sections import bounds, objective
+from simclr_tf.data import label_origin
+
+_TFRECORD = ("dataset", ("tfrecord:GLOB",))
+
+_DATA = Section("Data")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """The images, and their labels and splits."""
+
+    dataset: str = _DATA.setting(
+        "imagenet2012",
+        "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; "
+        "csv:FILE, for images with the labels in a CSV file (see --labels), which are in its "
+        "folder or in --data_dir; tfrecord:GLOB, for TFRecord files of tf.train.Example, such as "
+        "'tfrecord:/data/imagenet/*-of-*'; or digits, which is included in this program. Files of "
+        "tfrecord:GLOB that are named like validation-00000-of-00010 or test_000.tfrecord are the "
+        "split of that name, others are train.",
+        path_pattern="(?:csv|tfrecord):(.*)",
+    )
+    data_dir: str | None = _DATA.setting(
+        None,
+        "Where tensorflow-datasets keeps its data. For image_folder, the folder of images: "
+        "split/class/*.jpg, class/*.jpg, split/*.jpg, or images alone (--labels reads others). "
+        "Splits have usual names, such as train and test, in any case. JPEG, PNG, "
+        "BMP, GIF, WebP, TIFF, AVIF or JPEG 2000.",
+        resume="freely",
+        is_path=True,
+    )
+    labels: str = _DATA.setting(
+        label_origin.FOLDERS,
+        "Labels of the images of image_folder. folders: the names of their folders. none: no "
+        "labels; images are read at any depth. Or a file (.csv, .tsv, .txt) whose first line names "
+        "the columns file, label and, optionally, split; images may be at any depth, paths are "
+        "relative to --data_dir, images that are not listed are left out, and an empty label means "
+        "none.",
+        resume="freely",
+        path_pattern=rf"(?i:(.+(?:{'|'.join(map(re.escape, label_origin.SUFFIXES))})))",
+    )
+    image_key: str = _DATA.setting(
+        "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
+    )
+    label_key: str = _DATA.setting(
+        "image/class/label",
+        "Key of the label in a tf.train.Example, an integer or a name. Empty: the images are "
+        "unlabelled. Labels that are integers are named by image/class/text, if the records have "
+        "it.",
+        only_with=_TFRECORD,
+    )
+    train_split: str = _DATA.setting(
+        "train",
+        "Split to train on, in the syntax of tensorflow-datasets, such as train[:10%]. If the data "
+        "set has no split of that name, one that means the same is used, such as Training for "
+        "train. With train+unlabeled, the linear head learns from the images that have labels.",
+    )
+    eval_split: str = _DATA.setting(
+        "validation",
+        "Split to evaluate on. By default the first of validation, test, testing, val, valid, "
+        "eval, evaluation and dev that the data set has, one with labels if there is any.",
+        resume="freely",
+    )
+    image_size: int = _DATA.setting(
+        224,
+        "Side in pixels of the images that the encoder sees. Up to 32, the stem keeps the "
+        "resolution and evaluation does not crop.",
+        at_least=8,
+        reason="it is the side of the square that the encoder sees, in pixels",
+        resume="never",
+        at_most=4096,
+        limit_reason="larger images do not fit in memory",
+    )
+    cache_dataset: bool = _DATA.setting(
+        False,
+        "Keeps the encoded images in memory after the first epoch. Refused if they do not fit.",
+        resume="freely",
+    )
+    max_bad_images: int = _DATA.setting(
+        0,
+        "How many unreadable images to exclude. Above 0, every image is read once before training, "
+        "and the excluded ones are reported and listed in bad_images.json. With 0, training stops "
+        "at the first unreadable image.",
+        at_least=0,
+        reason="0 stops at the first",
+        at_most=bounds.MANY,
+        limit_reason="no data set has more",
+    )
+    data_service: str | None = _DATA.setting(
+        None,
+        "Address of a tf.data service, grpc://HOST:PORT, whose workers prepare the input when this "
+        "machine's CPUs are too slow. The workers must be able to read the same files, and decode "
+        "JPEG, PNG, GIF and uncompressed BMP only. The order of the images then depends on timing, "
+        "and epochs overlap.",
+    )
+    samples_per_class: int = _DATA.setting(
+        0,
+        "m: each batch holds m different images of each of B / m classes, drawn from (seed, step). "
+        "0 draws images regardless of their class. For objectives that read labels. Images of an "
+        "image folder are read from disk; other data sets are kept in memory, encoded.",
+        at_least=0,
+        reason="0 draws images regardless of their class",
+        only_with=("objective", (*objective.SUPERVISED_CONTRAST, "supervised")),
+        at_most=bounds.MAX_BATCH,
+        limit_reason="no batch is larger",
+    )

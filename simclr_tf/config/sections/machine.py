@@ -1,0 +1,69 @@
+"""The devices, and the arithmetic on them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from simclr_tf.config.metadata import Section
+
+_RESNET = ("encoder", ("resnet",))
+
+_MACHINE = Section("Machine")
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineSettings:
+    """The devices, and the arithmetic on them."""
+
+    use_tpu: bool = _MACHINE.setting(
+        False,
+        "Trains on a TPU. Otherwise all GPUs are used, or the CPU.",
+        resume="freely",
+    )
+    tpu_name: str | None = _MACHINE.setting(
+        None,
+        "Name or address of the TPU. By default that of this machine (Colab, TPU VM).",
+        resume="freely",
+    )
+    tpu_zone: str | None = _MACHINE.setting(None, "Zone of a Cloud TPU.", resume="freely")
+    gcp_project: str | None = _MACHINE.setting(None, "Project of a Cloud TPU.", resume="freely")
+    master: str | None = _MACHINE.setting(
+        None, "Address of the TPU, if --tpu_name is not given.", resume="freely"
+    )
+    num_virtual_cpus: int = _MACHINE.setting(
+        1,
+        "Splits the CPU into this many replicas, to try distributed training on any machine.",
+        at_least=1,
+        reason="1 means that the CPU is not split",
+        resume="freely",
+        at_most=16,
+        limit_reason="building more takes minutes",
+    )
+    preemption_signal: str = _MACHINE.setting(
+        "none",
+        "A signal that means the same as SIGTERM, for schedulers that announce the end of a job by "
+        "another one, such as SLURM with --signal=USR1@120. Training then saves a checkpoint after "
+        "the steps in progress, which take about a second, and exits with code 143; the same "
+        "command resumes. A second signal, or one outside of training, ends the program at once.",
+        choices=("none", "USR1", "USR2"),
+        resume="freely",
+    )
+    mixed_precision: str = _MACHINE.setting(
+        "none",
+        "Arithmetic of the layers; losses, normalisation and statistics stay in float32. Only "
+        "faster where the hardware supports it.",
+        choices=("none", "bfloat16", "float16"),
+    )
+    jit_compile: bool = _MACHINE.setting(
+        False,
+        "Compiles the training step with XLA; one device only.",
+        resume="freely",
+    )
+    recompute: bool = _MACHINE.setting(
+        False,
+        "Keeps only the inputs and outputs of each block group of the ResNet, and computes the "
+        "rest again in the backward pass: less memory for about 4/3 of the time, with the same "
+        "result. --accum_chunks saves memory too, but changes the statistics of batch norm.",
+        only_with=_RESNET,
+        resume="freely",
+    )

@@ -24,7 +24,7 @@ BEGIN, END = "<!-- imports: docs/draw_imports.py -->\n", "<!-- end of imports --
 LAYERS = (
     ("__main__",),
     ("commands",),
-    ("report",),
+    ("report", "scoring"),
     ("evaluation", "serving"),
     ("training",),
     ("runs",),

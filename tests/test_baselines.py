@@ -10,11 +10,11 @@ import tensorflow as tf
 import tiny_runs
 
 from flags import command_line
-from simclr_tf.commands import scoring
-from simclr_tf.evaluation import features, linear
+from simclr_tf.evaluation import features, linear, logistic
 from simclr_tf.models import simclr
 from simclr_tf.report import overview
 from simclr_tf.runs import opening
+from simclr_tf.scoring import untrained
 
 BASELINE = "baseline/random_encoder"
 
@@ -51,17 +51,24 @@ def evaluated(monkeypatch, photos, tmp_path):
             scales = [v.numpy() for v in model.encoder.variables if "gamma" in v.name]
             gammas.append(min(map(np.min, scales), default=np.nan))
             labels = np.zeros(10, np.int64)
-            return features.Extracted(np.zeros([10, 1]), None, labels, labels, None)
+            numbers = np.arange(10, dtype=np.float32)[:, np.newaxis]
+            return features.Extracted(numbers, None, labels, labels, None)
 
         def fit(accuracy):
-            right = np.arange(10) < 10 * accuracy
-            scores = np.where(right[:, np.newaxis], [1, 0, 0], [-np.inf, 1, 1])
-            return linear.Fit(scores, strength=0.1, temperature=1.0, converged=True)
+            # Class 0, which is right, has the larger score for the first images.
+            weights, biases = np.float32([[-1], [0]]), np.float32([10 * accuracy - 0.5, 0])
+            classifier = linear.Classifier(
+                logistic.Scaling(np.zeros(1, np.float32), np.ones(1, np.float32)),
+                logistic.Solution(weights, biases, converged=True),
+                classes=np.arange(2),
+                num_classes=3,
+            )
+            return linear.Fit(classifier, strength=0.1, temperature=1.0, converged=True)
 
         fits = iter([fit(accuracy) for accuracy in accuracies])
         monkeypatch.setattr(features, "extract", extract)
         monkeypatch.setattr(linear, "fit", lambda *_, **__: next(fits))
-        result = scoring._untrained_scores(run, (np.zeros(10), np.zeros(10)))
+        result = untrained.score(run, (np.zeros(10), np.zeros(10)))
         return result, gammas, run
 
     return evaluated

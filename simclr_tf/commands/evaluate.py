@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console
-from simclr_tf.commands import scoring
 from simclr_tf.data import labels
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
@@ -24,6 +23,8 @@ from simclr_tf.runs import (
     opening,
     predictions,
 )
+from simclr_tf.scoring import extraction, trained
+from simclr_tf.scoring import scores as scores_lib
 
 
 def evaluate(
@@ -89,7 +90,7 @@ def _warn_of_training_images(run: opening.Run) -> None:
         )
 
 
-def _write_predictions(run: opening.Run, step: int, scores: scoring.Scores) -> None:
+def _write_predictions(run: opening.Run, step: int, scores: scores_lib.Scores) -> None:
     """Writes the prediction for every evaluated image, if there are predictions."""
     if scores.class_scores is None or scores.test is None:
         return
@@ -111,12 +112,12 @@ def _load_weights(run: opening.Run, model: simclr.SimCLR) -> int:
     return run.weights.step
 
 
-def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> scoring.Scores:
+def _measure(run: opening.Run, model: simclr.SimCLR, *, baselines: bool) -> scores_lib.Scores:
     """Returns the scores with what they belong to, or why there are none."""
     missing = run.data.why_unlabelled(run.data.train_split)
     missing = missing or run.data.why_unlabelled(run.data.eval_split)
     try:
-        scores = scoring.score(run, model, baselines=baselines, labelled=missing is None)
+        scores = trained.score(run, model, baselines=baselines, labelled=missing is None)
     except tf.errors.ResourceExhaustedError as error:
         raise diagnosis.out_of_memory(
             "eval_batch_size", run.config.eval_batch_size, error
@@ -139,9 +140,9 @@ def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
         "data_dir": config.data_dir,
         **({} if config.labels == config_lib.Config.labels else {"labels": config.labels}),
         "train_split": data.train_split,
-        "train_examples": scoring.number_of_examples(run, data.train_split),
+        "train_examples": extraction.number_of_examples(run, data.train_split),
         "train_labels": labels.fingerprint(data.source, data.train_split),
         "eval_split": data.eval_split,
-        "eval_examples": scoring.number_of_examples(run, data.eval_split),
+        "eval_examples": extraction.number_of_examples(run, data.eval_split),
         "eval_labels": labels.fingerprint(data.source, data.eval_split),
     }

@@ -2,104 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-import contextlib
+from collections.abc import Callable, Sequence
 import dataclasses
 import warnings
 
 import numpy as np
-from sklearn import exceptions, linear_model, model_selection, preprocessing
+from sklearn import model_selection
 
-from simclr_tf.evaluation import calibration
+from simclr_tf.evaluation import calibration, logistic
 
 # l2 strengths to choose from (SimCLR, appendix B.8), as their inverses: from strong to weak.
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-5, 6, 45))
 # The search first tries every eighth one, then halves the distance around the best.
 _COARSE = 8
+# Fits of the longest search, and the last one.
+MOST_FITS = 13
 _HELD_OUT = 0.2
 _MAX_ITERATIONS = 300
 _PATH_ITERATIONS = 100
+_ROWS_AT_ONCE = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A linear classifier of standardised features.
+
+    Attributes:
+        scaling: mean and standard deviation of the features.
+        solution: weights and biases of the classes that the training features have.
+        classes: (k,) these classes.
+        num_classes: c.
+    """
+
+    scaling: logistic.Scaling
+    solution: logistic.Solution
+    classes: np.ndarray
+    num_classes: int
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Returns the unnormalised log probabilities (m, c) float32 of features (m, f).
+
+        Those of classes that the training features lack are -inf.
+        """
+        full = np.full((len(features), self.num_classes), -np.inf, np.float32)
+        for start in range(0, len(features), _ROWS_AT_ONCE):
+            block = slice(start, start + _ROWS_AT_ONCE)
+            standardised = (features[block] - self.scaling.mean) / self.scaling.scale
+            full[block, self.classes] = (
+                standardised @ self.solution.weights.T + self.solution.biases
+            )
+        return full
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A fitted classifier, applied to features that it was not fitted to.
+    """A fitted classifier, and what was chosen for it without other features.
 
     Attributes:
-        scores: (m, c) float32, unnormalised log probabilities of the classes; -inf for classes
-            that the training features lack.
+        classifier: the classifier.
         strength: the chosen inverse l2 strength.
         temperature: divides the scores so that they are calibrated on the held-out features.
         converged: whether the last fit converged before its iteration limit.
     """
 
-    scores: np.ndarray
+    classifier: Classifier
     strength: float
     temperature: float
     converged: bool
 
-
-@contextlib.contextmanager
-def _any_number_of_classes() -> Iterator[None]:
-    """Ignores the guess of scikit-learn that labels of many classes are those of a regression."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
-        yield
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """See `Classifier.scores`."""
+        return self.classifier.scores(features)
 
 
-@_any_number_of_classes()
 def fit(
-    train: np.ndarray, labels: np.ndarray, test: np.ndarray, *, num_classes: int, seed: int
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda fits: None,
 ) -> Fit:
-    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8), and applies it.
+    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8).
 
-    Features are standardised. The l2 strength is chosen on a stratified fifth of the training
-    features, then the classifier is fitted on all of them. Labels of the evaluated features are
-    not known here, so they can choose nothing.
+    Features are standardised. The l2 strength is chosen on a stratified fifth of the features, then
+    the classifier is fitted on all of them. Features that it will be evaluated on are not known
+    here, so they can choose nothing.
 
     Args:
-        train: (n, f) features to fit.
+        features: (n, f) float32 features to fit.
         labels: (n,) their classes.
-        test: (m, f) features to apply the classifier to.
         num_classes: c.
-        seed: determines which training features are held out.
+        seed: determines which features are held out.
+        progress: called with the number of fits so far, at most `MOST_FITS`.
     """
-    scaler = preprocessing.StandardScaler().fit(train)
-    train, test = scaler.transform(train), scaler.transform(test)
-    strength, temperature = _choose(train, labels, num_classes, seed)
-    classifier, converged = _fit(train, labels, strength)
-    return Fit(_scores(classifier, test, num_classes), strength, temperature, converged)
+    scaling = logistic.Scaling.of(features)
+    rows, held = _split(labels, seed)
+    strength, temperature, start = 1.0, 1.0, None
+    if len(np.unique(labels[rows])) > 1:
+        path = _Path(features, labels, scaling, rows, held, num_classes, progress)
+        best = path.search()
+        strength, start = STRENGTHS[best], path.classifier(best)
+        known = np.isin(labels[held], labels[rows])  # No temperature helps the others.
+        if known.any():
+            scores = start.scores(features[held[known]])
+            temperature = calibration.fit_temperature(scores, labels[held[known]])
+    classifier = _fit(features, labels, scaling, num_classes, strength, start)
+    progress(MOST_FITS)
+    return Fit(classifier, strength, temperature, classifier.solution.converged)
 
 
-def _choose(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, seed: int
-) -> tuple[float, float]:
-    """Returns the strength that is best on held-out features, and the temperature for it."""
+def _split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positions of the rows to fit, and of a fifth to choose on, with all classes."""
     counts = np.unique(labels, return_counts=True)[1]
     held_out = round(_HELD_OUT * len(labels))
     by_class = labels if counts.min() >= 2 and held_out >= len(counts) else None
-    fit_x, held_x, fit_y, held_y = model_selection.train_test_split(
-        features, labels, test_size=_HELD_OUT, random_state=seed, stratify=by_class
-    )
-    if len(np.unique(fit_y)) < 2:
-        return 1.0, 1.0
-    path = _Path(fit_x, fit_y, held_x, held_y)
-    best = path.search()
-    known = np.isin(held_y, fit_y)  # No temperature helps the others.
-    if not known.any():
-        return STRENGTHS[best], 1.0
-    scores = path.scores(best, num_classes)
-    return STRENGTHS[best], calibration.fit_temperature(scores[known], held_y[known])
+    with warnings.catch_warnings():
+        # Labels of many classes are taken for those of a regression.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        rows, held = model_selection.train_test_split(
+            np.arange(len(labels)), test_size=_HELD_OUT, random_state=seed, stratify=by_class
+        )
+    return rows, held
 
 
 class _Path:
     """Classifiers of several strengths, each fitted once, scored on held-out features."""
 
     def __init__(
-        self, fit_x: np.ndarray, fit_y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        scaling: logistic.Scaling,
+        rows: np.ndarray,
+        held: np.ndarray,
+        num_classes: int,
+        progress: Callable[[int], None] = lambda fits: None,
     ) -> None:
-        self._fit, self._held = (fit_x, fit_y), (held_x, held_y)
-        self._classifiers: dict[int, linear_model.LogisticRegression] = {}
+        self._classes, positions = _classes(labels, rows)
+        self._solver = logistic.solver(features, positions, scaling, rows=rows)
+        self._scaling, self._num_classes, self._progress = scaling, num_classes, progress
+        self._held = features[held], labels[held]
+        self._classifiers: dict[int, Classifier] = {}
         self._accuracies: dict[int, float] = {}
 
     def search(self) -> int:
@@ -126,25 +170,21 @@ class _Path:
                 break
         return positions[int(np.argmax(tried))]
 
-    def scores(self, position: int, num_classes: int) -> np.ndarray:
-        """Returns the scores of the held-out features by the classifier of one strength."""
-        return _scores(self._classifiers[position], self._held[0], num_classes)
+    def classifier(self, position: int) -> Classifier:
+        """Returns the classifier of a strength that was tried."""
+        return self._classifiers[position]
 
     def _try(self, position: int) -> None:
-        classifier = linear_model.LogisticRegression(
-            C=STRENGTHS[position], max_iter=_PATH_ITERATIONS, warm_start=True
-        )
         stronger = [other for other in self._classifiers if other < position]
-        if stronger:  # A warm start continues from what the attributes hold.
-            start = self._classifiers[max(stronger)]
-            classifier.coef_, classifier.intercept_ = start.coef_, start.intercept_
-            classifier.classes_ = start.classes_
-        with warnings.catch_warnings():  # The last fit reports it.
-            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-            classifier.fit(*self._fit)
-        self._classifiers[position] = classifier
-        held_x, held_y = self._held
-        self._accuracies[position] = float(np.mean(classifier.predict(held_x) == held_y))
+        start = self._classifiers[max(stronger)].solution if stronger else None
+        solution = self._solver.fit(STRENGTHS[position], start, _PATH_ITERATIONS)
+        self._classifiers[position] = Classifier(
+            self._scaling, solution, self._classes, self._num_classes
+        )
+        scores = self._classifiers[position].scores(self._held[0])
+        hits = np.argmax(scores, 1) == self._held[1]
+        self._accuracies[position] = float(np.mean(hits))
+        self._progress(len(self._classifiers))
 
 
 def _should_stop_early(accuracies: list[float], count: int) -> bool:
@@ -157,27 +197,31 @@ def _should_stop_early(accuracies: list[float], count: int) -> bool:
 
 
 def _fit(
-    features: np.ndarray, labels: np.ndarray, strength: float
-) -> tuple[linear_model.LogisticRegression, bool]:
-    classifier = linear_model.LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", exceptions.ConvergenceWarning)
-        classifier.fit(features, labels)
-    return classifier, not any(
-        issubclass(w.category, exceptions.ConvergenceWarning) for w in caught
+    features: np.ndarray,
+    labels: np.ndarray,
+    scaling: logistic.Scaling,
+    num_classes: int,
+    strength: float,
+    start: Classifier | None = None,
+) -> Classifier:
+    """Fits all features, beginning with a classifier if it is of the same classes."""
+    classes, positions = _classes(labels, np.arange(len(labels)))
+    same = start is not None and np.array_equal(start.classes, classes)
+    found = logistic.solver(features, positions, scaling).fit(
+        strength, start.solution if same and start is not None else None, _MAX_ITERATIONS
     )
+    return Classifier(scaling, found, classes, num_classes)
 
 
-def _scores(
-    classifier: linear_model.LogisticRegression, features: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Returns the scores (n, c) of all classes, -inf for those that the classifier lacks."""
-    scores = classifier.decision_function(features)
-    if scores.ndim == 1:  # Two classes have one score, the difference of theirs.
-        scores = np.stack([np.zeros_like(scores), scores], 1)
-    full = np.full((len(features), num_classes), -np.inf, np.float32)
-    full[:, classifier.classes_] = scores
-    return full
+def _classes(labels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the classes (k,) of some rows, and the position among them of every label.
+
+    The position of a label that no such row has is 0.
+    """
+    classes = np.unique(labels[rows])
+    positions = np.searchsorted(classes, labels)
+    known = np.isin(labels, classes)
+    return classes, np.where(known, positions, 0)
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:

@@ -1,0 +1,240 @@
+"""Multinomial logistic regression on standardised features, with a penalty on the squared weights.
+
+Two solvers minimise the same objective by L-BFGS: scikit-learn's, and one whose loss and gradient
+are computed by TensorFlow on all devices, for large data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Protocol
+import warnings
+
+import numpy as np
+from scipy import optimize
+from sklearn import exceptions, linear_model
+import tensorflow as tf
+
+# Multiply-adds of one pass over the features from which TensorFlow's solver is used. On a CPU it is
+# as fast as scikit-learn's at 50,000 x 512 features of 10 classes, which is a quarter of this.
+LARGE = 10**9
+# scikit-learn stops when no entry of the gradient of the mean loss is larger.
+_TOLERANCE = 1e-4
+_ROWS_AT_ONCE = 8192
+_MAX_LINE_SEARCH = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation of every feature.
+
+    Attributes:
+        mean: (f,) float32.
+        scale: (f,) float32, 1 for a feature that is constant.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Scaling:
+        """Returns those of features (n, f), in float64 and without a copy of all of them."""
+        blocks = range(0, len(features), _ROWS_AT_ONCE)
+        sums = [features[i : i + _ROWS_AT_ONCE].sum(0, dtype=np.float64) for i in blocks]
+        mean = np.sum(sums, 0) / len(features)
+        squares = [((features[i : i + _ROWS_AT_ONCE] - mean) ** 2).sum(0) for i in blocks]
+        scale = np.sqrt(np.sum(squares, 0) / len(features))
+        # The deviations of equal numbers from their rounded mean are not 0.
+        constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
+        return cls(mean.astype(np.float32), np.where(constant, 1.0, scale).astype(np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """A minimum, or where the iterations ended.
+
+    Attributes:
+        weights: (k, f) float32, of standardised features.
+        biases: (k,) float32.
+        converged: whether it was found before the limit of the iterations.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+    converged: bool
+
+
+class Solver(Protocol):
+    """Fits classifiers to the same features and labels."""
+
+    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
+        """Minimises strength * (sum of cross-entropies) + |weights|^2 / 2.
+
+        Args:
+            strength: inverse strength of the penalty.
+            start: where to start; None for zeros.
+            max_iterations: limit of the iterations.
+        """
+
+
+def solver(
+    features: np.ndarray, labels: np.ndarray, scaling: Scaling, *, rows: np.ndarray | None = None
+) -> Solver:
+    """Returns the solver that suits the size of the data.
+
+    Args:
+        features: (n, f) float32.
+        labels: (n,) positions of the classes, 0 to k - 1, all of which occur.
+        scaling: how features are standardised.
+        rows: which of them to fit; None for all.
+    """
+    rows = np.arange(len(features)) if rows is None else rows
+    work = len(rows) * features.shape[1] * (labels.max() + 1)
+    kind = TensorFlow if work >= LARGE else ScikitLearn
+    return kind(features, labels, scaling, rows)
+
+
+class ScikitLearn:
+    """Fits by scikit-learn, on a standardised copy of the features."""
+
+    def __init__(
+        self, features: np.ndarray, labels: np.ndarray, scaling: Scaling, rows: np.ndarray
+    ) -> None:
+        """See `solver`."""
+        self._features = (features[rows] - scaling.mean) / scaling.scale
+        self._labels = labels[rows]
+
+    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
+        """See `Solver.fit`."""
+        classifier = linear_model.LogisticRegression(
+            C=strength, max_iter=max_iterations, tol=_TOLERANCE, warm_start=start is not None
+        )
+        if start is not None:  # A warm start begins with what the attributes hold.
+            classifier.coef_, classifier.intercept_ = _of_two(start)
+            classifier.classes_ = np.unique(self._labels)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", exceptions.ConvergenceWarning)
+            # Labels of many classes are taken for those of a regression.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            classifier.fit(self._features, self._labels)
+        converged = not any(issubclass(w.category, exceptions.ConvergenceWarning) for w in caught)
+        weights, biases = classifier.coef_, classifier.intercept_
+        if len(weights) == 1:  # Two classes have one row: the log odds of the second.
+            weights = np.concatenate([np.zeros_like(weights), weights])
+            biases = np.append(np.zeros_like(biases), biases)
+        return Solution(weights.astype(np.float32), biases.astype(np.float32), converged)
+
+
+def _of_two(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
+    """Returns weights and biases as scikit-learn has them: one row if there are two classes."""
+    if len(solution.biases) != 2:
+        return solution.weights.copy(), solution.biases.copy()
+    return np.diff(solution.weights, axis=0), np.diff(solution.biases)
+
+
+class TensorFlow:
+    """Fits by SciPy's L-BFGS, with loss and gradient by TensorFlow, in blocks of rows.
+
+    The blocks are spread over the accelerators, or computed by the CPU if there are none. The
+    features are not copied: standardisation is applied to the weights instead. Sums over blocks are
+    in float64.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        scaling: Scaling,
+        rows: np.ndarray,
+        devices: Sequence[str] | None = None,
+    ) -> None:
+        """See `solver`; `devices` are the names of those to use, by default all accelerators."""
+        self._features, self._labels, self._scaling = features, labels, scaling
+        self._devices = _devices() if devices is None else list(devices)
+        self._blocks = [
+            rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE)
+        ]
+        self._count, self._classes = len(rows), int(labels.max()) + 1
+        self._gradient = tf.function(_loss_and_gradient, reduce_retracing=True, autograph=False)
+
+    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
+        """See `Solver.fit`."""
+        shape = (self._classes, self._features.shape[1] + 1)
+        initial = np.zeros(shape)
+        if start is not None:
+            initial = np.column_stack([start.weights, start.biases]).astype(np.float64)
+        # Of two classes, scikit-learn penalises the difference d of their weights. Here these are
+        # d / 2 and -d / 2, whose squares sum to half of that.
+        penalty = 1 / (strength * self._count) * (2 if self._classes == 2 else 1)
+        found = optimize.minimize(
+            lambda flat: self._objective(flat.reshape(shape), penalty),
+            initial.ravel(),
+            method="L-BFGS-B",
+            jac=True,
+            options={
+                "maxiter": max_iterations,
+                "maxls": _MAX_LINE_SEARCH,
+                "gtol": _TOLERANCE,
+                "ftol": 64 * np.finfo(np.float64).eps,
+            },
+        )
+        weights = found.x.reshape(shape).astype(np.float32)
+        return Solution(weights[:, :-1], weights[:, -1], found.status == 0)
+
+    def _objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        """Returns the mean loss with the penalty, and its gradient, (k * (f + 1),) float64."""
+        weights, biases = parameters[:, :-1], parameters[:, -1]
+        scaled = weights / self._scaling.scale  # Of features that are not standardised.
+        shifted = biases - scaled @ self._scaling.mean
+        tensors = [
+            self._block_loss(number, rows, scaled.T, shifted)
+            for number, rows in enumerate(self._blocks)
+        ]  # All are started before the first is waited for.
+        loss, by_weights, by_biases = (
+            np.sum([np.asarray(part, np.float64) for part in parts], 0) / self._count
+            for parts in zip(*tensors)
+        )
+        by_weights = (by_weights.T - np.outer(by_biases, self._scaling.mean)) / self._scaling.scale
+        by_weights += penalty * weights
+        loss += penalty / 2 * np.sum(weights**2)
+        return float(loss), np.column_stack([by_weights, by_biases]).ravel()
+
+    def _block_loss(
+        self, number: int, rows: np.ndarray, weights: np.ndarray, biases: np.ndarray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.device(self._devices[number % len(self._devices)]):
+            return self._gradient(
+                tf.constant(self._features[rows], tf.float32),
+                tf.constant(self._labels[rows], tf.int32),
+                tf.constant(weights, tf.float32),
+                tf.constant(biases, tf.float32),
+            )
+
+
+def _devices() -> list[str]:
+    """Returns the names of the accelerators, or of the CPU if there are none."""
+    for kind in ("TPU", "GPU"):
+        found = tf.config.list_logical_devices(kind)
+        if found:
+            return [device.name for device in found]
+    return ["/cpu:0"]
+
+
+def _loss_and_gradient(
+    features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, biases: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the summed cross-entropy of rows (b, f), and its gradient by weights and biases.
+
+    Args:
+        features: (b, f).
+        labels: (b,) positions of the classes.
+        weights: (f, k).
+        biases: (k,).
+    """
+    logits = tf.matmul(features, weights) + biases
+    log_probabilities = tf.nn.log_softmax(logits)
+    one_hot = tf.one_hot(labels, tf.shape(biases)[0])
+    loss = -tf.reduce_sum(one_hot * log_probabilities)
+    residual = tf.exp(log_probabilities) - one_hot  # (b, k)
+    return loss, tf.matmul(features, residual, transpose_a=True), tf.reduce_sum(residual, 0)

@@ -1,0 +1,1 @@
+"""Scores of a network: features are extracted once, and all evaluations read them."""

@@ -1,0 +1,77 @@
+"""Extracts the features that evaluations read, and reports which images are left out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simclr_tf import console
+from simclr_tf.data import layout
+from simclr_tf.evaluation import features
+from simclr_tf.models import simclr
+from simclr_tf.runs import opening
+
+_FEATURES = "features"
+
+
+def number_of_examples(run: opening.Run, split: str) -> int:
+    """Returns how many examples of a split an evaluation reads, if all of them have labels."""
+    config, count = run.config, run.data.source.num_examples(split)
+    if split == run.data.train_split:
+        return min(count, config.linear_eval_examples)
+    return min(count, config.eval_steps * config.eval_batch_size or count)
+
+
+def extract(
+    run: opening.Run,
+    model: simclr.SimCLR,
+    split: str,
+    *,
+    with_pixels: bool = False,
+    what: str = _FEATURES,
+) -> features.Extracted:
+    """Runs a network over the labelled images of a split.
+
+    Args:
+        run: the run.
+        model: the network.
+        split: the training or the evaluation split.
+        with_pixels: whether to return the pixels too.
+        what: name of the work in the progress line.
+    """
+    config, count = run.config, run.data.source.num_examples(split)
+    limit = number_of_examples(run, split)
+    if split == run.data.train_split and limit < count and what == _FEATURES:
+        console.say(
+            f"The linear evaluation learns from the first {limit:,} of {count:,} images "
+            "(--linear_eval_examples)."
+        )
+    return features.extract(
+        model,
+        run.data.source,
+        split,
+        batch_size=config.eval_batch_size,
+        strategy=run.strategy,
+        limit=limit,
+        labelled_only=True,
+        with_pixels=with_pixels,
+        what=what,
+    )
+
+
+def say_left_out(run: opening.Run, split: str, used: int) -> None:
+    """Reports that images of a split have no label, if fewer were used than requested."""
+    if used < number_of_examples(run, split):
+        console.say(
+            f"Evaluated are the {used:,} of {run.data.source.num_examples(split):,} images of "
+            f"{split!r} that have labels."
+        )
+
+
+def warn_of_missing_classes(run: opening.Run, labels: np.ndarray) -> None:
+    """Warns of classes that the evaluated images, whose labels (n,) are given, do not have."""
+    names = run.data.source.class_names
+    assert names is not None
+    present = [names[label] for label in np.unique(labels) if label >= 0]
+    missing = layout.missing_classes(run.data.eval_split, present, names, what="evaluated images")
+    if missing:
+        console.warn(f"{missing} The accuracies are of the other classes only.")

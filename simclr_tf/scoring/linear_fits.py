@@ -1,0 +1,74 @@
+"""Linear evaluations of a run: a logistic regression is fitted, and its accuracies are added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simclr_tf import console
+from simclr_tf.evaluation import linear
+from simclr_tf.runs import opening
+from simclr_tf.scoring import scores as scores_lib
+
+# What each linear evaluation reads, by its name in result.json.
+_INPUTS = {
+    "linear_eval": "the features",
+    "baseline/raw_pixels": "raw pixels",
+    "baseline/random_encoder": "the features of the untrained encoder",
+    "baseline/random_encoder/zero_gammas": "the features of the untrained encoder",
+    "baseline/random_encoder/unit_gammas": "the features of the untrained encoder with unit gammas",
+}
+
+
+def evaluate(
+    run: opening.Run,
+    name: str,
+    train: np.ndarray,
+    test: np.ndarray,
+    labels: tuple[np.ndarray, np.ndarray],
+    numbers: dict[str, Any],
+) -> tuple[linear.Fit, np.ndarray]:
+    """Evaluates features (n, f) and (m, f) linearly, given the labels of both.
+
+    Args:
+        run: the run.
+        name: the name in result.json, under which accuracies and strength are added to `numbers`.
+        train: the features to fit.
+        test: the features to evaluate on.
+        labels: those of both.
+        numbers: the numbers so far.
+
+    Returns:
+        The fit, and the scores (m, c) of the evaluated features.
+    """
+    fit = fit_classifier(run, f"the linear classifier on {_INPUTS[name]}", train, labels[0])
+    scores = fit.scores(test)
+    numbers.update(scores_lib.accuracies(f"{name}/", scores, labels[1]))
+    numbers[f"{name}/l2_inverse_strength"] = fit.strength
+    return fit, scores
+
+
+def fit_classifier(
+    run: opening.Run, what: str, features: np.ndarray, labels: np.ndarray
+) -> linear.Fit:
+    """Fits a linear classifier of the classes of the data, and shows the progress.
+
+    Args:
+        run: the run.
+        what: what is fitted, for the progress and for warnings.
+        features: (n, f).
+        labels: (n,) their classes.
+    """
+    assert run.data.source.class_names is not None
+    with console.Progress(f"fits of {what}", linear.MOST_FITS) as progress:
+        fit = linear.fit(
+            features,
+            labels,
+            num_classes=len(run.data.source.class_names),
+            seed=run.config.seed,
+            progress=progress.update,
+        )
+    if not fit.converged:
+        console.warn(f"{what.capitalize()} reached its iteration limit.")
+    return fit

@@ -1,0 +1,34 @@
+"""The evaluations that run the network again, on other images than those of the two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+
+from simclr_tf.evaluation import features, linear, outcome
+from simclr_tf.models import simclr
+from simclr_tf.runs import opening
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What these evaluations read.
+
+    Attributes:
+        run: the run.
+        model: its network.
+        train: what was extracted from the training split.
+        test: what was extracted from the evaluation split.
+        fit: the linear classifier that was fitted to the features of the training split.
+        inputs: what the other evaluations read.
+    """
+
+    run: opening.Run
+    model: simclr.SimCLR
+    train: features.Extracted
+    test: features.Extracted
+    fit: linear.Fit
+    inputs: outcome.Inputs
+
+
+EVALUATIONS: Mapping[str, Callable[[Context], outcome.Outcome]] = {}

@@ -1,0 +1,44 @@
+"""What was measured of a network, and what the measurements share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from simclr_tf.evaluation import features, intervals, linear, outcome
+
+
+@dataclasses.dataclass
+class Scores:
+    """What was measured.
+
+    Attributes:
+        numbers: for result.json, by name.
+        outcomes: name of an evaluation -> what it found.
+        test: what was extracted from the evaluated images; None if they have no labels.
+        class_scores: (m, c) unnormalised log probabilities of the classifier that evaluations
+            read; None without one.
+    """
+
+    numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
+    outcomes: dict[str, outcome.Outcome] = dataclasses.field(default_factory=dict)
+    test: features.Extracted | None = None
+    class_scores: np.ndarray | None = None
+
+
+def accuracies(prefix: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Returns top-1 and top-5 accuracy with their intervals, by their names in result.json.
+
+    Args:
+        prefix: begins the names.
+        scores: (m, c), larger for more probable classes.
+        labels: (m,) classes.
+    """
+    numbers: dict[str, Any] = {}
+    for k in (1, 5):
+        found = intervals.accuracy(linear.top_k_hits(scores, labels, k))
+        numbers[f"{prefix}top_{k}_accuracy"] = found.value
+        numbers[f"{prefix}top_{k}_accuracy_95"] = [found.low, found.high]
+    return numbers

@@ -1,0 +1,96 @@
+"""Scores a trained network, with labels if there are any."""
+
+from __future__ import annotations
+
+from simclr_tf import console
+from simclr_tf.evaluation import features, linear, outcome, registry
+from simclr_tf.models import simclr
+from simclr_tf.runs import opening
+from simclr_tf.scoring import extraction, linear_fits, network, unlabelled, untrained
+from simclr_tf.scoring import scores as scores_lib
+
+
+def score(
+    run: opening.Run, model: simclr.SimCLR, *, baselines: bool, labelled: bool
+) -> scores_lib.Scores:
+    """Scores a network on the evaluation split.
+
+    The classifier whose predictions evaluations read is the trained one of a fine-tuned or
+    supervised network, and the logistic regression on the features of a pretrained one.
+
+    Args:
+        run: the run.
+        model: its network.
+        baselines: evaluates raw pixels and the untrained encoder, too; see `untrained.score`.
+        labelled: whether both splits have labels; without them only `label_free` is measured.
+    """
+    config, scores = run.config, scores_lib.Scores()
+    if labelled:
+        _score_with_labels(run, model, scores, baselines=baselines)
+    if "label_free" in config.evaluation_names if labelled else config.evaluates_without_labels:
+        found = unlabelled.score(run, model)
+        if found is not None:
+            scores.outcomes["label_free"] = found
+    for found in scores.outcomes.values():
+        scores.numbers.update(found.numbers)
+    return scores
+
+
+def _score_with_labels(
+    run: opening.Run, model: simclr.SimCLR, scores: scores_lib.Scores, *, baselines: bool
+) -> None:
+    test = extraction.extract(run, model, run.data.eval_split, with_pixels=baselines)
+    extraction.say_left_out(run, run.data.eval_split, len(test.labels))
+    extraction.warn_of_missing_classes(run, test.labels)
+    scores.test = test
+    scores.numbers["eval/examples"] = len(test.labels)
+    if test.logits is not None:
+        scores.numbers.update(scores_lib.accuracies("eval/label_", test.logits, test.labels))
+        if not run.config.contrastive:
+            scores.class_scores = test.logits
+    if not run.config.linear_eval:
+        return
+    train = extraction.extract(run, model, run.data.train_split, with_pixels=baselines)
+    extraction.say_left_out(run, run.data.train_split, len(train.labels))
+    labels = (train.labels, test.labels)
+    fit, linear_scores = linear_fits.evaluate(
+        run, "linear_eval", train.features, test.features, labels, scores.numbers
+    )
+    temperature = None
+    if scores.class_scores is None:
+        scores.class_scores, temperature = linear_scores, fit.temperature
+    if train.pixels is not None and test.pixels is not None:
+        pixels = (train.pixels, test.pixels)
+        linear_fits.evaluate(run, "baseline/raw_pixels", *pixels, labels, scores.numbers)
+        scores.numbers.update(untrained.score(run, labels))
+    _run_evaluations(run, model, scores, train, test, fit, temperature)
+
+
+def _run_evaluations(
+    run: opening.Run,
+    model: simclr.SimCLR,
+    scores: scores_lib.Scores,
+    train: features.Extracted,
+    test: features.Extracted,
+    fit: linear.Fit,
+    temperature: float | None,
+) -> None:
+    """Runs the chosen evaluations that read labels, and adds what they find to `scores`."""
+    assert run.data.source.class_names is not None and scores.class_scores is not None
+    inputs = outcome.Inputs(
+        train_features=train.features,
+        train_labels=train.labels,
+        test_features=test.features,
+        test_labels=test.labels,
+        test_scores=scores.class_scores,
+        temperature=temperature,
+        class_names=run.data.source.class_names,
+        seed=run.config.seed,
+    )
+    context = network.Context(run, model, train, test, fit, inputs)
+    for name in run.config.evaluation_names:
+        if name in registry.EVALUATIONS:
+            with console.working(f"Evaluating {name}"):
+                scores.outcomes[name] = registry.EVALUATIONS[name](inputs)
+        elif name in network.EVALUATIONS:
+            scores.outcomes[name] = network.EVALUATIONS[name](context)

@@ -1,0 +1,55 @@
+"""The baseline of the untrained encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simclr_tf.runs import opening
+from simclr_tf.scoring import extraction, linear_fits
+
+
+def score(run: opening.Run, labels: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """Evaluates the untrained encoder, with the better of two initialisations as the baseline.
+
+    A ResNet whose residual branches end with a gamma of zero, as training initialises it, is
+    initially little more than its stem. With unit gammas it may be a stronger baseline or a weaker
+    one, so both are evaluated. The choice reads the labels of the evaluation split, which can only
+    favour the baseline, and never the trained encoder.
+
+    Args:
+        run: the run.
+        labels: those of the training and of the evaluation split.
+
+    Returns:
+        The scores as "baseline/random_encoder/...". If there are two initialisations, the better
+        one has these names, "baseline/random_encoder/initialization" names it, and both have names
+        of their own, "baseline/random_encoder/zero_gammas/..." and ".../unit_gammas/...".
+    """
+    baseline, model = "baseline/random_encoder", run.new_model()
+
+    def score_of(name: str, what: str) -> dict[str, Any]:
+        train, test = (
+            extraction.extract(run, model, split, what=what)
+            for split in (run.data.train_split, run.data.eval_split)
+        )
+        found: dict[str, Any] = {}
+        linear_fits.evaluate(run, name, train.features, test.features, labels, found)
+        return found
+
+    if not model.has_zero_gammas:
+        return score_of(baseline, "features of the untrained encoder")
+    result = score_of(f"{baseline}/zero_gammas", "features of the untrained encoder")
+    model.set_unit_gammas()
+    result |= score_of(f"{baseline}/unit_gammas", "features with unit gammas")
+    # On a tie it is the initialisation of training, which comes first.
+    names = ("zero_gammas", "unit_gammas")
+    best = max(names, key=lambda name: result[f"{baseline}/{name}/top_1_accuracy"])
+    prefix = f"{baseline}/{best}/"
+    chosen = {
+        f"{baseline}/{name.removeprefix(prefix)}": value
+        for name, value in result.items()
+        if name.startswith(prefix)
+    }
+    return {**chosen, f"{baseline}/initialization": best, **result}

@@ -149,3 +149,14 @@ def test_top_k_hits_are_those_of_scikit_learn(k):
     scores, labels = rng.normal(size=(50, 6)), rng.integers(6, size=50)
     want = metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(6))
     assert np.mean(linear.top_k_hits(scores, labels, k)) == pytest.approx(want)
+
+
+def test_tensorflow_fits_the_same_classifier_where_classes_are_missing(monkeypatch):
+    features, labels = _blobs(300, spread=0.5)
+    labels = np.int32([1, 4, 7, 9])[labels]
+    want = linear.fit(features, labels, num_classes=10, seed=0)
+    monkeypatch.setattr(logistic, "LARGE", 0)
+    found = linear.fit(features, labels, num_classes=10, seed=0)
+    assert found.strength == want.strength
+    one, other = (special.softmax(fit.scores(features), 1) for fit in (found, want))
+    np.testing.assert_allclose(one, other, atol=2e-3)

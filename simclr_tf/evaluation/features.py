@@ -28,6 +28,7 @@ class Extracted:
         positions: (n,) int32, of the examples in the stored order of the split.
         pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
             requested.
+        projection: (n, d) float32 of the projection head; None unless requested.
     """
 
     features: np.ndarray
@@ -35,6 +36,7 @@ class Extracted:
     labels: np.ndarray
     positions: np.ndarray
     pixels: np.ndarray | None
+    projection: np.ndarray | None = None
 
 
 # Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
@@ -61,6 +63,8 @@ def extract(
     limit: int | None = None,
     labelled_only: bool = False,
     with_pixels: bool = False,
+    with_projection: bool = False,
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     what: str = "features",
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
@@ -74,6 +78,9 @@ def extract(
         limit: stops after this many examples; None takes all.
         labelled_only: leaves out the examples without a label.
         with_pixels: whether to return the pixels too, for the linear evaluation of raw pixels.
+        with_projection: whether to return the output of the projection head too.
+        change: changes the images before the network sees them. It is given images (b, s, s, 3) and
+            their positions (b,) in the stored order of the split, which are -1 for padding.
         what: name of the work in the progress line.
 
     Returns:
@@ -97,18 +104,20 @@ def extract(
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
-    forward = _forward(model, with_pixels=with_pixels)
+    forward = _forward(model, with_pixels=with_pixels, with_projection=with_projection)
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
-        for rows in _rows_of_batches(forward, batches, strategy, autograph=model.needs_autograph):
+        for rows in _rows_of_batches(
+            forward, batches, strategy, autograph=model.needs_autograph, change=change
+        ):
             parts.append(rows)
             done = min(count, done + len(rows["features"]))
             progress.update(done)
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
     joined = {name: np.concatenate([rows[name] for rows in parts])[:count] for name in parts[0]}
-    optional = {name: joined.get(name) for name in ("logits", "pixels")}
+    optional = {name: joined.get(name) for name in ("logits", "pixels", "projection")}
     return Extracted(
         features=joined["features"],
         labels=joined["label"],
@@ -201,6 +210,7 @@ def _rows_of_batches(
     strategy: tf.distribute.Strategy,
     *,
     autograph: bool,
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the outputs of `forward`, batch by batch, with what else the batches hold.
 
@@ -212,7 +222,10 @@ def _rows_of_batches(
 
     def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         rest = {name: x for name, x in batch.items() if name != "image"}
-        return {**forward(batch["image"]), **rest}
+        images = batch["image"]
+        if change is not None:
+            images = change(images, batch["position"])
+        return {**forward(images), **rest}
 
     step = tf.function(
         lambda batch: strategy.run(on_replica, (batch,)),

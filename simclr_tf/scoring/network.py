@@ -1,8 +1,7 @@
-"""The evaluations that run the network again, on other images than those of the two splits."""
+"""What evaluations that run the network again read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 import dataclasses
 
 from simclr_tf.evaluation import features, linear, outcome
@@ -12,7 +11,7 @@ from simclr_tf.runs import opening
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What these evaluations read.
+    """What an evaluation reads that runs the network on other images than those of the splits.
 
     Attributes:
         run: the run.
@@ -29,6 +28,3 @@ class Context:
     test: features.Extracted
     fit: linear.Fit
     inputs: outcome.Inputs
-
-
-EVALUATIONS: Mapping[str, Callable[[Context], outcome.Outcome]] = {}

@@ -7,6 +7,7 @@ from simclr_tf.evaluation import features, linear, outcome, registry
 from simclr_tf.models import simclr
 from simclr_tf.runs import opening
 from simclr_tf.scoring import extraction, linear_fits, network, unlabelled, untrained
+from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
 
 
@@ -92,5 +93,5 @@ def _run_evaluations(
         if name in registry.EVALUATIONS:
             with console.working(f"Evaluating {name}"):
                 scores.outcomes[name] = registry.EVALUATIONS[name](inputs)
-        elif name in network.EVALUATIONS:
-            scores.outcomes[name] = network.EVALUATIONS[name](context)
+        elif name in network_registry.EVALUATIONS:
+            scores.outcomes[name] = network_registry.EVALUATIONS[name](context)

@@ -26,6 +26,7 @@ SMALLEST = {
     "architectures.py": ["--smallest", "--rounds=1"],
     "loss.py": ["--smallest"],
     "train_step.py": ["--smallest", "--rounds=1"],
+    "linear_evaluation.py": ["--smallest", "--rounds=1"],
     "fuzz_images.py": ["--files=300"],
 }
 
@@ -121,6 +122,15 @@ def test_loss_measures_every_loss(processes):
     names = ("reference", "dense", "blocked", "supcon_dense", "supcon_blocked")
     assert min(results.pop(f"{name}_seconds_128") for name in names) > 0
     assert min(results.pop(f"{name}_peak_mib_128") for name in names) >= 0
+    assert not results
+
+
+def test_linear_evaluation_measures_both_solvers(processes):
+    results = _results(processes, "linear_evaluation.py")["smallest"]
+    solvers = ("scikit-learn", "tensorflow")
+    assert min(results.pop(f"{name}_seconds") for name in (*solvers, "knn")) > 0
+    one, other = (results.pop(f"{name}_accuracy") for name in solvers)
+    assert 0.4 < one < 1 and other == pytest.approx(one, abs=0.02)
     assert not results
 
 

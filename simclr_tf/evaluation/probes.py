@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import TYPE_CHECKING
 import warnings
@@ -41,7 +41,9 @@ class Task:
     test_labels: np.ndarray
 
 
-def evaluate(tasks: Sequence[Task], *, seed: int) -> outcome.Outcome:
+def evaluate(
+    tasks: Sequence[Task], *, seed: int, progress: Callable[[int], None] = lambda tasks: None
+) -> outcome.Outcome:
     """Returns the accuracy of a linear and of a nonlinear classifier for every task.
 
     Chance is always answering what is most frequent among the images to learn from.
@@ -49,10 +51,11 @@ def evaluate(tasks: Sequence[Task], *, seed: int) -> outcome.Outcome:
     Args:
         tasks: the tasks.
         seed: seed of the classifiers.
+        progress: called with the number of finished tasks.
     """
     result = outcome.Outcome()
     table = [["task", "representation", "classifier", "accuracy", "low", "high", "chance"]]
-    for task in tasks:
+    for done, task in enumerate(tasks, 1):
         most_frequent = np.argmax(np.bincount(task.train_labels))
         chance = float(np.mean(task.test_labels == most_frequent))
         result.numbers[f"probes/{task.name}/chance"] = chance
@@ -69,6 +72,7 @@ def evaluate(tasks: Sequence[Task], *, seed: int) -> outcome.Outcome:
                 shown.append(found.percent())
             what = f"{task.question}, from {_WHAT[representation]} (chance {chance:.1%})"
             result.rows.append((what, f"linear {shown[0]}, one hidden layer {shown[1]}"))
+        progress(done)
     result.tables["probes.csv"] = table
     result.figures["probes.svg"] = lambda target: draw(tasks, result, target)
     return result

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf import console
 from simclr_tf.data import jitter, random, tones
 from simclr_tf.evaluation import features, outcome
 from simclr_tf.evaluation import probes as probes_lib
@@ -97,7 +98,8 @@ def changed(
 def measure(context: network.Context) -> outcome.Outcome:
     """Measures what h and g(h) know of what was done to the images."""
     tasks = [_task(context, name) for name in _TASKS]
-    return probes_lib.evaluate(tasks, seed=context.run.config.seed)
+    with console.Progress("fits of probes", len(tasks)) as progress:
+        return probes_lib.evaluate(tasks, seed=context.run.config.seed, progress=progress.update)
 
 
 def _task(context: network.Context, name: str) -> probes_lib.Task:

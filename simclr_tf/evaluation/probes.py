@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import textwrap
 from typing import TYPE_CHECKING
 import warnings
 
@@ -127,7 +128,7 @@ def draw(tasks: Sequence[Task], result: outcome.Outcome, target: figure.Figure) 
     axes.hlines(
         chances, places - 0.45, places + 0.45, colors="black", linestyles="dotted", label="chance"
     )
-    axes.set_xticks(range(len(tasks)), [task.question for task in tasks])
+    axes.set_xticks(places, [textwrap.fill(task.question, 16) for task in tasks])
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy")
-    axes.legend(loc="lower right")
+    target.legend(loc="outside lower center", ncols=3)

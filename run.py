@@ -91,7 +91,7 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
-    if config.mode in ("train", "train_then_eval", "eval", "replay"):
+    if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
         _train_or_evaluate(command, preemption, tf)
         return
     from simclr_tf.commands import check_data, compare, convert, export, show_views
@@ -111,7 +111,7 @@ def _train_or_evaluate(
 ) -> None:
     """Runs the commands that need devices and a run directory."""
     from simclr_tf import distribute
-    from simclr_tf.commands import evaluate, replay, train
+    from simclr_tf.commands import evaluate, replay, train, transfer
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
@@ -123,6 +123,9 @@ def _train_or_evaluate(
         num_virtual_cpus=config.num_virtual_cpus,
     )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
+    if config.mode == "transfer":
+        transfer.transfer(config, strategy, command.weights, preemption, explicit=command.explicit)
+        return
     split_given, batch_given = (
         name in command.explicit for name in ("eval_split", "train_batch_size")
     )

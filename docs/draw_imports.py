@@ -24,7 +24,9 @@ BEGIN, END = "<!-- imports: docs/draw_imports.py -->\n", "<!-- end of imports --
 LAYERS = (
     ("__main__",),
     ("commands",),
-    ("report", "scoring"),
+    ("report",),
+    ("transfer",),
+    ("scoring",),
     ("evaluation", "serving"),
     ("training",),
     ("runs",),

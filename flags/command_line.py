@@ -129,7 +129,7 @@ def _uses_recipe() -> bool:
     """Returns whether the command may be about the embedded digits."""
     if FLAGS.mode == "eval":
         return FLAGS.model_dir is None
-    return FLAGS.mode not in ("compare", "convert", "export", "replay")
+    return FLAGS.mode not in ("compare", "convert", "export", "replay", "transfer")
 
 
 def _our_names() -> list[str]:

@@ -32,6 +32,7 @@ LARGER = {"image_size": 20}  # Large enough to be blurred.
 CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views.
 RANDAUGMENT = {"augmentation": "randaugment"}
 FALLING = {"learning_rate_decay": "step", "decay_epochs": "0.3"}
+TRANSFER = {"mode": "transfer", "checkpoint": "{pretrained}"}
 TPU = {"use_tpu": True}
 RECORDS = {"dataset": "tfrecord:/records/*"}
 
@@ -170,6 +171,15 @@ ROWS = [
     Row("evaluations", "knn", observe.scores, EVAL),
     Row("linear_eval", False, observe.scores, EVAL),
     Row("linear_eval_examples", 20, observe.every_argument("extract", "limit"), EVAL),
+    # Transfer. What the grid does takes many runs; it is tested in test_transfer.py.
+    Row("transfer_to", "{photos}", observe.every_argument("extract", "split"), TRANSFER),
+    Row(
+        "baselines",
+        "{used}",
+        observe.every_argument("extract", "split"),
+        {**TRANSFER, "transfer_to": "{photos}"},
+    ),
+    Row("transfer_grid", "small", lambda run: run.printed, {"mode": "compare"}),
     # Machine.
     Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
     Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),
@@ -212,6 +222,7 @@ def _expected_code(settings: dict[str, Any]) -> int:
         return 0 if "resume_with_changes" in settings else 2
     # There is neither a TPU nor another data set, and everything else runs to its end.
     refused = settings.keys() & {"use_tpu", "dataset"} or settings.get("mode") == "compare"
+    refused = refused or (settings.get("mode") == "transfer" and "transfer_to" not in settings)
     return 2 if refused else 0
 
 

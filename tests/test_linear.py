@@ -160,3 +160,18 @@ def test_tensorflow_fits_the_same_classifier_where_classes_are_missing(monkeypat
     assert found.strength == want.strength
     one, other = (special.softmax(fit.scores(features), 1) for fit in (found, want))
     np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_the_strength_is_chosen_on_the_features_that_are_named():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    train = (np.eye(3)[labels] + rng.normal(size=(60, 3))).astype(np.float32)
+    fitted = linear.fit(train, labels, num_classes=3, seed=0)
+    held = linear.hold_out(labels, 0)[1]
+    again = linear.fit(train, labels, num_classes=3, seed=1, held_out=held)
+    assert (again.strength, again.temperature) == (fitted.strength, fitted.temperature)
+    # With the labels of other classes, what was fitted to the rest is worse on them.
+    wrong = labels.copy()
+    wrong[held] = (labels[held] + 1) % 3
+    other = linear.fit(train, wrong, num_classes=3, seed=1, held_out=held)
+    assert other.held_out_accuracy < again.held_out_accuracy

@@ -14,6 +14,7 @@ from simclr_tf.config.sections import (
     network,
     task,
     training,
+    transfer,
     views,
 )
 from simclr_tf.config.sections import objective as objective_settings
@@ -24,6 +25,7 @@ from simclr_tf.data import label_origin, operation_names
 @dataclasses.dataclass(frozen=True)
 class Config(
     machine.MachineSettings,
+    transfer.TransferSettings,
     evaluation.EvaluationSettings,
     logs.LogSettings,
     training.TrainingSettings,

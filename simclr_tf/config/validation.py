@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from simclr_tf import errors, text
+from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile, metadata
+from simclr_tf.config.sections import transfer
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
 
@@ -32,6 +33,8 @@ def validate(config: Config) -> None:
     if config.encoder != "resnet":
         _check_frozen_groups(config)
     _check_samples_per_class(config)
+    if config.mode == "transfer":
+        _check_transfer(config)
     _ = config.decay  # Raises for epochs that the decay cannot use.
     if config.evaluation_names and not config.linear_eval:
         raise errors.UserError(
@@ -153,6 +156,25 @@ def _check_samples_per_class(config: Config) -> None:
                 f"--samples_per_class={m} reads images in random order, which --{name} cannot do; "
                 f"leave out --{name}."
             )
+
+
+def _check_transfer(config: Config) -> None:
+    """Refuses to measure transfer without an encoder, data sets or a folder for the results."""
+    needed = {
+        "transfer_to": "name data sets or folders of images, as in --transfer_to=cifar10,./flowers",
+        "checkpoint": "set it to the weights of the encoder, such as a training run",
+        "model_dir": "name a folder for the results",
+    }
+    for name, remedy in needed.items():
+        if not getattr(config, name):
+            raise errors.UserError(f"--{name} is missing; {remedy}.")
+    for name in ("transfer_to", "baselines"):
+        value = getattr(config, name)
+        listed = [paths.absolute(one) for one in transfer.names_in(value)]
+        for one in listed:
+            if listed.count(one) > 1:
+                given = transfer.names_in(value)[listed.index(one)]
+                raise errors.UserError(f"--{name}={value} names {given} twice; name it once.")
 
 
 def _check_frozen_groups(config: Config) -> None:

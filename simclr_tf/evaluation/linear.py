@@ -63,12 +63,15 @@ class Fit:
         strength: the chosen inverse l2 strength.
         temperature: divides the scores so that they are calibrated on the held-out features.
         converged: whether the last fit converged before its iteration limit.
+        held_out_accuracy: accuracy of the chosen strength on the held-out features; nan if all
+            features to learn from had one class, so that there was nothing to choose.
     """
 
     classifier: Classifier
     strength: float
     temperature: float
     converged: bool
+    held_out_accuracy: float = float("nan")
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """See `Classifier.scores`."""
@@ -81,6 +84,7 @@ def fit(
     *,
     num_classes: int,
     seed: int,
+    held_out: np.ndarray | None = None,
     progress: Callable[[int], None] = lambda fits: None,
 ) -> Fit:
     """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8).
@@ -94,25 +98,29 @@ def fit(
         labels: (n,) their classes.
         num_classes: c.
         seed: determines which features are held out.
+        held_out: (h,) positions of the features to choose on; None for a stratified fifth.
         progress: called with the number of fits so far, at most `MOST_FITS`.
     """
     scaling = logistic.Scaling.of(features)
-    rows, held = _split(labels, seed)
-    strength, temperature, start = 1.0, 1.0, None
+    if held_out is None:
+        rows, held = hold_out(labels, seed)
+    else:
+        rows, held = np.setdiff1d(np.arange(len(labels)), held_out), held_out
+    strength, temperature, accuracy, start = 1.0, 1.0, float("nan"), None
     if len(np.unique(labels[rows])) > 1:
         path = _Path(features, labels, scaling, rows, held, num_classes, progress)
         best = path.search()
-        strength, start = STRENGTHS[best], path.classifier(best)
+        strength, start, accuracy = STRENGTHS[best], path.classifier(best), path.accuracy(best)
         known = np.isin(labels[held], labels[rows])  # No temperature helps the others.
         if known.any():
             scores = start.scores(features[held[known]])
             temperature = calibration.fit_temperature(scores, labels[held[known]])
     classifier = _fit(features, labels, scaling, num_classes, strength, start)
     progress(MOST_FITS)
-    return Fit(classifier, strength, temperature, classifier.solution.converged)
+    return Fit(classifier, strength, temperature, classifier.solution.converged, accuracy)
 
 
-def _split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positions of the rows to fit, and of a fifth to choose on, with all classes."""
     counts = np.unique(labels, return_counts=True)[1]
     held_out = round(_HELD_OUT * len(labels))
@@ -173,6 +181,10 @@ class _Path:
     def classifier(self, position: int) -> Classifier:
         """Returns the classifier of a strength that was tried."""
         return self._classifiers[position]
+
+    def accuracy(self, position: int) -> float:
+        """Returns its accuracy on the held-out features."""
+        return self._accuracies[position]
 
     def _try(self, position: int) -> None:
         stronger = [other for other in self._classifiers if other < position]

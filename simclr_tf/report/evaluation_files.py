@@ -35,8 +35,8 @@ def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) ->
     folder = os.path.join(model_dir, FOLDER, str(step))
     files: dict[str, str] = {}
     for found in outcomes.values():
-        files.update({name: _csv(rows) for name, rows in found.tables.items()})
-        files.update({name: _svg(draw) for name, draw in found.figures.items()})
+        files.update({name: to_csv(rows) for name, rows in found.tables.items()})
+        files.update({name: to_svg(draw) for name, draw in found.figures.items()})
     if not files:
         return None
     tf.io.gfile.makedirs(folder)
@@ -52,15 +52,21 @@ def remove(model_dir: str, step: int) -> None:
         tf.io.gfile.rmtree(folder)
 
 
-def _csv(rows: list[list[str]]) -> str:
+def to_csv(rows: list[list[str]]) -> str:
+    """Returns the content of a CSV file with these rows."""
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows(rows)
     return content.getvalue()
 
 
-def _svg(draw: outcome.Draw) -> str:
-    """Returns a figure as SVG, the same bytes for the same content."""
-    target = figure.Figure(figsize=_INCHES, layout="constrained")
+def to_svg(draw: outcome.Draw, inches: tuple[float, float] = _INCHES) -> str:
+    """Returns a figure as SVG, the same bytes for the same content.
+
+    Args:
+        draw: draws into an empty figure.
+        inches: width and height of the figure.
+    """
+    target = figure.Figure(figsize=inches, layout="constrained")
     draw(target)
     content = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "simclr", "svg.fonttype": "none"}):

@@ -50,7 +50,12 @@ def evaluate(
 
 
 def fit_classifier(
-    run: opening.Run, what: str, features: np.ndarray, labels: np.ndarray
+    run: opening.Run,
+    what: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    held_out: np.ndarray | None = None,
 ) -> linear.Fit:
     """Fits a linear classifier of the classes of the data, and shows the progress.
 
@@ -59,6 +64,7 @@ def fit_classifier(
         what: what is fitted, for the progress and for warnings.
         features: (n, f).
         labels: (n,) their classes.
+        held_out: see `linear.fit`.
     """
     assert run.data.source.class_names is not None
     with console.Progress(f"fits of {what}", linear.MOST_FITS) as progress:
@@ -67,6 +73,7 @@ def fit_classifier(
             labels,
             num_classes=len(run.data.source.class_names),
             seed=run.config.seed,
+            held_out=held_out,
             progress=progress.update,
         )
     if not fit.converged:

@@ -8,7 +8,7 @@ from simclr_tf.config.metadata import Section
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    *("compare", "replay"),
+    *("compare", "replay", "transfer"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -29,7 +29,8 @@ class TaskSettings:
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
         "in --model_dir, or of --checkpoint. compare tests which of --runs is better. replay runs "
         "the step again at which the training in --model_dir met a loss or a weight that is not "
-        "finite, and lists the outputs of all layers.",
+        "finite, and lists the outputs of all layers. transfer measures how well the encoder of "
+        "--checkpoint works on the other data sets of --transfer_to.",
         choices=MODES,
         resume="freely",
     )

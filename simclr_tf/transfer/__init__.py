@@ -1,0 +1,1 @@
+"""How well encoders transfer to other data sets."""

@@ -1,0 +1,115 @@
+"""The linear evaluation of a network on a data set (SimCLR, appendix B.8.1)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf.evaluation import features, linear
+from simclr_tf.models import simclr
+from simclr_tf.runs import opening, predictions
+from simclr_tf.scoring import extraction, linear_fits
+from simclr_tf.transfer import cells, networks, targets
+
+
+class _Candidate(NamedTuple):
+    """A fitted classifier, with the features that it is evaluated on.
+
+    Attributes:
+        initialization: the initial weights of an untrained network; None for a trained one.
+        fit: the classifier.
+        test: the images to evaluate on. Their labels are read when the candidate is chosen.
+    """
+
+    initialization: str | None
+    fit: linear.Fit
+    test: features.Extracted
+
+
+def inputs_of(network: networks.Network, target: targets.Target) -> dict[str, Any]:
+    """Returns what the linear evaluation of a network on a data set depends on."""
+    config, data = target.config, target.data
+    return {
+        "checkpoint": network.origin,
+        "image_size": network.image_size,
+        "dataset": config.dataset,
+        "data_dir": config.data_dir,
+        "train_split": target.all_split,
+        "validation_split": target.validation_split,
+        "eval_split": data.eval_split,
+        "eval_images": config.eval_steps * config.eval_batch_size,
+        "linear_eval_examples": config.linear_eval_examples,
+        "seed": config.seed,
+        "mixed_precision": config.mixed_precision,
+    }
+
+
+def evaluate(
+    network: networks.Network,
+    target: targets.Target,
+    strategy: tf.distribute.Strategy,
+    folder: str,
+) -> None:
+    """Fits a linear classifier to the features of a network, and stores its predictions.
+
+    The strength of its penalty is chosen on images to choose on, then it is fitted to all training
+    images. An untrained network has two initialisations, as in the baseline of an evaluation; the
+    one that is better on the images to choose on is taken.
+
+    Args:
+        network: the network.
+        target: the data set.
+        strategy: the strategy that runs on the replicas.
+        folder: an existing folder, for the files of the cell.
+    """
+    run = opening.exclude_unreadable(network.run_on(target, strategy, folder))
+    model = run.new_model()
+    network.load(model)
+    trained = network.weights is not None or not model.has_zero_gammas
+    candidates = [_candidate(run, model, target, None if trained else "zero gammas")]
+    if not trained:
+        model.set_unit_gammas()
+        candidates.append(_candidate(run, model, target, "unit gammas"))
+    # On a tie the first one, which is the initialisation of training.
+    chosen = max(candidates, key=lambda one: np.nan_to_num(one.fit.held_out_accuracy))
+    _write(run, chosen, folder)
+    numbers = {
+        "l2_inverse_strength": chosen.fit.strength,
+        "accuracy_to_choose_on": chosen.fit.held_out_accuracy,
+        "converged": chosen.fit.converged,
+        "initialization": chosen.initialization,
+    }
+    cells.finish(folder, inputs_of(network, target), numbers)
+
+
+def _candidate(
+    run: opening.Run, model: simclr.SimCLR, target: targets.Target, initialization: str | None
+) -> _Candidate:
+    data = run.data
+    learned = [extraction.extract(run, model, data.train_split)]
+    if target.validation_split is not None:
+        learned.append(extraction.extract(run, model, target.validation_split))
+    test = extraction.extract(run, model, data.eval_split)
+    joined = np.concatenate([one.features for one in learned])
+    labels = np.concatenate([one.labels for one in learned])
+    held_out = None
+    if target.validation_split is not None:
+        held_out = np.arange(len(learned[0].labels), len(labels))
+    what = f"the linear classifier on {target.name}"
+    fit = linear_fits.fit_classifier(run, what, joined, labels, held_out=held_out)
+    return _Candidate(initialization, fit, test)
+
+
+def _write(run: opening.Run, chosen: _Candidate, folder: str) -> None:
+    """Writes the predictions of the chosen classifier for the evaluation split."""
+    class_names, test = run.data.source.class_names, chosen.test
+    assert class_names is not None
+    names = np.array(run.data.source.example_names(run.data.eval_split), object)
+    scores = chosen.fit.scores(test.features)
+    step = 0 if run.weights is None else run.weights.step
+    found = predictions.of_scores(
+        step, list(names[test.positions]), test.labels, scores, class_names
+    )
+    predictions.write(folder, found)

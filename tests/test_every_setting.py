@@ -32,6 +32,7 @@ LARGER = {"image_size": 20}  # Large enough to be blurred.
 CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views.
 RANDAUGMENT = {"augmentation": "randaugment"}
 FALLING = {"learning_rate_decay": "step", "decay_epochs": "0.3"}
+VALIDATED = {"eval_epochs": 1}
 TPU = {"use_tpu": True}
 RECORDS = {"dataset": "tfrecord:/records/*"}
 
@@ -170,6 +171,9 @@ ROWS = [
     Row("evaluations", "knn", observe.scores, EVAL),
     Row("linear_eval", False, observe.scores, EVAL),
     Row("linear_eval_examples", 20, observe.every_argument("extract", "limit"), EVAL),
+    Row("eval_epochs", 1, observe.left_out),
+    Row("eval_epochs", 2, observe.every_argument("evaluate", "step"), {**EPOCHS, **VALIDATED}),
+    Row("validation_examples", 6, observe.left_out, VALIDATED),
     # Machine.
     Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
     Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import replicas as replicas_lib
+import tensorflow as tf
 import tiny_runs
 
 from simclr_tf import config, errors
 from simclr_tf.commands import train, validation
-from simclr_tf.data import subsets
+from simclr_tf.data import exclusion, subsets
 from simclr_tf.evaluation import label_free
 from simclr_tf.evaluation import validation as measuring
+from simclr_tf.report import overview
 from simclr_tf.runs import best, opening, validation_images
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
@@ -129,6 +131,16 @@ def test_the_validation_images_are_not_trained_on_and_all_are_read(photos, tmp_p
     assert names(drawn.to_train(source)) == names(source) - validation_only
     assert drawn.to_train(source).num_examples("train") == 30
     assert names(drawn.to_evaluate(source)) == names(source)
+
+
+def test_images_of_a_stream_are_left_out_by_their_names():
+    names = [f"a[{index}]" for index in range(9)]
+    examples = tf.data.Dataset.from_tensor_slices({"name": names, "label": tf.range(9) % 3})
+    kept = examples.filter(exclusion.is_not_one_of(["a[3]", "a[0]", "a[8]", "b[1]"]))
+    source: Any = types.SimpleNamespace(random_access=lambda _: None, examples=lambda _: kept)
+    found, labels = subsets.read_names_and_labels(source, "train")
+    assert found == [names[index] for index in (1, 2, 4, 5, 6, 7)]
+    assert labels.tolist() == [1, 2, 1, 2, 0, 1]
 
 
 # The numbers.
@@ -329,6 +341,16 @@ def test_best_names_the_checkpoint_for_the_program(trained):
     assert opened.origin == f"{trained}/ckpt-4"
     assert opened.folder == str(trained)
     assert (opened.step, opened.class_names) == (4, tiny_runs.CLASSES)
+
+
+def test_the_table_of_an_evaluation_says_which_step_was_the_best(trained, capsys):
+    overview._say_best(str(trained), 8)
+    assert capsys.readouterr().out == (
+        f"The best step during training was 4: {LARGEST_K} was 0.5, and 0.25 at step 8. "
+        f"--checkpoint={trained}/best reads it.\n"
+    )
+    overview._say_best(str(trained), 4)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_run_without_evaluation_has_no_best_checkpoint(pretrained):

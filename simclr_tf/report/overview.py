@@ -42,9 +42,10 @@ def before_training(
     }
     left_out = source.num_examples(run.data.train_split) - plan.num_examples
     if left_out:
+        every = "epoch" if config.eval_epochs == 1 else f"{config.eval_epochs} epochs"
         rows["validation"] = (
-            f"{left_out:,} of the images of {run.data.train_split} are left out of training; "
-            f"evaluated every {config.eval_epochs} epochs"
+            f"{left_out:,} of the images of {run.data.train_split}, left out of training; every "
+            f"{every} (--eval_epochs)"
         )
     if config.contrastive:
         rows["contrast"] = _contrast(config)
@@ -197,7 +198,14 @@ def after_evaluation(
     if earlier:
         console.say(f"From an earlier evaluation of the same weights: {', '.join(earlier)}.")
     _say_best(run.model_dir, result["global_step"])
-    names = ("result.json", "predictions.parquet", "evaluation/", "saved_model/", "views.png")
+    names = (
+        "result.json",
+        best.FILE,
+        "predictions.parquet",
+        "evaluation/",
+        "saved_model/",
+        "views.png",
+    )
     existing = [name for name in names if tf.io.gfile.exists(os.path.join(run.model_dir, name))]
     console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")
 

@@ -45,16 +45,23 @@ def pretrain(model_dir, data_dir, **changes):
         return tiny_runs.main("train", model_dir, data_dir, **{**SETTINGS, **changes})
 
 
+def raised(*offsets):
+    """Returns a function that measures, and adds one offset after the other to the metric."""
+    measure, rest = measuring.measure, iter(offsets)
+
+    def measure_and_raise(inputs):
+        numbers = measure(inputs)
+        return {**numbers, LARGEST_K: numbers[LARGEST_K] + next(rest)}
+
+    return measure_and_raise
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run that was evaluated at steps 4 and 8; step 4 is made the best."""
     model_dir = tmp_path_factory.mktemp("validated") / "run"
-    measure = measuring.measure
-    values = iter((0.5, 0.25))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            measuring, "measure", lambda inputs: {**measure(inputs), LARGEST_K: next(values)}
-        )
+        patch.setattr(measuring, "measure", raised(1, 0))
         assert pretrain(model_dir, tiny_runs.photos(tmp_path_factory)) == 0
     return model_dir
 
@@ -63,7 +70,7 @@ def of_step(model_dir, step):
     """Returns the validation numbers of a step; there must be one line of them."""
     lines = tiny_runs.lines_of(model_dir / "metrics.jsonl")
     (line,) = [x for x in lines if x["step"] == step and any("validation/" in key for key in x)]
-    return {name: value for name, value in line.items() if name not in ("step", LARGEST_K)}
+    return {name: value for name, value in line.items() if name != "step"}
 
 
 # The images.
@@ -324,8 +331,13 @@ class _Variable:
 
 def test_the_best_checkpoint_is_kept_beside_the_last_one(trained):
     stored = tiny_runs.json_of(trained / "best.json")
-    assert (stored["step"], stored["metric"], stored["value"]) == (4, LARGEST_K, 0.5)
-    assert stored["candidates"] == [{"step": 4, "value": 0.5}, {"step": 8, "value": 0.25}]
+    values = {step: of_step(trained, step)[LARGEST_K] for step in (4, 8)}
+    assert values[4] > values[8]
+    assert (stored["step"], stored["metric"]) == (4, LARGEST_K)
+    assert stored["value"] == pytest.approx(values[4])
+    assert stored["candidates"] == [
+        {"step": step, "value": pytest.approx(value, rel=1e-6)} for step, value in values.items()
+    ]
     assert {path.stem for path in trained.glob("ckpt-*.index")} == {"ckpt-4", "ckpt-8"}
 
 
@@ -344,10 +356,11 @@ def test_best_names_the_checkpoint_for_the_program(trained):
 
 
 def test_the_table_of_an_evaluation_says_which_step_was_the_best(trained, capsys):
+    values = [f"{of_step(trained, step)[LARGEST_K]:.4g}" for step in (4, 8)]
     overview._say_best(str(trained), 8)
     assert capsys.readouterr().out == (
-        f"The best step during training was 4: {LARGEST_K} was 0.5, and 0.25 at step 8. "
-        f"--checkpoint={trained}/best reads it.\n"
+        f"The best step during training was 4: {LARGEST_K} was {values[0]}, and {values[1]} at "
+        f"step 8. --checkpoint={trained}/best reads it.\n"
     )
     overview._say_best(str(trained), 4)
     assert capsys.readouterr().out == ""
@@ -363,11 +376,12 @@ def interrupted(tmp_path_factory):
     """The same run, interrupted within both evaluations, with other labels to evaluate on."""
     root = tmp_path_factory.mktemp("interrupted")
     photos = pathlib.Path(shutil.copytree(tiny_runs.photos(tmp_path_factory), root / "photos"))
-    (photos / "test" / "red").rename(photos / "test" / "moved")
-    (photos / "test" / "blue").rename(photos / "test" / "red")
-    (photos / "test" / "moved").rename(photos / "test" / "blue")
-    measure, real_add, evaluate = measuring.measure, best.add, validation.Validation.evaluate
-    values = iter((0.5, 0.5, 0.25))
+    for index in range(3):  # Half of the images of two classes.
+        red, blue = (photos / "test" / name / f"{index}.png" for name in ("red", "blue"))
+        content = red.read_bytes()
+        red.write_bytes(blue.read_bytes())
+        blue.write_bytes(content)
+    real_add, evaluate = best.add, validation.Validation.evaluate
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -376,9 +390,7 @@ def interrupted(tmp_path_factory):
         interrupt() if step == 8 else evaluate(self, step, log)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            measuring, "measure", lambda inputs: {**measure(inputs), LARGEST_K: next(values)}
-        )
+        patch.setattr(measuring, "measure", raised(1, 1, 0))
         patch.setattr(best, "add", interrupt)  # The metrics are written then, and best.json is not.
         assert pretrain(root / "run", photos) == 130
         patch.setattr(best, "add", real_add)

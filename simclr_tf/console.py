@@ -62,9 +62,16 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 class Progress:
     """Shows the progress of a long task: a bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
-        """Starts at `done` of `total`; `what` is the name of the task."""
-        self.what, self.total, self.done = what, total, done
+    def __init__(self, what: str, total: int, done: int = 0, *, shown: bool = True) -> None:
+        """Starts at `done` of `total`.
+
+        Args:
+            what: name of the task.
+            total: how much there is to do.
+            done: how much of it is done.
+            shown: whether to show anything at all; not within another task, which has the line.
+        """
+        self.what, self.total, self.done, self.shown = what, total, done, shown
         self._start, self._first = time.monotonic(), done
         self._last_line = self._start
         self._bar: rich.progress.Progress | None = None
@@ -72,7 +79,7 @@ class Progress:
     def __enter__(self) -> Progress:
         """Shows the bar."""
         console = _console()
-        if console.is_terminal:
+        if self.shown and console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}"),
                 rich.progress.BarColumn(bar_width=20),
@@ -100,6 +107,8 @@ class Progress:
             note: additional text, such as metrics.
         """
         self.done = done
+        if not self.shown:
+            return
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
             return

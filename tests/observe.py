@@ -78,6 +78,12 @@ def recorded_steps(run: observed_runs.Observed) -> list[int]:
     return [line["step"] for line in tiny_runs.lines_of(run.folder / "metrics.jsonl")]
 
 
+def left_out(run: observed_runs.Observed) -> int:
+    """Returns how many images are left out of training."""
+    excluded = run.call("train_batches")["source"].excluded
+    return sum(len(names) for names in excluded.values())
+
+
 def rates(run: observed_runs.Observed) -> list[float]:
     """Returns the learning rates in metrics.jsonl."""
     return [line["learning_rate"] for line in tiny_runs.lines_of(run.folder / "metrics.jsonl")]

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import loss_compare
+from benchmarks import label_free, loss_compare
 
 ROOT = pathlib.Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -23,6 +23,7 @@ SMALLEST = {
     "loss_compare.py": ["HEAD", "HEAD", "--case=supcon", "--steps=1"],
     "input_pipeline.py": ["--smallest"],
     "objectives.py": ["--smallest", "--data_dir=objectives_data", "--runs=runs"],
+    "label_free.py": ["--smallest", "--folder=label_free_runs"],
     "architectures.py": ["--smallest", "--rounds=1"],
     "loss.py": ["--smallest"],
     "train_step.py": ["--smallest", "--rounds=1"],
@@ -140,6 +141,15 @@ def test_objectives_prints_the_linear_evaluation_of_its_run(processes, folder):
     accuracy = json.loads(path.read_text())["linear_eval/top_1_accuracy"]
     assert results == {"nt_xent": accuracy}
     assert 0 < accuracy <= 1
+
+
+def test_label_free_correlates_its_runs(processes, folder):
+    results = _results(processes, "label_free.py")
+    assert results.pop("runs") == 2
+    assert results.keys() == set(label_free.NUMBERS)
+    paths = folder.glob("label_free_runs/*/result.json")
+    accuracies = [json.loads(path.read_text())["linear_eval/top_1_accuracy"] for path in paths]
+    assert {found["chosen"] for found in results.values()} <= set(accuracies)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import tensorflow as tf
 from simclr_tf import config, console, storage
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import metrics_log
-from simclr_tf.training import loop, schedules, tasks
+from simclr_tf.training import collapse, feature_metrics, loop, schedules
 
 
 def test_metrics_are_json_lines_and_scalars(tmp_path):
@@ -111,7 +111,8 @@ def test_durations_are_printed_in_readable_units(seconds, text):
 
 
 def _sums(**metrics):
-    totals = {"contrast_loss": 1.0, "contrast_acc": 0.5, "feature_spread": 0.5, "total_loss": 2.0}
+    totals = {"contrast_loss": 1.0, "contrast_acc": 0.5, "total_loss": 2.0}
+    totals |= {"feature_spread": 0.5, "feature_rank": 4.0, "negative_cosine": 0.1}
     totals = {f"train/{name}": value for name, value in {**totals, **metrics}.items()}
     return loop.Sums(steps=1, waited=0.25, finite=True, totals=totals)
 
@@ -141,13 +142,51 @@ def _records(watch, spreads, **metrics):
 
 
 def test_a_collapse_is_reported_once_after_several_records(capsys):
-    watch, spread = _watch(), float(tasks.feature_spread(tf.ones([8, 16])))
+    watch, spread = _watch(), float(feature_metrics.spread(tf.ones([8, 16])))
     _records(watch, [spread] * 4)
     assert capsys.readouterr().out == ""
     _records(watch, [spread] * 10)
     out = capsys.readouterr().out
     assert out.count("warning: The representation may have collapsed: ") == 1
-    assert "nearly equal in 5 records in a row" in out
+    assert "the features of different images were nearly equal" in out
+    assert "in 5 records in a row" in out
+
+
+def _collapse_of(features, *, judges_rank=True):
+    """Returns what is warned of a run whose features (n, f) are these."""
+    features = tf.constant(features, tf.float32)
+    unit = tf.math.l2_normalize(features, -1).numpy()
+    means = {
+        collapse.SPREAD: float(feature_metrics.spread(features)),
+        collapse.RANK: float(feature_metrics.rank(features)),
+        collapse.NEGATIVE_COSINE: float(np.mean((unit @ unit.T)[~np.eye(len(unit), dtype=bool)])),
+    }
+    watch = collapse.Watch(warmup_steps=0, judges_rank=judges_rank)
+    for step in range(1, 9):
+        watch.record(step, means)
+
+
+def test_features_on_a_line_are_a_collapse_that_their_spread_does_not_show(capsys):
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=[64, 1]) * rng.normal(size=16) + 0.01 * rng.normal(size=[64, 16])
+    assert float(feature_metrics.spread(tf.constant(line, tf.float32))) > 0.5
+    _collapse_of(line)
+    assert "differed in one direction only (train/feature_rank 1" in capsys.readouterr().out
+    _collapse_of(line, judges_rank=False)  # Two classes that are learned are on a line.
+    _collapse_of(rng.normal(size=[64, 2]) @ rng.normal(size=[2, 16]))
+    assert capsys.readouterr().out == ""
+
+
+def test_equal_projections_are_a_collapse(capsys):
+    _records(_watch(), [0.5] * 5, negative_cosine=0.9999)
+    assert "the projections of different images were nearly equal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reads_labels", "images", "expected"), [(False, 8, True), (True, 64, False), (False, 4, False)]
+)
+def test_a_line_is_a_collapse_of_many_images_without_labels(reads_labels, images, expected):
+    assert collapse.judges_rank(reads_labels=reads_labels, images=images) is expected
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,40 @@ def test_agreement_measures_accuracy_and_entropy_of_similarities_to_second_views
     assert entropy == pytest.approx(-np.sum(probabilities * np.log(probabilities)) / 7, rel=1e-5)
 
 
+@pytest.mark.parametrize("l2_normalize", [True, False])
+@pytest.mark.parametrize("tile", [None, 3])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_agreement_measures_the_cosines_of_all_pairs_of_a_first_and_a_second_view(
+    replicas, tile, l2_normalize
+):
+    za, zb = _views(b=8)
+
+    def on_replica(za, zb):
+        found = contrastive.agreement(za, zb, temperature=0.3, l2_normalize=l2_normalize, tile=tile)
+        return found.positive_cosine, found.negative_cosine, found.uniformity
+
+    strategy = over.strategy(replicas)
+    parts = [np.split(z, replicas) for z in (za, zb)]
+    dealt = [
+        strategy.experimental_distribute_values_from_function(
+            lambda context, part=part: tf.constant(part[context.replica_id_in_sync_group])
+        )
+        for part in parts
+    ]
+    local = strategy.experimental_local_results
+    run = tf.function(lambda: strategy.run(on_replica, dealt), autograph=False)
+    found = [np.mean(local(value)) for value in run()]
+    unit = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in (za, zb)]
+    pairs = [(i, j) for i in range(8) for j in range(8) if i != j]
+    distances = [np.sum((unit[0][i] - unit[1][j]) ** 2) for i, j in pairs]
+    expected = (
+        np.mean([unit[0][i] @ unit[1][i] for i in range(8)]),
+        np.mean([unit[0][i] @ unit[1][j] for i, j in pairs]),
+        np.log(np.mean(np.exp(-2 * np.array(distances)))),
+    )
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
 @pytest.mark.parametrize("temperature", [0, -1])
 def test_rejects_a_temperature_that_is_not_positive(temperature):
     with pytest.raises(ValueError, match=f"temperature must be > 0, got {temperature}"):

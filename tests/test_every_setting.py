@@ -33,6 +33,7 @@ CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views
 RANDAUGMENT = {"augmentation": "randaugment"}
 FALLING = {"learning_rate_decay": "step", "decay_epochs": "0.3"}
 TRANSFER = {"mode": "transfer", "checkpoint": "{pretrained}"}
+VALIDATED = {"eval_epochs": 1}
 TPU = {"use_tpu": True}
 RECORDS = {"dataset": "tfrecord:/records/*"}
 
@@ -180,6 +181,9 @@ ROWS = [
         {**TRANSFER, "transfer_to": "{photos}"},
     ),
     Row("transfer_grid", "small", lambda run: run.printed, {"mode": "compare"}),
+    Row("eval_epochs", 1, observe.left_out),
+    Row("eval_epochs", 2, observe.every_argument("evaluate", "step"), {**EPOCHS, **VALIDATED}),
+    Row("validation_examples", 6, observe.left_out, VALIDATED),
     # Machine.
     Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
     Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),

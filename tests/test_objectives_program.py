@@ -25,6 +25,8 @@ CONTRAST = {
     "train/contrast_acc",
     "train/contrast_entropy",
     "train/feature_spread",
+    "train/feature_rank",
+    *("train/positive_cosine", "train/negative_cosine", "train/alignment", "train/uniformity"),
     *LABELS,
 }
 POSITIVES = {"train/views_without_positive"}

@@ -128,6 +128,14 @@ INVALID = {
         {"learning_rate_decay": "step", "decay_epochs": "0.5,7"},
         ["--decay_epochs=0.5,7 has epoch 7", "after 0.889 epochs", "train longer"],
     ),
+    "validation images without evaluations": (
+        {"validation_examples": 6},
+        ["--validation_examples=6 has no effect without --eval_epochs"],
+    ),
+    "more validation images than are left": (
+        {"eval_epochs": 1, "validation_examples": 20},
+        ["--validation_examples=20 leaves 20 of the 36 images", "more than half"],
+    ),
     "mode that does not exist": ({"mode": "test"}, ["--mode", "train_then_eval", "pretrain"]),
     "stem that does not exist": ({"stem": "large"}, ["--stem", "auto, small, imagenet"]),
     "precision that does not exist": (

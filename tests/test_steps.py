@@ -15,6 +15,7 @@ from simclr_tf.data import mixing
 from simclr_tf.models import simclr
 from simclr_tf.training import (
     accumulation,
+    feature_metrics,
     loop,
     memory,
     objectives,
@@ -100,7 +101,7 @@ def test_several_replicas_reach_the_loss_and_weights_of_one(kind, optimizer, rep
     expected_metrics, expected_weights = _train(1, kind, 2, optimizer=optimizer)
     metrics, weights = _train(replicas, kind, 2, optimizer=optimizer)
     for name, value in expected_metrics.items():
-        if name != "train/feature_spread":  # Computed from the images of one replica.
+        if not name.startswith("train/feature_"):  # Computed from the images of one replica.
             assert metrics[name] == pytest.approx(value, rel=1e-4), name
     for value, expected in zip(weights, expected_weights):
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=5e-5)
@@ -296,5 +297,17 @@ def test_spread_is_zero_for_equal_features_and_one_for_isotropic_ones():
     rng = np.random.default_rng(0)
     equal = tf.ones([8, 4])
     isotropic = tf.constant(rng.normal(size=(20000, 16)), tf.float32)
-    assert float(tasks.feature_spread(equal)) == pytest.approx(0, abs=1e-6)
-    assert float(tasks.feature_spread(isotropic)) == pytest.approx(1, abs=0.01)
+    assert float(feature_metrics.spread(equal)) == pytest.approx(0, abs=1e-6)
+    assert float(feature_metrics.spread(isotropic)) == pytest.approx(1, abs=0.01)
+
+
+def test_rank_is_the_number_of_directions_in_which_features_differ():
+    rng = np.random.default_rng(0)
+    for k in (1, 2, 5):
+        isotropic = np.zeros([256, 16])
+        isotropic[:, :k] = rng.choice([-1, 1], [256, k])  # Rows of equal length.
+        for features in (isotropic, isotropic[:15], 3 * isotropic):
+            rank = float(feature_metrics.rank(tf.constant(features, tf.float32)))
+            expected = np.linalg.eigvalsh(np.cov(features, rowvar=False, bias=True))
+            assert rank == pytest.approx(np.sum(expected) ** 2 / np.sum(expected**2), rel=1e-4)
+    assert float(feature_metrics.rank(tf.ones([8, 4]))) == 0

@@ -10,10 +10,12 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf import preemption as preemption_lib
+from simclr_tf.commands import validation
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
     batches,
+    best,
     dataset,
     diagnosis,
     directory,
@@ -24,11 +26,12 @@ from simclr_tf.runs import (
     opening,
     resuming,
     teachers,
+    validation_images,
 )
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
-from simclr_tf.training import bad_steps, loop, memory, objectives, schedules, setup
+from simclr_tf.training import bad_steps, collapse, loop, memory, objectives, schedules, setup
 
 # The picture of views, and how many images of the first batch it shows.
 _VIEWS, _SHOWN_IMAGES = "views.png", 8
@@ -70,7 +73,10 @@ def train(
         batch_size_given=batch_size_given,
     )
     # Refuses an impossible plan before the run directory is made.
-    resuming.check_length(run.model_dir, _make_plan(run).total_steps)
+    count = run.data.source.num_examples(run.data.train_split)
+    count -= validation_images.count(config, count)
+    plan = schedules.make_plan(run.config, count)
+    resuming.check_length(run.model_dir, plan.total_steps)
     directory.ensure_writable(run.model_dir)
     with lock.hold(run.model_dir) as held, diagnosis.explained_encoder(config):
         return _train(run, teacher, preemption, held)
@@ -87,8 +93,10 @@ def _train(
     resumption = resuming.check(run.config, run.model_dir, run.data)
     run = opening.exclude_unreadable(run)
     dataset.warn_of_dark_images(run.data)
-    training = _prepare(run, teacher)
+    drawn = _draw_validation_images(run)
+    training = _prepare(_without(run, drawn), teacher)
     model = training.learner.model
+    validates = None if drawn is None else validation.Validation(run, drawn, model)
     checkpoints = checkpoints_lib.Checkpoints(
         run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
@@ -101,8 +109,10 @@ def _train(
     _write_description(run, resumption, int(checkpoints.step))
     overview.before_training(run, training.plan, model, origin, needed)
     try:
+        if validates is not None:
+            _resume_validation(training.plan, checkpoints, validates)
         if unfinished:
-            _fit(training, checkpoints, preemption, held)
+            _fit(training, checkpoints, preemption, held, validates)
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
     held.check(now=True)
@@ -116,7 +126,7 @@ def _train(
 def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> setup.Training:
     """Builds the network and all that trains it."""
     config = run.config
-    plan = _make_plan(run)
+    plan = schedules.make_plan(config, run.data.source.num_examples(run.data.train_split))
     schedule = schedules.make_schedule(config, plan)
     model = run.new_model()
     with run.strategy.scope():
@@ -129,8 +139,35 @@ def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> setup.Traini
     return setup.Training(run, plan, schedule, learner, task, by_class)
 
 
-def _make_plan(run: opening.Run) -> schedules.Plan:
-    return schedules.make_plan(run.config, run.data.source.num_examples(run.data.train_split))
+def _draw_validation_images(run: opening.Run) -> validation_images.Drawn | None:
+    """Divides the training split, if the run is evaluated during training."""
+    if not run.config.eval_epochs:
+        return None
+    try:
+        return validation_images.draw(run.config, run.data)
+    except tf.errors.OpError as error:
+        raise diagnosis.find_unreadable_image(run, error) from error
+
+
+def _without(run: opening.Run, drawn: validation_images.Drawn | None) -> opening.Run:
+    """Returns the run that trains on the images that are not left out."""
+    if drawn is None:
+        return run
+    data = dataclasses.replace(run.data, source=drawn.to_train(run.data.source))
+    return dataclasses.replace(run, data=data)
+
+
+def _resume_validation(
+    plan: schedules.Plan,
+    checkpoints: checkpoints_lib.Checkpoints,
+    validates: validation.Validation,
+) -> None:
+    """Evaluates the checkpoint to resume from, if the evaluation was interrupted."""
+    step = int(checkpoints.step)
+    if plan.validates(step) and not validates.is_done(step):
+        log = metrics_log.MetricsLog(checkpoints.model_dir, from_step=step)
+        validates.evaluate(step, log)
+        checkpoints.remove_old()
 
 
 def _initialize(
@@ -141,12 +178,13 @@ def _initialize(
     """Loads the run's own checkpoint, or the weights to start from; returns a report of it."""
     run, model = training.run, training.learner.model
     own = checkpoints.restore_latest()
+    start = int(checkpoints.step)
+    best.forget_after(run.model_dir, start, checkpoints_lib.steps(run.model_dir))
     if own is not None:
-        step = int(checkpoints.step)
-        if step < training.plan.total_steps:
+        if start < training.plan.total_steps:
             return [f"resumed from {own}"]
-        resuming.check_unfinished(resumption, run.model_dir, step)
-        return [f"{own}: finished at step {step:,}, nothing to train"]
+        resuming.check_unfinished(resumption, run.model_dir, start)
+        return [f"{own}: finished at step {start:,}, nothing to train"]
     if run.weights is None:
         origin = f"from scratch: initial weights of seed {run.config.seed}"
         hint = "" if run.config.contrastive else " (--checkpoint names a pretraining run)"
@@ -190,12 +228,19 @@ def _fit(
     checkpoints: checkpoints_lib.Checkpoints,
     preemption: preemption_lib.Preemption,
     held: lock.Held,
+    validates: validation.Validation | None,
 ) -> None:
     """Trains from the step of the checkpoints to the end of the plan."""
     run, start = training.run, int(checkpoints.step)
     log = metrics_log.MetricsLog(run.model_dir, from_step=start)
     _show_views(training, start, log)
     step = setup.make_step(run.config, run.strategy, training.learner, training.task)
+
+    def validate(step: int) -> None:
+        held.check(now=True)
+        if validates is not None:
+            validates.evaluate(step, log)
+
     try:
         with preemption.training():
             loop.fit(
@@ -206,12 +251,20 @@ def _fit(
                 checkpoints,
                 log,
                 chance=objectives.chance_loss(run.config),
+                judges_rank=_judges_rank(run),
                 should_stop=lambda: preemption.requested,
+                validate=validate,
             )
     except loop.NotFiniteError as error:
         with console.working("Searching for the layer, and saving the step"):
             report = bad_steps.report(training, checkpoints, error)
         raise report from error
+
+
+def _judges_rank(run: opening.Run) -> bool:
+    replicas = run.strategy.num_replicas_in_sync
+    images = run.config.train_batch_size // (replicas * run.config.accum_chunks)
+    return collapse.judges_rank(reads_labels=run.config.reads_labels, images=images)
 
 
 def _show_views(training: setup.Training, step: int, log: metrics_log.MetricsLog) -> None:

@@ -41,6 +41,11 @@ def validate(config: Config) -> None:
             f"--evaluations={config.evaluations} reads the classifier and the features that "
             "--nolinear_eval leaves out; give --linear_eval, or --evaluations=none."
         )
+    if config.validation_examples and not config.eval_epochs:
+        raise errors.UserError(
+            f"--validation_examples={config.validation_examples} has no effect without "
+            "--eval_epochs; set that, or leave it out."
+        )
     if config.augmentation != "auto":
         operation_names.parse(config.augmentation)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +40,10 @@ class Extracted:
     projection: np.ndarray | None = None
 
 
+# From images (b, s, s, 3) and their positions (b,) to changed images.
+Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# From a batch with its "image" (b, s, s, 3) to its other entries and what is extracted.
+Compiled = Callable[[Any], dict[str, Any]]
 # Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
 MAX_PIXEL_SIDE = 32
 # Images whose views are made at a time, if the replicas divide it.
@@ -64,8 +69,10 @@ def extract(
     labelled_only: bool = False,
     with_pixels: bool = False,
     with_projection: bool = False,
-    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    change: Change | None = None,
     what: str = "features",
+    compiled: Compiled | None = None,
+    shown: bool = True,
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
 
@@ -82,6 +89,9 @@ def extract(
         change: changes the images before the network sees them. It is given images (b, s, s, 3) and
             their positions (b,) in the stored order of the split, which are -1 for padding.
         what: name of the work in the progress line.
+        compiled: the result of `compile_forward` with the same options, to trace it once for
+            several calls; None to trace it here.
+        shown: whether to show the progress.
 
     Returns:
         One row per example.
@@ -104,13 +114,13 @@ def extract(
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
-    forward = _forward(model, with_pixels=with_pixels, with_projection=with_projection)
+    compiled = compiled or compile_forward(
+        model, strategy, with_pixels=with_pixels, with_projection=with_projection, change=change
+    )
     parts: list[dict[str, np.ndarray]] = []
     done = 0
-    with console.Progress(f"{what} of {split}", count) as progress:
-        for rows in _rows_of_batches(
-            forward, batches, strategy, autograph=model.needs_autograph, change=change
-        ):
+    with console.Progress(f"{what} of {split}", count, shown=shown) as progress:
+        for rows in _rows_of_batches(compiled, batches, strategy):
             parts.append(rows)
             done = min(count, done + len(rows["features"]))
             progress.update(done)
@@ -126,20 +136,41 @@ def extract(
     )
 
 
-def _forward(
-    model: simclr.SimCLR, *, with_pixels: bool = False, with_projection: bool = False
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function from images (b, s, s, 3) to all that is extracted from them."""
+def compile_forward(
+    model: simclr.SimCLR,
+    strategy: tf.distribute.Strategy,
+    *,
+    with_pixels: bool = False,
+    with_projection: bool = False,
+    change: Change | None = None,
+) -> Compiled:
+    """Returns the function from batches to all that is extracted from them, on all replicas.
 
-    def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    Args:
+        model: the network, which runs in inference mode.
+        strategy: its strategy.
+        with_pixels: whether to return the pixels, too.
+        with_projection: whether to return the output of the projection head, too.
+        change: see `extract`.
+    """
+
+    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = dict(batch)
+        images = batch.pop("image")
+        if change is not None:
+            images = change(images, batch["position"])
         outputs = dict(model.infer(images))
         if with_projection:
             outputs["projection"] = model.projection_head(outputs["features"], training=False)[-1]
         if with_pixels:
             outputs["pixels"] = _raw(images)
-        return outputs
+        return {**outputs, **batch}
 
-    return forward
+    return tf.function(
+        lambda batch: strategy.run(on_replica, (batch,)),
+        reduce_retracing=True,
+        autograph=model.needs_autograph,
+    )
 
 
 def extract_views(
@@ -152,6 +183,8 @@ def extract_views(
     num_views: int,
     seed: int,
     strategy: tf.distribute.Strategy | None = None,
+    compiled: Compiled | None = None,
+    shown: bool = True,
 ) -> label_free.Views | None:
     """Runs the network in inference mode over random views of images that a seed draws.
 
@@ -164,6 +197,8 @@ def extract_views(
         num_views: v.
         seed: seed of the images and of their views.
         strategy: the strategy of the network; None for one device.
+        compiled: the result of `compile_forward` with projections; None to trace it here.
+        shown: whether to show the progress.
 
     Returns:
         The outputs, each image once; None if there are fewer than two images.
@@ -184,14 +219,10 @@ def extract_views(
     def one_after_another(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {"image": tf.reshape(batch["views"], [-1, side, side, 3])}
 
+    compiled = compiled or compile_forward(model, strategy, with_projection=True)
     parts: list[dict[str, np.ndarray]] = []
-    with console.Progress(f"views of {split}", images) as progress:
-        for rows in _rows_of_batches(
-            _forward(model, with_projection=True),
-            batches.map(one_after_another),
-            strategy,
-            autograph=model.needs_autograph,
-        ):
+    with console.Progress(f"views of {split}", images, shown=shown) as progress:
+        for rows in _rows_of_batches(compiled, batches.map(one_after_another), strategy):
             parts.append(rows)
             progress.update(min(len(parts) * batch, images))
     widths = {name: parts[0][name].shape[1] for name in ("features", "projection")}
@@ -205,37 +236,19 @@ def extract_views(
 
 
 def _rows_of_batches(
-    forward: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-    batches: tf.data.Dataset,
-    strategy: tf.distribute.Strategy,
-    *,
-    autograph: bool,
-    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    compiled: Compiled, batches: tf.data.Dataset, strategy: tf.distribute.Strategy
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the outputs of `forward`, batch by batch, with what else the batches hold.
+    """Yields what `compile_forward` extracts, batch by batch, with what else the batches hold.
 
     The replicas split the "image" (b, s, s, 3) of each batch, whose size they divide. Rows whose
     "mask" is False are removed.
     """
     if strategy.num_replicas_in_sync > 1:
         batches = strategy.experimental_distribute_dataset(batches)
-
-    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rest = {name: x for name, x in batch.items() if name != "image"}
-        images = batch["image"]
-        if change is not None:
-            images = change(images, batch["position"])
-        return {**forward(images), **rest}
-
-    step = tf.function(
-        lambda batch: strategy.run(on_replica, (batch,)),
-        reduce_retracing=True,
-        autograph=autograph,
-    )
     for batch in batches:
         rows = {
             name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])
-            for name, x in step(batch).items()
+            for name, x in compiled(batch).items()
         }
         mask = rows.pop("mask", None)
         yield rows if mask is None else {name: x[mask] for name, x in rows.items()}

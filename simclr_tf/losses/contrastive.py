@@ -162,16 +162,23 @@ def _mean_over(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 class Agreement(NamedTuple):
-    """How well each first view identifies the second view of its image in the global batch.
+    """How similar the views of an image are, and those of different images of the global batch.
 
     Attributes:
         accuracy: () fraction of first views whose most similar second view is of the same image.
         entropy: () mean entropy, in nats, of the similarities of a first view to all B second
             views; at most ln B.
+        positive_cosine: () mean cosine of the two views of an image.
+        negative_cosine: () mean cosine of a first view and a second view of another image.
+        uniformity: () log of the mean of exp(-2 d^2) over the latter pairs, whose distance on the
+            unit sphere is d (Wang and Isola 2020); the same on all replicas.
     """
 
     accuracy: tf.Tensor
     entropy: tf.Tensor
+    positive_cosine: tf.Tensor
+    negative_cosine: tf.Tensor
+    uniformity: tf.Tensor
 
 
 def agreement(
@@ -183,40 +190,56 @@ def agreement(
         za: (b, d) projections of the first views.
         zb: (b, d) projections of the second views, in the same order.
         temperature: divisor of the similarities.
-        l2_normalize: whether to take cosine similarities.
+        l2_normalize: whether to take cosine similarities for the accuracy and the entropy.
         tile: number of first views to compare at a time; None compares all at once.
 
     Returns:
-        The accuracy and the entropy over this replica's first views.
+        The means over this replica's first views.
     """
     projections.check_temperature(temperature)
     z = projections.stacked([za, zb], l2_normalize=l2_normalize)
     first, second = tf.split(tf.stop_gradient(z), 2)
     global_second = distribute.gather(second)  # (B, d)
+    total = global_second.shape[0]
+    lengths = None if l2_normalize else tf.norm(global_second, axis=1)  # (B,)
     b = za.shape[0]
     targets = distribute.replica_index() * b + tf.range(b)  # (b,) local rows of global_second
 
-    def compare(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def compare(rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         anchors, targets = rows
         s = tf.matmul(anchors / temperature, global_second, transpose_b=True)  # (t, B)
         hits = tf.equal(tf.argmax(s, 1, output_type=tf.int32), targets)
         probabilities = tf.nn.softmax(s)
         # sum p (log sum exp s - s), whose terms need no guard against log 0.
         entropy = tf.reduce_logsumexp(s, 1) - tf.reduce_sum(probabilities * s, 1)
-        return tf.cast(hits, tf.float32), tf.cast(entropy, tf.float32)
+        cosines = s * temperature
+        if lengths is not None:
+            product = tf.norm(anchors, axis=1, keepdims=True) * lengths
+            cosines = tf.math.divide_no_nan(cosines, product)
+        positive = tf.gather(cosines, targets, batch_dims=1)
+        close = tf.exp(4 * cosines - 4)  # exp(-2 d^2), because d^2 is 2 - 2 cos.
+        negatives = max(total - 1, 1)
+        negative = (tf.reduce_sum(cosines, 1) - positive) / negatives
+        near = (tf.reduce_sum(close, 1) - tf.exp(4 * positive - 4)) / negatives
+        values = (hits, entropy, positive, negative, near)
+        return tuple(tf.cast(value, tf.float32) for value in values)
 
     if tile is None or b <= tile:
-        hits, entropies = compare((first, targets))
+        values = compare((first, targets))
     else:
         count = math.ceil(b / tile)
         tile = math.ceil(b / count)
         missing = count * tile - b
         padded = tf.pad(first, [[0, missing], [0, 0]]), tf.pad(targets, [[0, missing]])
         in_tiles = tuple(tf.reshape(x, [count, tile, *x.shape[1:]]) for x in padded)
-        signature = (tf.TensorSpec([tile]), tf.TensorSpec([tile]))
+        signature = (tf.TensorSpec([tile]),) * 5
         results = tf.map_fn(compare, in_tiles, fn_output_signature=signature, parallel_iterations=1)
-        hits, entropies = (tf.reshape(x, [-1])[:b] for x in results)
-    return Agreement(tf.reduce_mean(hits), tf.reduce_mean(entropies))
+        values = tuple(tf.reshape(x, [-1])[:b] for x in results)
+    hits, entropy, positive, negative, near = (tf.reduce_mean(value) for value in values)
+    near = distribute.all_reduce_sum(near) / distribute.num_replicas()
+    # Rounding of the differences above may give 0 or less.
+    uniformity = tf.math.log(tf.maximum(near, np.exp(-8.0)))
+    return Agreement(hits, entropy, positive, negative, uniformity)
 
 
 def chance_level(global_batch: int, negatives: str = "both") -> float:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
 from simclr_tf.evaluation import intervals, outcome
+from simclr_tf.runs import best
 from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ def before_training(
         "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
         f" ({batch // replicas} each)",
     }
+    left_out = source.num_examples(run.data.train_split) - plan.num_examples
+    if left_out:
+        every = "epoch" if config.eval_epochs == 1 else f"{config.eval_epochs} epochs"
+        rows["validation"] = (
+            f"{left_out:,} of the images of {run.data.train_split}, left out of training; every "
+            f"{every} (--eval_epochs)"
+        )
     if config.contrastive:
         rows["contrast"] = _contrast(config)
     rows["steps"] = (
@@ -189,9 +197,29 @@ def after_evaluation(
         console.table(title, ["evaluation", "value (95% interval)"], more)
     if earlier:
         console.say(f"From an earlier evaluation of the same weights: {', '.join(earlier)}.")
-    names = ("result.json", "predictions.parquet", "evaluation/", "saved_model/", "views.png")
+    _say_best(run.model_dir, result["global_step"])
+    names = (
+        "result.json",
+        best.FILE,
+        "predictions.parquet",
+        "evaluation/",
+        "saved_model/",
+        "views.png",
+    )
     existing = [name for name in names if tf.io.gfile.exists(os.path.join(run.model_dir, name))]
     console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")
+
+
+def _say_best(model_dir: str, step: int) -> None:
+    """Says which checkpoint was the best during training, if it is not the evaluated one."""
+    found = best.read(model_dir)
+    if found is not None and found.step != step:
+        evaluated = found.candidates.get(step)
+        here = "" if evaluated is None else f", and {evaluated:.4g} at step {step:,}"
+        console.say(
+            f"The best step during training was {found.step:,}: {found.metric} was "
+            f"{found.value:.4g}{here}. --checkpoint={os.path.join(model_dir, best.ALIAS)} reads it."
+        )
 
 
 def _with_interval(result: dict[str, Any], name: str) -> str:

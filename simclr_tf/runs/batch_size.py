@@ -18,7 +18,7 @@ def fit(config: config_lib.Config, num_examples: int, replicas: int) -> config_l
 
     Args:
         config: the settings.
-        num_examples: images in the training split.
+        num_examples: images to train on.
         replicas: number of replicas that train together.
 
     Raises:

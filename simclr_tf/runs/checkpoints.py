@@ -10,7 +10,7 @@ import tensorflow as tf
 from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
-from simclr_tf.runs import checkpoint_files, directory
+from simclr_tf.runs import best, checkpoint_files, directory
 
 _NAME = "ckpt"
 _STEP = "global_step"
@@ -44,7 +44,7 @@ class Checkpoints:
             model_dir: the run directory.
             model: its weights are saved.
             optimizer: its slots are saved; None to restore without training further.
-            keep: number of checkpoints to keep.
+            keep: number of checkpoints to keep, beside the best one of `best`.
         """
         self.model_dir = model_dir
         self.keep = keep
@@ -78,7 +78,7 @@ class Checkpoints:
         self.latest = prefix
         try:
             self._write_state(prefix)
-            self._remove_old()
+            self.remove_old()
         except _UNWRITABLE as error:
             raise self._write_error(error) from error
         return prefix
@@ -94,10 +94,12 @@ class Checkpoints:
         )
         storage.replace(os.path.join(self.model_dir, _STATE), str(state))
 
-    def _remove_old(self) -> None:
-        complete = listing(self.model_dir)
+    def remove_old(self) -> None:
+        """Removes all but the newest checkpoints and the best one, and unfinished files."""
+        complete, found = listing(self.model_dir), best.read(self.model_dir)
         for old in complete[: -self.keep]:
-            checkpoint_files.remove(old)
+            if found is None or step_of(old) != found.step:
+                checkpoint_files.remove(old)
         names = [os.path.basename(prefix) for prefix in complete]
         checkpoint_files.remove_unfinished(self.model_dir, _NAME, names)
 
@@ -178,6 +180,11 @@ def listing(model_dir: str) -> list[str]:
         if match:
             found.append((int(match[2]), os.path.join(model_dir, match[1])))
     return [prefix for _, prefix in sorted(found)]
+
+
+def steps(model_dir: str) -> list[int]:
+    """Returns the steps of the complete checkpoints of a run, in their order."""
+    return [step_of(prefix) for prefix in listing(model_dir)]
 
 
 def latest(model_dir: str) -> str | None:
@@ -262,7 +269,8 @@ def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]
     """Finds the checkpoints at a path.
 
     Args:
-        checkpoint: a run directory, or the prefix of one checkpoint (PATH/ckpt-123).
+        checkpoint: a run directory, the prefix of one checkpoint (PATH/ckpt-123), or the best one
+            (PATH/best).
         flag: name of the flag with that path, for messages.
 
     Returns:
@@ -281,6 +289,10 @@ def locate(checkpoint: str, *, flag: str = "checkpoint") -> tuple[str, list[str]
             )
         return checkpoint, found
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", checkpoint)
+    run_dir, name = os.path.split(prefix)
+    found_best = best.read(run_dir) if name == best.ALIAS else None
+    if found_best is not None:
+        prefix = os.path.join(run_dir, f"{_NAME}-{found_best.step}")
     if not tf.io.gfile.exists(f"{prefix}.index"):
         problem = "is not a checkpoint" if tf.io.gfile.exists(checkpoint) else "does not exist"
         raise errors.UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import math
 import os
@@ -37,12 +38,18 @@ class MetricsLog:
         if not tf.io.gfile.exists(self.path):
             return
         lines = self._read().splitlines(keepends=True)
-        steps = [_step_of(line) for line in lines]
         # An incomplete last line is usual.
-        damaged = sum(math.isinf(s) and line.endswith(b"\n") for line, s in zip(lines, steps))
+        damaged = sum(math.isinf(_step_of(line)) and line.endswith(b"\n") for line in lines)
         if damaged:
             console.warn(f"{self.path} had {damaged} damaged lines, which were removed.")
-        kept = [line for line, found in zip(lines, steps) if found <= step]
+        self._remove(lambda line: _step_of(line) > step)
+
+    def _remove(self, condition: Callable[[bytes], bool]) -> None:
+        """Removes the lines for which a condition holds."""
+        if not tf.io.gfile.exists(self.path):
+            return
+        lines = self._read().splitlines(keepends=True)
+        kept = [line for line in lines if not condition(line)]
         if len(kept) < len(lines):
             storage.replace(self.path, b"".join(kept))
 
@@ -56,8 +63,17 @@ class MetricsLog:
                 f"{storage.remedy(error, files=[self.path])} and run the same command again."
             ) from error
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Records the metrics of a step in both places."""
+    def write(self, step: int, metrics: dict[str, float], *, replacing: str | None = None) -> None:
+        """Records the metrics of a step in both places.
+
+        Args:
+            step: the step.
+            metrics: name -> value.
+            replacing: removes a line of this step whose metrics have names that begin so. A run
+                that was killed may have written it.
+        """
+        if replacing is not None:
+            self._remove(lambda line: _step_of(line) == step and f'"{replacing}'.encode() in line)
         line = json.dumps(
             {"step": step, **{name: _round(value) for name, value in metrics.items()}}
         )

@@ -9,7 +9,15 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
 from simclr_tf.models import simclr
-from simclr_tf.runs import batch_size, builders, compatibility, dataset, directory, teachers
+from simclr_tf.runs import (
+    batch_size,
+    builders,
+    compatibility,
+    dataset,
+    directory,
+    teachers,
+    validation_images,
+)
 from simclr_tf.runs import weights as weights_lib
 
 
@@ -119,7 +127,9 @@ def open_run(
     data = dataset.open_data(config, eval_split_given=eval_split_given)
     given, replicas = config, strategy.num_replicas_in_sync
     if fits_batch:
-        config = batch_size.fit(config, data.source.num_examples(data.train_split), replicas)
+        count = data.source.num_examples(data.train_split)
+        count -= validation_images.count(config, count)
+        config = batch_size.fit(config, count, replicas)
     if config.mode != "eval":
         check_machine(config, replicas)
     architecture = fit_architecture(config, _head_classes(config, data, teacher), weights)

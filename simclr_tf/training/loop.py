@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from simclr_tf import console, errors
-from simclr_tf.training import schedules, steps
+from simclr_tf.training import collapse, schedules, steps
 
 if TYPE_CHECKING:
     from simclr_tf.runs import checkpoints as checkpoints_lib
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 # calling, short enough for a progress bar.
 _SECONDS_PER_CALL = 1.0
 _MAX_STEPS_PER_CALL = 100
-# Collapse is judged by the spread of the features and not by the loss, which at a low temperature
-# is above chance in healthy runs, too. The square of the spread is at most 1 minus the mean cosine
-# similarity of two images' features: constant features have 0, and 0.02 is a similarity of 0.9996.
-# Healthy runs have 0.1 to 1. Some untrained Keras networks begin at 0.01 and leave it within a few
-# steps, hence several records in a row.
-_COLLAPSED_SPREAD = 0.02
-_COLLAPSED_RECORDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +144,9 @@ def fit(
     log: metrics_log.MetricsLog,
     *,
     chance: float | None = None,
+    judges_rank: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    validate: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Trains from the current step of `checkpoints` to the end of the plan, or to an early stop.
 
@@ -163,14 +158,17 @@ def fit(
         checkpoints: the checkpoints of the run, with its current step.
         log: the log of the metrics.
         chance: chance-level contrastive loss, if it is defined.
+        judges_rank: see `collapse.judges_rank`.
         should_stop: whether to stop early, after saving a checkpoint; asked after every call of
             `train_steps`.
+        validate: evaluates the network after a number of steps, when the plan has an evaluation
+            and the checkpoint of that step is complete.
 
     Raises:
         NotFiniteError: if the loss, the gradient or a weight is not finite.
         UserError: if a checkpoint cannot be written.
     """
-    watch = _Watch(plan, chance)
+    watch = _Watch(plan, chance, judges_rank=judges_rank)
     step, per_call = int(checkpoints.step), 1
     with console.Progress("step", plan.total_steps, step) as progress:
         while step < plan.total_steps:
@@ -179,6 +177,7 @@ def fit(
                 plan.total_steps - step,
                 _until_next(step, plan.checkpoint_steps),
                 _until_next(step, plan.summary_steps),
+                _until_next(step, plan.validation_steps or plan.total_steps),
             )
             start = time.monotonic()
             sums = train_steps(iterator, count)
@@ -194,15 +193,20 @@ def fit(
             checkpoints.seconds.assign_add(seconds)
             watch.add(sums, seconds)
             progress.update(step, watch.summary())
-            ends = step == plan.total_steps or should_stop()
+            stops = should_stop()
+            ends = step == plan.total_steps or stops
+            validates = plan.validates(step)
             if step % plan.summary_steps == 0 or ends:
                 log.write(step, {**watch.flush(), "learning_rate": rate})
-            if step % plan.checkpoint_steps == 0 or ends:
+            if step % plan.checkpoint_steps == 0 or ends or validates:
                 # The loss of a step does not show what its own update does to the weights.
                 if not checkpoints.has_finite_weights():
                     what = f"The weights after step {step} are"
                     raise NotFiniteError(what, step + 1, sums.last, before=True, rate=rate)
                 checkpoints.save()
+            if validates and not stops:  # A run that was stopped does it when it resumes.
+                validate(step)
+                checkpoints.remove_old()
             if ends:
                 break
             per_call = _steps_per_call(seconds / sums.steps, per_call)
@@ -221,10 +225,12 @@ def _steps_per_call(seconds_per_step: float, previous: int) -> int:
 class _Watch:
     """Sums metrics between two log entries, and warns once if the representation collapses."""
 
-    def __init__(self, plan: schedules.Plan, chance: float | None) -> None:
+    def __init__(
+        self, plan: schedules.Plan, chance: float | None, *, judges_rank: bool = False
+    ) -> None:
         self._plan = plan
         self._chance = chance
-        self._collapsed_records, self._warned = 0, False
+        self._collapse = collapse.Watch(warmup_steps=plan.warmup_steps, judges_rank=judges_rank)
         self._steps_seen = 0
         self._last: dict[str, float] = {}
         self._clear()
@@ -273,20 +279,6 @@ class _Watch:
         if "train/contrast_loss" in means:
             if self._chance is not None:
                 means["train/chance_loss"] = self._chance
-            self._warn_of_collapse(means)
+            self._collapse.record(self._steps_seen, means)
         self._clear()
         return means
-
-    def _warn_of_collapse(self, means: dict[str, float]) -> None:
-        if self._warned or self._steps_seen <= min(self._plan.warmup_steps, 200):
-            return
-        spread = means["train/feature_spread"]
-        self._collapsed_records = self._collapsed_records + 1 if spread < _COLLAPSED_SPREAD else 0
-        if self._collapsed_records < _COLLAPSED_RECORDS:
-            return
-        self._warned = True
-        console.warn(
-            "The representation may have collapsed: the features of different images have been "
-            f"nearly equal in {_COLLAPSED_RECORDS} records in a row (spread {spread:.3g} of 1). A "
-            "lower --learning_rate, a longer --warmup_epochs or weaker augmentation often helps."
-        )

@@ -19,7 +19,7 @@ class Plan:
     """The length of a run and its intervals, in steps.
 
     Attributes:
-        num_examples: images in the training split.
+        num_examples: images to train on.
         batch_size: images per step over all replicas.
         total_steps: steps of the run.
         warmup_steps: steps of linear warm-up, at most total_steps.
@@ -29,6 +29,7 @@ class Plan:
         decay_interval: steps between two decays after warm-up, of an exponential decay. Like
             decay_steps it need not be whole.
         decay_steps: the steps of the decays of a step decay.
+        validation_steps: steps between evaluations during training; 0 for none.
     """
 
     num_examples: int
@@ -40,6 +41,13 @@ class Plan:
     peak_rate: float
     decay_interval: float | None = None
     decay_steps: tuple[float, ...] = ()
+    validation_steps: int = 0
+
+    def validates(self, step: int) -> bool:
+        """Returns whether the network is evaluated after so many steps."""
+        if not self.validation_steps or not step:
+            return False
+        return step == self.total_steps or step % self.validation_steps == 0
 
 
 def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
@@ -47,7 +55,7 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
 
     Args:
         config: settings of the run.
-        num_examples: images in its training split.
+        num_examples: images to train on.
 
     Raises:
         UserError: if the split has fewer images than a batch, or only one, or if warm-up or a decay
@@ -97,6 +105,7 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
         peak_rate=scaled_rate(config.learning_rate, batch, config.learning_rate_scaling),
         decay_interval=None if decay.interval is None else decay_step(decay.interval),
         decay_steps=tuple(map(decay_step, decay.epochs)),
+        validation_steps=config.eval_epochs * epoch,
     )
 
 

@@ -12,7 +12,7 @@ from simclr_tf import distribute
 from simclr_tf.data import mixing
 from simclr_tf.losses import classification, contrastive
 from simclr_tf.models import simclr
-from simclr_tf.training import objectives
+from simclr_tf.training import collapse, feature_metrics, objectives
 
 Batch = dict[str, tf.Tensor]
 Metrics = dict[str, tf.Tensor]
@@ -20,7 +20,11 @@ Outputs = dict[str, tf.Tensor]
 # (loss (), its metrics)
 LossAndMetrics = tuple[tf.Tensor, Metrics]
 
-_CONTRASTIVE = ("train/contrast_loss", "train/contrast_acc", "train/contrast_entropy")
+_CONTRASTIVE = (
+    *("train/contrast_loss", "train/contrast_acc", "train/contrast_entropy"),
+    *(collapse.POSITIVE_COSINE, collapse.NEGATIVE_COSINE, "train/alignment", "train/uniformity"),
+)
+_FEATURES = (collapse.SPREAD, collapse.RANK)
 # Entry of a batch with the result of `label_weights`.
 LABEL_WEIGHT = "label_weight"
 _SUPERVISED = ("train/supervised_loss", "train/supervised_acc")
@@ -106,7 +110,11 @@ def contrastive_task(
         return model(_stack_views(batch["views"]), training=True)
 
     def per_example_loss(batch: Batch, outputs: Outputs) -> LossAndMetrics:
-        metrics = {"train/feature_spread": feature_spread(outputs["features"])}
+        features = outputs["features"]
+        metrics = {
+            collapse.SPREAD: feature_metrics.spread(features),
+            collapse.RANK: feature_metrics.rank(features),
+        }
         if not labelled:
             return tf.constant(0.0), metrics
         views = batch["views"].shape[1]
@@ -133,13 +141,18 @@ def contrastive_task(
             "train/contrast_loss": loss,
             "train/contrast_acc": agreement.accuracy,
             "train/contrast_entropy": agreement.entropy,
+            collapse.POSITIVE_COSINE: agreement.positive_cosine,
+            collapse.NEGATIVE_COSINE: agreement.negative_cosine,
+            # The mean squared distance of the views of an image (Wang and Isola 2020).
+            "train/alignment": 2 - 2 * agreement.positive_cosine,
+            "train/uniformity": agreement.uniformity,
         }
         return objective.weight * loss, {**metrics, **objective_metrics}
 
     return Task(
         forward,
         per_example_loss,
-        ("train/feature_spread", *(_SUPERVISED if labelled else ())),
+        (*_FEATURES, *(_SUPERVISED if labelled else ())),
         batch_loss,
         (*_CONTRASTIVE, *objective.metrics),
         num_views=2,
@@ -266,14 +279,3 @@ def accuracy(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None = N
     hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
     hits = tf.cast(hits, tf.float32)
     return tf.reduce_mean(hits if weights is None else weights * hits)
-
-
-def feature_spread(features: tf.Tensor) -> tf.Tensor:
-    """Returns () how much features (n, f) differ between images: 0 collapsed, 1 isotropic.
-
-    It is the standard deviation over images of the l2-normalized features, averaged over
-    dimensions and multiplied by sqrt(f) (Chen and He 2021, sec. 4.1).
-    """
-    unit = tf.math.l2_normalize(tf.stop_gradient(features), -1)
-    deviation = tf.math.reduce_std(unit, 0)  # (f,)
-    return tf.reduce_mean(deviation) * features.shape[-1] ** 0.5

@@ -69,6 +69,31 @@ class EvaluationSettings:
         limit_reason="no data set is larger",
     )
 
+    eval_epochs: int = _EVALUATION.setting(
+        0,
+        "Epochs between evaluations during training, the last of them at its end, on images of the "
+        "training split that are left out of training. They write validation/... to metrics.jsonl "
+        "and decide which checkpoint is the best: it is kept whatever --keep_checkpoint_max is, "
+        "best.json names it, and --checkpoint=RUN/best or --teacher=RUN/best reads it. The "
+        "evaluation split has no part in this. 0: off, and all images are trained on. "
+        "docs/evaluation.md explains the numbers.",
+        at_least=0,
+        reason="0 turns it off",
+        at_most=bounds.MANY_EPOCHS,
+        limit_reason="no training takes as long",
+    )
+    validation_examples: int = _EVALUATION.setting(
+        0,
+        "With --eval_epochs: number of images of the training split that are left out of training, "
+        "the same fraction of every class, drawn by the seed. 0: a tenth, at most 2,000. The "
+        "linear evaluation after training uses the whole training split.",
+        at_least=2,
+        zero_is_off=True,
+        reason="0 chooses the number automatically",
+        at_most=bounds.MANY,
+        limit_reason="no data set is larger",
+    )
+
     @property
     def evaluation_names(self) -> tuple[str, ...]:
         """The evaluations to run where there are labels, in the order of `EVALUATIONS`.

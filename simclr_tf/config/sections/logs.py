@@ -34,7 +34,7 @@ class LogSettings:
     )
     keep_checkpoint_max: int = _LOGS.setting(
         5,
-        "Number of checkpoints to keep.",
+        "Number of checkpoints to keep, beside the best one of --eval_epochs.",
         at_least=1,
         reason="a run must keep its last checkpoint to be resumed",
         resume="freely",

@@ -61,11 +61,12 @@ class TaskSettings:
     )
     checkpoint: str | None = _WHAT.setting(
         None,
-        "Weights to start from: the --model_dir of another run, or one checkpoint in it; or "
-        "weights of google-research/simclr, which are recognised by their content: a SavedModel, "
-        "a checkpoint of its TF2 or TF1 code, or a folder with one of them. The network's "
-        "architecture is read from the weights. In eval: the weights to evaluate if --model_dir "
-        "has none, on the data of their run unless --dataset or --data_dir is given.",
+        "Weights to start from: the --model_dir of another run, or one checkpoint in it, such as "
+        "RUN/ckpt-240 or, if it was trained with --eval_epochs, RUN/best; or weights of "
+        "google-research/simclr, which are recognised by their content: a SavedModel, a checkpoint "
+        "of its TF2 or TF1 code, or a folder with one of them. The network's architecture is read "
+        "from the weights. In eval: the weights to evaluate if --model_dir has none, on the data "
+        "of their run unless --dataset or --data_dir is given.",
         resume="freely",
         is_path=True,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +30,7 @@ class Extracted:
         pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
             requested.
         projection: (n, d) float32 of the projection head; None unless requested.
+        content: (n,) int64, equal for equal encoded images; None unless requested.
     """
 
     features: np.ndarray
@@ -37,8 +39,11 @@ class Extracted:
     positions: np.ndarray
     pixels: np.ndarray | None
     projection: np.ndarray | None = None
+    content: np.ndarray | None = None
 
 
+# Runs the network on a batch, on all replicas.
+Step = Callable[[dict[str, tf.Tensor]], dict[str, Any]]
 # Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
 MAX_PIXEL_SIDE = 32
 # Images whose views are made at a time, if the replicas divide it.
@@ -65,6 +70,8 @@ def extract(
     with_pixels: bool = False,
     with_projection: bool = False,
     change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    with_content: bool = False,
+    step: Step | None = None,
     what: str = "features",
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
@@ -81,6 +88,9 @@ def extract(
         with_projection: whether to return the output of the projection head too.
         change: changes the images before the network sees them. It is given images (b, s, s, 3) and
             their positions (b,) in the stored order of the split, which are -1 for padding.
+        with_content: whether to return a fingerprint of the encoded images too.
+        step: what `compile_step` returned for the same network, strategy, outputs and change, if
+            several splits are extracted; None compiles it, which is slow.
         what: name of the work in the progress line.
 
     Returns:
@@ -101,23 +111,28 @@ def extract(
         batch_size=batch_size,
         image_size=model.architecture.image_size,
         labelled_only=labelled_only,
+        with_content=with_content,
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
-    forward = _forward(model, with_pixels=with_pixels, with_projection=with_projection)
+    step = step or compile_step(
+        model,
+        strategy,
+        with_pixels=with_pixels,
+        with_projection=with_projection,
+        change=change,
+    )
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
-        for rows in _rows_of_batches(
-            forward, batches, strategy, autograph=model.needs_autograph, change=change
-        ):
+        for rows in _rows_of_batches(step, batches, strategy):
             parts.append(rows)
             done = min(count, done + len(rows["features"]))
             progress.update(done)
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
     joined = {name: np.concatenate([rows[name] for rows in parts])[:count] for name in parts[0]}
-    optional = {name: joined.get(name) for name in ("logits", "pixels", "projection")}
+    optional = {name: joined.get(name) for name in ("logits", "pixels", "projection", "content")}
     return Extracted(
         features=joined["features"],
         labels=joined["label"],
@@ -126,10 +141,19 @@ def extract(
     )
 
 
-def _forward(
-    model: simclr.SimCLR, *, with_pixels: bool = False, with_projection: bool = False
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function from images (b, s, s, 3) to all that is extracted from them."""
+def compile_step(
+    model: simclr.SimCLR,
+    strategy: tf.distribute.Strategy,
+    *,
+    with_pixels: bool = False,
+    with_projection: bool = False,
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+) -> Step:
+    """Returns the function from a batch to all that is extracted from it, see `extract`.
+
+    The replicas split the batch, whose "image" (b, s, s, 3) becomes the outputs of the network.
+    What else it holds is returned as it is.
+    """
 
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = dict(model.infer(images))
@@ -139,7 +163,18 @@ def _forward(
             outputs["pixels"] = _raw(images)
         return outputs
 
-    return forward
+    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rest = {name: x for name, x in batch.items() if name != "image"}
+        images = batch["image"]
+        if change is not None:
+            images = change(images, batch["position"])
+        return {**forward(images), **rest}
+
+    return tf.function(
+        lambda batch: strategy.run(on_replica, (batch,)),
+        reduce_retracing=True,
+        autograph=model.needs_autograph,
+    )
 
 
 def extract_views(
@@ -186,12 +221,8 @@ def extract_views(
 
     parts: list[dict[str, np.ndarray]] = []
     with console.Progress(f"views of {split}", images) as progress:
-        for rows in _rows_of_batches(
-            _forward(model, with_projection=True),
-            batches.map(one_after_another),
-            strategy,
-            autograph=model.needs_autograph,
-        ):
+        step = compile_step(model, strategy, with_projection=True)
+        for rows in _rows_of_batches(step, batches.map(one_after_another), strategy):
             parts.append(rows)
             progress.update(min(len(parts) * batch, images))
     widths = {name: parts[0][name].shape[1] for name in ("features", "projection")}
@@ -205,33 +236,15 @@ def extract_views(
 
 
 def _rows_of_batches(
-    forward: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-    batches: tf.data.Dataset,
-    strategy: tf.distribute.Strategy,
-    *,
-    autograph: bool,
-    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    step: Step, batches: tf.data.Dataset, strategy: tf.distribute.Strategy
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the outputs of `forward`, batch by batch, with what else the batches hold.
+    """Yields what a step returns for each batch, whose size the replicas divide.
 
-    The replicas split the "image" (b, s, s, 3) of each batch, whose size they divide. Rows whose
-    "mask" is False are removed.
+    Rows whose "mask" is False are removed.
     """
     if strategy.num_replicas_in_sync > 1:
         batches = strategy.experimental_distribute_dataset(batches)
 
-    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rest = {name: x for name, x in batch.items() if name != "image"}
-        images = batch["image"]
-        if change is not None:
-            images = change(images, batch["position"])
-        return {**forward(images), **rest}
-
-    step = tf.function(
-        lambda batch: strategy.run(on_replica, (batch,)),
-        reduce_retracing=True,
-        autograph=autograph,
-    )
     for batch in batches:
         rows = {
             name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])

@@ -35,7 +35,7 @@ def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) ->
     folder = os.path.join(model_dir, FOLDER, str(step))
     files: dict[str, str] = {}
     for found in outcomes.values():
-        files.update({name: _csv(rows) for name, rows in found.tables.items()})
+        files.update({name: csv_text(rows) for name, rows in found.tables.items()})
         files.update({name: _svg(draw) for name, draw in found.figures.items()})
     if not files:
         return None
@@ -52,7 +52,8 @@ def remove(model_dir: str, step: int) -> None:
         tf.io.gfile.rmtree(folder)
 
 
-def _csv(rows: list[list[str]]) -> str:
+def csv_text(rows: list[list[str]]) -> str:
+    """Returns rows as the text of a CSV file."""
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows(rows)
     return content.getvalue()

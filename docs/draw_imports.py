@@ -25,7 +25,7 @@ LAYERS = (
     ("__main__",),
     ("commands",),
     ("report", "scoring"),
-    ("evaluation", "serving"),
+    ("embeddings", "evaluation", "serving"),
     ("training",),
     ("runs",),
     ("reference",),

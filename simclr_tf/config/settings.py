@@ -8,6 +8,7 @@ from simclr_tf.config import decay as decay_lib
 from simclr_tf.config import flagfile
 from simclr_tf.config.sections import (
     data,
+    embeddings,
     evaluation,
     logs,
     machine,
@@ -24,6 +25,7 @@ from simclr_tf.data import label_origin, operation_names
 @dataclasses.dataclass(frozen=True)
 class Config(
     machine.MachineSettings,
+    embeddings.EmbeddingSettings,
     evaluation.EvaluationSettings,
     logs.LogSettings,
     training.TrainingSettings,

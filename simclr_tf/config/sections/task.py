@@ -8,7 +8,7 @@ from simclr_tf.config.metadata import Section
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    *("compare", "replay"),
+    *("compare", "replay", "embed", "search", "audit"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -29,7 +29,9 @@ class TaskSettings:
         "(--checkpoint) into a run directory (--model_dir). export writes a SavedModel of the run "
         "in --model_dir, or of --checkpoint. compare tests which of --runs is better. replay runs "
         "the step again at which the training in --model_dir met a loss or a weight that is not "
-        "finite, and lists the outputs of all layers.",
+        "finite, and lists the outputs of all layers. embed writes the features of every image by "
+        "the weights of --checkpoint to --embeddings. search finds the images there that are "
+        "nearest to --query. audit finds near-duplicates, outliers and doubtful labels among them.",
         choices=MODES,
         resume="freely",
     )
@@ -64,7 +66,10 @@ class TaskSettings:
         "weights of google-research/simclr, which are recognised by their content: a SavedModel, "
         "a checkpoint of its TF2 or TF1 code, or a folder with one of them. The network's "
         "architecture is read from the weights. In eval: the weights to evaluate if --model_dir "
-        "has none, on the data of their run unless --dataset or --data_dir is given.",
+        "has none, on the data of their run unless --dataset or --data_dir is given. In embed: the "
+        "weights to embed with, on the data of their run in the same way. audit with --checkpoint "
+        "embeds first. In search: the weights that --embeddings were made with, if they were "
+        "moved.",
         resume="freely",
         is_path=True,
     )

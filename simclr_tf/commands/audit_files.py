@@ -13,7 +13,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import storage
 from simclr_tf.commands import embedded
 from simclr_tf.embeddings import reading
-from simclr_tf.evaluation import outliers
+from simclr_tf.evaluation import outcome, outliers
 from simclr_tf.report import contact_sheet, evaluation_files
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _draw(
     sheet = [
         (
             caption,
-            [contact_sheet.Tile(images.get(int(row), grey), lines(int(row))) for row in some],
+            [outcome.Tile(images.get(int(row), grey), lines(int(row))) for row in some],
         )
         for caption, some in rows
     ]

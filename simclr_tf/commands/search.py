@@ -12,7 +12,7 @@ from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.commands import embedded
 from simclr_tf.data import inspection, pipeline, scan
 from simclr_tf.embeddings import reading
-from simclr_tf.evaluation import neighbours
+from simclr_tf.evaluation import neighbours, outcome
 from simclr_tf.report import contact_sheet, evaluation_files
 from simclr_tf.runs import weights as weights_lib
 
@@ -131,11 +131,9 @@ def _draw(
     images = embedded.drawn_images(found, config, map(int, shown.ravel()))
     rows = []
     for number, file in enumerate(files):
-        tiles = [contact_sheet.Tile(queries[number], ("query",), "blue")]
+        tiles = [outcome.Tile(queries[number], ("query",), "blue")]
         for row, cosine in zip(shown[number], cosines[number], strict=True):
             lines = (f"{cosine:.3f} {found.labels[row] or ''}", found.names[row])
-            tiles.append(
-                contact_sheet.Tile(images.get(int(row), embedded.grey(found)), lines, None)
-            )
+            tiles.append(outcome.Tile(images.get(int(row), embedded.grey(found)), lines, None))
         rows.append((file, tiles))
     storage.write_png(path, contact_sheet.draw_tiles(rows))

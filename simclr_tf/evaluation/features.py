@@ -14,6 +14,7 @@ import tensorflow as tf
 from simclr_tf import console
 from simclr_tf.data import pipeline, policies, sources
 from simclr_tf.evaluation import label_free
+from simclr_tf.evaluation import thumbnails as thumbnails_lib
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 
@@ -31,6 +32,7 @@ class Extracted:
             requested.
         projection: (n, d) float32 of the projection head; None unless requested.
         content: (n,) int64, equal for equal encoded images; None unless requested.
+        thumbnails: small copies of some of the images; None unless requested.
     """
 
     features: np.ndarray
@@ -40,6 +42,7 @@ class Extracted:
     pixels: np.ndarray | None
     projection: np.ndarray | None = None
     content: np.ndarray | None = None
+    thumbnails: thumbnails_lib.Thumbnails | None = None
 
 
 # Runs the network on a batch, on all replicas.
@@ -71,6 +74,7 @@ def extract(
     with_projection: bool = False,
     change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     with_content: bool = False,
+    thumbnail_seed: int | None = None,
     step: Step | None = None,
     what: str = "features",
 ) -> Extracted:
@@ -89,6 +93,8 @@ def extract(
         change: changes the images before the network sees them. It is given images (b, s, s, 3) and
             their positions (b,) in the stored order of the split, which are -1 for padding.
         with_content: whether to return a fingerprint of the encoded images too.
+        thumbnail_seed: returns thumbnails too, of images that this seed draws if there are many;
+            None for none.
         step: what `compile_step` returned for the same network, strategy, outputs and change, if
             several splits are extracted; None compiles it, which is slow.
         what: name of the work in the progress line.
@@ -120,12 +126,16 @@ def extract(
         strategy,
         with_pixels=with_pixels,
         with_projection=with_projection,
+        with_thumbnails=thumbnail_seed is not None,
         change=change,
     )
+    collector = thumbnails_lib.Collector(source.num_examples(split), thumbnail_seed or 0)
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count) as progress:
         for rows in _rows_of_batches(step, batches, strategy):
+            if "thumbnail" in rows:
+                collector.add(rows["position"], rows.pop("thumbnail"))
             parts.append(rows)
             done = min(count, done + len(rows["features"]))
             progress.update(done)
@@ -137,6 +147,7 @@ def extract(
         features=joined["features"],
         labels=joined["label"],
         positions=joined["position"],
+        thumbnails=None if thumbnail_seed is None else collector.collected(count),
         **optional,
     )
 
@@ -147,6 +158,7 @@ def compile_step(
     *,
     with_pixels: bool = False,
     with_projection: bool = False,
+    with_thumbnails: bool = False,
     change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Step:
     """Returns the function from a batch to all that is extracted from it, see `extract`.
@@ -161,6 +173,8 @@ def compile_step(
             outputs["projection"] = model.projection_head(outputs["features"], training=False)[-1]
         if with_pixels:
             outputs["pixels"] = _raw(images)
+        if with_thumbnails:
+            outputs["thumbnail"] = thumbnails_lib.of_batch(images)
         return outputs
 
     def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

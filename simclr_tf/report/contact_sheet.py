@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import dataclasses
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from simclr_tf.evaluation import outcome
 
 _MARGIN = 6
 _CAPTION = 18  # pixels of height
@@ -16,21 +17,6 @@ _LINE, _SMALL_TEXT = 14, 11
 _FRAME = 3
 # Small images are drawn larger, so that people can see them.
 _MIN_SIDE = 96
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """An image of a sheet.
-
-    Attributes:
-        image: (s, s, 3) float in [0, 1].
-        lines: lines of text below it; of lines that are too long, the end is drawn.
-        frame: colour of a frame around it; None for none.
-    """
-
-    image: np.ndarray
-    lines: tuple[str, ...] = ()
-    frame: str | None = None
 
 
 def draw(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -45,10 +31,12 @@ def draw(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     Returns:
         The picture (h, w, 3) uint8, on white.
     """
-    return draw_tiles([(caption, [Tile(image) for image in images]) for caption, images in rows])
+    return draw_tiles(
+        [(caption, [outcome.Tile(image) for image in images]) for caption, images in rows]
+    )
 
 
-def draw_tiles(rows: Sequence[tuple[str, Sequence[Tile]]]) -> np.ndarray:
+def draw_tiles(rows: Sequence[tuple[str, Sequence[outcome.Tile]]]) -> np.ndarray:
     """Lays out rows of tiles under their captions, see `draw`.
 
     Args:
@@ -74,7 +62,11 @@ def draw_tiles(rows: Sequence[tuple[str, Sequence[Tile]]]) -> np.ndarray:
 
 
 def _draw_tile(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int], side: int
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    tile: outcome.Tile,
+    place: tuple[int, int],
+    side: int,
 ) -> None:
     """Draws a tile with its upper left corner at a place (x, y)."""
     x, y = place

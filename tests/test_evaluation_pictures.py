@@ -59,7 +59,7 @@ def test_the_neighbours_that_are_drawn_are_the_nearest_ones(inputs):
         for tile, other in zip(near, expected):
             same = inputs.test_labels[other] == inputs.test_labels[number]
             assert tile.frame == ("green" if same else "red")
-            assert tile.lines[0].endswith(inputs.class_names[inputs.test_labels[other]])
+            assert tile.lines[1] == inputs.class_names[inputs.test_labels[other]]
 
 
 def test_nothing_is_drawn_without_thumbnails(inputs):

@@ -62,8 +62,8 @@ def test_the_nearest_images_are_those_of_all_cosines(embedded, photos, tmp_path,
     printed = capsys.readouterr().out
     assert f"The nearest of 54 images to {paths[0]}:" in printed
     sheet = tf.io.decode_png((tmp_path / "neighbours.png").read_bytes()).numpy()
-    # Two rows of the query and four neighbours, with two lines of text below each.
-    assert sheet.shape == (6 + 2 * (18 + 96 + 2 * 14 + 6), 6 + 5 * (96 + 6), 3)
+    # Two rows of the query and four neighbours, with three lines of text below each.
+    assert sheet.shape == (6 + 2 * (18 + 96 + 3 * 14 + 6), 6 + 5 * (96 + 6), 3)
     query_drawn, first = (sheet[30:110, x + 6 : x + 90] for x in (6, 6 + 96 + 6))
     np.testing.assert_array_equal(query_drawn, first)  # The image itself is the nearest.
 

@@ -133,7 +133,7 @@ def _draw(
     for number, file in enumerate(files):
         tiles = [outcome.Tile(queries[number], ("query",), "blue")]
         for row, cosine in zip(shown[number], cosines[number], strict=True):
-            lines = (f"{cosine:.3f} {found.labels[row] or ''}", found.names[row])
+            lines = (f"{cosine:.3f}", found.labels[row] or "", found.names[row])
             tiles.append(outcome.Tile(images.get(int(row), embedded.grey(found)), lines, None))
         rows.append((file, tiles))
     storage.write_png(path, contact_sheet.draw_tiles(rows))

@@ -57,11 +57,11 @@ def _pictures(
     for query, near, similar in zip(queries, indices, cosines, strict=True):
         names = inputs.test_names
         caption = "" if names is None else names[small.rows[query]]
-        tiles = [outcome.Tile(small.images[query] / 255, (inputs.class_names[labels[query]],))]
+        tiles = [outcome.Tile(small.images[query] / 255, ("", inputs.class_names[labels[query]]))]
         for index, cosine in zip(near, similar, strict=True):
-            line = f"{cosine:.3f} {inputs.class_names[labels[index]]}"
+            lines = (f"{cosine:.3f}", inputs.class_names[labels[index]])
             frame = "green" if labels[index] == labels[query] else "red"
-            tiles.append(outcome.Tile(small.images[index] / 255, (line,), frame))
+            tiles.append(outcome.Tile(small.images[index] / 255, lines, frame))
         rows.append((caption, tiles))
     return rows
 

@@ -95,6 +95,13 @@ def test_neighbours_in_parts_are_those_in_the_whole():
     assert not np.any(indices == np.arange(23)[:, np.newaxis])
 
 
+def test_more_equal_images_than_neighbours_do_not_find_themselves():
+    rows = np.ones((9, 3), np.float32)
+    indices, values = neighbours.nearest_in_parts(rows, [rows[:4], rows[4:]], 2, own=np.arange(9))
+    assert indices.shape == (9, 2) and not np.any(indices == np.arange(9)[:, np.newaxis])
+    np.testing.assert_allclose(values, 1, atol=1e-6)
+
+
 def test_a_folder_of_queries_is_read_in_order(photos):
     files = search.query_files(f"{photos}/test/red, {photos}/test/blue/0.png")
     assert files == [str(photos / f"test/red/{i}.png") for i in range(6)] + [

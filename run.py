@@ -94,6 +94,9 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
         _train_or_evaluate(command, preemption, tf)
         return
+    if config.mode in ("embed", "search", "audit"):
+        _use_embeddings(command, tf)
+        return
     from simclr_tf.commands import check_data, compare, convert, export, show_views
 
     _silence_first_xla_compile(tf)
@@ -110,19 +113,11 @@ def _train_or_evaluate(
     command: command_line.Command, preemption: preemption_lib.Preemption, tf: Any
 ) -> None:
     """Runs the commands that need devices and a run directory."""
-    from simclr_tf import distribute
     from simclr_tf.commands import evaluate, replay, train, transfer
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
-    strategy = distribute.make_strategy(
-        use_tpu=config.use_tpu,
-        tpu_name=config.tpu_name or config.master,
-        tpu_zone=config.tpu_zone,
-        gcp_project=config.gcp_project,
-        num_virtual_cpus=config.num_virtual_cpus,
-    )
-    _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
+    strategy = _strategy(config, tf)
     if config.mode == "transfer":
         transfer.transfer(config, strategy, command.weights, preemption, explicit=command.explicit)
         return
@@ -150,6 +145,36 @@ def _train_or_evaluate(
     )
     if config.mode == "train_then_eval":
         evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
+
+
+def _use_embeddings(command: command_line.Command, tf: Any) -> None:
+    """Runs the commands that write or read --embeddings."""
+    from simclr_tf.commands import audit, embed, search
+
+    config = command.config
+    strategy = _strategy(config, tf)
+    if config.mode == "search":
+        search.search(config, command.weights)
+        return
+    if command.weights is not None:
+        embed.embed(config, command.weights, strategy)
+    if config.mode == "audit":
+        audit.audit(config, command.weights)
+
+
+def _strategy(config: config_lib.Config, tf: Any) -> Any:
+    """Returns the strategy for the machine, a `tf.distribute.Strategy`."""
+    from simclr_tf import distribute
+
+    strategy = distribute.make_strategy(
+        use_tpu=config.use_tpu,
+        tpu_name=config.tpu_name or config.master,
+        tpu_zone=config.tpu_zone,
+        gcp_project=config.gcp_project,
+        num_virtual_cpus=config.num_virtual_cpus,
+    )
+    _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
+    return strategy
 
 
 def _silence_first_xla_compile(tf: Any) -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     ("report",),
     ("transfer",),
     ("scoring",),
-    ("evaluation", "serving"),
+    ("embeddings", "evaluation", "serving"),
     ("training",),
     ("runs",),
     ("reference",),

@@ -33,11 +33,17 @@ _EXPECTED = {"bool": "true or false", "int": "an integer", "float": "a number"}
 # Flags whose paths TensorFlow reads as those of checkpoints.
 _CHECKPOINT_PATHS = ("model_dir", "checkpoint", "teacher")
 # Modes that keep the network of the weights as it is.
-_KEEP_STORED_NETWORK = ("convert", "eval", "export", "replay")
+_KEEP_STORED_NETWORK = ("audit", "convert", "embed", "eval", "export", "replay", "search")
 # Modes that have the settings of the run in --model_dir.
 _RUN_STORED_FLAGS = ("eval", "replay")
+# Modes whose data, if they read any, is not that of a recipe.
+_WITHOUT_RECIPE = ("audit", "compare", "convert", "embed", "export", "replay", "search", "transfer")
 # Modes that read --checkpoint whatever --model_dir contains.
-_ALWAYS_READ_CHECKPOINT = ("convert", "export")
+_ALWAYS_READ_CHECKPOINT = ("audit", "convert", "embed", "export", "search")
+# Modes that read the data of the run of --checkpoint, unless other data is named.
+_DATA_OF_CHECKPOINT = ("audit", "embed", "eval")
+# Modes for which --model_dir is only a folder to write to.
+_ONLY_WRITE_TO_MODEL_DIR = ("audit", "search")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _uses_recipe() -> bool:
     """Returns whether the command may be about the embedded digits."""
     if FLAGS.mode == "eval":
         return FLAGS.model_dir is None
-    return FLAGS.mode not in ("compare", "convert", "export", "replay", "transfer")
+    return FLAGS.mode not in _WITHOUT_RECIPE
 
 
 def _our_names() -> list[str]:
@@ -231,7 +237,8 @@ def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | No
     from simclr_tf.runs import checkpoints, directory, weights
 
     own, opened = None, None
-    if FLAGS.model_dir is not None and checkpoints.latest(FLAGS.model_dir):
+    reads_run = FLAGS.model_dir is not None and FLAGS.mode not in _ONLY_WRITE_TO_MODEL_DIR
+    if reads_run and checkpoints.latest(FLAGS.model_dir):
         own = directory.read_architecture(FLAGS.model_dir)
     reads = own is None and FLAGS.mode != "replay"
     if FLAGS.checkpoint is not None and (reads or FLAGS.mode in _ALWAYS_READ_CHECKPOINT):
@@ -252,7 +259,8 @@ def _values_of_checkpoint(
     compatibility.check_explicit(weights, given, heads=FLAGS.mode == "convert")
     as_stored = FLAGS.mode in _KEEP_STORED_NETWORK
     values = _architecture_values(weights.architecture, explicit, as_stored=as_stored)
-    if FLAGS.mode == "eval" and not explicit & {"dataset", "data_dir"}:  # The splits belong to it.
+    of_run = FLAGS.mode in _DATA_OF_CHECKPOINT and not explicit & {"dataset", "data_dir"}
+    if of_run:  # The splits belong to it.
         from simclr_tf.runs import dataset
 
         stored = dataset.stored_settings(weights)

@@ -25,8 +25,9 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf import distribute, errors, preemption
-from simclr_tf.commands import validation
+from simclr_tf.commands import audit, validation
 from simclr_tf.data import pipeline, sources
+from simclr_tf.embeddings import shards
 from simclr_tf.evaluation import features, linear
 from simclr_tf.runs import teachers
 from simclr_tf.serving import export, reference_format
@@ -112,21 +113,23 @@ def eagerly() -> Iterator[None]:
 
 
 class _Places(dict):
-    """Folders by name; a name that is not there becomes a new folder."""
+    """Folders by name; a name that is not there becomes a new folder, and "new" one each time."""
 
     def __init__(self, root: pathlib.Path, made: dict[str, pathlib.Path]) -> None:
         super().__init__(made)
         self._root = root
+        self._numbers = itertools.count()
 
     def __missing__(self, name: str) -> pathlib.Path:
-        return self._root / name
+        return self._root / (f"new{next(self._numbers)}" if name == "new" else name)
 
 
 class Runner:
     """Runs the program, each command line once.
 
     Values may name places: {photos}, {two_classes} and {damaged} are folders of images,
-    {pretrained} and {used} are run directories with checkpoints, and every other name a new folder.
+    {pretrained} and {used} are run directories with checkpoints, {embedded} holds embeddings, {new}
+    is another folder each time, and every other name is a new folder.
     """
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
@@ -138,6 +141,7 @@ class Runner:
             "two_classes": shutil.copytree(photos, self._root / "two_classes"),
             "damaged": shutil.copytree(photos, self._root / "damaged"),
             "pretrained": shutil.copytree(tiny_runs.pretrained(factory), self._root / "pretrained"),
+            "embedded": shutil.copytree(tiny_runs.embedded(factory), self._root / "embedded"),
             "used": shutil.copytree(tiny_runs.pretrained(factory), self._root / "used"),
         }
         self._places = _Places(self._root, made)
@@ -216,6 +220,8 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     record(features, "extract", _features)
     record(linear, "fit")
     record(validation.Validation, "evaluate", lambda _: None)
+    record(shards, "write")
+    record(audit, "examine")
     record(export, "export", lambda _: "")
     record(reference_format, "export_reference_model", lambda _: "")
 
@@ -255,4 +261,4 @@ def _features(arguments: Arguments) -> features.Extracted:
     del arguments
     labels = np.arange(30) % 3
     found = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
-    return features.Extracted(found, found, labels, 0 * labels, None)
+    return features.Extracted(found, found, labels, 0 * labels, None, content=labels)

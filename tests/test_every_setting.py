@@ -27,6 +27,14 @@ SUPCON = {"objective": "supcon"}
 DISTILL = {"objective": "distill", "teacher": "{pretrained}"}
 EVAL = {"mode": "eval", "model_dir": "{pretrained}"}
 EXPORT = {"mode": "export", "checkpoint": "{pretrained}/ckpt-4", "model_dir": "{exported}"}
+EMBED = {
+    "mode": "embed",
+    "checkpoint": "{pretrained}",
+    "embeddings": "{new}",
+    "model_dir": "",
+}
+SEARCH = {"mode": "search", "embeddings": "{embedded}", "query": "{first}", "model_dir": ""}
+AUDIT = {"mode": "audit", "embeddings": "{embedded}", "duplicate_cosine": 0.9, "model_dir": ""}
 EPOCHS = {"train_steps": 0, "train_epochs": 2, "checkpoint_steps": 0}
 LARGER = {"image_size": 20}  # Large enough to be blurred.
 CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views.
@@ -184,6 +192,15 @@ ROWS = [
     Row("eval_epochs", 1, observe.left_out),
     Row("eval_epochs", 2, observe.every_argument("evaluate", "step"), {**EPOCHS, **VALIDATED}),
     Row("validation_examples", 6, observe.left_out, VALIDATED),
+    # Embeddings.
+    Row("embeddings", "{second}", observe.every_argument("write", "folder"), EMBED),
+    Row("embed_split", "test", observe.every_argument("extract", "split"), EMBED),
+    Row("embed_outputs", "logits", observe.every_argument("write", "outputs"), EMBED),
+    Row("embed_shard_examples", 20, observe.every_argument("extract", "split"), EMBED),
+    # The image that is searched for is missing, so both commands are refused.
+    Row("query", "{second}", lambda run: run.printed, SEARCH),
+    Row("neighbours", 3, lambda run: run.returned["examine"].distances, AUDIT),
+    Row("duplicate_cosine", 0.9999, lambda run: run.returned["examine"].numbers, AUDIT),
     # Machine.
     Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
     Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),
@@ -225,7 +242,8 @@ def _expected_code(settings: dict[str, Any]) -> int:
     if settings.get("model_dir") == "{used}":
         return 0 if "resume_with_changes" in settings else 2
     # There is neither a TPU nor another data set, and everything else runs to its end.
-    refused = settings.keys() & {"use_tpu", "dataset"} or settings.get("mode") == "compare"
+    refused = bool(settings.keys() & {"use_tpu", "dataset"})
+    refused = refused or settings.get("mode") in ("compare", "search")
     refused = refused or (settings.get("mode") == "transfer" and "transfer_to" not in settings)
     return 2 if refused else 0
 

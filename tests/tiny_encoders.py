@@ -92,3 +92,17 @@ def squaring(input_shape: tuple[int, int, int]) -> tf.keras.Model:
 def branching(input_shape: tuple[int, int, int]) -> tf.keras.Model:
     """Returns `sequential` after a layer with Python control flow on tensors."""
     return tf.keras.Sequential([Branching(), *sequential(input_shape).layers])
+
+
+class Centred(tf.keras.layers.Layer):
+    """Subtracts the middle of the range of pixels."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Subtracts."""
+        return x - 0.5
+
+
+def pixels(input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    """Returns a network whose features are the pixels, from -0.5 to 0.5."""
+    del input_shape
+    return tf.keras.Sequential([Centred(), keras_layers.Flatten()])

@@ -99,6 +99,28 @@ def pretrained(factory: pytest.TempPathFactory) -> pathlib.Path:
     return model_dir
 
 
+@once
+def embedded(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns a folder of all embeddings of `photos` by `pretrained`; copy it before changing it.
+
+    Three shards of 18 images: two of the training split, one of the test split.
+    """
+    folder = factory.mktemp("embeddings") / "all"
+    assert run.main(["run.py", f"--checkpoint={pretrained(factory)}", *embed_flags(folder)]) == 0
+    return folder
+
+
+def embed_flags(folder: Any) -> list[str]:
+    """Returns the flags that wrote `embedded`, except for the weights."""
+    return [
+        "--mode=embed",
+        f"--embeddings={folder}",
+        "--embed_shard_examples=18",
+        "--eval_batch_size=9",
+        "--embed_outputs=projection,logits",
+    ]
+
+
 def arguments(mode: str, model_dir: Any, data_dir: Any, **changes: Any) -> list[str]:
     """Returns a command line for a folder of images; a change to None omits the flag."""
     flags: dict[str, Any] = {

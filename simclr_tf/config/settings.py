@@ -8,6 +8,7 @@ from simclr_tf.config import decay as decay_lib
 from simclr_tf.config import flagfile
 from simclr_tf.config.sections import (
     data,
+    embeddings,
     evaluation,
     logs,
     machine,
@@ -26,6 +27,7 @@ from simclr_tf.data import label_origin, operation_names
 class Config(
     machine.MachineSettings,
     transfer.TransferSettings,
+    embeddings.EmbeddingSettings,
     evaluation.EvaluationSettings,
     logs.LogSettings,
     training.TrainingSettings,

@@ -7,7 +7,7 @@ from typing import Any
 
 from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile, metadata
-from simclr_tf.config.sections import transfer
+from simclr_tf.config.sections import embeddings, transfer
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
 
@@ -46,6 +46,8 @@ def validate(config: Config) -> None:
             f"--validation_examples={config.validation_examples} has no effect without "
             "--eval_epochs; set that, or leave it out."
         )
+    if config.mode in embeddings.EMBEDDING_MODES:
+        _check_embeddings(config)
     if config.augmentation != "auto":
         operation_names.parse(config.augmentation)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):
@@ -55,6 +57,34 @@ def validate(config: Config) -> None:
         )
     if config.num_virtual_cpus > 1 and config.use_tpu:
         raise errors.UserError("--num_virtual_cpus splits a CPU; leave it out with --use_tpu.")
+
+
+def _check_embeddings(config: Config) -> None:
+    """Refuses to embed, search or audit without the paths that this needs."""
+    mode = config.mode
+    if config.embeddings is None:
+        what = {"embed": "to write", "search": "to search", "audit": "to audit"}[mode]
+        other = "" if mode == "embed" else ", which --mode=embed writes"
+        raise errors.UserError(
+            f"--mode={mode} has no embeddings {what}; set --embeddings to a folder{other}."
+        )
+    if mode == "embed" and config.checkpoint is None:
+        raise errors.UserError(
+            "--mode=embed has no weights; set --checkpoint to a run (its --model_dir), a "
+            "checkpoint of one, or weights of google-research/simclr."
+        )
+    if mode == "embed" and config.model_dir is not None:
+        raise errors.UserError(
+            f"--model_dir={config.model_dir} has no effect with --mode=embed, which reads the "
+            "weights of --checkpoint and writes to --embeddings; leave it out, or give "
+            "--model_dir= if a flagfile sets it."
+        )
+    if mode == "search" and config.query is None:
+        raise errors.UserError(
+            "--mode=search has nothing to search for; set --query to an image file, a folder of "
+            "images, or a comma-separated list of these."
+        )
+    _ = config.embed_output_names  # Raises for an output that does not exist.
 
 
 def _check_range(config: Config, name: str, setting: metadata.Setting) -> None:

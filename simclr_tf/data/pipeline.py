@@ -33,6 +33,7 @@ from simclr_tf.data import (
 # The most images whose views are made by one call: enough to make its fixed cost negligible.
 _MAX_CHUNK = 256
 _AUTOTUNE = tf.data.AUTOTUNE
+_LARGEST = 2**63 - 1
 # Constants for `random.derive_seed`: each gives an independent random stream. `streams` has the
 # others.
 _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 1, 2, 3
@@ -234,6 +235,7 @@ def evaluation_batches(
     batch_size: int,
     image_size: int,
     labelled_only: bool = False,
+    with_content: bool = False,
 ) -> tf.data.Dataset:
     """Streams a split once, every example exactly once; the last batch is padded and masked.
 
@@ -243,32 +245,34 @@ def evaluation_batches(
         batch_size: images per batch.
         image_size: side of the images that the encoder sees.
         labelled_only: leaves out the examples without a label.
+        with_content: whether to add a fingerprint of the encoded images.
 
     Returns:
         A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32,
         "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with mask
-        False on padding.
+        False on padding, and if requested "content" (b,) int64, equal for equal encoded images.
     """
 
     def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = decode.decode_image(example["image"])
-        image = crops.evaluation_image(image, image_size)  # (s, s, 3)
-        image = tf.ensure_shape(image, [image_size, image_size, 3])
-        return {
-            "image": image,
+        prepared = {
+            "image": evaluation_image(example["image"], image_size),
             "label": tf.cast(example["label"], tf.int32),
             "position": tf.cast(position, tf.int32),
             "mask": True,
         }
+        if with_content:
+            prepared["content"] = tf.strings.to_hash_bucket_fast(example["image"], _LARGEST)
+        return prepared
 
-    padding = tf.data.Dataset.from_tensors(
-        {
-            "image": tf.zeros([image_size, image_size, 3]),
-            "label": tf.constant(-1),
-            "position": tf.constant(-1),
-            "mask": False,
-        }
-    )
+    blank = {
+        "image": tf.zeros([image_size, image_size, 3]),
+        "label": tf.constant(-1),
+        "position": tf.constant(-1),
+        "mask": False,
+    }
+    if with_content:
+        blank["content"] = tf.constant(0, tf.int64)
+    padding = tf.data.Dataset.from_tensors(blank)
     examples = source.examples(split).enumerate()
     if labelled_only:
         examples = examples.filter(lambda position, example: example["label"] >= 0)
@@ -280,6 +284,12 @@ def evaluation_batches(
         count = math.ceil(source.num_examples(split) / batch_size)
         batches = batches.apply(tf.data.experimental.assert_cardinality(count))
     return iterators.without_tuning(batches.prefetch(_AUTOTUNE))
+
+
+def evaluation_image(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Returns an encoded image () as evaluation sees it, (s, s, 3) float32 in [0, 1]."""
+    image = crops.evaluation_image(decode.decode_image(encoded), image_size)
+    return tf.ensure_shape(image, [image_size, image_size, 3])
 
 
 def _decode_crops(  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ import tensorflow as tf
 from simclr_tf import console
 from simclr_tf.data import pipeline, policies, sources
 from simclr_tf.evaluation import label_free
+from simclr_tf.evaluation import thumbnails as thumbnails_lib
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 
@@ -30,6 +31,8 @@ class Extracted:
         pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
             requested.
         projection: (n, d) float32 of the projection head; None unless requested.
+        content: (n,) int64, equal for equal encoded images; None unless requested.
+        thumbnails: small copies of some of the images; None unless requested.
     """
 
     features: np.ndarray
@@ -38,12 +41,14 @@ class Extracted:
     positions: np.ndarray
     pixels: np.ndarray | None
     projection: np.ndarray | None = None
+    content: np.ndarray | None = None
+    thumbnails: thumbnails_lib.Thumbnails | None = None
 
 
-# From images (b, s, s, 3) and their positions (b,) to changed images.
+# Changes images (b, s, s, 3), given their positions (b,).
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-# From a batch with its "image" (b, s, s, 3) to its other entries and what is extracted.
-Compiled = Callable[[Any], dict[str, Any]]
+# Runs the network on a batch, on all replicas.
+Compiled = Callable[[dict[str, tf.Tensor]], dict[str, Any]]
 # Largest side of images in the linear evaluation of raw pixels, which is slow for larger ones.
 MAX_PIXEL_SIDE = 32
 # Images whose views are made at a time, if the replicas divide it.
@@ -70,8 +75,10 @@ def extract(
     with_pixels: bool = False,
     with_projection: bool = False,
     change: Change | None = None,
-    what: str = "features",
+    with_content: bool = False,
+    thumbnail_seed: int | None = None,
     compiled: Compiled | None = None,
+    what: str = "features",
     shown: bool = True,
 ) -> Extracted:
     """Runs the network in inference mode over a split, in its stored order.
@@ -88,9 +95,12 @@ def extract(
         with_projection: whether to return the output of the projection head too.
         change: changes the images before the network sees them. It is given images (b, s, s, 3) and
             their positions (b,) in the stored order of the split, which are -1 for padding.
+        with_content: whether to return a fingerprint of the encoded images too.
+        thumbnail_seed: returns thumbnails too, of images that this seed draws if there are many;
+            None for none.
+        compiled: what `compile_forward` returned for the same network, strategy, outputs and
+            change, if several splits are extracted; None compiles it, which is slow.
         what: name of the work in the progress line.
-        compiled: the result of `compile_forward` with the same options, to trace it once for
-            several calls; None to trace it here.
         shown: whether to show the progress.
 
     Returns:
@@ -111,27 +121,37 @@ def extract(
         batch_size=batch_size,
         image_size=model.architecture.image_size,
         labelled_only=labelled_only,
+        with_content=with_content,
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
     compiled = compiled or compile_forward(
-        model, strategy, with_pixels=with_pixels, with_projection=with_projection, change=change
+        model,
+        strategy,
+        with_pixels=with_pixels,
+        with_projection=with_projection,
+        with_thumbnails=thumbnail_seed is not None,
+        change=change,
     )
+    collector = thumbnails_lib.Collector(source.num_examples(split), thumbnail_seed or 0)
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     with console.Progress(f"{what} of {split}", count, shown=shown) as progress:
         for rows in _rows_of_batches(compiled, batches, strategy):
+            if "thumbnail" in rows:
+                collector.add(rows["position"], rows.pop("thumbnail"))
             parts.append(rows)
             done = min(count, done + len(rows["features"]))
             progress.update(done)
     if fingerprint(model) != before:
         raise RuntimeError("The network changed while features were extracted from it.")
     joined = {name: np.concatenate([rows[name] for rows in parts])[:count] for name in parts[0]}
-    optional = {name: joined.get(name) for name in ("logits", "pixels", "projection")}
+    optional = {name: joined.get(name) for name in ("logits", "pixels", "projection", "content")}
     return Extracted(
         features=joined["features"],
         labels=joined["label"],
         positions=joined["position"],
+        thumbnails=None if thumbnail_seed is None else collector.collected(count),
         **optional,
     )
 
@@ -142,29 +162,31 @@ def compile_forward(
     *,
     with_pixels: bool = False,
     with_projection: bool = False,
+    with_thumbnails: bool = False,
     change: Change | None = None,
 ) -> Compiled:
-    """Returns the function from batches to all that is extracted from them, on all replicas.
+    """Returns the function from a batch to all that is extracted from it, see `extract`.
 
-    Args:
-        model: the network, which runs in inference mode.
-        strategy: its strategy.
-        with_pixels: whether to return the pixels, too.
-        with_projection: whether to return the output of the projection head, too.
-        change: see `extract`.
+    The replicas split the batch, whose "image" (b, s, s, 3) becomes the outputs of the network.
+    What else it holds is returned as it is.
     """
 
-    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        batch = dict(batch)
-        images = batch.pop("image")
-        if change is not None:
-            images = change(images, batch["position"])
+    def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = dict(model.infer(images))
         if with_projection:
             outputs["projection"] = model.projection_head(outputs["features"], training=False)[-1]
         if with_pixels:
             outputs["pixels"] = _raw(images)
-        return {**outputs, **batch}
+        if with_thumbnails:
+            outputs["thumbnail"] = thumbnails_lib.of_batch(images)
+        return outputs
+
+    def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rest = {name: x for name, x in batch.items() if name != "image"}
+        images = batch["image"]
+        if change is not None:
+            images = change(images, batch["position"])
+        return {**forward(images), **rest}
 
     return tf.function(
         lambda batch: strategy.run(on_replica, (batch,)),
@@ -197,7 +219,7 @@ def extract_views(
         num_views: v.
         seed: seed of the images and of their views.
         strategy: the strategy of the network; None for one device.
-        compiled: the result of `compile_forward` with projections; None to trace it here.
+        compiled: what `compile_forward` returned with `with_projection`; None compiles it.
         shown: whether to show the progress.
 
     Returns:
@@ -238,13 +260,13 @@ def extract_views(
 def _rows_of_batches(
     compiled: Compiled, batches: tf.data.Dataset, strategy: tf.distribute.Strategy
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields what `compile_forward` extracts, batch by batch, with what else the batches hold.
+    """Yields what `compile_forward` extracts from each batch, whose size the replicas divide.
 
-    The replicas split the "image" (b, s, s, 3) of each batch, whose size they divide. Rows whose
-    "mask" is False are removed.
+    Rows whose "mask" is False are removed.
     """
     if strategy.num_replicas_in_sync > 1:
         batches = strategy.experimental_distribute_dataset(batches)
+
     for batch in batches:
         rows = {
             name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])

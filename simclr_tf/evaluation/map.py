@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn import decomposition, manifold
 
-from simclr_tf.evaluation import neighbours, outcome
+from simclr_tf.evaluation import neighbours, outcome, projector
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -24,12 +24,14 @@ _NAMED_CLASSES = 20
 def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     """Draws evaluation features by t-SNE of their first principal components.
 
-    At most 3,000 features, drawn by the seed, of length 1. Labels only choose the colours.
-    Trustworthiness (Venna and Kaski 2001) is 1 if all neighbours in the map are neighbours in the
-    features.
+    At most 3,000 features, drawn by the seed, of length 1; if there are thumbnails of some images
+    only, of these. The components are also written for the projector of TensorBoard. Labels only
+    choose the colours. Trustworthiness (Venna and Kaski 2001) is 1 if all neighbours in the map are
+    neighbours in the features.
     """
     result = outcome.Outcome()
-    rows = np.arange(len(inputs.test_features))
+    small = inputs.thumbnails
+    rows = np.arange(len(inputs.test_features)) if small is None else small.rows
     if len(rows) > _MOST_POINTS:
         rows = np.random.default_rng(inputs.seed).choice(rows, _MOST_POINTS, replace=False)
     if len(rows) <= 2 * _NEIGHBOURS:
@@ -40,18 +42,29 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     value = float(manifold.trustworthiness(unit, points, n_neighbors=_NEIGHBOURS))
     result.add_number("map/trustworthiness", "trustworthiness of the map", value, f"{value:.3f}")
     labels = inputs.test_labels[rows]
+    names = inputs.test_names or list(map(str, range(len(inputs.test_features))))
+    result.files = projector.files(
+        _reduced(unit, inputs.seed),
+        [inputs.class_names[label] for label in labels],
+        [names[row] for row in rows],
+        None if small is None else small.images[np.searchsorted(small.rows, rows)],
+    )
     result.figures["map.svg"] = lambda target: _draw(target, points, labels, inputs.class_names)
     return result
 
 
 def positions(unit: np.ndarray, *, seed: int) -> np.ndarray:
     """Returns a position in the plane (n, 2) for each of the features (n, f)."""
-    components = min(_COMPONENTS, *unit.shape)
-    reduced = decomposition.PCA(components, random_state=seed).fit_transform(unit)
     tsne = manifold.TSNE(
         perplexity=min(_LARGEST_PERPLEXITY, len(unit) / 4), init="pca", random_state=seed
     )
-    return tsne.fit_transform(reduced)
+    return tsne.fit_transform(_reduced(unit, seed))
+
+
+def _reduced(unit: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the first principal components (n, d) of features (n, f)."""
+    components = min(_COMPONENTS, *unit.shape)
+    return decomposition.PCA(components, random_state=seed).fit_transform(unit)
 
 
 def _draw(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -48,3 +48,43 @@ def nearest(
             )
         values, indices = tf.math.top_k(similarities, k)
         yield part, indices.numpy(), values.numpy()
+
+
+def nearest_in_parts(
+    queries: np.ndarray,
+    parts: Sequence[np.ndarray],
+    k: int,
+    *,
+    own: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the nearest candidates in several arrays, of which one at a time is in memory.
+
+    Args:
+        queries: (m, f).
+        parts: (n_i, f) each; candidates are counted over all of them.
+        k: number of neighbours, at most the number of candidates, less one with `own`.
+        own: (m,) the number of the candidate that each query is, and which it does not find; None
+            if queries are not among the candidates.
+
+    Returns:
+        The indices (m, k) of the neighbours, the most similar first, and the similarities (m, k).
+    """
+    wanted = k if own is None else k + 1
+    indices = np.zeros((len(queries), 0), np.int64)
+    values = np.zeros((len(queries), 0), np.float32)
+    start = 0
+    for part in parts:
+        found = list(nearest(queries, part, min(wanted, len(part))))
+        here = np.concatenate([rows for _, rows, _ in found]) + start
+        indices = np.concatenate([indices, here], 1)
+        values = np.concatenate([values, np.concatenate([x for _, _, x in found])], 1)
+        order = np.argsort(-values, 1, kind="stable")[:, :wanted]
+        indices, values = (np.take_along_axis(x, order, 1) for x in (indices, values))
+        start += len(part)
+    if own is None:
+        return indices, values
+    # Of more than k equal ones, the query itself may not be among the first; then the last goes.
+    is_own = indices == own[:, np.newaxis]
+    is_own[~is_own.any(1), -1] = True
+    shape = (len(queries), wanted - 1)
+    return indices[~is_own].reshape(shape), values[~is_own].reshape(shape)

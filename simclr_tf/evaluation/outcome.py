@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simclr_tf.evaluation import intervals
+from simclr_tf.evaluation import intervals, thumbnails
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -32,6 +32,8 @@ class Inputs:
             evaluation split; None if it was not fitted.
         class_names: names of the c classes.
         seed: seed of whatever an evaluation draws.
+        thumbnails: small copies of images of the evaluation split, for pictures; None without.
+        test_names: (m,) names of the images of the evaluation split; None without.
     """
 
     train_features: np.ndarray
@@ -42,6 +44,23 @@ class Inputs:
     temperature: float | None
     class_names: tuple[str, ...]
     seed: int
+    thumbnails: thumbnails.Thumbnails | None = None
+    test_names: Sequence[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """An image of a contact sheet.
+
+    Attributes:
+        image: (s, s, 3) float in [0, 1].
+        lines: lines of text below it; of lines that are too long, the end is drawn.
+        frame: colour of a frame around it; None for none.
+    """
+
+    image: np.ndarray
+    lines: tuple[str, ...] = ()
+    frame: str | None = None
 
 
 @dataclasses.dataclass
@@ -52,13 +71,17 @@ class Outcome:
         numbers: name -> number, or the ends of its interval, for result.json.
         rows: (what, value) of each line for people.
         tables: name of a CSV file -> its rows, the first with the names of the columns.
-        figures: name of an image file -> function that draws it into an empty figure.
+        figures: name of an SVG file -> function that draws it into an empty figure.
+        sheets: name of a PNG file -> its rows of images, each with a caption.
+        files: name of another file, which may be in a folder -> its content.
     """
 
     numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
     rows: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     tables: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
     figures: dict[str, Draw] = dataclasses.field(default_factory=dict)
+    sheets: dict[str, list[tuple[str, list[Tile]]]] = dataclasses.field(default_factory=dict)
+    files: dict[str, str | bytes] = dataclasses.field(default_factory=dict)
 
     def add(self, name: str, what: str, interval: intervals.Interval) -> None:
         """Adds an accuracy with its interval.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from simclr_tf.evaluation import intervals, neighbours, outcome
+from simclr_tf.evaluation import intervals, neighbours, outcome, thumbnails
 
 _RANKS = (1, 5, 10)
+# Of the picture.
+_DRAWN_QUERIES, _DRAWN_NEIGHBOURS = 12, 8
 
 
 def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
@@ -33,7 +35,35 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     value = float(np.mean(precision[is_query]))
     result.add_number("retrieval/map_at_r", "mAP@R", value, f"{value:.3f}")
     result.numbers["retrieval/queries"] = int(is_query.sum())
+    if inputs.thumbnails is not None and len(inputs.thumbnails.rows) > 1:
+        result.sheets["neighbours.png"] = _pictures(inputs, inputs.thumbnails)
     return result
+
+
+def _pictures(
+    inputs: outcome.Inputs, small: thumbnails.Thumbnails
+) -> list[tuple[str, list[outcome.Tile]]]:
+    """Returns rows of images: some that the seed draws, each with its nearest ones.
+
+    Neighbours are those among the images with thumbnails. Their frames are green if they are of the
+    same class, and red otherwise.
+    """
+    features, labels = inputs.test_features[small.rows], inputs.test_labels[small.rows]
+    count = min(_DRAWN_QUERIES, len(labels))
+    queries = np.random.default_rng(inputs.seed).choice(len(labels), count, replace=False)
+    k = min(_DRAWN_NEIGHBOURS, len(labels) - 1)
+    indices, cosines = neighbours.nearest_in_parts(features[queries], [features], k, own=queries)
+    rows = []
+    for query, near, similar in zip(queries, indices, cosines, strict=True):
+        names = inputs.test_names
+        caption = "" if names is None else names[small.rows[query]]
+        tiles = [outcome.Tile(small.images[query] / 255, ("", inputs.class_names[labels[query]]))]
+        for index, cosine in zip(near, similar, strict=True):
+            lines = (f"{cosine:.3f}", inputs.class_names[labels[index]])
+            frame = "green" if labels[index] == labels[query] else "red"
+            tiles.append(outcome.Tile(small.images[index] / 255, lines, frame))
+        rows.append((caption, tiles))
+    return rows
 
 
 def _retrieve(

@@ -1,4 +1,4 @@
-"""The files of an evaluation: its tables and figures."""
+"""The files of an evaluation: its tables, figures and pictures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import tensorflow as tf
 
 from simclr_tf import storage
 from simclr_tf.evaluation import outcome
+from simclr_tf.report import contact_sheet
 
 FOLDER = "evaluation"
 _INCHES = (7.0, 6.0)
 
 
 def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) -> str | None:
-    """Writes the tables and figures of evaluations to MODEL_DIR/evaluation/STEP.
+    """Writes the tables, figures and pictures of evaluations to MODEL_DIR/evaluation/STEP.
 
     Args:
         model_dir: the run directory.
@@ -33,20 +34,23 @@ def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) ->
         UserError: if a file cannot be written.
     """
     folder = os.path.join(model_dir, FOLDER, str(step))
-    files: dict[str, str] = {}
+    files: dict[str, str | bytes] = {}
     for found in outcomes.values():
         files.update({name: to_csv(rows) for name, rows in found.tables.items()})
         files.update({name: to_svg(draw) for name, draw in found.figures.items()})
+        files.update({name: _png(rows) for name, rows in found.sheets.items()})
+        files.update(found.files)
     if not files:
         return None
-    tf.io.gfile.makedirs(folder)
     for name, content in files.items():
-        storage.replace(os.path.join(folder, name), content)
+        path = os.path.join(folder, name)
+        tf.io.gfile.makedirs(os.path.dirname(path))
+        storage.replace(path, content)
     return folder
 
 
 def remove(model_dir: str, step: int) -> None:
-    """Deletes the tables and figures of a step, if there are any."""
+    """Deletes the tables, figures and pictures of a step, if there are any."""
     folder = os.path.join(model_dir, FOLDER, str(step))
     if tf.io.gfile.isdir(folder):
         tf.io.gfile.rmtree(folder)
@@ -72,3 +76,7 @@ def to_svg(draw: outcome.Draw, inches: tuple[float, float] = _INCHES) -> str:
     with mpl.rc_context({"svg.hashsalt": "simclr", "svg.fonttype": "none"}):
         target.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()
+
+
+def _png(rows: list[tuple[str, list[outcome.Tile]]]) -> bytes:
+    return tf.io.encode_png(contact_sheet.draw_tiles(rows)).numpy()

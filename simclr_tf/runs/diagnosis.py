@@ -89,7 +89,7 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
     Raises:
         UserError: if it is a record that cannot be read.
     """
-    remedy = _EXCLUDE + ("" if run.config.mode == "eval" else _RESUME)
+    remedy = _EXCLUDE + ("" if run.config.mode in ("eval", "embed", "audit") else _RESUME)
     unread = folder.unread_file(error)
     if unread is not None:
         return errors.UserError(

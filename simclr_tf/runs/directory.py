@@ -24,8 +24,12 @@ MEASURED_ON = "eval/measured_on"
 _EXPECTED = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 
-def ensure_writable(model_dir: str) -> None:
+def ensure_writable(model_dir: str, *, flag: str = "model_dir") -> None:
     """Makes the directory if it does not exist, and checks that files can be written to it.
+
+    Args:
+        model_dir: the directory.
+        flag: name of the flag with that path, for messages.
 
     Raises:
         UserError: if they cannot.
@@ -39,7 +43,7 @@ def ensure_writable(model_dir: str) -> None:
         tf.io.gfile.remove(probe)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(
-            f"--model_dir={model_dir} cannot be written to ({text.reason(error)}); name a "
+            f"--{flag}={model_dir} cannot be written to ({text.reason(error)}); name a "
             "folder that you may write to."
         ) from error
 

@@ -44,7 +44,10 @@ def start_from(
 
 
 def build(
-    weights: weights_lib.Weights, architecture: simclr.Architecture | None = None
+    weights: weights_lib.Weights,
+    architecture: simclr.Architecture | None = None,
+    *,
+    mixed_precision: str = "none",
 ) -> tuple[simclr.SimCLR, list[str]]:
     """Builds the network that the weights belong to, and fills every part of it.
 
@@ -52,6 +55,7 @@ def build(
         weights: the weights to load.
         architecture: architecture of the network, if it differs from that of the weights in what
             does not change their shapes, such as the image size.
+        mixed_precision: see `simclr.dtype_policy`.
 
     Returns:
         The network, and one line per part: what was loaded, what was skipped and why.
@@ -66,7 +70,7 @@ def build(
             f"{weights.folder} does not say which network its checkpoints fit (no "
             "architecture.json); restore that file."
         )
-    model = simclr.SimCLR(architecture, seed=0, global_bn=False)
+    model = simclr.SimCLR(architecture, seed=0, global_bn=False, mixed_precision=mixed_precision)
     report = [_header(weights)]
     for part in weights_lib.PARTS:
         if _variables(model, part):

@@ -27,6 +27,7 @@ def extract(
     split: str,
     *,
     with_pixels: bool = False,
+    with_thumbnails: bool = False,
     what: str = _FEATURES,
 ) -> features.Extracted:
     """Runs a network over the labelled images of a split.
@@ -36,6 +37,7 @@ def extract(
         model: the network.
         split: the training or the evaluation split.
         with_pixels: whether to return the pixels too.
+        with_thumbnails: whether to return small copies of the images too.
         what: name of the work in the progress line.
     """
     config, count = run.config, run.data.source.num_examples(split)
@@ -54,6 +56,7 @@ def extract(
         limit=limit,
         labelled_only=True,
         with_pixels=with_pixels,
+        thumbnail_seed=config.seed if with_thumbnails else None,
         what=what,
     )
 

@@ -10,6 +10,9 @@ from simclr_tf.scoring import extraction, linear_fits, network, unlabelled, untr
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
 
+# Evaluations that draw the evaluated images.
+_WITH_PICTURES = {"map", "retrieval"}
+
 
 def score(
     run: opening.Run, model: simclr.SimCLR, *, baselines: bool, labelled: bool
@@ -40,7 +43,13 @@ def score(
 def _score_with_labels(
     run: opening.Run, model: simclr.SimCLR, scores: scores_lib.Scores, *, baselines: bool
 ) -> None:
-    test = extraction.extract(run, model, run.data.eval_split, with_pixels=baselines)
+    test = extraction.extract(
+        run,
+        model,
+        run.data.eval_split,
+        with_pixels=baselines,
+        with_thumbnails=not _WITH_PICTURES.isdisjoint(run.config.evaluation_names),
+    )
     extraction.say_left_out(run, run.data.eval_split, len(test.labels))
     extraction.warn_of_missing_classes(run, test.labels)
     scores.test = test
@@ -78,6 +87,10 @@ def _run_evaluations(
 ) -> None:
     """Runs the chosen evaluations that read labels, and adds what they find to `scores`."""
     assert run.data.source.class_names is not None and scores.class_scores is not None
+    names = None
+    if test.thumbnails is not None:
+        all_names = run.data.source.example_names(run.data.eval_split)
+        names = [all_names[position] for position in test.positions]
     inputs = outcome.Inputs(
         train_features=train.features,
         train_labels=train.labels,
@@ -87,6 +100,8 @@ def _run_evaluations(
         temperature=temperature,
         class_names=run.data.source.class_names,
         seed=run.config.seed,
+        thumbnails=test.thumbnails,
+        test_names=names,
     )
     context = network.Context(run, model, train, test, fit, inputs)
     for name in run.config.evaluation_names:

@@ -8,7 +8,7 @@ from simclr_tf.config.metadata import Section
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    *("compare", "replay", "transfer"),
+    *("compare", "replay", "transfer", "embed", "search", "audit"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -30,7 +30,10 @@ class TaskSettings:
         "in --model_dir, or of --checkpoint. compare tests which of --runs is better. replay runs "
         "the step again at which the training in --model_dir met a loss or a weight that is not "
         "finite, and lists the outputs of all layers. transfer measures how well the encoder of "
-        "--checkpoint works on the other data sets of --transfer_to.",
+        "--checkpoint works on the other data sets of --transfer_to. embed writes the features of "
+        "every image by the weights of --checkpoint to --embeddings. search finds the images there "
+        "that are nearest to --query. audit finds near-duplicates, outliers and doubtful labels "
+        "among them.",
         choices=MODES,
         resume="freely",
     )
@@ -66,7 +69,9 @@ class TaskSettings:
         "google-research/simclr, which are recognised by their content: a SavedModel, a checkpoint "
         "of its TF2 or TF1 code, or a folder with one of them. The network's architecture is read "
         "from the weights. In eval: the weights to evaluate if --model_dir has none, on the data "
-        "of their run unless --dataset or --data_dir is given.",
+        "of their run unless --dataset or --data_dir is given. In embed: the weights to embed "
+        "with, on the data of their run in the same way. audit with --checkpoint embeds first. In "
+        "search: the weights that --embeddings were made with, if they were moved.",
         resume="freely",
         is_path=True,
     )

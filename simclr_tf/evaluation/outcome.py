@@ -53,12 +53,15 @@ class Outcome:
         rows: (what, value) of each line for people.
         tables: name of a CSV file -> its rows, the first with the names of the columns.
         figures: name of an image file -> function that draws it into an empty figure.
+        pictures: name of a PNG file -> rows of images, a caption and (n, s, s, 3) float in [0, 1]
+            each.
     """
 
     numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
     rows: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     tables: dict[str, list[list[str]]] = dataclasses.field(default_factory=dict)
     figures: dict[str, Draw] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, list[tuple[str, np.ndarray]]] = dataclasses.field(default_factory=dict)
 
     def add(self, name: str, what: str, interval: intervals.Interval) -> None:
         """Adds an accuracy with its interval.

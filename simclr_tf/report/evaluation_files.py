@@ -1,4 +1,4 @@
-"""The files of an evaluation: its tables and figures."""
+"""The files of an evaluation: its tables, figures and pictures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import tensorflow as tf
 
 from simclr_tf import storage
 from simclr_tf.evaluation import outcome
+from simclr_tf.report import contact_sheet
 
 FOLDER = "evaluation"
 _INCHES = (7.0, 6.0)
 
 
 def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) -> str | None:
-    """Writes the tables and figures of evaluations to MODEL_DIR/evaluation/STEP.
+    """Writes the tables, figures and pictures of evaluations to MODEL_DIR/evaluation/STEP.
 
     Args:
         model_dir: the run directory.
@@ -37,11 +38,18 @@ def write(model_dir: str, step: int, outcomes: Mapping[str, outcome.Outcome]) ->
     for found in outcomes.values():
         files.update({name: to_csv(rows) for name, rows in found.tables.items()})
         files.update({name: to_svg(draw) for name, draw in found.figures.items()})
-    if not files:
+    pictures = {
+        name: contact_sheet.draw(rows)
+        for found in outcomes.values()
+        for name, rows in found.pictures.items()
+    }
+    if not files and not pictures:
         return None
     tf.io.gfile.makedirs(folder)
     for name, content in files.items():
         storage.replace(os.path.join(folder, name), content)
+    for name, picture in pictures.items():
+        storage.write_png(os.path.join(folder, name), picture)
     return folder
 
 

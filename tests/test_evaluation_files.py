@@ -4,6 +4,7 @@ import csv
 from xml.etree import ElementTree
 
 import numpy as np
+from PIL import Image
 import pyarrow as pa
 from pyarrow import parquet
 import pytest
@@ -11,7 +12,7 @@ from scipy import special
 
 from simclr_tf import errors
 from simclr_tf.evaluation import outcome
-from simclr_tf.report import evaluation_files
+from simclr_tf.report import contact_sheet, evaluation_files
 from simclr_tf.runs import predictions
 
 
@@ -22,6 +23,12 @@ def _outcome():
     return outcome.Outcome(
         tables={"classes.csv": [["class", "accuracy"], ['a "dog", small', "0.5"]]},
         figures={"line.svg": draw},
+        sheets={
+            "rows.png": [
+                ("one", [outcome.Tile(np.zeros([8, 8, 3]))] * 2),
+                ("two", [outcome.Tile(np.ones([8, 8, 3]))]),
+            ]
+        },
     )
 
 
@@ -32,6 +39,9 @@ def test_tables_and_figures_can_be_read_again(tmp_path):
         assert list(csv.reader(file)) == _outcome().tables["classes.csv"]
     root = ElementTree.parse(f"{folder}/line.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    with Image.open(f"{folder}/rows.png") as picture:
+        pixels = np.asarray(picture)
+    np.testing.assert_array_equal(pixels, contact_sheet.draw_tiles(_outcome().sheets["rows.png"]))
 
 
 def test_a_figure_is_written_as_the_same_bytes_again(tmp_path):

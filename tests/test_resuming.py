@@ -38,6 +38,8 @@ FREELY = {
     *("embeddings", "embed_split", "embed_outputs", "embed_shard_examples", "query"),
     *("neighbours", "duplicate_cosine"),
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
+    *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),
+    *("baseline_run", "shift_datasets", "ood_datasets"),
 }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from simclr_tf import errors, paths, text
-from simclr_tf.config import flagfile, metadata
+from simclr_tf.config import flagfile, metadata, other_images
 from simclr_tf.config.sections import embeddings, transfer
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
@@ -48,6 +48,7 @@ def validate(config: Config) -> None:
         )
     if config.mode in embeddings.EMBEDDING_MODES:
         _check_embeddings(config)
+    other_images.check(config)
     if config.augmentation != "auto":
         operation_names.parse(config.augmentation)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):

@@ -40,6 +40,20 @@ def accuracy(hits: np.ndarray) -> Interval:
     return Interval(right / count, float(low), float(high))
 
 
+def wilson(value: float, count: float) -> Interval:
+    """Returns a fraction with Wilson's interval, see `accuracy`.
+
+    Args:
+        value: the fraction of right predictions.
+        count: of how many independent predictions, which need not be a whole number.
+    """
+    z = float(stats.norm.ppf((1 + _CONFIDENCE) / 2))
+    centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    variance = value * (1 - value) / count + z**2 / (4 * count**2)
+    half = z * variance**0.5 / (1 + z**2 / count)
+    return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)))
+
+
 def mean_per_class(hits: np.ndarray, labels: np.ndarray, *, seed: int) -> Interval:
     """Returns the mean over classes of their accuracies, with its interval.
 

@@ -1,0 +1,77 @@
+"""Runs a network over images in memory, as often as one likes, after compiling it once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf.models import simclr
+
+
+class Outputs(NamedTuple):
+    """What a network returns for n images.
+
+    Attributes:
+        features: (n, f) float32.
+        logits: (n, c) float32 of the linear head, or None without one.
+    """
+
+    features: np.ndarray
+    logits: np.ndarray | None
+
+
+class Network:
+    """A network in inference mode, on all replicas."""
+
+    def __init__(
+        self,
+        model: simclr.SimCLR,
+        *,
+        batch_size: int,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        """Prepares a network; it is compiled when it first runs.
+
+        Args:
+            model: the network.
+            batch_size: images at a time, over all replicas, rounded up to a multiple of those.
+            strategy: the strategy of the network; None for one device.
+        """
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._on_replica = -(-batch_size // self._strategy.num_replicas_in_sync)
+
+        def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            return dict(model.infer(tf.cast(images, tf.float32) / 255.0))
+
+        self._step = tf.function(
+            lambda images: self._strategy.run(forward, (images,)),
+            reduce_retracing=True,
+            autograph=model.needs_autograph,
+        )
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        """Returns the outputs for images (n, s, s, 3) uint8, each of which counts once."""
+        batch = self._on_replica * self._strategy.num_replicas_in_sync
+        parts = [self._run(images[start : start + batch]) for start in range(0, len(images), batch)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return Outputs(joined["features"], joined.get("logits"))
+
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the outputs for at most one batch; it is padded, so that nothing is traced again.
+
+        The replicas take its images one after another.
+        """
+        count, size = len(images), self._on_replica
+        padding = size * self._strategy.num_replicas_in_sync - count
+        images = np.pad(images, [(0, padding), (0, 0), (0, 0), (0, 0)])
+        dealt = self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(images[context.replica_id_in_sync_group * size :][:size])
+        )
+        return {
+            name: np.concatenate(
+                [part.numpy() for part in self._strategy.experimental_local_results(x)]
+            )[:count]
+            for name, x in self._step(dealt).items()
+        }

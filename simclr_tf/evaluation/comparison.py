@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from simclr_tf.evaluation import intervals
+from simclr_tf.evaluation import grouped, intervals, permutation
 
 _RESAMPLES = 20_000
 
@@ -20,7 +20,7 @@ class Comparison(NamedTuple):
         difference: accuracy of the second minus that of the first, with its 95% interval.
         only_first: number of images that only the first classifies right.
         only_second: number that only the second classifies right.
-        p: p-value of McNemar's exact test.
+        p: p-value of McNemar's exact test, or of a sign-flip test of the groups' differences.
     """
 
     difference: intervals.Interval
@@ -29,30 +29,48 @@ class Comparison(NamedTuple):
     p: float
 
 
-def compare(first: np.ndarray, second: np.ndarray, *, seed: int) -> Comparison:
+def compare(
+    first: np.ndarray, second: np.ndarray, *, seed: int, groups: np.ndarray | None = None
+) -> Comparison:
     """Compares which images two classifiers classify right.
 
     If neither is better, an image that only one of them classifies right is equally likely to be
     either's, so the count is binomial (McNemar 1947; the exact two-sided test). The interval is a
-    percentile bootstrap over the images.
+    percentile bootstrap over the images. Where images are in groups, both are over groups instead,
+    see `permutation.grouped_p_value` and `grouped.ratio_limits`.
 
     Args:
         first: (n,) bool, which images the first classifies right.
         second: (n,) bool, those of the second, in the same order.
-        seed: seed of the bootstrap.
+        seed: seed of the draws.
+        groups: (n,) the group of each image; None if images are independent.
     """
-    count = len(first)
     only_first = int(np.sum(first & ~second))
     only_second = int(np.sum(second & ~first))
+    value = (only_second - only_first) / len(first)
+    if groups is None:
+        low, high, p = _of_independent(len(first), only_first, only_second, seed)
+    else:
+        signed = second.astype(np.int64) - first
+        low, high = -1.0, 1.0  # A single group says nothing of others.
+        if len(np.unique(groups)) > 1:
+            low, high = grouped.ratio_limits(signed, groups, seed=seed, draws=_RESAMPLES)
+        p = permutation.grouped_p_value(first, second, groups, seed=seed)
+    interval = intervals.Interval(value, min(low, value), max(high, value))
+    return Comparison(interval, only_first, only_second, p)
+
+
+def _of_independent(
+    count: int, only_first: int, only_second: int, seed: int
+) -> tuple[float, float, float]:
+    """Returns the ends of the interval and the p-value for independent images."""
     fractions = np.array([only_first, only_second, count - only_first - only_second]) / count
     drawn = np.random.default_rng(seed).multinomial(count, fractions, _RESAMPLES)
     differences = (drawn[:, 1] - drawn[:, 0]) / count
     low, high = np.percentile(differences, [2.5, 97.5])
     discordant = only_first + only_second
     p = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
-    value = (only_second - only_first) / count
-    interval = intervals.Interval(value, min(float(low), value), max(float(high), value))
-    return Comparison(interval, only_first, only_second, float(p))
+    return float(low), float(high), float(p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

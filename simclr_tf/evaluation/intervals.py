@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from simclr_tf.evaluation import grouped
+
 _CONFIDENCE = 0.95
 _DRAWS = 2000
 
@@ -29,15 +31,31 @@ class Interval(NamedTuple):
         return f"{self.value:.1%} ({100 * self.low:.1f}-{100 * self.high:.1f})"
 
 
-def accuracy(hits: np.ndarray) -> Interval:
+def accuracy(hits: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0) -> Interval:
     """Returns the fraction of hits, with Wilson's interval (Wilson 1927).
 
     Args:
-        hits: (n,) bool, which of n > 0 independent examples were right.
+        hits: (n,) bool, which of n > 0 examples were right.
+        groups: (n,) the group of each example, for an interval by a bootstrap over groups; None if
+            the examples are independent.
+        seed: seed of the bootstrap.
     """
+    if groups is not None:
+        return _of_groups(hits, groups, seed)
     count, right = len(hits), int(np.sum(hits))
     low, high = stats.binomtest(right, count).proportion_ci(_CONFIDENCE, method="wilson")
     return Interval(right / count, float(low), float(high))
+
+
+def _of_groups(hits: np.ndarray, groups: np.ndarray, seed: int) -> Interval:
+    """Returns the fraction of hits, with its interval over groups."""
+    value, count = float(np.mean(hits)), len(np.unique(groups))
+    if count == 1:
+        return Interval(value, 0.0, 1.0)  # Says nothing of other groups.
+    if value in (0, 1):  # The bootstrap would have no width.
+        return wilson(value, count)
+    low, high = grouped.ratio_limits(hits, groups, seed=seed)
+    return Interval(value, min(low, value), max(high, value))
 
 
 def wilson(value: float, count: float) -> Interval:
@@ -54,7 +72,9 @@ def wilson(value: float, count: float) -> Interval:
     return Interval(value, max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value)))
 
 
-def mean_per_class(hits: np.ndarray, labels: np.ndarray, *, seed: int) -> Interval:
+def mean_per_class(
+    hits: np.ndarray, labels: np.ndarray, *, seed: int, groups: np.ndarray | None = None
+) -> Interval:
     """Returns the mean over classes of their accuracies, with its interval.
 
     The accuracy of each class is drawn from its beta distribution given the hits, with Jeffreys'
@@ -64,14 +84,21 @@ def mean_per_class(hits: np.ndarray, labels: np.ndarray, *, seed: int) -> Interv
         hits: (n,) bool, which examples were right.
         labels: (n,) their classes; those without examples do not count.
         seed: seed of the draws.
+        groups: (n,) the group of each example, for a bootstrap over groups; None if the examples
+            are independent.
     """
     classes, positions = np.unique(labels, return_inverse=True)
     counts = np.bincount(positions, minlength=len(classes))
     rates = np.bincount(positions, hits, len(classes)) / counts  # (c,)
+    value = float(np.mean(rates))
+    if groups is not None:
+        if len(np.unique(groups)) == 1 or value in (0, 1):
+            return _of_groups(hits, groups, seed)._replace(value=value)
+        low, high = grouped.mean_per_class_limits(hits, labels, groups, seed=seed)
+        return Interval(value, min(low, value), max(high, value))
     right = rates * counts
     size = (_DRAWS, len(classes))
     drawn = np.random.default_rng(seed).beta(right + 0.5, counts - right + 0.5, size)
     tail = 100 * (1 - _CONFIDENCE) / 2
     low, high = np.percentile(np.mean(drawn, 1), [tail, 100 - tail])
-    value = float(np.mean(rates))
     return Interval(value, min(float(low), value), max(float(high), value))

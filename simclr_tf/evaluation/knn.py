@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simclr_tf.evaluation import intervals, neighbours, outcome
+from simclr_tf.evaluation import neighbours, outcome
 
 # The weighted vote of Wu et al. 2018 (sec. 3.4): k = 200, temperature 0.1. The other numbers of
 # neighbours show how local the classes are.
@@ -26,7 +26,7 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     for k, labels in predicted.items():
         hits = labels == inputs.test_labels
         what = f"{k} nearest neighbour{'s' if k > 1 else ''}"
-        result.add(f"knn/{k}/top_1_accuracy", what, intervals.accuracy(hits))
+        result.add(f"knn/{k}/top_1_accuracy", what, inputs.interval(hits))
     return result
 
 

@@ -34,6 +34,7 @@ class Inputs:
         seed: seed of whatever an evaluation draws.
         thumbnails: small copies of images of the evaluation split, for pictures; None without.
         test_names: (m,) names of the images of the evaluation split; None without.
+        test_groups: (m,) their groups, as numbers; None if images are independent.
     """
 
     train_features: np.ndarray
@@ -46,6 +47,18 @@ class Inputs:
     seed: int
     thumbnails: thumbnails.Thumbnails | None = None
     test_names: Sequence[str] | None = None
+    test_groups: np.ndarray | None = None
+
+    def interval(self, hits: np.ndarray, rows: np.ndarray | None = None) -> intervals.Interval:
+        """Returns the accuracy of images of the evaluation split, with its interval.
+
+        Args:
+            hits: (m,) bool, which of them were right.
+            rows: positions of the images that count, or (m,) bool; None if all do.
+        """
+        rows = np.arange(len(hits)) if rows is None else rows
+        groups = None if self.test_groups is None else self.test_groups[rows]
+        return intervals.accuracy(hits[rows], groups, seed=self.seed)
 
 
 @dataclasses.dataclass(frozen=True)

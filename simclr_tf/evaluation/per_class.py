@@ -26,13 +26,15 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     result.add(
         "per_class/mean_accuracy",
         "mean of the classes' accuracies",
-        intervals.mean_per_class(predicted == labels, labels, seed=inputs.seed),
+        intervals.mean_per_class(
+            predicted == labels, labels, seed=inputs.seed, groups=inputs.test_groups
+        ),
     )
     matrix = metrics.confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     for true, guess, count in _confused_pairs(matrix)[:_LISTED_PAIRS]:
         images = f"{count:,} of {matrix[true].sum():,}"
         result.rows.append((f"{names[true]} taken for {names[guess]}", images))
-    result.tables["per_class.csv"] = _class_table(matrix, names)
+    result.tables["per_class.csv"] = _class_table(inputs, predicted)
     result.tables["confusion.csv"] = [
         ["class", *names],
         *([name, *map(str, row)] for name, row in zip(names, matrix, strict=True)),
@@ -50,14 +52,15 @@ def _confused_pairs(matrix: np.ndarray) -> list[tuple[int, int, int]]:
     return [(int(true), int(guess), int(wrong[true, guess])) for true, guess in pairs]
 
 
-def _class_table(matrix: np.ndarray, names: tuple[str, ...]) -> list[list[str]]:
+def _class_table(inputs: outcome.Inputs, predicted: np.ndarray) -> list[list[str]]:
     """Returns the rows of per_class.csv; classes without examples have no accuracy."""
     rows = [["class", "examples", "accuracy", "low", "high"]]
-    for label, name in enumerate(names):
-        count, right = int(matrix[label].sum()), int(matrix[label, label])
+    for label, name in enumerate(inputs.class_names):
+        of_class = inputs.test_labels == label
+        count = int(of_class.sum())
         if count:
-            of_class = intervals.accuracy(np.arange(count) < right)
-            rows.append([name, str(count), *(f"{value:.4f}" for value in of_class)])
+            found = inputs.interval(predicted == label, of_class)
+            rows.append([name, str(count), *(f"{value:.4f}" for value in found)])
         else:
             rows.append([name, "0", "", "", ""])
     return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 SAMPLES = 100_000
+# With up to so many groups that differ, all exchanges are counted, at most 65,536.
+_MOST_ENUMERATED = 16
 
 
 def p_value(
@@ -45,3 +47,40 @@ def p_value(
     as_large = np.sum(np.abs(drawn) >= abs(observed) * (1 - 1e-9))
     # The observed difference is one of the possible ones, so that no p-value is 0.
     return float((as_large + 1) / (samples + 1))
+
+
+def grouped_p_value(
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: np.ndarray,
+    *,
+    seed: int,
+    samples: int = SAMPLES,
+) -> float:
+    """Returns the two-sided p-value of the difference of two accuracies on images in groups.
+
+    Images of a group are not independent, so the two classifiers are exchanged for whole groups,
+    which changes the sign of a group's difference (a sign-flip test). The p-value is exact if few
+    groups differ.
+
+    Args:
+        first: (n,) bool, which images the first classifies right.
+        second: (n,) bool, those of the second, in the same order.
+        groups: (n,) the group of each image.
+        seed: seed of the draws.
+        samples: number of draws, where not all exchanges are counted.
+    """
+    _, positions = np.unique(groups, return_inverse=True)
+    signed = np.bincount(positions, second.astype(np.int64) - first)
+    differences = np.rint(signed[signed != 0]).astype(np.int64)
+    observed = abs(int(differences.sum()))
+    if len(differences) <= _MOST_ENUMERATED:
+        sums = np.zeros(1, np.int64)
+        for difference in differences:
+            sums = np.concatenate([sums + difference, sums - difference])
+        return float(np.mean(np.abs(sums) >= observed))
+    rng, drawn = np.random.default_rng(seed), np.zeros(samples, np.int64)
+    # Groups of equal size of the difference are exchanged together, by a binomial draw.
+    for size, count in zip(*np.unique(np.abs(differences), return_counts=True), strict=True):
+        drawn += size * (2 * rng.binomial(count, 0.5, samples) - count)
+    return float((np.sum(np.abs(drawn) >= observed) + 1) / (samples + 1))

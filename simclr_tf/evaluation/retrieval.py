@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simclr_tf.evaluation import intervals, neighbours, outcome, thumbnails
+from simclr_tf.evaluation import neighbours, outcome, thumbnails
 
 _RANKS = (1, 5, 10)
 # Of the picture.
@@ -29,9 +29,8 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     ranks = [k for k in _RANKS if k < len(labels)]
     found, precision = _retrieve(inputs.test_features, labels, others, ranks)
     for k in ranks:
-        hits = found[k][is_query]
         what = f"an image of the class among the {k} nearest" if k > 1 else "nearest image's class"
-        result.add(f"retrieval/recall_at_{k}", what, intervals.accuracy(hits))
+        result.add(f"retrieval/recall_at_{k}", what, inputs.interval(found[k], is_query))
     value = float(np.mean(precision[is_query]))
     result.add_number("retrieval/map_at_r", "mAP@R", value, f"{value:.3f}")
     result.numbers["retrieval/queries"] = int(is_query.sum())

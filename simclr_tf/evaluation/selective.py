@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from simclr_tf.evaluation import intervals, outcome
+from simclr_tf.evaluation import outcome
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -28,7 +28,7 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
         kept = order[: max(1, round(coverage * len(order)))]
         what = f"accuracy of the {coverage:.0%} most certain"
         name = f"selective/accuracy_at_{coverage:g}"
-        result.add(name, what, intervals.accuracy(hits[kept]))
+        result.add(name, what, inputs.interval(hits, kept))
     area = float(np.mean(risks))
     result.add_number("selective/area", "area under risk and coverage", area, f"{area:.4f}")
     result.figures["risk_coverage.svg"] = lambda target: _draw(target, risks)

@@ -88,6 +88,7 @@ ROWS = [
     Row("dataset", "cifar10", observe.argument("open_source", "dataset")),
     Row("data_dir", "{two_classes}", observe.classes),
     Row("labels", "none", observe.classes),
+    Row("group", r"(\d)", observe.argument("open_source", "group")),
     Row("image_key", "jpg", observe.argument("open_source", "image_key"), RECORDS),
     Row("label_key", "", observe.argument("open_source", "label_key"), RECORDS),
     Row("train_split", "train[:50%]", observe.argument("train_batches", "split")),

@@ -115,6 +115,7 @@ def _record(image: bytes, label: int) -> bytes:
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no data set": ({"transfer_to": None}, ["--transfer_to is missing"]),
     "no encoder": ({"checkpoint": None}, ["--checkpoint is missing"]),
+    "groups": ({"group": "x"}, ["--group=x has no effect with --mode=transfer"]),
     "no folder": ({"model_dir": None}, ["--model_dir is missing"]),
     "a data set twice": ({"transfer_to": "a,b,a"}, ["--transfer_to=a,b,a names a twice"]),
     "a baseline twice": ({"baselines": "a,./a"}, ["--baselines=a,./a names a twice"]),

@@ -39,12 +39,17 @@ def compare(config: config_lib.Config) -> None:
         _in_same_order(found[0], folders[0], other, folder)
         for other, folder in zip(found[1:], folders[1:], strict=True)
     ]
+    groups = _common_groups(folders, found)
     compared = [
-        comparison.compare(found[0].right, one.right, seed=config.seed) for one in found[1:]
+        comparison.compare(found[0].right, one.right, seed=config.seed, groups=groups)
+        for one in found[1:]
     ]
     adjusted = comparison.holm([one.p for one in compared])
-    _print(folders, found, compared, adjusted)
-    storage.write_json(os.path.join(output, RESULT), _result(folders, found, compared, adjusted))
+    accuracies = [intervals.accuracy(one.right, groups, seed=config.seed) for one in found]
+    number = None if groups is None else len(set(groups))
+    _print(folders, found, accuracies, compared, adjusted, number)
+    result = _result(folders, found, accuracies, compared, adjusted, number)
+    storage.write_json(os.path.join(output, RESULT), result)
     _draw_disagreements(folders, found, os.path.join(output, PICTURE))
 
 
@@ -85,6 +90,7 @@ def _in_same_order(
         other.labels[order],
         other.predicted[order],
         other.probability[order],
+        None if other.groups is None else other.groups[order],
     )
     differing = first.names[first.labels != ordered.labels]
     if len(differing):
@@ -96,42 +102,78 @@ def _in_same_order(
     return ordered
 
 
+def _common_groups(
+    folders: list[str], found: list[predictions_lib.Predictions]
+) -> np.ndarray | None:
+    """Returns the groups of the images, by the runs that were evaluated with --group, if any.
+
+    Raises:
+        UserError: if two runs have different groups.
+    """
+    grouped = [
+        (folder, one.groups)
+        for folder, one in zip(folders, found, strict=True)
+        if one.groups is not None
+    ]
+    if not grouped:
+        return None
+    (first_folder, groups), *others = grouped
+    for folder, other in others:
+        differing = found[0].names[groups != other]
+        if len(differing):
+            raise errors.UserError(
+                f"{first_folder} and {folder} have different groups for {len(differing):,} images "
+                f"({text.shortened(list(differing))}); evaluate both with the same --group."
+            )
+    return groups
+
+
 def _print(
     folders: list[str],
     found: list[predictions_lib.Predictions],
+    accuracies: list[intervals.Interval],
     compared: list[comparison.Comparison],
     adjusted: list[float],
+    groups: int | None,
 ) -> None:
-    first = [f"{folders[0]}, step {found[0].step:,}", intervals.accuracy(found[0].right).percent()]
+    first = [f"{folders[0]}, step {found[0].step:,}", accuracies[0].percent()]
     rows = [[*first, "", "", ""]]
-    for folder, of_run, one, p in zip(folders[1:], found[1:], compared, adjusted, strict=True):
+    for folder, of_run, accuracy, one, p in zip(
+        folders[1:], found[1:], accuracies[1:], compared, adjusted, strict=True
+    ):
         value, low, high = (100 * number for number in one.difference)
         rows.append(
             [
                 f"{folder}, step {of_run.step:,}",
-                intervals.accuracy(of_run.right).percent(),
+                accuracy.percent(),
                 f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
                 f"{one.only_second} : {one.only_first}",
                 f"{p:.2g}",
             ]
         )
     header = ["run", "accuracy (95%)", "difference, points (95%)", "only this : only first", "p"]
-    console.table(f"{len(found[0].names):,} images", header, rows)
+    title, test, choice = f"{len(found[0].names):,} images", "McNemar's exact test", "images"
+    if groups is not None:
+        title += f", intervals over {groups:,} groups"
+        test, choice = "a sign-flip test of the differences of groups", "groups"
+    console.table(title, header, rows)
     console.say(
-        "p: McNemar's exact test against the first run, adjusted for the number of comparisons. It "
-        "covers the choice of the images, not that of the training seed."
+        f"p: {test} against the first run, adjusted for the number of comparisons. It covers the "
+        f"choice of the {choice}, not that of the training seed."
     )
 
 
 def _result(
     folders: list[str],
     found: list[predictions_lib.Predictions],
+    accuracies: list[intervals.Interval],
     compared: list[comparison.Comparison],
     adjusted: list[float],
+    groups: int | None,
 ) -> dict:
-    accuracies = [intervals.accuracy(one.right) for one in found]
     return {
         "images": len(found[0].names),
+        **({} if groups is None else {"groups": groups}),
         "runs": [
             {
                 "run": folder,

@@ -234,7 +234,11 @@ def _manifest(
         image_size=side,
         architecture=_json_of(model.architecture),
         mixed_precision=config.mixed_precision,
-        data={name: getattr(config, name) for name in _DATA},
+        data={
+            **{name: getattr(config, name) for name in _DATA},
+            # Folders of older versions have no such entry.
+            **({} if config.group is None else {"group": config.group}),
+        },
         dataset=config.dataset,
         classes=source.class_names,
         splits={split: _names_hash(source, split) for split in splits},

@@ -23,7 +23,7 @@ from simclr_tf.runs import (
     opening,
     predictions,
 )
-from simclr_tf.scoring import extraction, trained
+from simclr_tf.scoring import extraction, groups, trained
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
 
@@ -100,7 +100,12 @@ def _write_predictions(run: opening.Run, step: int, scores: scores_lib.Scores) -
     class_names = run.data.source.class_names
     assert class_names is not None
     found = predictions.of_scores(
-        step, names[scores.test.positions], scores.test.labels, scores.class_scores, class_names
+        step,
+        names[scores.test.positions],
+        scores.test.labels,
+        scores.class_scores,
+        class_names,
+        groups=groups.names_of(run, run.data.eval_split, scores.test),
     )
     predictions.write(run.model_dir, found)
 
@@ -141,6 +146,7 @@ def _measured_on(run: opening.Run, model: simclr.SimCLR) -> dict[str, Any]:
         "dataset": config.dataset,
         "data_dir": config.data_dir,
         **({} if config.labels == config_lib.Config.labels else {"labels": config.labels}),
+        **({} if config.group is None else {"group": config.group}),
         "train_split": data.train_split,
         "train_examples": extraction.number_of_examples(run, data.train_split),
         "train_labels": labels.fingerprint(data.source, data.train_split),

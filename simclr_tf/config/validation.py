@@ -204,6 +204,11 @@ def _check_transfer(config: Config) -> None:
     for name, remedy in needed.items():
         if not getattr(config, name):
             raise errors.UserError(f"--{name} is missing; {remedy}.")
+    if config.group is not None:
+        raise errors.UserError(
+            f"--group={config.group} has no effect with --mode=transfer; leave it out, or give "
+            "--group= if a flagfile sets it."
+        )
     for name in ("transfer_to", "baselines"):
         value = getattr(config, name)
         listed = [paths.absolute(one) for one in transfer.names_in(value)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import re
 from typing import NamedTuple
 
@@ -11,7 +11,16 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import holdout, label_file, label_origin, layout, listed_layout, random, scan
+from simclr_tf.data import (
+    groups,
+    holdout,
+    label_file,
+    label_origin,
+    layout,
+    listed_layout,
+    random,
+    scan,
+)
 
 Slice = tuple[str, int, int]  # split, first example, one past the last
 # Name scope of the op that reads a file, and how messages of TensorFlow mention it.
@@ -47,23 +56,33 @@ class ImageFolder:
         split_infos: name of a split -> tfds.core.SplitInfo.
         notes: sentences for the user: what was held out, which files are not images, which folders
             have none.
+        groups: path -> its group; None if images are independent.
     """
 
-    def __init__(self, data_dir: str, *, seed: int, labels: str = label_origin.FOLDERS) -> None:
+    def __init__(
+        self,
+        data_dir: str,
+        *,
+        seed: int,
+        labels: str = label_origin.FOLDERS,
+        group: str | None = None,
+    ) -> None:
         """Lists the folder.
 
         Args:
             data_dir: the folder; a path that TensorFlow can read, gs:// included.
             labels: where the labels come from: "folders", "none" or the path of a file.
             seed: seed of the held-out split, where one has to be made.
+            group: what the group of an image is: name of a column of the file of labels, or a
+                regular expression, see `groups.of_names`. None if images are independent.
 
         Raises:
             errors.UserError: if it is missing, holds no images, or has another layout, or if the
-                file of labels does not fit it.
+                file of labels does not fit it, or an image has no group.
         """
         self._root = data_dir
         _check_root(self._root)
-        found = _layout(self._root, labels, seed)
+        found, self.groups = _layout(self._root, labels, seed, group)
         names = sorted(set(found.labels.values()))
         self.class_names = tuple(names) or None
         self.notes = found.notes
@@ -168,14 +187,20 @@ def _size(path: str) -> int:
         return 0
 
 
-def _layout(root: str, labels: str, seed: int) -> layout.Layout:
-    """Sorts the images of a folder, see `ImageFolder`."""
-    if labels == label_origin.FOLDERS:
-        return layout.of_listing(root, scan.scan(root), seed=seed)
+def _layout(
+    root: str, labels: str, seed: int, group: str | None
+) -> tuple[layout.Layout, Mapping[str, str] | None]:
+    """Sorts the images of a folder, and finds their groups, see `ImageFolder`."""
+    if label_origin.is_file(labels):
+        rows = label_file.read(labels, group)
+        listing = scan.scan(root, once=True)
+        return listed_layout.of_listing(root, listing, labels, rows, seed=seed, group=group)
     if labels == label_origin.NONE:
-        return layout.unlabelled(root, scan.scan(root, once=True))
-    rows = label_file.read(labels)
-    return listed_layout.of_listing(root, scan.scan(root, once=True), labels, rows, seed=seed)
+        listing = scan.scan(root, once=True)
+        return layout.unlabelled(root, listing), groups.of_names(listing.images, group)
+    listing = scan.scan(root)
+    of_image = groups.of_names(listing.images, group)
+    return layout.of_listing(root, listing, seed=seed, groups=of_image), of_image
 
 
 def _check_root(root: str) -> None:

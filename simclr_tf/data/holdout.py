@@ -6,7 +6,7 @@ import collections
 from collections.abc import Mapping, Sequence
 import hashlib
 
-from simclr_tf.data import split_names
+from simclr_tf.data import grouped_draw, split_names
 
 HELD_OUT = "validation"
 # For folders that have an unlabelled split of that name.
@@ -20,7 +20,11 @@ def path_hash(path: str) -> bytes:
 
 
 def ensure_evaluation(
-    splits: Mapping[str, list[str]], labels: Mapping[str, str], *, seed: int
+    splits: Mapping[str, list[str]],
+    labels: Mapping[str, str],
+    *,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Holds out some of the training images if no split to evaluate on has labels.
 
@@ -30,6 +34,7 @@ def ensure_evaluation(
         splits: split -> its paths.
         labels: path -> name of its class; a split has labels for all of its images or for none.
         seed: seed of the draw.
+        groups: path -> its group, see `hold_out`.
 
     Returns:
         The splits, and sentences on what was held out.
@@ -43,7 +48,7 @@ def ensure_evaluation(
     if len(set(labels.values())) == 1:  # Which is not a label.
         return splits, []
     name = _OTHER_NAME if HELD_OUT in splits else HELD_OUT
-    parts, note = hold_out(splits[train], labels, seed=seed, train=train, name=name)
+    parts, note = hold_out(splits[train], labels, seed=seed, train=train, name=name, groups=groups)
     unlabelled = " and ".join(map(repr, evaluated))
     plural = "have" if len(evaluated) > 1 else "has"
     note = f"{note.removesuffix('.')}, because {unlabelled} {plural} no labels to evaluate on."
@@ -57,6 +62,7 @@ def hold_out(
     seed: int,
     train: str = "train",
     name: str = HELD_OUT,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, list[str]], str]:
     """Holds out a tenth of each class, but at least one image of a class that has several.
 
@@ -66,10 +72,14 @@ def hold_out(
         seed: seed of the draw.
         train: the split of the images that remain.
         name: the split of those that are held out.
+        groups: path -> its group; whole groups are held out, so that none is in both splits. None
+            if images are independent.
 
     Returns:
         Split -> its paths, without `name` if nothing could be held out; and a sentence on it.
     """
+    if groups is not None:
+        return _hold_out_groups(paths, labels, groups, seed=seed, train=train, name=name)
     by_class = collections.defaultdict(list)
     for path in paths:
         by_class[labels[path]].append(path)
@@ -89,5 +99,31 @@ def hold_out(
     note = (
         f"Held out {len(held):,} of {len(paths):,} images, a tenth{least} of each class{several} "
         f"drawn with seed {seed}, as the split {name!r}."
+    )
+    return {train: kept, name: held}, note
+
+
+def _hold_out_groups(
+    paths: Sequence[str],
+    labels: Mapping[str, str],
+    groups: Mapping[str, str],
+    *,
+    seed: int,
+    train: str,
+    name: str,
+) -> tuple[dict[str, list[str]], str]:
+    """Holds out whole groups, which have about a tenth of each class."""
+    order = sorted({groups[path] for path in paths}, key=lambda group: path_hash(f"{seed}/{group}"))
+    drawn = grouped_draw.draw(paths, labels, groups, order, fraction=_FRACTION)
+    if not drawn:
+        return {train: list(paths)}, (
+            f"Held out no images of {train!r}, because all images of a class are in one of the "
+            f"{len(order):,} groups."
+        )
+    kept = [path for path in paths if groups[path] not in drawn]
+    held = [path for path in paths if groups[path] in drawn]
+    note = (
+        f"Held out {len(held):,} of {len(paths):,} images, {len(drawn):,} of {len(order):,} "
+        f"groups with about a tenth of each class, drawn with seed {seed}, as the split {name!r}."
     )
     return {train: kept, name: held}, note

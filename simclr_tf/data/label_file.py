@@ -1,4 +1,4 @@
-"""Labels from a CSV file with the columns file, label and, optionally, split.
+"""Labels from a CSV file with the columns file, label and, optionally, split and a group.
 
 The file is UTF-8 text, separated by commas, semicolons or tabs. Its first line names the columns,
 in any case and order; further columns are ignored. An empty label means none.
@@ -19,6 +19,8 @@ from simclr_tf.data import layout, split_names
 
 _DELIMITERS = ",;\t"
 _COLUMNS = ("file", "label", "split")
+# Key of the index of the column of groups, which is the name of no column.
+_GROUP = "\0group"
 
 
 class Row(NamedTuple):
@@ -28,27 +30,31 @@ class Row(NamedTuple):
         file: path of an image.
         label: name of its class; empty for none.
         split: name of its split; empty for none, None if there is no such column.
+        group: its group, such as a patient; None if images are independent.
         line: number of the line, from 1.
     """
 
     file: str
     label: str
     split: str | None
+    group: str | None
     line: int
 
 
-def read(path: str) -> list[Row]:
+def read(path: str, group: str | None = None) -> list[Row]:
     """Reads a file of labels.
 
     Args:
         path: a path that TensorFlow can read.
+        group: name of the column of the groups of images. If the file has no such column, the rows
+            have no groups.
 
     Raises:
         errors.UserError: if it cannot be read, or is not such a file.
     """
     content = _content(path)
     try:
-        columns, delimiter = _header(path, content)
+        columns, delimiter = _header(path, content, group)
         return list(_rows(path, content, columns, delimiter))
     except csv.Error as error:
         raise errors.UserError(
@@ -76,7 +82,7 @@ def _content(path: str) -> str:
         ) from error
 
 
-def _header(path: str, content: str) -> tuple[dict[str, int], str]:
+def _header(path: str, content: str, group: str | None) -> tuple[dict[str, int], str]:
     """Returns the index of each column, and the delimiter.
 
     Raises:
@@ -93,7 +99,9 @@ def _header(path: str, content: str) -> tuple[dict[str, int], str]:
                     f"The file of labels {path!r} has {names.count(twice[0])} columns "
                     f"{twice[0]!r}; rename all but one."
                 )
-            return {name: names.index(name) for name in _COLUMNS if name in names}, delimiter
+            columns = {name: names.index(name) for name in _COLUMNS if name in names}
+            column = (group or "").strip().lower()
+            return columns | ({_GROUP: names.index(column)} if column in names else {}), delimiter
         first = max(first, names, key=len)
     raise errors.UserError(
         f"The file of labels {path!r} must name the columns file, label and, optionally, split in "
@@ -135,4 +143,10 @@ def _rows(path: str, content: str, columns: dict[str, int], delimiter: str) -> I
         split = None
         if "split" in columns:
             split = split_of(cells[columns["split"]].strip())
-        yield Row(file, label_of(label), split, reader.line_num)
+        group = cells[columns[_GROUP]].strip() if _GROUP in columns else None
+        if group == "":
+            raise errors.UserError(
+                f"Line {reader.line_num:,} of the file of labels {path!r} has no group for {file}; "
+                "add it, or give another --group."
+            )
+        yield Row(file, label_of(label), split, group, reader.line_num)

@@ -17,7 +17,7 @@ Unicode form, as those of an archive from a Mac do, are one name.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 import itertools
 import re
 from typing import NamedTuple, NoReturn
@@ -49,13 +49,16 @@ class Layout(NamedTuple):
     notes: tuple[str, ...]
 
 
-def of_listing(root: str, listing: scan.Listing, *, seed: int) -> Layout:
+def of_listing(
+    root: str, listing: scan.Listing, *, seed: int, groups: Mapping[str, str] | None = None
+) -> Layout:
     """Finds the layout of a folder.
 
     Args:
         root: the folder, for messages.
         listing: what it holds.
         seed: seed of the held-out split, where one has to be made.
+        groups: path -> its group, which is held out as a whole; None if images are independent.
 
     Raises:
         errors.UserError: if it holds no images, or has another layout.
@@ -70,9 +73,9 @@ def of_listing(root: str, listing: scan.Listing, *, seed: int) -> Layout:
     if 0 in by_depth:
         splits, labels, notes = {"train": images}, dict[str, str](), list[str]()
     elif 2 in by_depth:
-        splits, labels, notes = _splits_of_classes(root, by_depth, seed)
+        splits, labels, notes = _splits_of_classes(root, by_depth, seed, groups)
     else:
-        splits, labels, notes = _classes_or_splits(root, images, seed)
+        splits, labels, notes = _classes_or_splits(root, images, seed, groups)
     return finished(splits, labels, notes, listing)
 
 
@@ -169,7 +172,7 @@ def _remedies(root: str, images: Iterable[str]) -> str:
 
 
 def _splits_of_classes(
-    root: str, by_depth: dict[int, list[str]], seed: int
+    root: str, by_depth: dict[int, list[str]], seed: int, groups: Mapping[str, str] | None
 ) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
     """Reads split/class/*.jpg, which may have unlabelled splits, split/*.jpg, beside them."""
     labels = {path: _folder_name(path, 1) for path in by_depth[2]}
@@ -192,7 +195,7 @@ def _splits_of_classes(
         "folder up."
         for name in sorted(set(filter(split_names.is_split, labels.values())))
     ]
-    splits, more = holdout.ensure_evaluation(splits, labels, seed=seed)
+    splits, more = holdout.ensure_evaluation(splits, labels, seed=seed, groups=groups)
     return splits, labels, [*notes, *more, *notes_on_missing_classes(splits, labels)]
 
 
@@ -222,7 +225,7 @@ def notes_on_missing_classes(splits: dict[str, list[str]], labels: dict[str, str
 
 
 def _classes_or_splits(
-    root: str, images: list[str], seed: int
+    root: str, images: list[str], seed: int, groups: Mapping[str, str] | None
 ) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
     """Reads folder/*.jpg: unlabelled splits if all folders are named like splits, else classes."""
     folders = _by_top_folder(images)
@@ -239,7 +242,7 @@ def _classes_or_splits(
     labels = {path: _folder_name(path, 0) for path in images}
     if len(folders) == 1:
         return {"train": images}, labels, []
-    splits, note = holdout.hold_out(images, labels, seed=seed)
+    splits, note = holdout.hold_out(images, labels, seed=seed, groups=groups)
     notes = [note, *_notes_on_classes(folders), *notes_on_missing_classes(splits, labels)]
     return splits, labels, notes
 

@@ -14,14 +14,22 @@ import posixpath
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import holdout, label_file, layout, scan
+from simclr_tf.data import groups, holdout, label_file, layout, scan
 
 _UNLABELLED = "unlabeled"
+# What all rows of an image must agree in.
+_DECIDING = ("label", "split", "group")
 
 
 def of_listing(
-    root: str, listing: scan.Listing, path: str, rows: Sequence[label_file.Row], *, seed: int
-) -> layout.Layout:
+    root: str,
+    listing: scan.Listing,
+    path: str,
+    rows: Sequence[label_file.Row],
+    *,
+    seed: int,
+    group: str | None = None,
+) -> tuple[layout.Layout, dict[str, str] | None]:
     """Sorts the images of a folder by the rows of a file of labels.
 
     Args:
@@ -30,6 +38,11 @@ def of_listing(
         path: path of the file, for messages.
         rows: its rows.
         seed: seed of the held-out split, where one has to be made.
+        group: see `groups.of_names`; None if images are independent. It has no effect if the rows
+            have groups.
+
+    Returns:
+        The layout, and path -> its group; None if images are independent.
 
     Raises:
         errors.UserError: if the file does not fit the folder, or contradicts itself.
@@ -37,11 +50,12 @@ def of_listing(
     layout.check_images(root, listing)
     row_of = _by_image(path, rows, _found(root, listing, path, rows))
     labels = {image: row.label for image, row in row_of.items() if row.label}
+    of_image = _groups(row_of, group)
     if any(row.split is not None for row in rows):
         splits = _splits_of_rows(path, row_of)
-        splits, notes = holdout.ensure_evaluation(splits, labels, seed=seed)
+        splits, notes = holdout.ensure_evaluation(splits, labels, seed=seed, groups=of_image)
     else:
-        splits, notes = _splits_of_labels(list(row_of), labels, seed)
+        splits, notes = _splits_of_labels(list(row_of), labels, seed, of_image)
     left_out = sorted(set(listing.images) - row_of.keys())
     if left_out:
         notes.append(
@@ -50,7 +64,14 @@ def of_listing(
         )
     notes += layout.notes_on_missing_classes(splits, labels)
     others = [other for other in listing.others if posixpath.join(root, other) != path]
-    return layout.finished(splits, labels, notes, listing._replace(others=others))
+    return layout.finished(splits, labels, notes, listing._replace(others=others)), of_image
+
+
+def _groups(row_of: dict[str, label_file.Row], group: str | None) -> dict[str, str] | None:
+    """Returns image -> its group, which the rows have or an expression finds in the name."""
+    if any(row.group is not None for row in row_of.values()):
+        return {image: row.group or "" for image, row in row_of.items()}
+    return groups.of_names(list(row_of), group)
 
 
 def _found(
@@ -136,9 +157,9 @@ def _by_image(
     row_of: dict[str, label_file.Row] = {}
     for row, image in zip(rows, images, strict=True):
         first = row_of.setdefault(image, row)
-        if (first.label, first.split) == (row.label, row.split):
+        if first[1:-1] == row[1:-1]:
             continue
-        what = "split" if first.label == row.label else "label"
+        what = next(name for name in _DECIDING if getattr(first, name) != getattr(row, name))
         count = len(_contradicted(rows, images))
         raise errors.UserError(
             f"The file of labels {path!r} gives {image} the {what} {getattr(first, what)!r} in "
@@ -152,7 +173,7 @@ def _contradicted(rows: Sequence[label_file.Row], images: Sequence[str]) -> list
     """Returns the images that have several rows that differ."""
     found = collections.defaultdict(set)
     for row, image in zip(rows, images, strict=True):
-        found[image].add((row.label, row.split))
+        found[image].add(row[1:-1])
     return [image for image, values in found.items() if len(values) > 1]
 
 
@@ -183,7 +204,7 @@ def _splits_of_rows(path: str, row_of: dict[str, label_file.Row]) -> dict[str, l
 
 
 def _splits_of_labels(
-    images: Sequence[str], labels: dict[str, str], seed: int
+    images: Sequence[str], labels: dict[str, str], seed: int, of_image: dict[str, str] | None
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Makes splits where there is no column split."""
     labelled = [image for image in images if image in labels]
@@ -192,7 +213,7 @@ def _splits_of_labels(
         return {"train": unlabelled}, []
     splits, notes = {"train": labelled}, list[str]()
     if len(set(labels.values())) > 1:
-        splits, note = holdout.hold_out(labelled, labels, seed=seed)
+        splits, note = holdout.hold_out(labelled, labels, seed=seed, groups=of_image)
         notes.append(note)
     if unlabelled:
         splits[_UNLABELLED] = unlabelled

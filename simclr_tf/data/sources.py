@@ -70,6 +70,7 @@ class Source:
         labelled_splits: names of the splits in which some examples have labels; None if that is
             known only from reading them.
         kind: "png" or "jpeg" if all images are encoded so, None if unknown.
+        groups: name of an example -> its group; None if examples are independent.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Source:
     excluded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     labelled_splits: frozenset[str] | None = None
     kind: str | None = None
+    groups: Mapping[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def num_examples(self, split: str) -> int:
         """Counts the examples of a split.
@@ -139,6 +141,15 @@ class Source:
         names = self.reader.example_names(self.slices(split))
         return [name for name in names if name not in excluded]
 
+    def example_groups(self, split: str) -> list[str] | None:
+        """Returns the groups of the examples of a split, in the order of their names.
+
+        None if examples are independent.
+        """
+        if self.groups is None:
+            return None
+        return [self.groups[name] for name in self.example_names(split)]
+
     def slices(self, split: str) -> list[folder.Slice]:
         """Returns the slices of stored splits that a split consists of, in their order.
 
@@ -182,6 +193,7 @@ def open_source(
     labels: str = label_origin.FOLDERS,
     image_key: str = "image/encoded",
     label_key: str = "image/class/label",
+    group: str | None = None,
 ) -> Source:
     """Opens a data set, preparing it first if need be.
 
@@ -195,13 +207,22 @@ def open_source(
         labels: of an image folder, see `folder.ImageFolder`.
         image_key: key of the image in the files of `tfrecord:`.
         label_key: key of the label in them; empty if they are unlabelled.
+        group: of an image folder, see `folder.ImageFolder`.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.
     """
     if label_origin.is_folder(dataset):
-        images = _open_folder(dataset, data_dir, labels, seed)
-        return _with_reader(dataset, images, images.class_names, images.notes)
+        images = _open_folder(dataset, data_dir, labels, seed, group)
+        source = _with_reader(dataset, images, images.class_names, images.notes)
+        return dataclasses.replace(source, groups=images.groups)
+    if group is not None:
+        raise errors.ArgumentError(
+            "group",
+            group,
+            f"needs the names of files, and the images of {dataset} have only numbers; leave it "
+            "out, or use a folder of images (--dataset=image_folder).",
+        )
     if dataset.startswith(record_files.PREFIX):
         if data_dir:
             raise errors.ArgumentError(
@@ -216,7 +237,9 @@ def open_source(
     return _open_records(dataset, builder, notes)
 
 
-def _open_folder(dataset: str, data_dir: str | None, labels: str, seed: int) -> folder.ImageFolder:
+def _open_folder(
+    dataset: str, data_dir: str | None, labels: str, seed: int, group: str | None
+) -> folder.ImageFolder:
     if dataset != IMAGE_FOLDER:
         labels = label_origin.resolve(dataset, labels)[1]
         data_dir = data_dir or os.path.dirname(labels) or "."
@@ -224,7 +247,7 @@ def _open_folder(dataset: str, data_dir: str | None, labels: str, seed: int) -> 
         raise errors.ArgumentError(
             "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
         )
-    return folder.ImageFolder(data_dir, seed=seed, labels=labels)
+    return folder.ImageFolder(data_dir, seed=seed, labels=labels, group=group)
 
 
 def _with_reader(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from simclr_tf.runs import opening
     from simclr_tf.training import schedules
 
+# Evaluations whose intervals are over images, whatever groups they are of.
+_OVER_IMAGES = ("probes", "label_free", "robustness", "shifts", "ood")
+
 
 def before_training(
     run: opening.Run,
@@ -195,6 +198,8 @@ def after_evaluation(
     more = [list(row) for found in outcomes.values() for row in found.rows]
     if more:
         console.table(title, ["evaluation", "value (95% interval)"], more)
+    if "eval/groups" in result:
+        console.say(_groups(result["eval/groups"], outcomes))
     if earlier:
         console.say(f"From an earlier evaluation of the same weights: {', '.join(earlier)}.")
     _say_best(run.model_dir, result["global_step"])
@@ -208,6 +213,13 @@ def after_evaluation(
     )
     existing = [name for name in names if tf.io.gfile.exists(os.path.join(run.model_dir, name))]
     console.say(f"Files in {run.model_dir}: {', '.join(existing)}.")
+
+
+def _groups(number: int, outcomes: Collection[str]) -> str:
+    """Returns a sentence on which intervals are over groups."""
+    others = [name for name in outcomes if name in _OVER_IMAGES]
+    but = f", except for those of {', '.join(others)}, which are over images" if others else ""
+    return f"The intervals are over {number:,} groups of images (--group){but}."
 
 
 def _say_best(model_dir: str, step: int) -> None:

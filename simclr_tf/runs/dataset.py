@@ -14,7 +14,7 @@ from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
 _SETTINGS = (
-    *("dataset", "data_dir", "labels", "image_key", "label_key"),
+    *("dataset", "data_dir", "labels", "group", "image_key", "label_key"),
     *("train_split", "eval_split"),
 )
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
@@ -110,6 +110,7 @@ def open_source(config: config_lib.Config) -> sources.Source:
         labels=config.labels,
         image_key=config.image_key,
         label_key=config.label_key,
+        group=config.group,
     )
 
 

@@ -15,6 +15,7 @@ from simclr_tf.runs import (
     compatibility,
     dataset,
     directory,
+    group_checks,
     teachers,
     validation_images,
 )
@@ -125,6 +126,7 @@ def open_run(
     ignored = ("train_batch_size",) if fits_batch else ()
     compatibility.check_resumable(config, config.model_dir, ignored=ignored)
     data = dataset.open_data(config, eval_split_given=eval_split_given)
+    group_checks.check(config, data)
     given, replicas = config, strategy.num_replicas_in_sync
     if fits_batch:
         count = data.source.num_examples(data.train_split)

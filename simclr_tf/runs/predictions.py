@@ -31,6 +31,7 @@ class Predictions:
         labels: (n,) object, names of their classes.
         predicted: (n,) object, names of the predicted classes.
         probability: (n,) float64, probability of the predicted class.
+        groups: (n,) object, names of the groups of the images; None if images are independent.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Predictions:
     labels: np.ndarray
     predicted: np.ndarray
     probability: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -51,6 +53,8 @@ def of_scores(
     labels: np.ndarray,
     scores: np.ndarray,
     class_names: Sequence[str],
+    *,
+    groups: np.ndarray | None = None,
 ) -> Predictions:
     """Returns the predictions of unnormalised log probabilities.
 
@@ -60,6 +64,7 @@ def of_scores(
         labels: (n,) their classes.
         scores: (n, c).
         class_names: names of the c classes.
+        groups: (n,) names of the groups of the images; None if images are independent.
     """
     classes = np.array(class_names, object)
     log_p = special.log_softmax(scores.astype(np.float64), 1)
@@ -69,6 +74,7 @@ def of_scores(
         classes[labels],
         classes[np.argmax(scores, 1)],
         np.exp(np.max(log_p, 1)),
+        groups,
     )
 
 
@@ -78,14 +84,15 @@ def write(model_dir: str, predictions: Predictions) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
-    table = pa.table(
-        {
-            "name": pa.array(predictions.names, pa.string()),
-            "label": pa.array(predictions.labels, pa.string()),
-            "prediction": pa.array(predictions.predicted, pa.string()),
-            "probability": pa.array(predictions.probability, pa.float64()),
-        }
-    ).replace_schema_metadata({_STEP: str(predictions.step)})
+    columns = {
+        "name": pa.array(predictions.names, pa.string()),
+        "label": pa.array(predictions.labels, pa.string()),
+        "prediction": pa.array(predictions.predicted, pa.string()),
+        "probability": pa.array(predictions.probability, pa.float64()),
+    }
+    if predictions.groups is not None:
+        columns["group"] = pa.array(predictions.groups, pa.string())
+    table = pa.table(columns).replace_schema_metadata({_STEP: str(predictions.step)})
     content = io.BytesIO()
     parquet.write_table(table, content)
     storage.replace(os.path.join(model_dir, FILE), content.getvalue())
@@ -122,6 +129,7 @@ def read(model_dir: str) -> Predictions:
             labels=np.array(columns["label"], object),
             predicted=np.array(columns["prediction"], object),
             probability=np.array(columns["probability"], np.float64),
+            groups=np.array(columns["group"], object) if "group" in columns else None,
         )
     except (pa.ArrowException, *_UNREADABLE) as error:
         raise errors.UserError(

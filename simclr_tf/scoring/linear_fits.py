@@ -9,6 +9,7 @@ import numpy as np
 from simclr_tf import console
 from simclr_tf.evaluation import linear
 from simclr_tf.runs import opening
+from simclr_tf.scoring import groups as groups_lib
 from simclr_tf.scoring import scores as scores_lib
 
 # What each linear evaluation reads, by its name in result.json.
@@ -28,6 +29,8 @@ def evaluate(
     test: np.ndarray,
     labels: tuple[np.ndarray, np.ndarray],
     numbers: dict[str, Any],
+    *,
+    groups: groups_lib.OfSplits = groups_lib.NONE,
 ) -> tuple[linear.Fit, np.ndarray]:
     """Evaluates features (n, f) and (m, f) linearly, given the labels of both.
 
@@ -38,13 +41,18 @@ def evaluate(
         test: the features to evaluate on.
         labels: those of both.
         numbers: the numbers so far.
+        groups: the groups of both.
 
     Returns:
         The fit, and the scores (m, c) of the evaluated features.
     """
-    fit = fit_classifier(run, f"the linear classifier on {_INPUTS[name]}", train, labels[0])
+    held_out = groups.hold_out(labels[0], seed=run.config.seed)
+    what = f"the linear classifier on {_INPUTS[name]}"
+    fit = fit_classifier(run, what, train, labels[0], held_out=held_out)
     scores = fit.scores(test)
-    numbers.update(scores_lib.accuracies(f"{name}/", scores, labels[1]))
+    numbers.update(
+        scores_lib.accuracies(f"{name}/", scores, labels[1], groups.evaluated, seed=run.config.seed)
+    )
     numbers[f"{name}/l2_inverse_strength"] = fit.strength
     return fit, scores
 

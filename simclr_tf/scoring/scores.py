@@ -28,17 +28,26 @@ class Scores:
     class_scores: np.ndarray | None = None
 
 
-def accuracies(prefix: str, scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def accuracies(
+    prefix: str,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Returns top-1 and top-5 accuracy with their intervals, by their names in result.json.
 
     Args:
         prefix: begins the names.
         scores: (m, c), larger for more probable classes.
         labels: (m,) classes.
+        groups: (m,) the groups of the images; None if images are independent.
+        seed: seed of the intervals over groups.
     """
     numbers: dict[str, Any] = {}
     for k in (1, 5):
-        found = intervals.accuracy(linear.top_k_hits(scores, labels, k))
+        found = intervals.accuracy(linear.top_k_hits(scores, labels, k), groups, seed=seed)
         numbers[f"{prefix}top_{k}_accuracy"] = found.value
         numbers[f"{prefix}top_{k}_accuracy_95"] = [found.low, found.high]
     return numbers

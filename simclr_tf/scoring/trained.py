@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from simclr_tf import console
 from simclr_tf.evaluation import features, linear, outcome, registry
 from simclr_tf.models import simclr
 from simclr_tf.runs import opening
 from simclr_tf.scoring import extraction, linear_fits, network, unlabelled, untrained
+from simclr_tf.scoring import groups as groups_lib
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
 
@@ -54,8 +57,15 @@ def _score_with_labels(
     extraction.warn_of_missing_classes(run, test.labels)
     scores.test = test
     scores.numbers["eval/examples"] = len(test.labels)
+    test_groups = groups_lib.of(run, run.data.eval_split, test)
+    if test_groups is not None:
+        scores.numbers["eval/groups"] = len(np.unique(test_groups))
     if test.logits is not None:
-        scores.numbers.update(scores_lib.accuracies("eval/label_", test.logits, test.labels))
+        scores.numbers.update(
+            scores_lib.accuracies(
+                "eval/label_", test.logits, test.labels, test_groups, seed=run.config.seed
+            )
+        )
         if not run.config.contrastive:
             scores.class_scores = test.logits
     if not run.config.linear_eval:
@@ -63,17 +73,20 @@ def _score_with_labels(
     train = extraction.extract(run, model, run.data.train_split, with_pixels=baselines)
     extraction.say_left_out(run, run.data.train_split, len(train.labels))
     labels = (train.labels, test.labels)
+    groups = groups_lib.OfSplits(groups_lib.of(run, run.data.train_split, train), test_groups)
     fit, linear_scores = linear_fits.evaluate(
-        run, "linear_eval", train.features, test.features, labels, scores.numbers
+        run, "linear_eval", train.features, test.features, labels, scores.numbers, groups=groups
     )
     temperature = None
     if scores.class_scores is None:
         scores.class_scores, temperature = linear_scores, fit.temperature
     if train.pixels is not None and test.pixels is not None:
         pixels = (train.pixels, test.pixels)
-        linear_fits.evaluate(run, "baseline/raw_pixels", *pixels, labels, scores.numbers)
-        scores.numbers.update(untrained.score(run, labels))
-    _run_evaluations(run, model, scores, train, test, fit, temperature)
+        linear_fits.evaluate(
+            run, "baseline/raw_pixels", *pixels, labels, scores.numbers, groups=groups
+        )
+        scores.numbers.update(untrained.score(run, labels, groups))
+    _run_evaluations(run, model, scores, train, test, fit, temperature, test_groups)
 
 
 def _run_evaluations(
@@ -84,6 +97,7 @@ def _run_evaluations(
     test: features.Extracted,
     fit: linear.Fit,
     temperature: float | None,
+    test_groups: np.ndarray | None,
 ) -> None:
     """Runs the chosen evaluations that read labels, and adds what they find to `scores`."""
     assert run.data.source.class_names is not None and scores.class_scores is not None
@@ -102,6 +116,7 @@ def _run_evaluations(
         seed=run.config.seed,
         thumbnails=test.thumbnails,
         test_names=names,
+        test_groups=test_groups,
     )
     context = network.Context(run, model, train, test, fit, inputs)
     for name in run.config.evaluation_names:

@@ -8,9 +8,14 @@ import numpy as np
 
 from simclr_tf.runs import opening
 from simclr_tf.scoring import extraction, linear_fits
+from simclr_tf.scoring import groups as groups_lib
 
 
-def score(run: opening.Run, labels: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+def score(
+    run: opening.Run,
+    labels: tuple[np.ndarray, np.ndarray],
+    groups: groups_lib.OfSplits = groups_lib.NONE,
+) -> dict[str, Any]:
     """Evaluates the untrained encoder, with the better of two initialisations as the baseline.
 
     A ResNet whose residual branches end with a gamma of zero, as training initialises it, is
@@ -21,6 +26,7 @@ def score(run: opening.Run, labels: tuple[np.ndarray, np.ndarray]) -> dict[str, 
     Args:
         run: the run.
         labels: those of the training and of the evaluation split.
+        groups: the groups of both.
 
     Returns:
         The scores as "baseline/random_encoder/...". If there are two initialisations, the better
@@ -35,7 +41,7 @@ def score(run: opening.Run, labels: tuple[np.ndarray, np.ndarray]) -> dict[str, 
             for split in (run.data.train_split, run.data.eval_split)
         )
         found: dict[str, Any] = {}
-        linear_fits.evaluate(run, name, train.features, test.features, labels, found)
+        linear_fits.evaluate(run, name, train.features, test.features, labels, found, groups=groups)
         return found
 
     if not model.has_zero_gammas:

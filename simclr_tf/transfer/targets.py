@@ -119,7 +119,7 @@ def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given
         of_target = {"dataset": sources.IMAGE_FOLDER, "data_dir": paths.absolute(name)}
     else:
         of_target = {"dataset": name, "labels": label_origin.FOLDERS}
-    config = dataclasses.replace(config, **of_target)
+    config = dataclasses.replace(config, group=None, **of_target)
     try:
         source = dataset.open_source(config)
     except errors.ArgumentError as error:  # In the words of the flag that names it here.

@@ -47,6 +47,16 @@ class DataSettings:
         resume="freely",
         path_pattern=rf"(?i:(.+(?:{'|'.join(map(re.escape, label_origin.SUFFIXES))})))",
     )
+    group: str | None = _DATA.setting(
+        None,
+        "What images have in common that are not independent, such as a patient, slide or scene: "
+        "name of a column of the file of labels, or a regular expression that is searched in the "
+        "path of an image, such as '(patient\\d+)'; its group 1 is the group or, without one, the "
+        "whole match. Groups are kept together where this program holds out images to evaluate on "
+        "or to choose the linear classifier on, and intervals and tests are over groups. Give it "
+        "in training, too, which decides what is held out. The images of --eval_epochs and draws "
+        "of few labels ignore groups. For image_folder and csv:FILE.",
+    )
     image_key: str = _DATA.setting(
         "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
     )

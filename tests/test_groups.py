@@ -14,7 +14,7 @@ import run
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.data import group_names, grouped_draw, holdout, sources
-from simclr_tf.evaluation import comparison, intervals
+from simclr_tf.evaluation import comparison, intervals, linear
 from simclr_tf.runs import dataset, group_checks, predictions
 
 PATIENTS = [
@@ -94,6 +94,11 @@ def test_a_row_without_a_group_and_rows_that_contradict_each_other_are_refused(t
 def test_images_without_file_names_have_no_groups():
     with pytest.raises(errors.ArgumentError, match="the images of digits have only numbers"):
         sources.open_source("digits", data_dir=None, seed=0, group=r"\d+")
+
+
+def test_an_expression_survives_the_flagfile_of_a_run():
+    config = config_lib.Config(group=r"^[^/]*/(patient \d+), '\"#")
+    assert config_lib.Config.from_flagfile(config.to_flagfile()) == config
 
 
 # What is held out.
@@ -252,16 +257,25 @@ def test_no_groups_are_suggested_for_the_images_of_other_tests(photos, capsys):
 # The program.
 
 
-def test_a_run_is_evaluated_and_compared_over_groups(pretrained, photos, tmp_path, capsys):
+def test_a_run_is_evaluated_and_compared_over_groups(
+    pretrained, photos, tmp_path, capsys, monkeypatch
+):
+    held, fit = [], linear.fit
+    monkeypatch.setattr(linear, "fit", lambda *a, **k: held.append(k["held_out"]) or fit(*a, **k))
     assert tiny_runs.main("eval", pretrained, photos, group=r"(\d+)\.png", evaluations="knn") == 0
     printed = capsys.readouterr().out
     assert "The intervals are over 6 groups of images (--group)." in printed
     assert "6 of the 6 groups of 'test' are also in the training split" in printed
+    trained = np.array(_open(photos, r"(\d+)\.png").example_groups("train"))
+    (rows,) = held
+    assert len(rows) and not set(trained[rows]) & set(np.delete(trained, rows))
     found, result = predictions.read(str(pretrained)), tiny_runs.json_of(pretrained / "result.json")
     assert result["eval/groups"] == 6
     assert list(found.groups) == [name.split("/")[-1][:-4] for name in found.names]
     expected = intervals.accuracy(found.right, found.groups)
     assert result["linear_eval/top_1_accuracy_95"] == pytest.approx(expected[1:])
+    of_images = intervals.wilson(result["knn/1/top_1_accuracy"], 18)
+    assert result["knn/1/top_1_accuracy_95"] != pytest.approx(of_images[1:], abs=0.01)
     other = tmp_path / "other"
     shutil.copytree(pretrained, other)
     changed = np.where(found.groups == "2", "none", found.predicted)
@@ -283,8 +297,9 @@ def test_a_run_is_evaluated_and_compared_over_groups(pretrained, photos, tmp_pat
     predictions.write(
         str(other),
         predictions.Predictions(
-            *(4, found.names, found.labels, changed, found.probability),
-            groups=np.where(found.groups == "2", "two", found.groups),
+            4,  # In another order.
+            *(one[::-1] for one in (found.names, found.labels, changed, found.probability)),
+            groups=np.where(found.groups == "2", "two", found.groups)[::-1],
         ),
     )
     assert run.main(["run.py", *flags]) == 2

@@ -37,9 +37,9 @@ def of_names(names: Sequence[str], expression: str | None) -> dict[str, str] | N
         raise errors.ArgumentError(
             "group",
             expression,
-            f"does not match the names of {len(unmatched):,} of {len(names):,} images "
-            f"({text.shortened(unmatched)}) or matches nothing in them, and is not the name of a "
-            "column of a file of labels; correct it, so that it finds the group in each name.",
+            f"finds no group in the names of {len(unmatched):,} of {len(names):,} images "
+            f"({text.shortened(unmatched)}), and is not the name of a column of a file of labels; "
+            "correct it, so that it finds one in each name.",
         )
     return {name: _of(match) for name, match in found.items() if match is not None}
 

@@ -217,6 +217,8 @@ def after_evaluation(
 
 def _groups(number: int, outcomes: Collection[str]) -> str:
     """Returns a sentence on which intervals are over groups."""
+    if number == 1:
+        return "All evaluated images are one group (--group), so the intervals are 0 to 100%."
     others = [name for name in outcomes if name in _OVER_IMAGES]
     but = f", except for those of {', '.join(others)}, which are over images" if others else ""
     return f"The intervals are over {number:,} groups of images (--group){but}."

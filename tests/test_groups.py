@@ -298,7 +298,10 @@ def test_a_run_is_evaluated_and_compared_over_groups(
         str(other),
         predictions.Predictions(
             4,  # In another order.
-            *(one[::-1] for one in (found.names, found.labels, changed, found.probability)),
+            found.names[::-1],
+            found.labels[::-1],
+            changed[::-1],
+            found.probability[::-1],
             groups=np.where(found.groups == "2", "two", found.groups)[::-1],
         ),
     )

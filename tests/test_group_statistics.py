@@ -170,11 +170,11 @@ def test_whole_groups_are_held_out_with_about_a_fifth_of_each_class(seed):
 
 
 def test_a_class_in_a_single_group_is_fitted_rather_than_held_out():
-    groups = np.repeat(np.arange(5), 4)
-    labels = (groups == 0).astype(int)
+    groups = np.repeat(np.arange(9), 4)
+    labels = np.where(groups < 2, groups + 1, 0)
     for seed in range(8):
         held = grouped_holdout.hold_out(labels, groups, seed=seed)
-        assert set(np.delete(labels, held)) == {0, 1} and len(held)
+        assert set(np.delete(labels, held)) == {0, 1, 2} and len(held)
 
 
 def test_two_groups_and_classes_of_one_image_can_be_divided():

@@ -84,7 +84,7 @@ def test_a_resumed_run_sees_the_batches_of_one_that_was_not_interrupted(toy):
 
 def test_excluded_images_are_not_read(toy):
     name = toy.example_name("train", 41)
-    rest = toy.reader.examples(toy._slices("train"), excluded=[name])
+    rest = toy.reader.examples(toy.slices("train"), excluded=[name])
     names = {example["name"].numpy().decode() for example in rest}
     assert len(names) == toy.num_examples("train") - 1
     assert name not in names

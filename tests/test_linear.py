@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 from sklearn import linear_model, metrics, preprocessing
 
-from simclr_tf.evaluation import calibration, linear, logistic
+from simclr_tf.evaluation import calibration, held_out, linear, logistic
 
 
 def _blobs(n, *, spread, classes=4, width=6, seed=0):
@@ -29,7 +29,7 @@ def _path(train, held, scaling):
     features, labels = (np.concatenate(pair) for pair in zip(train, held))
     rows = np.arange(len(labels))
     count = len(train[1])
-    return linear._Path(features, labels, scaling, rows[:count], rows[count:], 4)
+    return linear._Path(features, labels, scaling, [held_out.Split(rows[:count], rows[count:])], 4)
 
 
 def test_separable_classes_are_classified_without_error():

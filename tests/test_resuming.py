@@ -35,6 +35,7 @@ FREELY = {
     *("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"),
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
+    "label_draws",
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
 }
 

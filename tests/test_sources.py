@@ -139,7 +139,7 @@ def test_names_give_the_file_and_the_record_in_it(toy, data_dir):
     split = "train[50:90]"
     for index, example in enumerate(toy.examples(split).as_numpy_iterator()):
         name = example["name"].decode()
-        assert toy.reader.example_name(toy._slices(split), index) == name
+        assert toy.reader.example_name(toy.slices(split), index) == name
         file, index_in_file = name.rstrip("]").split("[")
         path = os.path.join(data_dir, "toy", "1.0.0", file)
         record = next(tf.data.TFRecordDataset(path).skip(int(index_in_file)).as_numpy_iterator())

@@ -98,7 +98,8 @@ class ImageFolder:
     ) -> RandomAccess:
         """Returns the examples of some slices; those excluded have label -1."""
         paths = self._paths_of(slices)
-        is_excluded = np.isin(paths, list(excluded))
+        left_out = frozenset(excluded)
+        is_excluded = np.fromiter((path in left_out for path in paths), bool, len(paths))
         labels = np.concatenate([self._labels[s][a:b] for s, a, b in slices])
         labels = np.where(is_excluded, -1, labels)
         with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.

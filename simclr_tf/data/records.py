@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import folder, random
+from simclr_tf.data import folder, membership, random
 
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_EXAMPLES = 1024
@@ -75,9 +75,8 @@ class Records:
         """Streams the examples of some slices once; see `sources.Source.examples`."""
         examples = self._examples(slices, order_seed)
         if excluded:
-            examples = examples.filter(
-                lambda example: tf.reduce_all(example["name"] != tf.constant(excluded))
-            )
+            is_excluded = membership.is_among(excluded)
+            examples = examples.filter(lambda example: ~is_excluded(example["name"]))
         return examples
 
     def _examples(

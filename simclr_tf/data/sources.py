@@ -91,12 +91,12 @@ class Source:
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
         """
-        stored = sum(stop - start for _, start, stop in self._slices(split))
+        stored = sum(stop - start for _, start, stop in self.slices(split))
         return stored - len(self.excluded.get(split, ()))
 
     def num_bytes(self, split: str) -> int:
         """Estimates the bytes of the encoded images of a split; stats each file of a folder."""
-        return self.reader.num_bytes(self._slices(split))
+        return self.reader.num_bytes(self.slices(split))
 
     # AutoGraph has nothing to convert in this package, and looking for it takes seconds.
     @tf.autograph.experimental.do_not_convert
@@ -118,16 +118,16 @@ class Source:
             errors.UserError: if there is no such split, or nothing in it.
         """
         excluded = self.excluded.get(split, ())
-        return self.reader.examples(self._slices(split), order_seed=order_seed, excluded=excluded)
+        return self.reader.examples(self.slices(split), order_seed=order_seed, excluded=excluded)
 
     def random_access(self, split: str) -> folder.RandomAccess | None:
         """Returns the examples of a split; None where they can only be streamed."""
         excluded = self.excluded.get(split, ())
-        return self.reader.random_access(self._slices(split), excluded=excluded)
+        return self.reader.random_access(self.slices(split), excluded=excluded)
 
     def example_name(self, split: str, index: int) -> str:
         """Returns the name of an example of a split, counted in the stored order."""
-        return self.reader.example_name(self._slices(split), index)
+        return self.reader.example_name(self.slices(split), index)
 
     def example_names(self, split: str) -> list[str]:
         """Returns the names of the examples of a split in the stored order, without those excluded.
@@ -136,10 +136,15 @@ class Source:
             errors.UserError: if there is no such split, or nothing in it.
         """
         excluded = set(self.excluded.get(split, ()))
-        names = self.reader.example_names(self._slices(split))
+        names = self.reader.example_names(self.slices(split))
         return [name for name in names if name not in excluded]
 
-    def _slices(self, split: str) -> list[folder.Slice]:
+    def slices(self, split: str) -> list[folder.Slice]:
+        """Returns the slices of the stored splits that a split consists of.
+
+        Raises:
+            errors.UserError: if there is no such split, or nothing in it.
+        """
         split = split_names.resolve(split, self.splits)
         has = split_names.listed(self.splits)
         for name in split_names.unknown(split, self.splits):

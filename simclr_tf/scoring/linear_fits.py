@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from simclr_tf import console
-from simclr_tf.evaluation import linear
+from simclr_tf.evaluation import held_out, linear
 from simclr_tf.runs import opening
 from simclr_tf.scoring import scores as scores_lib
 
@@ -67,6 +67,7 @@ def fit_classifier(
             labels,
             num_classes=len(run.data.source.class_names),
             seed=run.config.seed,
+            splits=held_out.of_few(labels, seed=run.config.seed) if run.data.draws else None,
             progress=progress.update,
         )
     if not fit.converged:

@@ -140,7 +140,7 @@ class Source:
         return [name for name in names if name not in excluded]
 
     def slices(self, split: str) -> list[folder.Slice]:
-        """Returns the slices of stored splits that a split consists of, in their order.
+        """Returns the slices of the stored splits that a split consists of.
 
         Raises:
             errors.UserError: if there is no such split, or nothing in it.

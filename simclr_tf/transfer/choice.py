@@ -20,6 +20,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf.data import label_origin, record_files, sources
 from simclr_tf.data import labels as labels_lib
+from simclr_tf.evaluation import held_out
 from simclr_tf.transfer import targets
 
 _LABELS, _RECORDS = "choice.csv", "choice"

@@ -26,6 +26,8 @@ from simclr_tf.serving import export
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
+# Files without slow tests that take half a minute or more together.
+LONG = {f"test_{name}.py" for name in ("accumulation", "every_setting", "program", "steps")}
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -65,9 +67,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs files with slow tests first, so that no worker waits for another one's at the end."""
+    """Runs long files first, so that no worker waits for another one's at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in slow and item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ import tiny_runs
 
 from simclr_tf import distribute, errors, preemption
 from simclr_tf.commands import validation
-from simclr_tf.data import pipeline, sources
-from simclr_tf.evaluation import features, linear
+from simclr_tf.data import corruptions, pipeline, sources
+from simclr_tf.evaluation import features, in_memory, linear
 from simclr_tf.runs import teachers
 from simclr_tf.serving import export, reference_format
 from simclr_tf.training import accumulation, loop, memory, optimizers, steps
@@ -216,6 +216,10 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     record(features, "extract", _features)
     record(linear, "fit")
     record(validation.Validation, "evaluate", lambda _: None)
+    patch.setattr(corruptions, "is_installed", lambda: True)
+    patch.setattr(corruptions, "MIN_SIDE", 1)
+    record(corruptions, "corrupt", lambda a: a["images"])
+    record(in_memory.Network, "__call__", _outputs)
     record(export, "export", lambda _: "")
     record(reference_format, "export_reference_model", lambda _: "")
 
@@ -252,7 +256,11 @@ def _teacher(_: Arguments) -> teachers.Teacher:
 
 
 def _features(arguments: Arguments) -> features.Extracted:
-    del arguments
-    labels = np.arange(30) % 3
-    found = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
-    return features.Extracted(found, found, labels, 0 * labels, None)
+    count = arguments["source"].num_examples(arguments["split"])
+    labels = np.arange(count) % 3
+    found = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(count, 3))
+    return features.Extracted(found, found, labels, np.arange(count), None)
+
+
+def _outputs(arguments: Arguments) -> in_memory.Outputs:
+    return in_memory.Outputs(np.zeros([len(arguments["images"]), 3]), None)

@@ -158,6 +158,7 @@ def _other_value(field: dataclasses.Field) -> typing.Any:
         "model_dir": "/another model_dir",  # Paths are absolute.
         "checkpoint": "/another checkpoint",
         "teacher": "/another teacher",
+        "baseline_run": "/another run",
     }.get(field.name, f"another {field.name}")
 
 

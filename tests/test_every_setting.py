@@ -36,6 +36,15 @@ TRANSFER = {"mode": "transfer", "checkpoint": "{pretrained}"}
 VALIDATED = {"eval_epochs": 1}
 TPU = {"use_tpu": True}
 RECORDS = {"dataset": "tfrecord:/records/*"}
+CORRUPTED = {
+    **EVAL,
+    "evaluations": "robustness",
+    "corruptions": "fog",
+    "corruption_severities": "1",
+    "corruption_examples": 4,
+}
+SHIFTS = {**EVAL, "evaluations": "shifts", "shift_datasets": "{photos}"}
+OOD = {**EVAL, "evaluations": "ood", "ood_datasets": "{photos}"}
 
 ROWS = [
     # What to do.
@@ -184,6 +193,15 @@ ROWS = [
     Row("eval_epochs", 1, observe.left_out),
     Row("eval_epochs", 2, observe.every_argument("evaluate", "step"), {**EPOCHS, **VALIDATED}),
     Row("validation_examples", 6, observe.left_out, VALIDATED),
+    # Evaluation on other images.
+    Row("corruptions", "snow", observe.argument("corrupt", "name"), CORRUPTED),
+    Row("corruption_severities", "2", observe.argument("corrupt", "severity"), CORRUPTED),
+    Row("corruption_examples", 5, observe.argument("corrupt", "positions"), CORRUPTED),
+    # No corrupted data set is opened here, and no other run has results: two reasons to refuse.
+    Row("corrupted_dataset", "cifar10_corrupted", lambda run: run.printed, CORRUPTED),
+    Row("baseline_run", "{first}", lambda run: run.printed, CORRUPTED),
+    Row("shift_datasets", "{damaged}", observe.argument("open_source", "data_dir"), SHIFTS),
+    Row("ood_datasets", "{two_classes}", observe.argument("open_source", "data_dir"), OOD),
     # Machine.
     Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
     Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),
@@ -224,8 +242,9 @@ def _expected_code(settings: dict[str, Any]) -> int:
     """Returns 2 for what cannot run here, and for other settings of a run in a used directory."""
     if settings.get("model_dir") == "{used}":
         return 0 if "resume_with_changes" in settings else 2
-    # There is neither a TPU nor another data set, and everything else runs to its end.
-    refused = settings.keys() & {"use_tpu", "dataset"} or settings.get("mode") == "compare"
+    # There is no TPU, no other data set and no evaluated run. Everything else runs to its end.
+    refused = bool({"use_tpu", "dataset", "corrupted_dataset", "baseline_run"} & settings.keys())
+    refused = refused or settings.get("mode") == "compare"
     refused = refused or (settings.get("mode") == "transfer" and "transfer_to" not in settings)
     return 2 if refused else 0
 

@@ -155,10 +155,11 @@ def test_evaluations_write_tables_figures_and_predictions(full_run):
     names = {path.name for path in (model_dir / "evaluation" / "4").iterdir()}
     assert names == {
         *("confusion.csv", "confusion.svg", "per_class.csv", "reliability.svg"),
-        "risk_coverage.svg",
+        *("risk_coverage.svg", "probes.csv", "probes.svg"),
     }
     result = tiny_runs.json_of(model_dir / "result.json")
-    for name in set(config.EVALUATIONS) - {"map"}:  # It needs more images.
+    # The map needs more images, and those on other images need some.
+    for name in set(config.EVALUATIONS) - {"map", "robustness", "shifts", "ood"}:
         assert any(key.startswith(f"{name}/") for key in result), name
     predictions = parquet.read_table(model_dir / "predictions.parquet").to_pylist()
     assert len(predictions) == 18
@@ -168,6 +169,13 @@ def test_evaluations_write_tables_figures_and_predictions(full_run):
     assert right == pytest.approx(result["linear_eval/top_1_accuracy"])
     low, high = result["linear_eval/top_1_accuracy_95"]
     assert f"{100 * right:.1f}% ({100 * low:.1f}-{100 * high:.1f})" in printed
+
+
+def test_evaluations_that_lack_something_are_left_out_of_all_with_the_reason(full_run):
+    _, printed = full_run
+    for name, reason in (("robustness", "--image_size=8"), ("shifts", "--shift_datasets")):
+        assert re.search(f"Left out of --evaluations=all: {name}, because .*{reason}", printed)
+    assert printed.count("Left out of --evaluations=all") == 3
 
 
 def test_labels_of_the_evaluation_split_change_nothing_but_scores(full_run, tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ FREELY = {
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
+    *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),
+    *("baseline_run", "shift_datasets", "ood_datasets"),
 }
 
 

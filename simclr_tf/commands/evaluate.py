@@ -24,6 +24,7 @@ from simclr_tf.runs import (
     predictions,
 )
 from simclr_tf.scoring import extraction, trained
+from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
 
 
@@ -46,6 +47,7 @@ def evaluate(
     """
     from_weights = model is None
     if model is None:
+        network_registry.check(run)
         model = run.new_model()
     checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
     from_weights &= checkpoints.restore_latest() is None

@@ -30,6 +30,7 @@ from simclr_tf.runs import (
 )
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import weights as weights_lib
+from simclr_tf.scoring import registry as network_registry
 from simclr_tf.serving import export
 from simclr_tf.training import bad_steps, collapse, loop, memory, objectives, schedules, setup
 
@@ -73,6 +74,8 @@ def train(
         batch_size_given=batch_size_given,
     )
     # Refuses an impossible plan before the run directory is made.
+    if config.mode == "train_then_eval":
+        network_registry.check(run)
     count = run.data.source.num_examples(run.data.train_split)
     count -= validation_images.count(config, count)
     plan = schedules.make_plan(run.config, count)

@@ -12,6 +12,7 @@ from simclr_tf.config.sections import (
     logs,
     machine,
     network,
+    other_images,
     task,
     training,
     transfer,
@@ -26,6 +27,7 @@ from simclr_tf.data import label_origin, operation_names
 class Config(
     machine.MachineSettings,
     transfer.TransferSettings,
+    other_images.OtherImageSettings,
     evaluation.EvaluationSettings,
     logs.LogSettings,
     training.TrainingSettings,

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from simclr_tf import errors, paths, text
-from simclr_tf.config import flagfile, metadata
+from simclr_tf.config import flagfile, metadata, other_images
 from simclr_tf.config.sections import transfer
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
@@ -46,6 +46,7 @@ def validate(config: Config) -> None:
             f"--validation_examples={config.validation_examples} has no effect without "
             "--eval_epochs; set that, or leave it out."
         )
+    other_images.check(config)
     if config.augmentation != "auto":
         operation_names.parse(config.augmentation)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):

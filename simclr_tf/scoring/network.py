@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from simclr_tf.evaluation import features, linear, outcome
 from simclr_tf.models import simclr
 from simclr_tf.runs import opening
@@ -28,3 +30,14 @@ class Context:
     test: features.Extracted
     fit: linear.Fit
     inputs: outcome.Inputs
+
+    def class_scores(self, features: np.ndarray, logits: np.ndarray | None) -> np.ndarray:
+        """Returns the scores (n, c) of the classifier that the other evaluations read.
+
+        Args:
+            features: (n, f) of the network.
+            logits: (n, c) of its linear head; None without one.
+        """
+        if logits is not None and not self.run.config.contrastive:
+            return logits
+        return self.fit.scores(features)

@@ -4,9 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from simclr_tf import console
+from simclr_tf.config import other_images as other_image_settings
 from simclr_tf.evaluation import outcome
-from simclr_tf.scoring import network, probes
+from simclr_tf.runs import opening
+from simclr_tf.scoring import network, ood, probes, robustness, shifts
 
 EVALUATIONS: Mapping[str, Callable[[network.Context], outcome.Outcome]] = {
     "probes": probes.measure,
+    "robustness": robustness.evaluate,
+    "shifts": shifts.evaluate,
+    "ood": ood.evaluate,
 }
+# Open what an evaluation needs, so that it is refused before the network is trained.
+_CHECKS: Mapping[str, Callable[[opening.Run], None]] = {
+    "robustness": robustness.check,
+    "shifts": shifts.check,
+    "ood": ood.check,
+}
+
+
+def check(run: opening.Run) -> None:
+    """Refuses evaluations whose images or results cannot be opened.
+
+    Reports which are left out of --evaluations=all, and which settings have no effect.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    for sentence in other_image_settings.without_effect(run.config):
+        console.warn(sentence)
+    if run.data.source.class_names is None:
+        return  # They read labels, so none of them is run.
+    for name in run.config.evaluation_names:
+        if name not in _CHECKS:
+            continue
+        reason = other_image_settings.why_left_out(run.config, name)
+        if reason is None:
+            _CHECKS[name](run)
+        else:
+            console.say(f"Left out of --evaluations=all: {name}, because {reason}.")
+
+
+def run(name: str, context: network.Context) -> outcome.Outcome | None:
+    """Runs one of these evaluations; None if it is left out, see `check`."""
+    if other_image_settings.why_left_out(context.run.config, name) is not None:
+        return None
+    return EVALUATIONS[name](context)

@@ -94,4 +94,6 @@ def _run_evaluations(
             with console.working(f"Evaluating {name}"):
                 scores.outcomes[name] = registry.EVALUATIONS[name](inputs)
         elif name in network_registry.EVALUATIONS:
-            scores.outcomes[name] = network_registry.EVALUATIONS[name](context)
+            found = network_registry.run(name, context)
+            if found is not None:
+                scores.outcomes[name] = found

@@ -1,0 +1,70 @@
+"""Checks of the evaluations that need images of their own, before TensorFlow is imported."""
+
+from __future__ import annotations
+
+from simclr_tf import errors
+from simclr_tf.config.settings import Config
+from simclr_tf.data import corruptions
+
+# The settings that each of these evaluations alone reads.
+_SETTINGS = {
+    "robustness": (
+        *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),
+        "baseline_run",
+    ),
+    "shifts": ("shift_datasets",),
+    "ood": ("ood_datasets",),
+}
+
+
+def why_left_out(config: Config, name: str) -> str | None:
+    """Returns what an evaluation lacks, with the remedy, as a clause; None if nothing."""
+    if name == "shifts" and not config.shift_names:
+        return "no images are named; list data sets with the same classes in --shift_datasets"
+    if name == "ood" and not config.ood_names:
+        return "no images are named; list data sets of other classes in --ood_datasets"
+    if name != "robustness" or config.corrupted_dataset is not None:
+        return None
+    if config.image_size < corruptions.MIN_SIDE:
+        return (
+            f"the corruptions are defined for images of at least {corruptions.MIN_SIDE} px, and "
+            f"--image_size={config.image_size}; name a prepared data set by --corrupted_dataset"
+        )
+    if not corruptions.is_installed():
+        return (
+            f"the package {corruptions.PACKAGE}, the extra [robustness], is not installed; run pip "
+            f"install {corruptions.PACKAGE}, or name a prepared data set by --corrupted_dataset"
+        )
+    return None
+
+
+def without_effect(config: Config) -> list[str]:
+    """Returns a sentence for each setting of an evaluation that is not run.
+
+    They are not refused, because a run stores them, and may be evaluated in another way later.
+    """
+    return [
+        f"--{name}={getattr(config, name)} has no effect without --evaluations={evaluation} (the "
+        f"evaluations are {config.evaluations})."
+        for evaluation, names in _SETTINGS.items()
+        for name in names
+        if evaluation not in config.evaluation_names
+        and getattr(config, name) != getattr(Config, name)
+    ]
+
+
+def check(config: Config) -> None:
+    """Refuses evaluations that are named and lack something.
+
+    Raises:
+        UserError: for the first of them.
+    """
+    _ = (config.corruption_names, config.severities)  # Raise for what they do not know.
+    if config.evaluations == "all":
+        return  # What lacks something is left out.
+    for evaluation in _SETTINGS:
+        reason = why_left_out(config, evaluation)
+        if evaluation in config.evaluation_names and reason is not None:
+            raise errors.UserError(
+                f"--evaluations={config.evaluations} asks for {evaluation}, but {reason}."
+            )

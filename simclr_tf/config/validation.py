@@ -7,7 +7,7 @@ from typing import Any
 
 from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile, metadata, other_images
-from simclr_tf.config.sections import embeddings, transfer
+from simclr_tf.config.sections import embeddings
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
 
@@ -207,10 +207,10 @@ def _check_transfer(config: Config) -> None:
             raise errors.UserError(f"--{name} is missing; {remedy}.")
     for name in ("transfer_to", "baselines"):
         value = getattr(config, name)
-        listed = [paths.absolute(one) for one in transfer.names_in(value)]
+        listed = [paths.absolute(one) for one in text.listed(value)]
         for one in listed:
             if listed.count(one) > 1:
-                given = transfer.names_in(value)[listed.index(one)]
+                given = text.listed(value)[listed.index(one)]
                 raise errors.UserError(f"--{name}={value} names {given} twice; name it once.")
 
 

@@ -113,7 +113,7 @@ def _train_or_evaluate(
     command: command_line.Command, preemption: preemption_lib.Preemption, tf: Any
 ) -> None:
     """Runs the commands that need devices and a run directory."""
-    from simclr_tf.commands import evaluate, replay, train, transfer
+    from simclr_tf.commands import evaluate, replay, train, train_draws, transfer
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
@@ -134,17 +134,24 @@ def _train_or_evaluate(
         run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)
         evaluate.evaluate(opening.prepare_directory(run))
         return
-    compatibility.check_fine_tuning_start(config, command.requested_mode)
-    run, model = train.train(
-        config,
-        strategy,
-        command.weights,
-        preemption,
-        eval_split_given=split_given,
-        batch_size_given=batch_given,
-    )
-    if config.mode == "train_then_eval":
-        evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
+
+    def train_and_evaluate(config: config_lib.Config) -> None:
+        compatibility.check_fine_tuning_start(config, command.requested_mode)
+        run, model = train.train(
+            config,
+            strategy,
+            command.weights,
+            preemption,
+            eval_split_given=split_given,
+            batch_size_given=batch_given,
+        )
+        if config.mode == "train_then_eval":
+            evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
+
+    if config.label_draws > 1 and config.reads_labels:
+        train_draws.train_draws(config, train_and_evaluate, batch_size_given=batch_given)
+    else:
+        train_and_evaluate(config)
 
 
 def _use_embeddings(command: command_line.Command, tf: Any) -> None:

@@ -182,7 +182,7 @@ class _Memory:
 
 
 class _Source(sources.Source):
-    def _slices(self, split: str) -> list[tuple[str, int, int]]:
+    def slices(self, split: str) -> list[tuple[str, int, int]]:
         return [(split, 0, self.splits[split])]
 
 

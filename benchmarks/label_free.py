@@ -11,8 +11,8 @@ accuracy of the linear evaluation, and the accuracy of the run that the number w
 finished run, result.json has all of these if it was evaluated with --evaluations=label_free.
 
 The grid has all combinations of two temperatures, augmentations, learning rates and lengths. Each
-is one run of `run.py --mode=train_then_eval` in its own process and run directory. Finished runs
-are read, and interrupted runs are resumed.
+is trained and evaluated by `run.py`, in its own run directory. Finished runs are read, and
+interrupted runs are resumed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ GRID = {
     "train_epochs": ("2", "6"),
 }
 _FLAGS = [
-    "--mode=train_then_eval",
     f"--flagfile={os.path.join(_ROOT, 'flags', 'recipes', 'digits.flags')}",
     "--evaluations=label_free",
 ]
@@ -94,10 +93,13 @@ def train(folder: str, *, smallest: bool) -> list[str]:
     runs = []
     for name, flags in cells(smallest=smallest).items():
         runs.append(os.path.join(folder, name))
-        command = [sys.executable, os.path.join(_ROOT, "run.py"), *flags, f"--model_dir={runs[-1]}"]
-        finished = os.path.exists(os.path.join(runs[-1], "result.json"))
-        if not finished and subprocess.call(command):
-            sys.exit(f"The training of {runs[-1]} failed; see above.")
+        if os.path.exists(os.path.join(runs[-1], "result.json")):
+            continue
+        program = [sys.executable, os.path.join(_ROOT, "run.py"), f"--model_dir={runs[-1]}"]
+        # Unlike train_then_eval, eval does not measure the baselines.
+        for arguments in (["--mode=train", *flags], ["--mode=eval"]):
+            if subprocess.call([*program, *arguments]):
+                sys.exit(f"run.py {arguments[0]} of {runs[-1]} failed; see above.")
     return runs
 
 

@@ -25,7 +25,14 @@ Examples:
       --dataset=image_folder --data_dir=PATH
       fine-tunes on labels, and evaluates the classifier
   python run.py --mode=eval --model_dir=runs/mine
-      evaluates the last checkpoint
+      evaluates the last checkpoint; --evaluations=all measures everything
+  python run.py --mode=transfer --checkpoint=runs/mine --model_dir=runs/transfer \\
+      --transfer_to=cifar10,./other_photos
+      measures how well the encoder works on other data sets
+  python run.py --mode=embed --checkpoint=runs/mine --embeddings=emb
+      writes the features of every image
+  python run.py --mode=search --embeddings=emb --query=PHOTO.jpg
+      finds the images that are nearest to a photo
   python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/converted
       turns weights of google-research/simclr into a run; --checkpoint takes such
       files in every mode"""

@@ -129,6 +129,13 @@ def names_in(folder: str) -> list[str]:
         ) from error
 
 
+def is_folder_name(name: str) -> bool:
+    """Returns whether the name of a data set is a folder's path, and not NAME/CONFIGURATION."""
+    if name.startswith(("/", ".", "~")) or paths.scheme(name) is not None:
+        return True
+    return "/" in name and tf.io.gfile.isdir(name)
+
+
 def why_unreachable(path: str) -> str | None:
     """Returns why TensorFlow cannot open a remote path, and the remedy.
 

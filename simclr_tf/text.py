@@ -1,4 +1,4 @@
-"""Pieces of messages: suggestions, lists cut short, reasons of errors, quantities."""
+"""Lists in settings, and pieces of messages: suggestions, reasons of errors, quantities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import re
 MAX_MESSAGE = 600
 _MAX_WORD = 120
 _CUT = "[...]"
+
+
+def listed(value: str | None) -> list[str]:
+    """Returns what a comma-separated list names, without blanks."""
+    names = [name.strip() for name in (value or "").split(",")]
+    return [name for name in names if name]
 
 
 def similar(name: str, known: Iterable[str]) -> list[str]:

@@ -17,6 +17,8 @@ import pytest
 
 import simclr_tf  # noqa: F401
 import tensorflow as tf
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import train
 from simclr_tf.data import iterators
@@ -24,6 +26,8 @@ from simclr_tf.serving import export
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
+# Files without slow tests that take half a minute or more together.
+LONG = {f"test_{name}.py" for name in ("accumulation", "every_setting", "program", "steps")}
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -39,6 +43,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 _tuned_iterator = tf.data.Dataset.__iter__
 tf.data.Dataset.__iter__ = lambda dataset: _tuned_iterator(iterators.without_tuning(dataset))
 
+# TensorFlow stores the Python stack of every operation, for messages of errors. That takes a sixth
+# of the time to trace a graph below pytest.
+_extract_stack, _set_stack = tf_stack.extract_stack, pywrap_tf_session.TF_SetOpStackTrace
+tf_stack.extract_stack = lambda stacklevel=1: None
+pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
+
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Makes the program print wide lines, whatever the width of pytest's output.
@@ -49,15 +59,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         writer = session.config.get_terminal_writer()
         writer.fullwidth = writer.fullwidth  # Computed once, not for every line.
     os.environ["COLUMNS"] = "500"
-    # What the imports made stays; looking at it at every collection would take seconds.
+    # What the imports made stays; looking at it at every collection would take seconds. Graphs are
+    # of many objects, few of which are garbage while they are traced.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs files with slow tests first, so that no worker waits for another one's at the end."""
+    """Runs long files first, so that no worker waits for another one's at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in slow and item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +85,13 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no reference data beside this clone")
     return folder
+
+
+@pytest.fixture
+def stacks_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets errors quote the code that made an operation, as they do outside these tests."""
+    monkeypatch.setattr(tf_stack, "extract_stack", _extract_stack)
+    monkeypatch.setattr(pywrap_tf_session, "TF_SetOpStackTrace", _set_stack)
 
 
 @pytest.fixture

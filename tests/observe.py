@@ -68,6 +68,11 @@ def _views(policy: policies.Policy) -> np.ndarray:
         return views.make_views(images, tf.constant([3, 5]), policy, num_views=2).numpy()
 
 
+def left_out(run: observed_runs.Observed) -> Any:
+    """Returns the images that are not trained on, by split."""
+    return run.call("train_batches")["source"].excluded
+
+
 def checkpoints(run: observed_runs.Observed) -> list[int]:
     """Returns the steps of the checkpoints that are left."""
     return sorted(int(path.stem.split("-")[1]) for path in run.folder.glob("ckpt-*.index"))
@@ -76,12 +81,6 @@ def checkpoints(run: observed_runs.Observed) -> list[int]:
 def recorded_steps(run: observed_runs.Observed) -> list[int]:
     """Returns the steps of the lines in metrics.jsonl."""
     return [line["step"] for line in tiny_runs.lines_of(run.folder / "metrics.jsonl")]
-
-
-def left_out(run: observed_runs.Observed) -> int:
-    """Returns how many images are left out of training."""
-    excluded = run.call("train_batches")["source"].excluded
-    return sum(len(names) for names in excluded.values())
 
 
 def rates(run: observed_runs.Observed) -> list[float]:

@@ -24,6 +24,7 @@ from simclr_tf.training import (
 _BATCH, _CHUNKS = 16, 4
 # At such a rate the update of a variable is its gradient, without rounding errors.
 _RATE = 1e4
+_ARCHITECTURE = dataclasses.replace(tiny_runs.ARCHITECTURE, encoder="tiny_encoders:plain")
 
 
 class _Inference(simclr.SimCLR):
@@ -67,7 +68,7 @@ class _PerHalf(_PerChunk):
 @functools.cache
 def _averages():
     """Returns moving averages that fit the data; without them all projections would be alike."""
-    architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, batch_norm_decay=0.0)
+    architecture = dataclasses.replace(_ARCHITECTURE, batch_norm_decay=0.0)
     model = simclr.SimCLR(architecture, seed=0)
     for variable in model.norm_variables():
         variable.assign(tf.ones_like(variable) * 0.8)
@@ -123,7 +124,7 @@ def _train(kind, objective, chunks, replicas=1, jit_compile=False, **settings):
     strategy = replicas_lib.strategy(replicas)
     with strategy.scope():
         precision = settings.get("mixed_precision", "none")
-        model = kind(tiny_runs.ARCHITECTURE, seed=0, mixed_precision=precision)
+        model = kind(_ARCHITECTURE, seed=0, mixed_precision=precision)
         learner = _learner(model, **settings)
     task = _task(model, objective)
     if chunks > 1:
@@ -223,7 +224,7 @@ def test_moving_averages_can_be_updated_by_a_fraction_of_a_step():
 
 
 def test_no_graph_convolves_more_than_one_chunk():
-    model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
+    model = simclr.SimCLR(_ARCHITECTURE, seed=0)
     learner = _learner(model)
     strategy = tf.distribute.get_strategy()
     step = accumulation.chunked_step(learner, _task(model, "nt_xent"), strategy, _CHUNKS)

@@ -48,6 +48,7 @@ FALLING = {"learning_rate_decay": "step", "decay_epochs": "0.3"}
 TRANSFER = {"mode": "transfer", "checkpoint": "{pretrained}"}
 VALIDATED = {"eval_epochs": 1}
 TPU = {"use_tpu": True}
+DRAWN = {**FINETUNE, "mode": "train_then_eval", "labels_per_class": 3}
 RECORDS = {"dataset": "tfrecord:/records/*"}
 CORRUPTED = {
     **EVAL,
@@ -99,11 +100,17 @@ ROWS = [
     Row(
         "max_bad_images",
         1,
-        lambda run: run.call("train_batches")["source"].excluded,
+        observe.left_out,
         {"data_dir": "{damaged}"},
     ),
     Row("data_service", "grpc://localhost:1", observe.argument("train_batches", "data_service")),
     Row("samples_per_class", 4, observe.argument("train_batches", "samples_per_class"), SUPCON),
+    # Few labels.
+    Row("labels_per_class", 3, observe.left_out, FINETUNE),
+    Row("labels_per_class", 3, observe.every_argument("extract", "limit"), EVAL),
+    Row("label_fraction", 0.5, observe.left_out, FINETUNE),
+    Row("label_draw", 1, observe.left_out, {**FINETUNE, "labels_per_class": 3}),
+    Row("label_draws", 2, lambda run: len(run.calls["compile_steps"]), DRAWN),
     # Views.
     Row("augmentation", "crop,flip", observe.views_of, LARGER),
     Row("augmentation_branches", "one", observe.views_of, LARGER),

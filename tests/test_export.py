@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 import tiny_runs
 
+from simclr_tf.commands import train
 from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 from simclr_tf.runs import checkpoints, directory
@@ -39,7 +40,9 @@ def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path
         "mixed_precision": "bfloat16",
         "train_steps": 1,
     }
-    assert tiny_runs.main("finetune", mixed, photos, **changes) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_show_views", lambda *_: None)
+        assert tiny_runs.main("finetune", mixed, photos, **changes) == 0
     return {"float32": pretrained, "bfloat16": mixed}
 
 
@@ -142,7 +145,10 @@ def test_the_graph_contains_only_standard_operations_in_float32(run_dirs, kind):
 
 
 @pytest.mark.slow
-def test_a_run_on_two_replicas_exports_the_network_of_one_device(run_dirs, tmp_path_factory):
+def test_a_run_on_two_replicas_exports_the_network_of_one_device(
+    run_dirs, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr(train, "_show_views", lambda *_: None)
     model_dir = tmp_path_factory.mktemp("runs") / "replicas"
     photos = tiny_runs.photos(tmp_path_factory)
     changes = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2}

@@ -150,9 +150,9 @@ def leaking(rng, number=120, size=4):
 
 def test_near_copies_within_groups_are_not_rewarded():
     features, labels, groups = leaking(np.random.default_rng(6))
-    held = grouped_holdout.hold_out(labels, groups, seed=0)
+    splits = grouped_holdout.splits(labels, groups, seed=0)
     fits = [
-        linear.fit(features, labels, num_classes=2, seed=0, held_out=one) for one in (None, held)
+        linear.fit(features, labels, num_classes=2, seed=0, splits=one) for one in (None, splits)
     ]
     assert fits[0].held_out_accuracy > 0.95  # Random labels appear to be predicted.
     assert fits[1].held_out_accuracy < 0.7
@@ -163,8 +163,9 @@ def test_whole_groups_are_held_out_with_about_a_fifth_of_each_class(seed):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, 60, 900)
     labels = np.where(rng.random(900) < 0.9, groups % 3, rng.integers(0, 3, 900))
-    held = grouped_holdout.hold_out(labels, groups, seed=seed)
-    assert not set(groups[held]) & set(np.delete(groups, held))
+    ((fitted, held),) = grouped_holdout.splits(labels, groups, seed=seed)
+    assert not set(groups[held]) & set(groups[fitted])
+    assert sorted([*held, *fitted]) == list(range(900))
     fractions = np.bincount(labels[held]) / np.bincount(labels)
     assert np.all((fractions > 0.1) & (fractions < 0.3))
 
@@ -173,13 +174,26 @@ def test_a_class_in_a_single_group_is_fitted_rather_than_held_out():
     groups = np.repeat(np.arange(9), 4)
     labels = np.where(groups < 2, groups + 1, 0)
     for seed in range(8):
-        held = grouped_holdout.hold_out(labels, groups, seed=seed)
-        assert set(np.delete(labels, held)) == {0, 1, 2} and len(held)
+        ((fitted, held),) = grouped_holdout.splits(labels, groups, seed=seed)
+        assert set(labels[fitted]) == {0, 1, 2} and len(held)
 
 
 def test_two_groups_and_classes_of_one_image_can_be_divided():
-    held = grouped_holdout.hold_out(np.arange(6), np.array([0, 0, 0, 1, 1, 1]), seed=0)
-    assert sorted(held) in ([0, 1, 2], [3, 4, 5])
+    ((fitted, held),) = grouped_holdout.splits(np.arange(6), np.array([0, 0, 0, 1, 1, 1]), seed=0)
+    assert sorted([list(held), list(fitted)]) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_of_few_labels_each_image_is_held_out_once_with_its_group():
+    groups, labels = np.repeat(np.arange(10), 3), np.arange(30) % 2
+    splits = grouped_holdout.splits(labels, groups, seed=0, few=True)
+    assert len(splits) == 5
+    assert sorted(np.concatenate([held for _, held in splits])) == list(range(30))
+    assert not any(set(groups[held]) & set(groups[fitted]) for fitted, held in splits)
+
+
+def test_a_single_group_leaves_nothing_to_choose():
+    labels = np.arange(12) % 2
+    assert grouped_holdout.splits(labels, np.zeros(12), seed=0) == []
 
 
 def test_draws_in_blocks_are_the_same(monkeypatch):

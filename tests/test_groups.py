@@ -261,14 +261,14 @@ def test_a_run_is_evaluated_and_compared_over_groups(
     pretrained, photos, tmp_path, capsys, monkeypatch
 ):
     held, fit = [], linear.fit
-    monkeypatch.setattr(linear, "fit", lambda *a, **k: held.append(k["held_out"]) or fit(*a, **k))
+    monkeypatch.setattr(linear, "fit", lambda *a, **k: held.append(k["splits"]) or fit(*a, **k))
     assert tiny_runs.main("eval", pretrained, photos, group=r"(\d+)\.png", evaluations="knn") == 0
     printed = capsys.readouterr().out
     assert "The intervals are over 6 groups of images (--group)." in printed
     assert "6 of the 6 groups of 'test' are also in the training split" in printed
     trained = np.array(_open(photos, r"(\d+)\.png").example_groups("train"))
-    (rows,) = held
-    assert len(rows) and not set(trained[rows]) & set(np.delete(trained, rows))
+    (((fitted, chosen_on),),) = held
+    assert len(chosen_on) and not set(trained[chosen_on]) & set(trained[fitted])
     found, result = predictions.read(str(pretrained)), tiny_runs.json_of(pretrained / "result.json")
     assert result["eval/groups"] == 6
     assert list(found.groups) == [name.split("/")[-1][:-4] for name in found.names]

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tiny_runs
 
 from benchmarks import sizes
+from simclr_tf.commands import train
 from simclr_tf.models import batch_norm, keras_encoders, layers, simclr
 from simclr_tf.serving import export
 
@@ -181,7 +182,10 @@ def test_an_exported_encoder_keeps_its_python_control_flow():
         )
 
 
-def test_the_program_trains_evaluates_exports_and_fine_tunes_an_encoder(tmp_path, photos, capsys):
+def test_the_program_trains_evaluates_exports_and_fine_tunes_an_encoder(
+    tmp_path, photos, capsys, monkeypatch
+):
+    monkeypatch.setattr(train, "_show_views", lambda *_: None)
     # With Python control flow on tensors, which every tf.function of the program must convert.
     name = {"encoder": "tiny_encoders:branching"}
     quick = {**tiny_runs.NO_COLOR, "train_steps": 2, "linear_eval_examples": 12}

@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 from sklearn import linear_model, metrics, preprocessing
 
-from simclr_tf.evaluation import calibration, linear, logistic
+from simclr_tf.evaluation import calibration, held_out, linear, logistic
 
 
 def _blobs(n, *, spread, classes=4, width=6, seed=0):
@@ -29,7 +29,7 @@ def _path(train, held, scaling):
     features, labels = (np.concatenate(pair) for pair in zip(train, held))
     rows = np.arange(len(labels))
     count = len(train[1])
-    return linear._Path(features, labels, scaling, rows[:count], rows[count:], 4)
+    return linear._Path(features, labels, scaling, [held_out.Split(rows[:count], rows[count:])], 4)
 
 
 def test_separable_classes_are_classified_without_error():
@@ -167,11 +167,12 @@ def test_the_strength_is_chosen_on_the_features_that_are_named():
     labels = np.arange(60) % 3
     train = (np.eye(3)[labels] + rng.normal(size=(60, 3))).astype(np.float32)
     fitted = linear.fit(train, labels, num_classes=3, seed=0)
-    held = linear.hold_out(labels, 0)[1]
-    again = linear.fit(train, labels, num_classes=3, seed=1, held_out=held)
+    split = held_out.stratified_fifth(labels, seed=0)
+    held = split.held
+    again = linear.fit(train, labels, num_classes=3, seed=1, splits=[split])
     assert (again.strength, again.temperature) == (fitted.strength, fitted.temperature)
     # With the labels of other classes, what was fitted to the rest is worse on them.
     wrong = labels.copy()
     wrong[held] = (labels[held] + 1) % 3
-    other = linear.fit(train, wrong, num_classes=3, seed=1, held_out=held)
+    other = linear.fit(train, wrong, num_classes=3, seed=1, splits=[split])
     assert other.held_out_accuracy < again.held_out_accuracy

@@ -56,13 +56,6 @@ METRICS = {
 NO_TRAINING = {"train_steps": 0, "train_epochs": 0}
 
 
-@pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips the SavedModel, which takes seconds, in tests that do not need it."""
-    tiny_runs.pretrained(tmp_path_factory)  # Created first, with a SavedModel.
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
-
-
 @pytest.fixture(scope="module")
 def full_run(
     tmp_path_factory: pytest.TempPathFactory,
@@ -155,7 +148,7 @@ def test_evaluations_write_tables_figures_and_predictions(full_run):
     names = {path.name for path in (model_dir / "evaluation" / "4").iterdir()}
     assert names == {
         *("confusion.csv", "confusion.svg", "per_class.csv", "reliability.svg"),
-        "risk_coverage.svg",
+        *("risk_coverage.svg", "probes.csv", "probes.svg"),
     }
     result = tiny_runs.json_of(model_dir / "result.json")
     # The map needs more images, and those on other images need some.
@@ -341,8 +334,10 @@ def test_eval_uses_the_evaluation_split_of_the_run(pretrained, photos, capsys):
 
 
 def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
-    tmp_path, tmp_path_factory, capsys
+    tmp_path, tmp_path_factory, capsys, no_export, monkeypatch
 ):
+    exported: list[int] = []
+    monkeypatch.setattr(export, "export", lambda *args, **_: exported.append(args[2]) or "")
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
     model_dir = tmp_path / "run"
     changes = {**tiny_runs.NO_COLOR, "train_steps": 2}
@@ -354,7 +349,7 @@ def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
     assert result["global_step"] == 2
     assert "has no labels" in result["eval/skipped"]
     assert not SCORES & result.keys()
-    assert (model_dir / "saved_model" / "2" / "saved_model.pb").exists()
+    assert exported == [2]
     assert not [name for name in tiny_runs.weights(model_dir) if "linear_head" in name]
     assert not [k for k in tiny_runs.lines_of(model_dir / "metrics.jsonl")[0] if "supervised" in k]
     # --mode=eval, which only evaluates, is refused if nothing can be measured.
@@ -393,14 +388,15 @@ def test_pretraining_on_an_unlabelled_split_of_labelled_data(
     assert "eval/label_top_1_accuracy" not in result
 
 
-def test_pretraining_does_not_learn_from_labels(photos, tmp_path, pretrained, monkeypatch):
+def test_pretraining_does_not_learn_from_labels(
+    photos, tmp_path, pretrained, monkeypatch, no_export
+):
     def with_other_labels(*args, **named):
         dataset = train_batches(*args, **named)
         return dataset.map(lambda batch: {**batch, "label": (batch["label"] + 1) % 3})
 
     train_batches = pipeline.train_batches
     monkeypatch.setattr(pipeline, "train_batches", with_other_labels)
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
     other = tmp_path / "other"
     assert tiny_runs.main("pretrain", other, photos, **tiny_runs.NO_COLOR) == 0
     a, b = tiny_runs.weights(pretrained), tiny_runs.weights(other)
@@ -445,7 +441,7 @@ def test_fine_tuning_ends_with_the_accuracy_of_its_classifier(
     accuracy = result["eval/label_top_1_accuracy"]
     assert re.findall(r"([\d.]+)%", row)[0] == f"{100 * accuracy:.1f}"
     # The long form only trains.
-    changes["train_mode"] = "finetune"
+    changes |= {"train_mode": "finetune", **NO_TRAINING}
     assert tiny_runs.main("train", tmp_path / "tuned_2", photos, **changes) == 0
     assert not (tmp_path / "tuned_2" / "result.json").exists()
 

@@ -77,6 +77,8 @@ def test_the_recipes_of_the_papers_exist():
         "imagenet_linear",
         "imagenet_finetune_1pct",
         "imagenet_finetune_10pct",
+        *(f"imagenet_linear_{n}pct" for n in (1, 10)),
+        *(f"cifar10_finetune_{n}pct" for n in (1, 10)),
         *(f"cifar10_{kind}_resnet50" for kind in ("supcon", "supervised")),
         *(f"imagenet_{k}_resnet{n}" for k in ("supcon", "supervised") for n in (50, 200)),
         "cifar10_supcon_linear",

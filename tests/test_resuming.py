@@ -37,6 +37,7 @@ FREELY = {
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
     *("embeddings", "embed_split", "embed_outputs", "embed_shard_examples", "query"),
     *("neighbours", "duplicate_cosine"),
+    "label_draws",
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
     *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),
     *("baseline_run", "shift_datasets", "ood_datasets"),

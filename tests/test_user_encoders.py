@@ -13,6 +13,8 @@ from simclr_tf import config, errors
 from simclr_tf.models import keras_encoders, layers, user_encoders
 from simclr_tf.runs import diagnosis
 
+pytestmark = pytest.mark.usefixtures("stacks_of_operations")
+
 SIDE = 8
 
 

@@ -22,6 +22,16 @@ def sequential(input_shape: tuple[int, int, int]) -> tf.keras.Model:
     )
 
 
+def plain(input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    """Returns two convolutions with batch norm: traced in a fraction of a ResNet's time."""
+    del input_shape
+    first = [keras_layers.Conv2D(8, 3, strides=2, use_bias=False)]
+    second = [keras_layers.Conv2D(16, 3, padding="same", use_bias=False)]
+    normalized = [[keras_layers.BatchNormalization(), keras_layers.ReLU()] for _ in range(2)]
+    pooling = keras_layers.GlobalAveragePooling2D()
+    return tf.keras.Sequential([*first, *normalized[0], *second, *normalized[1], pooling])
+
+
 def nested(input_shape: tuple[int, int, int]) -> tf.keras.Model:
     """Returns a functional network that runs one block twice and returns a map."""
     x = images = tf.keras.Input(input_shape)

@@ -55,8 +55,7 @@ def compare(config: config_lib.Config) -> None:
 
 def _folders(config: config_lib.Config) -> list[str]:
     """Returns the run directories as absolute paths."""
-    folders = [paths.absolute(part.strip()) for part in (config.runs or "").split(",")]
-    folders = [folder for folder in folders if folder]
+    folders = [paths.absolute(folder) for folder in text.listed(config.runs)]
     if len(folders) < 2:
         raise errors.ArgumentError(
             "runs", config.runs, "must name at least two run directories, as in --runs=A,B."

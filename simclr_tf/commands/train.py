@@ -20,6 +20,7 @@ from simclr_tf.runs import (
     diagnosis,
     directory,
     environment,
+    few_labels,
     initialization,
     lock,
     metrics_log,
@@ -202,6 +203,7 @@ def _write_description(run: opening.Run, resumption: resuming.Resumption, step: 
     directory.write_architecture(run.model_dir, run.architecture)
     resolved = dataclasses.replace(run.config, eval_split=run.data.eval_split)
     resuming.record(resolved, run.model_dir, resumption, step)
+    few_labels.write_list(run.model_dir, run.data.draws)
     environment.write(run.model_dir, run.strategy)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile, metadata, other_images
-from simclr_tf.config.sections import embeddings, transfer
+from simclr_tf.config.sections import embeddings
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
 
@@ -35,6 +35,7 @@ def validate(config: Config) -> None:
     _check_samples_per_class(config)
     if config.mode == "transfer":
         _check_transfer(config)
+    _check_few_labels(config)
     _ = config.decay  # Raises for epochs that the decay cannot use.
     if config.evaluation_names and not config.linear_eval:
         raise errors.UserError(
@@ -211,11 +212,39 @@ def _check_transfer(config: Config) -> None:
         )
     for name in ("transfer_to", "baselines"):
         value = getattr(config, name)
-        listed = [paths.absolute(one) for one in transfer.names_in(value)]
+        listed = [paths.absolute(one) for one in text.listed(value)]
         for one in listed:
             if listed.count(one) > 1:
-                given = transfer.names_in(value)[listed.index(one)]
+                given = text.listed(value)[listed.index(one)]
                 raise errors.UserError(f"--{name}={value} names {given} twice; name it once.")
+
+
+def _check_few_labels(config: Config) -> None:
+    if config.labels_per_class and config.label_fraction:
+        raise errors.UserError(
+            f"--labels_per_class={config.labels_per_class} and "
+            f"--label_fraction={config.label_fraction:g} both choose labels; use one."
+        )
+    for name in ("label_draw", "label_draws"):
+        value, default = getattr(config, name), getattr(Config, name)
+        if value != default and not config.has_few_labels:
+            raise errors.UserError(
+                f"--{name}={value} draws labels, and all are used; add --labels_per_class or "
+                f"--label_fraction, or give --{name}={default} if a flagfile sets it."
+            )
+    if config.label_draws == 1:
+        return
+    if config.mode == "train":
+        raise errors.UserError(
+            f"--label_draws={config.label_draws} repeats an evaluation, and --mode=train has none; "
+            "use --mode=train_then_eval, or choose one draw with --label_draw."
+        )
+    if config.mode == "eval" and config.reads_labels:
+        raise errors.UserError(
+            f"--label_draws={config.label_draws} repeats the linear evaluation of an encoder that "
+            "learned without labels, and this one learned from those of a draw; repeat its "
+            "training with --mode=train_then_eval, or evaluate it with --label_draws=1."
+        )
 
 
 def _check_frozen_groups(config: Config) -> None:

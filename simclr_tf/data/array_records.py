@@ -74,7 +74,8 @@ class ArrayRecords:
         keys = np.concatenate([np.arange(a, b) + self._starts[name] for name, a, b in slices])
         is_excluded = np.zeros(len(keys), bool)
         if excluded:
-            is_excluded = np.isin([self._name(key) for key in keys], list(excluded))
+            left_out = frozenset(excluded)
+            is_excluded = np.array([self._name(key) in left_out for key in keys])
         with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.
             all_keys = tf.constant(keys, tf.int64)
 

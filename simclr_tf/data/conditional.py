@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 from typing import TypeVar
 
 import tensorflow as tf
@@ -51,8 +52,15 @@ def in_one_op(function: Callable[..., tf.Tensor], *args: tf.Tensor) -> tf.Tensor
     """Calls a function in such a way that it is one op of the graph.
 
     A branch that is not taken still costs time for each of its ops, so a rare one should have few.
+    The function is traced once for all graphs, which saves most of the time to build the input; so
+    it must be one of a module, not one that a call defines.
     """
     if tf.executing_eagerly():
         return function(*args)
+    return _op_of(function)(*args)
+
+
+@functools.cache
+def _op_of(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     attributes = {"_noinline": True}
-    return tf.function(function, autograph=False, experimental_attributes=attributes)(*args)
+    return tf.function(function, autograph=False, experimental_attributes=attributes)

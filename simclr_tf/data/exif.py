@@ -153,17 +153,17 @@ def upright_size(size: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns a stored image (h, w, 3), or a window of it, upright."""
-
-    def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        exchanged = tf.transpose(image, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
-        mirrored_x, mirrored_y = _mirrored(orientation)
-        return exchanged[:: tf.where(mirrored_y, -1, 1), :: tf.where(mirrored_x, -1, 1)]
-
     return tf.cond(
         orientation == 1,
         lambda: image,
-        lambda: conditional.in_one_op(turned, image, orientation),
+        lambda: conditional.in_one_op(_turned, image, orientation),
     )
+
+
+def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    exchanged = tf.transpose(image, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
+    mirrored_x, mirrored_y = _mirrored(orientation)
+    return exchanged[:: tf.where(mirrored_y, -1, 1), :: tf.where(mirrored_x, -1, 1)]
 
 
 def stored_box(box: tf.Tensor, stored_size: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

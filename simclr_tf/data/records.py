@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
-from simclr_tf.data import exclusion, folder, random
+from simclr_tf.data import folder, membership, random
 
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_EXAMPLES = 1024
@@ -74,7 +74,10 @@ class Records:
     ) -> tf.data.Dataset:
         """Streams the examples of some slices once; see `sources.Source.examples`."""
         examples = self._examples(slices, order_seed)
-        return examples.filter(exclusion.is_not_one_of(excluded)) if excluded else examples
+        if excluded:
+            is_excluded = membership.is_among(excluded)
+            examples = examples.filter(lambda example: ~is_excluded(example["name"]))
+        return examples
 
     def _examples(
         self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None

@@ -151,7 +151,7 @@ class Source:
         return [self.groups[name] for name in self.example_names(split)]
 
     def slices(self, split: str) -> list[folder.Slice]:
-        """Returns the slices of stored splits that a split consists of, in their order.
+        """Returns the slices of the stored splits that a split consists of.
 
         Raises:
             errors.UserError: if there is no such split, or nothing in it.

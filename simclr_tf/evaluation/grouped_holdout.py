@@ -7,11 +7,15 @@ import warnings
 import numpy as np
 from sklearn import model_selection
 
+from simclr_tf.evaluation import held_out
+
 _FOLDS = 5
 
 
-def hold_out(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> np.ndarray:
-    """Returns the positions of about a fifth of the images, which are whole groups.
+def splits(
+    labels: np.ndarray, groups: np.ndarray, *, seed: int, few: bool = False
+) -> list[held_out.Split]:
+    """Returns splits of the images that hold out whole groups, about a fifth of the images each.
 
     The images are divided into five folds of whole groups, stratified by class as far as groups
     allow, by scikit-learn's StratifiedGroupKFold. Of these, the first is held out that leaves the
@@ -19,21 +23,25 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> np.ndarray
 
     Args:
         labels: (n,) classes.
-        groups: (n,) the group of each image, of at least two groups.
+        groups: (n,) the group of each image.
         seed: seed of the draw.
+        few: holds out each fold once, unless there are many images.
 
-    Raises:
-        ValueError: if there is only one group.
+    Returns:
+        The splits; none if all images are one group, which cannot be divided.
     """
     number = min(_FOLDS, len(np.unique(groups)))
     if number < 2:
-        raise ValueError("a single group cannot be divided")
+        return []
     with warnings.catch_warnings():
         # Classes with fewer images than folds, and labels of many classes.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         folds = [fold for fold in _folds(labels, groups, number, seed) if len(fold)]
-    return max(folds, key=lambda held: len(np.unique(np.delete(labels, held))))
+    found = [held_out.Split(np.delete(np.arange(len(labels)), fold), fold) for fold in folds]
+    if few and len(labels) < held_out.ENOUGH:
+        return found
+    return [max(found, key=lambda split: len(np.unique(labels[split.fit])))]
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) -> list[np.ndarray]:

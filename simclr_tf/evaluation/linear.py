@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import warnings
 
 import numpy as np
-from sklearn import model_selection
 
-from simclr_tf.evaluation import calibration, logistic
+from simclr_tf.evaluation import calibration, held_out, logistic
 
 # l2 strengths to choose from (SimCLR, appendix B.8), as their inverses: from strong to weak.
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-5, 6, 45))
@@ -17,7 +15,6 @@ STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-5, 6, 45))
 _COARSE = 8
 # Fits of the longest search, and the last one.
 MOST_FITS = 13
-_HELD_OUT = 0.2
 _MAX_ITERATIONS = 300
 _PATH_ITERATIONS = 100
 _ROWS_AT_ONCE = 8192
@@ -84,7 +81,7 @@ def fit(
     *,
     num_classes: int,
     seed: int,
-    held_out: np.ndarray | None = None,
+    splits: Sequence[held_out.Split] | None = None,
     progress: Callable[[int], None] = lambda fits: None,
 ) -> Fit:
     """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8).
@@ -98,40 +95,60 @@ def fit(
         labels: (n,) their classes.
         num_classes: c.
         seed: determines which features are held out.
-        held_out: (h,) positions of the features to choose on; None for a stratified fifth.
-        progress: called with the number of fits so far, at most `MOST_FITS`.
+        splits: splits of the features to choose the strength on, by the accuracy over all of them;
+            None for a stratified fifth that is held out. With no split, the strength is 1.
+        progress: called with the number of strengths tried so far, at most `MOST_FITS`.
     """
     scaling = logistic.Scaling.of(features)
-    if held_out is None:
-        rows, held = hold_out(labels, seed)
-    else:
-        rows, held = np.setdiff1d(np.arange(len(labels)), held_out), held_out
+    if splits is None:
+        splits = [held_out.stratified_fifth(labels, seed=seed)]
+    splits = [split for split in splits if len(np.unique(labels[split.fit])) > 1]
     strength, temperature, accuracy, start = 1.0, 1.0, float("nan"), None
-    if len(np.unique(labels[rows])) > 1:
-        path = _Path(features, labels, scaling, rows, held, num_classes, progress)
+    if splits:
+        path = _Path(features, labels, scaling, splits, num_classes, progress)
         best = path.search()
         strength, start, accuracy = STRENGTHS[best], path.classifier(best), path.accuracy(best)
-        known = np.isin(labels[held], labels[rows])  # No temperature helps the others.
-        if known.any():
-            scores = start.scores(features[held[known]])
-            temperature = calibration.fit_temperature(scores, labels[held[known]])
+        scores, known = path.held_scores(best)
+        if len(known):
+            temperature = calibration.fit_temperature(scores, known)
     classifier = _fit(features, labels, scaling, num_classes, strength, start)
     progress(MOST_FITS)
     return Fit(classifier, strength, temperature, classifier.solution.converged, accuracy)
 
 
-def hold_out(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the positions of the rows to fit, and of a fifth to choose on, with all classes."""
-    counts = np.unique(labels, return_counts=True)[1]
-    held_out = round(_HELD_OUT * len(labels))
-    by_class = labels if counts.min() >= 2 and held_out >= len(counts) else None
-    with warnings.catch_warnings():
-        # Labels of many classes are taken for those of a regression.
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        rows, held = model_selection.train_test_split(
-            np.arange(len(labels)), test_size=_HELD_OUT, random_state=seed, stratify=by_class
-        )
-    return rows, held
+class _Fold:
+    """Classifiers of several strengths, fitted to some features and scored on others."""
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        scaling: logistic.Scaling,
+        split: held_out.Split,
+        num_classes: int,
+    ) -> None:
+        self._classes, positions = _classes(labels, split.fit)
+        self._solver = logistic.solver(features, positions, scaling, rows=split.fit)
+        self._scaling, self._num_classes = scaling, num_classes
+        self.held = features[split.held], labels[split.held]
+        self.classifiers: dict[int, Classifier] = {}
+
+    def hits(self, position: int) -> int:
+        """Fits a classifier, and returns how many of its predictions are right.
+
+        The fit starts from the solution of a stronger regularisation, which is close.
+        """
+        stronger = [other for other in self.classifiers if other < position]
+        start = self.classifiers[max(stronger)].solution if stronger else None
+        solution = self._solver.fit(STRENGTHS[position], start, _PATH_ITERATIONS)
+        classifier = Classifier(self._scaling, solution, self._classes, self._num_classes)
+        self.classifiers[position] = classifier
+        return int(np.sum(np.argmax(classifier.scores(self.held[0]), 1) == self.held[1]))
+
+    def known_scores(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns scores of the held-out features of classes that were fitted, and the classes."""
+        known = np.isin(self.held[1], self._classes)
+        return self.classifiers[position].scores(self.held[0][known]), self.held[1][known]
 
 
 class _Path:
@@ -142,16 +159,13 @@ class _Path:
         features: np.ndarray,
         labels: np.ndarray,
         scaling: logistic.Scaling,
-        rows: np.ndarray,
-        held: np.ndarray,
+        splits: Sequence[held_out.Split],
         num_classes: int,
         progress: Callable[[int], None] = lambda fits: None,
     ) -> None:
-        self._classes, positions = _classes(labels, rows)
-        self._solver = logistic.solver(features, positions, scaling, rows=rows)
-        self._scaling, self._num_classes, self._progress = scaling, num_classes, progress
-        self._held = features[held], labels[held]
-        self._classifiers: dict[int, Classifier] = {}
+        self._folds = [_Fold(features, labels, scaling, one, num_classes) for one in splits]
+        self._count = sum(len(fold.held[1]) for fold in self._folds)
+        self._progress = progress
         self._accuracies: dict[int, float] = {}
 
     def search(self) -> int:
@@ -174,29 +188,30 @@ class _Path:
             if position not in self._accuracies:
                 self._try(position)
             tried.append(self._accuracies[position])
-            if _should_stop_early(tried, len(self._held[1])):
+            if _should_stop_early(tried, self._count):
                 break
         return positions[int(np.argmax(tried))]
 
     def classifier(self, position: int) -> Classifier:
-        """Returns the classifier of a strength that was tried."""
-        return self._classifiers[position]
+        """Returns the classifier of a strength that was tried, of the first split."""
+        return self._folds[0].classifiers[position]
+
+    def held_scores(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the scores (k, c) of held-out features by one strength, and their classes.
+
+        Features of classes that were not fitted are left out, because no temperature helps them.
+        """
+        scores, labels = zip(*(fold.known_scores(position) for fold in self._folds))
+        return np.concatenate(scores), np.concatenate(labels)
 
     def accuracy(self, position: int) -> float:
         """Returns its accuracy on the held-out features."""
         return self._accuracies[position]
 
     def _try(self, position: int) -> None:
-        stronger = [other for other in self._classifiers if other < position]
-        start = self._classifiers[max(stronger)].solution if stronger else None
-        solution = self._solver.fit(STRENGTHS[position], start, _PATH_ITERATIONS)
-        self._classifiers[position] = Classifier(
-            self._scaling, solution, self._classes, self._num_classes
-        )
-        scores = self._classifiers[position].scores(self._held[0])
-        hits = np.argmax(scores, 1) == self._held[1]
-        self._accuracies[position] = float(np.mean(hits))
-        self._progress(len(self._classifiers))
+        hits = sum(fold.hits(position) for fold in self._folds)
+        self._accuracies[position] = hits / self._count
+        self._progress(len(self._accuracies))
 
 
 def _should_stop_early(accuracies: list[float], count: int) -> bool:

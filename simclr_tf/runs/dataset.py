@@ -9,7 +9,8 @@ import psutil
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.data import array_records, depth, labels, sources, split_names, streams
-from simclr_tf.runs import directory, label_checks, unreadable
+from simclr_tf.data import few_labels as few_labels_data
+from simclr_tf.runs import directory, few_labels, label_checks, unreadable
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
@@ -29,11 +30,14 @@ class Data:
         source: the data set.
         train_split: split to train on, which exists.
         eval_split: split to evaluate on, which exists if the run evaluates on labels.
+        draws: the images of the training split whose labels are used, once for each draw; the
+            source has those of the first one. Empty if all labels are used.
     """
 
     source: sources.Source
     train_split: str
     eval_split: str
+    draws: tuple[few_labels_data.Draw, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -42,6 +46,8 @@ class Data:
 
     def is_labelled(self, split: str) -> bool:
         """Whether a split has labels, see `labels.is_labelled`."""
+        if self.draws and split == self.train_split:
+            return True  # The label of the first record of a stream may be hidden.
         return labels.is_labelled(self.source, split)
 
     def why_unlabelled(self, split: str) -> str | None:
@@ -81,7 +87,7 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
     given = eval_split_given and not _is_stored_default(config, source)
     if given or len(_used_splits(config, data)) > 1:
         _check_split(config, source, "eval_split", eval_split)
-    data = label_checks.check(config, data)
+    data = label_checks.check(config, few_labels.restrict(config, data))
     if config.cache_dataset:
         needed = streams.cached_bytes(source, train_split)
         check_memory("cache_dataset", train_split, needed)

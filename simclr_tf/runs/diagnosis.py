@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
-from simclr_tf.data import array_records, decode, folder, inspection, records
+from simclr_tf.data import array_records, decode, few_labels, folder, inspection, records
 from simclr_tf.models import keras_encoders, user_encoders
 from simclr_tf.runs import batches, checkpoints, dataset, directory, label_checks, opening
 
@@ -120,7 +120,7 @@ def _is_record_error(run: opening.Run, error: tf.errors.OpError) -> bool:
     """Returns whether a record is damaged, or the system could not read a file of records."""
     if isinstance(error, tf.errors.DataLossError) or array_records.why_unread(error):
         return True
-    reader = run.data.source.reader
+    reader = few_labels.unwrapped(run.data.source.reader)
     if not isinstance(reader, records.Records):
         return False
     return any(f"{path}; " in str(error) for path in reader.filenames())

@@ -52,8 +52,8 @@ def _check_labels(config: config_lib.Config, data: dataset.Data) -> None:
 
 def _check_all_labelled(config: config_lib.Config, data: dataset.Data) -> None:
     """Refuses to learn from labels that some images do not have, where that is known."""
-    # Batches balanced by class hold labelled images only.
-    if config.mode == "eval" or config.samples_per_class:
+    # Batches balanced by class hold labelled images only, and so does a draw of few labels.
+    if config.mode == "eval" or config.samples_per_class or config.has_few_labels:
         return
     partly = labels.why_partly_unlabelled(data.source, data.train_split)
     if partly is not None:
@@ -98,7 +98,7 @@ def _check_pretraining(config: config_lib.Config, data: dataset.Data) -> dataset
                 note += "; what needs no labels will be measured on the training images"
         return _with_note(data, f"{note}.")
     _check_evaluation_labels(config, data)
-    if config.mode == "eval" or not config.lineareval_while_pretraining:
+    if config.mode == "eval" or not config.lineareval_while_pretraining or data.draws:
         return data
     partly = labels.why_partly_unlabelled(data.source, data.train_split)
     if partly is not None and config.contrastive:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, storage, text
 from simclr_tf.data import inspection, labels, sources
+from simclr_tf.runs import few_labels
 
 LIST = "bad_images.json"
 
@@ -46,6 +47,8 @@ def exclude(
         data["labels"] = config.labels
     if not with_pillow:
         data["decoded_by"] = "TensorFlow alone"
+    # Images whose labels are not drawn may not be read.
+    data |= few_labels.described(config)
     path = os.path.join(config.model_dir or "", LIST)
     stored = _read(path) if tf.io.gfile.exists(path) else {}
     known = stored["splits"] if stored.get("data") == data else {}
@@ -64,7 +67,8 @@ def exclude(
     if not bad:
         return source
     console.warn(f"Excluded {len(bad)} unreadable images: {some}.")
-    excluded = {split: tuple(images) for split, images in found.items()}
+    already = source.excluded
+    excluded = {split: (*already.get(split, ()), *images) for split, images in found.items()}
     rest = dataclasses.replace(source, excluded=excluded)
     _warn_of_lost_classes(source, rest)
     return rest

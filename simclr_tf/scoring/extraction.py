@@ -16,6 +16,8 @@ _FEATURES = "features"
 def number_of_examples(run: opening.Run, split: str) -> int:
     """Returns how many examples of a split an evaluation reads, if all of them have labels."""
     config, count = run.config, run.data.source.num_examples(split)
+    if split == run.data.train_split and run.data.draws:
+        return len(set().union(*(draw.label_of for draw in run.data.draws)))
     if split == run.data.train_split:
         return min(count, config.linear_eval_examples)
     return min(count, config.eval_steps * config.eval_batch_size or count)
@@ -42,7 +44,8 @@ def extract(
     """
     config, count = run.config, run.data.source.num_examples(split)
     limit = number_of_examples(run, split)
-    if split == run.data.train_split and limit < count and what == _FEATURES:
+    of_all_labels = split == run.data.train_split and not run.data.draws
+    if of_all_labels and limit < count and what == _FEATURES:
         console.say(
             f"The linear evaluation learns from the first {limit:,} of {count:,} images "
             "(--linear_eval_examples)."

@@ -6,8 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from simclr_tf import errors
-from simclr_tf.evaluation import features, grouped_holdout
+from simclr_tf.evaluation import features, grouped_holdout, held_out
 from simclr_tf.runs import opening
 
 
@@ -23,27 +22,25 @@ class OfSplits:
     trained: np.ndarray | None = None
     evaluated: np.ndarray | None = None
 
-    def hold_out(self, labels: np.ndarray, *, seed: int) -> np.ndarray | None:
-        """Returns the positions of the images to choose the strength on; None without groups.
+    def splits(self, labels: np.ndarray, *, seed: int, few: bool) -> list[held_out.Split] | None:
+        """Returns splits to choose the strength on, see `linear.fit`; None without groups.
 
         Args:
             labels: (n,) classes of the images to learn from.
             seed: seed of the draw.
-
-        Raises:
-            UserError: if they are one group.
+            few: whether the data has few labels.
         """
         if self.trained is None:
             return None
-        if len(np.unique(self.trained)) < 2:
-            raise errors.UserError(
-                f"The {len(labels):,} images that the linear classifier learns from are all of one "
-                "group, so none can be held out; give another --group, or leave it out."
-            )
-        return grouped_holdout.hold_out(labels, self.trained, seed=seed)
+        return grouped_holdout.splits(labels, self.trained, seed=seed, few=few)
 
 
 NONE = OfSplits()
+
+
+def of_both(run: opening.Run, train: features.Extracted, test: features.Extracted) -> OfSplits:
+    """Returns the groups of images of the training and of the evaluation split."""
+    return OfSplits(of(run, run.data.train_split, train), of(run, run.data.eval_split, test))
 
 
 def of(run: opening.Run, split: str, extracted: features.Extracted) -> np.ndarray | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from simclr_tf import console
-from simclr_tf.evaluation import linear
+from simclr_tf.evaluation import held_out, linear
 from simclr_tf.runs import opening
 from simclr_tf.scoring import groups as groups_lib
 from simclr_tf.scoring import scores as scores_lib
@@ -46,9 +47,9 @@ def evaluate(
     Returns:
         The fit, and the scores (m, c) of the evaluated features.
     """
-    held_out = groups.hold_out(labels[0], seed=run.config.seed)
+    splits = groups.splits(labels[0], seed=run.config.seed, few=bool(run.data.draws))
     what = f"the linear classifier on {_INPUTS[name]}"
-    fit = fit_classifier(run, what, train, labels[0], held_out=held_out)
+    fit = fit_classifier(run, what, train, labels[0], splits=splits)
     scores = fit.scores(test)
     numbers.update(
         scores_lib.accuracies(f"{name}/", scores, labels[1], groups.evaluated, seed=run.config.seed)
@@ -63,7 +64,7 @@ def fit_classifier(
     features: np.ndarray,
     labels: np.ndarray,
     *,
-    held_out: np.ndarray | None = None,
+    splits: Sequence[held_out.Split] | None = None,
 ) -> linear.Fit:
     """Fits a linear classifier of the classes of the data, and shows the progress.
 
@@ -72,8 +73,10 @@ def fit_classifier(
         what: what is fitted, for the progress and for warnings.
         features: (n, f).
         labels: (n,) their classes.
-        held_out: see `linear.fit`.
+        splits: see `linear.fit`. By default, more of them if the data has few labels.
     """
+    if splits is None and run.data.draws:
+        splits = held_out.of_few(labels, seed=run.config.seed)
     assert run.data.source.class_names is not None
     with console.Progress(f"fits of {what}", linear.MOST_FITS) as progress:
         fit = linear.fit(
@@ -81,7 +84,7 @@ def fit_classifier(
             labels,
             num_classes=len(run.data.source.class_names),
             seed=run.config.seed,
-            held_out=held_out,
+            splits=splits,
             progress=progress.update,
         )
     if not fit.converged:

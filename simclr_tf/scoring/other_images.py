@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, paths, text
+from simclr_tf import errors, paths, storage, text
 from simclr_tf.data import (
     decode,
     folder,
@@ -74,7 +74,7 @@ def open_set(
 ) -> sources.Source:
     """Opens one data set, see `open_sets`."""
     try:
-        if is_folder(name):
+        if storage.is_folder_name(name):
             return sources.open_source(
                 sources.IMAGE_FOLDER,
                 data_dir=paths.absolute(name),
@@ -84,13 +84,6 @@ def open_set(
         return sources.open_source(name, data_dir=_data_dir(config), seed=config.seed)
     except errors.ArgumentError as error:  # In the words of the flag that names it here.
         raise errors.UserError(f"--{flag} names {name}, which {error.problem}") from error
-
-
-def is_folder(name: str) -> bool:
-    """Returns whether a name is the path of a folder, and not NAME/CONFIGURATION of a data set."""
-    if name.startswith(("/", ".", "~")) or paths.scheme(name) is not None:
-        return True
-    return "/" in name and tf.io.gfile.isdir(name)
 
 
 def extract(
@@ -213,7 +206,8 @@ def _split_of(source: sources.Source) -> str:
 def _short_names(names: Sequence[str]) -> list[str]:
     """Returns a short name for each name: the last part of a path, or all if it is not unique."""
     short = [
-        _word(os.path.basename(name.rstrip("/")) if is_folder(name) else name) for name in names
+        _word(os.path.basename(name.rstrip("/")) if storage.is_folder_name(name) else name)
+        for name in names
     ]
     return [
         _word(name) if short.count(brief) > 1 else brief

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from simclr_tf import console
 from simclr_tf.evaluation import features, linear, outcome, registry
 from simclr_tf.models import simclr
-from simclr_tf.runs import opening
-from simclr_tf.scoring import extraction, linear_fits, network, unlabelled, untrained
+from simclr_tf.runs import few_labels, opening
+from simclr_tf.scoring import extraction, label_repeats, linear_fits, network, unlabelled, untrained
 from simclr_tf.scoring import groups as groups_lib
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
@@ -31,6 +33,7 @@ def score(
         baselines: evaluates raw pixels and the untrained encoder, too; see `untrained.score`.
         labelled: whether both splits have labels; without them only `label_free` is measured.
     """
+    run = dataclasses.replace(run, data=few_labels.with_all_draws(run.data))
     config, scores = run.config, scores_lib.Scores()
     if labelled:
         _score_with_labels(run, model, scores, baselines=baselines)
@@ -70,13 +73,17 @@ def _score_with_labels(
             scores.class_scores = test.logits
     if not run.config.linear_eval:
         return
-    train = extraction.extract(run, model, run.data.train_split, with_pixels=baselines)
-    extraction.say_left_out(run, run.data.train_split, len(train.labels))
+    extracted = extraction.extract(run, model, run.data.train_split, with_pixels=baselines)
+    extraction.say_left_out(run, run.data.train_split, len(extracted.labels))
+    train = label_repeats.of_draw(run, extracted, 0)
     labels = (train.labels, test.labels)
-    groups = groups_lib.OfSplits(groups_lib.of(run, run.data.train_split, train), test_groups)
+    groups = groups_lib.of_both(run, train, test)
     fit, linear_scores = linear_fits.evaluate(
         run, "linear_eval", train.features, test.features, labels, scores.numbers, groups=groups
     )
+    if run.data.draws:
+        found = label_repeats.repeat(run, extracted, test, scores.numbers)
+        scores.outcomes["few_labels"] = found
     temperature = None
     if scores.class_scores is None:
         scores.class_scores, temperature = linear_scores, fit.temperature

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from simclr_tf.runs import opening
-from simclr_tf.scoring import extraction, linear_fits
+from simclr_tf.scoring import extraction, label_repeats, linear_fits
 from simclr_tf.scoring import groups as groups_lib
 
 
@@ -40,6 +40,7 @@ def score(
             extraction.extract(run, model, split, what=what)
             for split in (run.data.train_split, run.data.eval_split)
         )
+        train = label_repeats.of_draw(run, train, 0)
         found: dict[str, Any] = {}
         linear_fits.evaluate(run, name, train.features, test.features, labels, found, groups=groups)
         return found

@@ -20,7 +20,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf.data import label_origin, record_files, sources
 from simclr_tf.data import labels as labels_lib
-from simclr_tf.evaluation import linear
+from simclr_tf.evaluation import held_out
 from simclr_tf.transfer import targets
 
 _LABELS, _RECORDS = "choice.csv", "choice"
@@ -66,7 +66,7 @@ def _held(labels: np.ndarray, seed: int) -> np.ndarray:
     """Returns (n,) bool, which images to choose on; those without a label are not."""
     labelled = np.flatnonzero(labels >= 0)
     held = np.zeros(len(labels), bool)
-    held[labelled[linear.hold_out(labels[labelled], seed)[1]]] = True
+    held[labelled[held_out.stratified_fifth(labels[labelled], seed=seed).held]] = True
     return held
 
 

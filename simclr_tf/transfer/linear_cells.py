@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.evaluation import features, linear
+from simclr_tf.evaluation import features, held_out, linear
 from simclr_tf.models import simclr
 from simclr_tf.runs import opening, predictions
 from simclr_tf.scoring import extraction, linear_fits
@@ -94,11 +94,11 @@ def _candidate(
     test = extraction.extract(run, model, data.eval_split)
     joined = np.concatenate([one.features for one in learned])
     labels = np.concatenate([one.labels for one in learned])
-    held_out = None
+    splits = None
     if target.validation_split is not None:
-        held_out = np.arange(len(learned[0].labels), len(labels))
+        splits = [held_out.Split(*np.split(np.arange(len(labels)), [len(learned[0].labels)]))]
     what = f"the linear classifier on {target.name}"
-    fit = linear_fits.fit_classifier(run, what, joined, labels, held_out=held_out)
+    fit = linear_fits.fit_classifier(run, what, joined, labels, splits=splits)
     return _Candidate(initialization, fit, test)
 
 

@@ -8,10 +8,8 @@ import os
 import re
 from typing import Any
 
-import tensorflow as tf
-
 from simclr_tf import config as config_lib
-from simclr_tf import errors, paths
+from simclr_tf import errors, paths, storage
 from simclr_tf.data import label_origin, sources, split_names
 from simclr_tf.runs import dataset, label_checks
 
@@ -63,15 +61,12 @@ def metric_of(name: str) -> str:
         name: a name of tensorflow-datasets, which may have a configuration and a version, or the
             path of a folder, whose own name decides.
     """
-    base = os.path.basename(name.rstrip("/")) if is_folder(name) else re.split("[/:]", name)[0]
+    base = (
+        os.path.basename(name.rstrip("/"))
+        if storage.is_folder_name(name)
+        else re.split("[/:]", name)[0]
+    )
     return MEAN_PER_CLASS if base.lower() in _MEAN_PER_CLASS else TOP_1
-
-
-def is_folder(name: str) -> bool:
-    """Returns whether a name is the path of a folder, and not NAME/CONFIGURATION of a data set."""
-    if name.startswith(("/", ".", "~")) or paths.scheme(name) is not None:
-        return True
-    return "/" in name and tf.io.gfile.isdir(name)
 
 
 def open_targets(config: config_lib.Config, *, eval_split_given: bool) -> list[Target]:
@@ -107,7 +102,7 @@ def _file_name(name: str) -> str:
 
 
 def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given: bool) -> Target:
-    if re.split("[/:]", name)[0] == _SEVERAL_LABELS and not is_folder(name):
+    if re.split("[/:]", name)[0] == _SEVERAL_LABELS and not storage.is_folder_name(name):
         raise errors.ArgumentError(
             "transfer_to",
             config.transfer_to,
@@ -115,7 +110,7 @@ def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given
             "classifiers of one label per image; leave it out.",
         )
     of_target: dict[str, Any]
-    if is_folder(name):
+    if storage.is_folder_name(name):
         of_target = {"dataset": sources.IMAGE_FOLDER, "data_dir": paths.absolute(name)}
     else:
         of_target = {"dataset": name, "labels": label_origin.FOLDERS}

@@ -12,6 +12,7 @@ from simclr_tf.data import label_origin
 _TFRECORD = ("dataset", ("tfrecord:GLOB",))
 
 _DATA = Section("Data")
+_FEW_LABELS = Section("Few labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,8 @@ class DataSettings:
         "path of an image, such as '(patient\\d+)'; its group 1 is the group or, without one, the "
         "whole match. Groups are kept together where this program holds out images to evaluate on "
         "or to choose the linear classifier on, and intervals and tests are over groups. Give it "
-        "in training, too, which decides what is held out. The images of --eval_epochs and draws "
-        "of few labels ignore groups. For image_folder and csv:FILE.",
+        "in training, too, which decides what is held out. The images of --eval_epochs and the "
+        "draws of --labels_per_class and --label_fraction ignore groups. For image_folder and csv:FILE.",
     )
     image_key: str = _DATA.setting(
         "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
@@ -122,3 +123,55 @@ class DataSettings:
         at_most=bounds.MAX_BATCH,
         limit_reason="no batch is larger",
     )
+
+    # Few labels.
+    labels_per_class: int = _FEW_LABELS.setting(
+        0,
+        "Number of training images of each class whose labels are used; 0: all. All other labels "
+        "count as missing. An objective that learns from labels sees only these images. One that "
+        "does not sees all, and its linear head learns from these. The linear evaluation and "
+        "all that read training labels read only these, whatever --linear_eval_examples is. "
+        "labels_used.csv lists them. They follow from --seed and --label_draw, class by class, and "
+        "a larger number adds images to those of a smaller one. Of data sets that can only be "
+        "streamed, every record is read once to list the labels.",
+        at_least=0,
+        reason="0 uses all labels",
+        at_most=bounds.MANY,
+        limit_reason="no data set has more",
+    )
+    label_fraction: float = _FEW_LABELS.setting(
+        0.0,
+        "The same as a fraction of the images of each class, rounded, but at least one image; 0: "
+        "all. 0.01 is contained in 0.1. For the published 1% and 10% of ImageNet use the data set "
+        "imagenet2012_subset/1pct or /10pct instead.",
+        at_least=1e-6,
+        at_most=1,
+        zero_is_off=True,
+        reason="0 uses all labels",
+    )
+    label_draw: int = _FEW_LABELS.setting(
+        0,
+        "Number of the draw of --labels_per_class or --label_fraction: another one draws other "
+        "images.",
+        at_least=0,
+        reason="draws are counted from 0",
+        at_most=bounds.MANY,
+        limit_reason="so many are never needed",
+    )
+    label_draws: int = _FEW_LABELS.setting(
+        1,
+        "Number of draws, whose mean and standard deviation are reported. The linear evaluation of "
+        "a pretrained network is repeated for draws --label_draw, --label_draw + 1, and so on. If "
+        "the network learns from labels, each draw is a run of its own, in draw-0, draw-1, ... of "
+        "--model_dir.",
+        at_least=1,
+        reason="there is at least one",
+        at_most=1000,
+        limit_reason="each takes a fit or a run",
+        resume="freely",
+    )
+
+    @property
+    def has_few_labels(self) -> bool:
+        """Whether only some of the labels of the training split are used."""
+        return bool(self.labels_per_class or self.label_fraction)

@@ -76,7 +76,7 @@ class OtherImageSettings:
         """
         if self.corruptions == "all":
             return known.COMMON
-        names = names_in(self.corruptions)
+        names = text.listed(self.corruptions)
         for name in names:
             if name not in known.NAMES:
                 raise errors.ArgumentError(
@@ -98,7 +98,7 @@ class OtherImageSettings:
         Raises:
             UserError: if they are not numbers from 1 to 5.
         """
-        listed = names_in(self.corruption_severities)
+        listed = text.listed(self.corruption_severities)
         if not listed or not set(listed) <= set(map(str, known.SEVERITIES)):
             raise errors.ArgumentError(
                 "corruption_severities",
@@ -110,15 +110,9 @@ class OtherImageSettings:
     @property
     def shift_names(self) -> list[str]:
         """The names in `shift_datasets`."""
-        return names_in(self.shift_datasets)
+        return list(dict.fromkeys(text.listed(self.shift_datasets)))
 
     @property
     def ood_names(self) -> list[str]:
         """The names in `ood_datasets`."""
-        return names_in(self.ood_datasets)
-
-
-def names_in(value: str | None) -> list[str]:
-    """Returns the names in a comma-separated list, without blanks and repetitions."""
-    names = [name.strip() for name in (value or "").split(",")]
-    return list(dict.fromkeys(name for name in names if name))
+        return list(dict.fromkeys(text.listed(self.ood_datasets)))

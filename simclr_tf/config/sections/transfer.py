@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from simclr_tf import text
 from simclr_tf.config.metadata import Section
 
 _ONLY = ("mode", ("transfer",))
@@ -44,15 +45,9 @@ class TransferSettings:
     @property
     def transfer_names(self) -> list[str]:
         """The names in `transfer_to`."""
-        return names_in(self.transfer_to)
+        return text.listed(self.transfer_to)
 
     @property
     def baseline_names(self) -> list[str]:
         """The names in `baselines`."""
-        return names_in(self.baselines)
-
-
-def names_in(value: str | None) -> list[str]:
-    """Returns the names in a comma-separated list, without blanks."""
-    names = [name.strip() for name in (value or "").split(",")]
-    return [name for name in names if name]
+        return text.listed(self.baselines)

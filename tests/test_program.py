@@ -148,7 +148,7 @@ def test_evaluations_write_tables_figures_and_predictions(full_run):
     names = {path.name for path in (model_dir / "evaluation" / "4").iterdir()}
     assert names == {
         *("confusion.csv", "confusion.svg", "per_class.csv", "reliability.svg"),
-        *("risk_coverage.svg", "probes.csv", "probes.svg"),
+        *("risk_coverage.svg", "probes.csv", "probes.svg", "neighbours.png"),
     }
     result = tiny_runs.json_of(model_dir / "result.json")
     # The map needs more images, and those on other images need some.

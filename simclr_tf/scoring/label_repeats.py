@@ -95,7 +95,8 @@ def _add_repeats(found: outcome.Outcome, numbers: list[dict[str, Any]]) -> None:
         found.numbers[f"few_labels/{name}"] = [float(value) for value in values]
         found.numbers[f"few_labels/{name}_mean"] = mean
         found.numbers[f"few_labels/{name}_std"] = deviation
-        what = name.replace("_accuracy", "").replace("/", ", ").replace("_", "-")
+        what = name.removesuffix("_accuracy").replace("linear_eval/", "linear evaluation, ")
+        what = what.replace("label_", "classifier, ").replace("eval/", "").replace("_", "-")
         found.rows.append(
             (f"{what}: mean of {len(values)} draws", f"{mean:.1%}, deviation {100 * deviation:.1f}")
         )

@@ -96,7 +96,7 @@ def _add_repeats(found: outcome.Outcome, numbers: list[dict[str, Any]]) -> None:
         found.numbers[f"few_labels/{name}_mean"] = mean
         found.numbers[f"few_labels/{name}_std"] = deviation
         what = name.removesuffix("_accuracy").replace("linear_eval/", "linear evaluation, ")
-        what = what.replace("label_", "classifier, ").replace("eval/", "").replace("_", "-")
+        what = what.replace("_", "-")
         found.rows.append(
             (f"{what}: mean of {len(values)} draws", f"{mean:.1%}, deviation {100 * deviation:.1f}")
         )

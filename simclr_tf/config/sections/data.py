@@ -56,7 +56,8 @@ class DataSettings:
         "whole match. Groups are kept together where this program holds out images to evaluate on "
         "or to choose the linear classifier on, and intervals and tests are over groups. Give it "
         "in training, too, which decides what is held out. The images of --eval_epochs and the "
-        "draws of --labels_per_class and --label_fraction ignore groups. For image_folder and csv:FILE.",
+        "draws of --labels_per_class and --label_fraction ignore groups. For image_folder and "
+        "csv:FILE.",
     )
     image_key: str = _DATA.setting(
         "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD

@@ -43,7 +43,7 @@ GRID = {
     "temperature": ("0.2", "1"),
     "augmentation": ("crop,flip,color", "crop"),
     "learning_rate": ("0.02", "0.2"),
-    "train_epochs": ("2", "6"),
+    "train_epochs": ("1", "3"),
 }
 _FLAGS = [
     f"--flagfile={os.path.join(_ROOT, 'flags', 'recipes', 'digits.flags')}",

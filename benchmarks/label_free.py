@@ -10,9 +10,9 @@ For each of RankMe, LiDAR and view retrieval, the table has Spearman's rank corr
 accuracy of the linear evaluation, and the accuracy of the run that the number would choose. Of a
 finished run, result.json has all of these if it was evaluated with --evaluations=label_free.
 
-The grid has all combinations of two temperatures, augmentations, learning rates and lengths. Each
-is trained and evaluated by `run.py`, in its own run directory. Finished runs are read, and
-interrupted runs are resumed.
+The grid has all combinations of two augmentations, learning rates and lengths. Each is trained and
+evaluated by `run.py`, in its own run directory. Finished runs are read, and interrupted runs are
+resumed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ NUMBERS = {
 }
 # Setting -> its two values, over those of the recipe of the digits.
 GRID = {
-    "temperature": ("0.2", "1"),
     "augmentation": ("crop,flip,color", "crop"),
     "learning_rate": ("0.02", "0.2"),
     "train_epochs": ("1", "3"),
@@ -65,7 +64,7 @@ _SMALLEST_FLAGS = [
 
 def cells(*, smallest: bool) -> dict[str, list[str]]:
     """Returns the runs of the grid: the name of a run directory -> its flags."""
-    grid = {"temperature": GRID["temperature"]} if smallest else GRID
+    grid = {"learning_rate": GRID["learning_rate"]} if smallest else GRID
     combinations = (dict(zip(grid, values)) for values in itertools.product(*grid.values()))
     return {
         "_".join(values.values()).replace(",", "-"): [

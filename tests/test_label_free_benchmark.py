@@ -33,7 +33,7 @@ def test_a_run_without_the_numbers_is_refused_with_the_command(tmp_path):
 
 def test_the_grid_has_all_combinations():
     cells = label_free.cells(smallest=False)
-    assert len(cells) == len({tuple(flags) for flags in cells.values()}) == 16
+    assert len(cells) == len({tuple(flags) for flags in cells.values()}) == 8
 
 
 def test_only_the_table_of_the_page_is_replaced(tmp_path, monkeypatch, results):

@@ -192,10 +192,10 @@ def test_cosines_are_those_of_every_pair_of_a_first_and_a_second_view():
 @pytest.mark.parametrize(
     ("names", "classifies", "expected"),
     [
-        ([measuring.HEAD, LARGEST_K, measuring.LIDAR], True, measuring.HEAD),
-        ([measuring.HEAD, LARGEST_K, measuring.LIDAR], False, LARGEST_K),
-        (["validation/knn/1/top_1_accuracy", LARGEST_K, measuring.LIDAR], False, LARGEST_K),
-        ([measuring.LIDAR], True, measuring.LIDAR),
+        ([measuring.HEAD, LARGEST_K, measuring.RETRIEVAL], True, measuring.HEAD),
+        ([measuring.HEAD, LARGEST_K, measuring.RETRIEVAL], False, LARGEST_K),
+        (["validation/knn/1/top_1_accuracy", LARGEST_K, measuring.RETRIEVAL], False, LARGEST_K),
+        ([measuring.RETRIEVAL], True, measuring.RETRIEVAL),
     ],
 )
 def test_the_metric_depends_on_what_is_trained_and_on_labels(names, classifies, expected):
@@ -214,7 +214,7 @@ def test_two_replicas_have_the_numbers_of_one(photos, tmp_path):
         assert found[1][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
-def test_without_labels_lidar_of_ten_views_chooses(tmp_path_factory, tmp_path):
+def test_without_labels_retrieval_among_ten_views_chooses(tmp_path_factory, tmp_path):
     folder = tiny_runs.unlabelled_photos(tmp_path_factory)
     run, drawn = opened(folder, tmp_path, 1)
     written: dict[str, float] = {}
@@ -225,8 +225,8 @@ def test_without_labels_lidar_of_ten_views_chooses(tmp_path_factory, tmp_path):
     evaluated.evaluate(4, log)
     found = best.read(str(tmp_path))
     assert found is not None
-    assert (found.metric, found.step) == ("validation/label_free/lidar", 4)
-    assert found.value == written["validation/label_free/lidar"]
+    assert (found.metric, found.step) == ("validation/label_free/view_retrieval", 4)
+    assert found.value == written["validation/label_free/view_retrieval"]
     assert not any("accuracy" in name for name in written)
 
 

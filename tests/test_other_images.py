@@ -144,6 +144,14 @@ def test_unknown_classes_and_missing_labels_are_sentences(photos):
         ({"evaluations": "knn,ood"}, "asks for ood, but no images are named; .*--ood_datasets"),
         ({"evaluations": "robustness", "image_size": 8}, "at least 32 px, and --image_size=8"),
         ({"evaluations": "robustness"}, "imagecorruptions-imaug, the extra .* run pip install"),
+        (
+            {"evaluations": "shifts", "shift_datasets": "a,/b/c,/b/c/"},
+            "--shift_datasets names /b/c more than once; name it once",
+        ),
+        (
+            {"evaluations": "ood", "ood_datasets": "/b/c/", "data_dir": "/b/c"},
+            "--ood_datasets names /b/c/, which is the data set of the run",
+        ),
         ({"corruptions": "fog,frots"}, "frots.*did you mean frost"),
         ({"corruption_severities": "1,6"}, "not a list of numbers from 1 to 5"),
     ],

@@ -90,6 +90,9 @@ def audit(config: config_lib.Config, weights: weights_lib.Weights | None) -> Non
     audit_files.write(output, config, found, result)
     title = f"{found.manifest.dataset}, {text.count(len(found.names), 'image')}"
     console.table(title, ["audit", "value"], [list(row) for row in result.rows])
+    for name, reason in result.numbers.items():
+        if name.endswith("/skipped"):
+            console.say(f"Not measured: {name.removesuffix('/skipped')}. {reason}.")
     if np.mean(result.groups.group >= 0) > _MANY:
         console.warn(
             f"{np.mean(result.groups.group >= 0):.0%} of the images have near-duplicates; look at "
@@ -232,6 +235,9 @@ def _judge_labels(
     groups = result.groups.representatives()[rows]
     first = np.unique(groups, return_index=True)[1]
     counts = np.bincount(labels[rows][first]) if len(rows) else np.zeros(1)
+    if not len(rows):
+        result.numbers["labels/skipped"] = "The images have no labels"
+        return
     if np.sum(counts > 0) < 2 or counts.max() < 2:
         result.numbers["labels/skipped"] = "There are no two classes of several images"
         return

@@ -37,7 +37,7 @@ def write(
 ) -> None:
     """Writes a list and a picture each of duplicates, outliers and doubtful labels.
 
-    A picture of an earlier audit is removed if there is nothing to draw.
+    A list or a picture of an earlier audit is removed if there is nothing to write.
 
     Args:
         folder: the folder to write to.
@@ -53,11 +53,14 @@ def write(
     lists = {
         DUPLICATES: _duplicates(found, result),
         OUTLIERS: _outliers(found, result, unusual),
-        LABELS: _labels(found, result),
+        LABELS: None if result.doubtful is None else _labels(found, result),
     }
     for name, rows in lists.items():
         path = os.path.join(folder, f"{name}.csv")
-        storage.replace(path, evaluation_files.to_csv(rows))
+        if rows is not None:
+            storage.replace(path, evaluation_files.to_csv(rows))
+        elif tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
     drawn = {
         DUPLICATES: _rows_of_groups(result),
         OUTLIERS: _in_rows(unusual),

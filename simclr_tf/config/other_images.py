@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simclr_tf import errors
+from simclr_tf import errors, paths, text
 from simclr_tf.config.settings import Config
 from simclr_tf.data import corruptions
 
@@ -60,6 +60,7 @@ def check(config: Config) -> None:
         UserError: for the first of them.
     """
     _ = (config.corruption_names, config.severities)  # Raise for what they do not know.
+    _check_names(config)
     if config.evaluations == "all":
         return  # What lacks something is left out.
     for evaluation in _SETTINGS:
@@ -68,3 +69,19 @@ def check(config: Config) -> None:
             raise errors.UserError(
                 f"--evaluations={config.evaluations} asks for {evaluation}, but {reason}."
             )
+
+
+def _check_names(config: Config) -> None:
+    """Refuses data sets that are named twice, and the run's own as images of other classes."""
+    own = (config.dataset, config.data_dir and paths.absolute(config.data_dir).rstrip("/"))
+    for flag in ("shift_datasets", "ood_datasets"):
+        names = text.listed(getattr(config, flag))
+        same = [paths.absolute(name).rstrip("/") if "/" in name else name for name in names]
+        for name, one in zip(names, same, strict=True):
+            if same.count(one) > 1:
+                raise errors.UserError(f"--{flag} names {name} more than once; name it once.")
+            if flag == "ood_datasets" and one in own:
+                raise errors.UserError(
+                    f"--{flag} names {name}, which is the data set of the run; name data sets with "
+                    "images of other classes."
+                )

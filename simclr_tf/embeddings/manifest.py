@@ -14,6 +14,7 @@ from simclr_tf import errors, storage, text
 FILE = "manifest.json"
 FORMAT = 1
 # What must not differ where more shards are added, with its name in messages.
+_BRIEF = 40  # The most characters of a value in a message.
 _IDENTITY = {
     "weights": "the fingerprint of the weights",
     "image_size": "the image size",
@@ -114,7 +115,7 @@ class Manifest:
             UserError: naming what differs.
         """
         differing = [
-            f"{what} ({_brief(getattr(stored, name))} there, {_brief(getattr(self, name))} here)"
+            what + _there_and_here(getattr(stored, name), getattr(self, name))
             for name, what in _IDENTITY.items()
             if getattr(stored, name) != getattr(self, name)
         ]
@@ -125,9 +126,11 @@ class Manifest:
             )
 
 
-def _brief(value: Any) -> str:
-    shown = str(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+def _there_and_here(stored: Any, own: Any) -> str:
+    """Returns both values in parentheses if they are short; "" for what people cannot compare."""
+    if isinstance(stored, dict) or max(len(str(stored)), len(str(own))) > _BRIEF:
+        return ""
+    return f" ({stored} there, {own} here)"
 
 
 def write(folder: str, manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors
+from simclr_tf import console, errors, text
 from simclr_tf.data import sources, subsets
 from simclr_tf.runs import dataset
 
@@ -109,5 +109,11 @@ def draw(config: config_lib.Config, data: dataset.Data) -> Drawn:
     is_labelled = data.class_names is not None
     if is_labelled:
         uses[order[validation : validation + _MOST_NEIGHBOURS]] = _NEIGHBOUR
+        present = len({label for label in labels if label >= 0})
+        if validation < present:
+            console.warn(
+                f"{text.count(validation, 'validation image')} cannot have all of the {present} "
+                f"classes; set --validation_examples to {10 * present} or more."
+            )
     uses[order[:validation]] = _VALIDATION
     return Drawn(split, np.array(names, object), uses, is_labelled)

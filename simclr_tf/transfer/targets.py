@@ -124,6 +124,11 @@ def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given
             f"--transfer_to names {name}, which has no labels; name data sets with labels, such as "
             "folders with one folder of images per class."
         )
+    if len(source.class_names) < 2:
+        raise errors.UserError(
+            f"--transfer_to names {name}, which has only one class, {source.class_names[0]!r}; "
+            "name data sets with at least two."
+        )
     validation = None
     if not eval_split_given:
         config, validation = _with_usual_splits(config, source)

@@ -58,7 +58,7 @@ CORRUPTED = {
     "corruption_examples": 4,
 }
 SHIFTS = {**EVAL, "evaluations": "shifts", "shift_datasets": "{photos}"}
-OOD = {**EVAL, "evaluations": "ood", "ood_datasets": "{photos}"}
+OOD = {**EVAL, "evaluations": "ood", "ood_datasets": "{damaged}"}
 
 ROWS = [
     # What to do.

@@ -25,9 +25,13 @@ import os
 import subprocess
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+
+from benchmarks import pages
 
 _ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 _PAGE = os.path.join(_ROOT, "docs", "evaluation.md")
@@ -172,15 +176,6 @@ def _show(results: list[dict[str, float]]) -> None:
     Console().print(table)
 
 
-def _write(table: str) -> None:
-    """Replaces the table between two comments of docs/evaluation.md."""
-    begin, end = "<!-- table: benchmarks/label_free.py -->\n", "<!-- end -->\n"
-    with open(_PAGE, encoding="utf-8") as file:
-        before, rest = file.read().split(begin)
-    with open(_PAGE, "w", encoding="utf-8") as file:
-        file.write(before + begin + table + end + rest.split(end, 1)[1])
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -214,7 +209,7 @@ def main() -> None:
     results = [read(run) for run in runs]
     _show(results)
     if arguments.write:
-        _write(markdown(results))
+        pages.replace_table(_PAGE, "label_free.py", markdown(results))
     if arguments.json:
         print(json.dumps({"runs": len(results), **correlate(results)}))
 

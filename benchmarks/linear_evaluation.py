@@ -31,14 +31,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import pages
 import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from simclr_tf.evaluation import knn, linear, logistic
 
 _PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs", "evaluation.md")
-_BEGIN, _END = (
-    "<!-- linear: benchmarks/linear_evaluation.py -->\n",
-    "<!-- end of linear -->\n",
-)
 _SOLVERS = ("scikit-learn", "tensorflow")
 
 
@@ -123,15 +120,6 @@ def markdown(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(table: str) -> None:
-    with open(_PAGE, encoding="utf-8") as file:
-        content = file.read()
-    before, rest = content.split(_BEGIN)
-    after = rest.split(_END)[1]
-    with open(_PAGE, "w", encoding="utf-8") as file:
-        file.write(before + _BEGIN + table + _END + after)
-
-
 def _show(results: dict[str, dict[str, float]]) -> None:
     table = Table(title="seconds (median) and accuracy on other examples")
     for heading in ("size", *_SOLVERS, "TensorFlow / scikit-learn", "nearest neighbours"):
@@ -170,7 +158,7 @@ def main() -> None:
     results = {name: measure(size, arguments.rounds) for name, size in sizes.items()}
     _show(results)
     if arguments.write:
-        _write(markdown(results))
+        pages.replace_table(_PAGE, "linear_evaluation.py", markdown(results))
     if arguments.json:
         print(json.dumps(results))
 

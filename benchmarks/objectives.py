@@ -25,8 +25,12 @@ import subprocess
 import sys
 from typing import Any
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import pages
 
 _ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 _PAGE = os.path.join(_ROOT, "docs", "objectives.md")
@@ -142,15 +146,6 @@ def _show(results: dict[str, dict[str, float]]) -> None:
     Console().print(table)
 
 
-def _write(table: str) -> None:
-    """Replaces the table between two comments of docs/objectives.md."""
-    begin, end = "<!-- table: benchmarks/objectives.py -->\n", "<!-- end -->\n"
-    with open(_PAGE, encoding="utf-8") as file:
-        before, rest = file.read().split(begin)
-    with open(_PAGE, "w", encoding="utf-8") as file:
-        file.write(before + begin + table + end + rest.split(end)[1])
-
-
 def _parse() -> argparse.Namespace:
     """Returns the arguments, with defaults that depend on --smallest."""
     parser = argparse.ArgumentParser(
@@ -198,7 +193,7 @@ def main() -> None:
     results = {name: result(name, arguments) for name in arguments.only}
     _show(results)
     if arguments.write:
-        _write(markdown(results))
+        pages.replace_table(_PAGE, "objectives.py", markdown(results))
     if arguments.json:
         print(json.dumps({name: row[_LINEAR] for name, row in results.items()}))
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import label_free
+from benchmarks import label_free, pages
 
 # Accuracy and RankMe, LiDAR and view retrieval of four runs.
 RUNS = [(0.5, 10, 3, 0.9), (0.6, 30, 4, 0.9), (0.7, 20, 5, 0.9), (0.8, 40, 1, 0.9)]
@@ -36,11 +36,12 @@ def test_the_grid_has_all_combinations():
     assert len(cells) == len({tuple(flags) for flags in cells.values()}) == 8
 
 
-def test_only_the_table_of_the_page_is_replaced(tmp_path, monkeypatch, results):
+def test_only_the_table_of_the_page_is_replaced(tmp_path, results):
     page = tmp_path / "page.md"
-    page.write_text("a\n<!-- table: benchmarks/label_free.py -->\nold\n<!-- end -->\nb\n")
-    monkeypatch.setattr(label_free, "_PAGE", str(page))
-    label_free._write(label_free.markdown(results))
+    page.write_text(
+        "a\n<!-- table: benchmarks/label_free.py -->\nold\n<!-- end -->\nb\n<!-- end -->\n"
+    )
+    pages.replace_table(str(page), "label_free.py", label_free.markdown(results))
     lines = page.read_text().splitlines()
-    assert (lines[0], lines[-1], len(lines)) == ("a", "b", 9)
+    assert (lines[0], lines[-2:], len(lines)) == ("a", ["b", "<!-- end -->"], 10)
     assert "old" not in lines

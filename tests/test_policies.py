@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from simclr_tf import config, errors
-from simclr_tf.data import operation_names, policies, views
+from simclr_tf.data import augment, operation_names, policies, random, views
 from simclr_tf.runs import builders
 
 SEED = tf.constant([3, 5])
@@ -29,6 +29,7 @@ def test_every_operation_has_its_name_and_a_description():
         ("crop,color", ("crop", "color_jitter", "color_drop")),
         ("sobel , rotate", ("sobel", "rotate")),
         ("crop,autoaugment", ("crop", "autoaugment")),
+        ("sobel,crop", ("sobel", "later_crop")),
         ("stacked_randaugment", operation_names.POLICIES["stacked_randaugment"]),
     ],
 )
@@ -45,7 +46,7 @@ def test_a_policy_is_a_name_or_a_list(augmentation, ops):
         ("", "'', which is not an operation; give a policy .simclr, supervised, autoaugment"),
         ("crop,blur,blur", "names blur twice"),
         ("crop,color,color_drop", "names color_drop twice"),
-        ("blur,crop", "put crop first"),
+        ("crop,blur,crop", "names crop twice"),
     ],
 )
 def test_what_is_not_a_policy_is_refused(augmentation, says):
@@ -124,6 +125,29 @@ def test_on_one_branch_the_second_view_is_only_cropped():
         _images()[2:4], SEED, one, num_views=2, subset=views.Subset(tf.range(2, 4), 6)
     )
     np.testing.assert_allclose(some, made[2:4], atol=1e-5)
+
+
+def test_a_crop_after_other_operations_crops_what_they_made():
+    images = _images(5, 20, 20)
+    made = views.make_views(images, SEED, policies.Policy(20, ("sobel", "later_crop")), num_views=1)
+    edges = views.make_views(images, SEED, policies.Policy(20, ("sobel",)), num_views=1)
+    _, for_rest = random.split_seed(SEED, 2)
+    seeds = random.split_seed(for_rest, len(policies.OPERATIONS))
+    seed = dict(zip(policies.OPERATIONS, seeds, strict=True))["later_crop"]
+    boxes = augment.sample_crops(seed, tf.fill([5], 20), tf.fill([5], 20))
+    for view, image, (y, x, height, width) in zip(made[:, 0], edges[:, 0], boxes, strict=True):
+        crop = tf.image.resize(image[y : y + height, x : x + width], [20, 20], "bicubic")
+        np.testing.assert_allclose(view, tf.clip_by_value(crop, 0, 1), atol=2e-5)
+
+
+def test_on_one_branch_the_second_view_is_cropped_although_its_crop_is_not_first():
+    policy = policies.Policy(20, ("sobel", "later_crop"), branches="one")
+    made = views.make_views(_images(6, 20, 20), SEED, policy, num_views=2).numpy()
+    crops = views.make_views(
+        _images(6, 20, 20), SEED, policies.Policy(20, ("later_crop",), branches="one"), num_views=2
+    ).numpy()
+    np.testing.assert_allclose(made[:, 1], crops[:, 1], atol=1e-6)
+    assert np.abs(crops[:, 1] - _images(6, 20, 20)).max((1, 2, 3)).min() > 0.05
 
 
 def test_ops_follow_the_order_of_the_list():

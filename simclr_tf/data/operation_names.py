@@ -8,12 +8,14 @@ from __future__ import annotations
 from simclr_tf import errors, text
 
 CROP = "crop"
+# What a crop is called that is not the first operation, and crops views of one size.
+LATER_CROP = "later_crop"
 # Whether operations change both views of an image, or only the first.
 BRANCHES = ("both", "one")
 # At or below this side, images keep their resolution: 3x3 stem, no centre crop in evaluation.
 SMALL_IMAGE = 32
 # What each operation does, for help texts and captions. Their order decides their seeds: add new
-# ones at the end. A crop, if used, must be the first operation.
+# ones at the end.
 OPERATIONS = {
     "flip": "mirrors half of the views",
     "color_jitter": "brightness, contrast, saturation and hue, 0.8 of the views",
@@ -30,6 +32,7 @@ OPERATIONS = {
     "autoaugment": "AutoAugment's policy for ImageNet",
     "autoaugment_cifar10": "AutoAugment's policy for CIFAR-10",
     "randaugment": "RandAugment",
+    LATER_CROP: "random crop after other operations, then resized",
 }
 POLICIES = {
     "simclr": (CROP, "flip", "color_jitter", "color_drop", "blur"),
@@ -49,12 +52,14 @@ _GROUPS = {"color": ("color_jitter", "color_drop")}
 def parse(augmentation: str) -> tuple[str, ...]:
     """Returns the operations of a policy or of a list of names.
 
+    A crop that is not first is LATER_CROP; images are then resized before the first operation.
+
     Args:
         augmentation: one of POLICIES, or names separated by commas: "crop", those of OPERATIONS, or
             "color" for color_jitter and color_drop.
 
     Raises:
-        errors.ArgumentError: if a name is unknown or repeated, or a crop is not first.
+        errors.ArgumentError: if a name is unknown or repeated.
     """
     if augmentation in POLICIES:
         return POLICIES[augmentation]
@@ -68,13 +73,7 @@ def parse(augmentation: str) -> tuple[str, ...]:
             raise errors.ArgumentError(
                 "augmentation", augmentation, f"names {name} twice; name each operation once."
             )
-    if CROP in ops[1:]:
-        raise errors.ArgumentError(
-            "augmentation",
-            augmentation,
-            "crops after other operations; put crop first, because it makes images of one size.",
-        )
-    return tuple(ops)
+    return tuple(LATER_CROP if name == CROP and i else name for i, name in enumerate(ops))
 
 
 def _unknown(augmentation: str, name: str) -> errors.ArgumentError:

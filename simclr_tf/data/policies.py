@@ -86,6 +86,12 @@ class Policy:
             )
         operation_names.parse(",".join(self.ops or (operation_names.CROP,)))  # Checks the names.
 
+    @property
+    def only_crops(self) -> Policy:
+        """The policy with its crop alone, if it has one."""
+        crops = (operation_names.CROP, operation_names.LATER_CROP)
+        return self.without(*(op for op in self.ops if op not in crops))
+
     def without(self, *ops: str) -> Policy:
         """Returns the policy without some operations."""
         return dataclasses.replace(self, ops=tuple(op for op in self.ops if op not in ops))
@@ -187,6 +193,16 @@ def _sample_randaugment(
     )
 
 
+def _sample_later_crop(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tf.Tensor:
+    sides = tf.fill([n], policy.image_size)
+    return augment.sample_crops(seed, sides, sides, area=policy.crop_area)
+
+
+def _later_crop(images: tf.Tensor, boxes: tf.Tensor, policy: Policy) -> tf.Tensor:
+    # Bicubic weights overshoot.
+    return tf.clip_by_value(augment.crop_and_resize(images, boxes, policy.image_size), 0.0, 1.0)
+
+
 # With the names and in the order of `operation_names.OPERATIONS`.
 OPERATIONS: dict[str, Operation] = {
     "flip": Operation(_flag_sampler(0.5), lambda x, p, _: augment.flip(x, p)),
@@ -219,5 +235,8 @@ OPERATIONS: dict[str, Operation] = {
         lambda x, p, _: autoaugment.apply_policy(x, p),
         fused=False,
         single=False,
+    ),
+    operation_names.LATER_CROP: Operation(
+        _sample_later_crop, _later_crop, fused=False, single=False
     ),
 }

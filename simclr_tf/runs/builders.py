@@ -11,6 +11,7 @@ def policy_of(config: config_lib.Config) -> policies.Policy:
     """Returns the augmentation policy of a run."""
     turned_off = {
         "crop": not config.use_crop,
+        operation_names.LATER_CROP: not config.use_crop,
         "flip": not config.use_flip,
         "color_jitter": not config.use_color_jitter,
         "color_drop": not config.use_color_drop,

@@ -1,13 +1,19 @@
-"""Data sets whose images may have several labels: how they are read."""
+"""Data sets whose images may have several labels: how they are read, and which are refused."""
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_scenes
 
+from simclr_tf import config as config_lib
+from simclr_tf import errors
 from simclr_tf.data import indicators, inspection, labels, pipeline, sources, subsets
+from simclr_tf.transfer import several_labels, targets
 
 
 class Plain(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-arg]
@@ -20,10 +26,19 @@ class Plain(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-ar
         return np.abs(tiny_scenes.labels_of(split)) * (split == "train")
 
 
+class Single(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-arg]
+    """One class."""
+
+    CLASSES = ("red",)
+
+    def labels(self, split):
+        return np.abs(tiny_scenes.labels_of(split)[:, :1])
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    for builder in (tiny_scenes.Scenes, Plain):
+    for builder in (tiny_scenes.Scenes, Plain, Single):
         tiny_scenes.prepare(builder, folder)
     return str(folder)
 
@@ -95,3 +110,53 @@ def test_batches_have_the_labels_of_all_classes_and_padding_has_none(data_dir):
 def test_images_are_checked_whatever_their_labels(data_dir):
     found = list(inspection.inspect(opened("scenes", data_dir), "test"))
     assert [(one.label, one.unreadable) for one in found] == [(-1, None)] * 16
+
+
+def test_what_is_not_for_several_labels_is_refused(data_dir):
+    cases: tuple[tuple[str, dict[str, Any], list[str]], ...] = (
+        ("scenes", {"transfer_grid": "small"}, ["--transfer_grid=small", "--transfer_grid=none"]),
+        ("scenes", {"labels_per_class": 1}, ["--labels_per_class=1", "leave it out"]),
+        ("plain", {}, ["no split to evaluate on that has labels", "test (16)"]),
+        ("single", {}, ["has only one class, 'red'"]),
+    )
+    for name, flags, phrases in cases:
+        config = config_lib.Config(mode="transfer", transfer_to=name, data_dir=data_dir, **flags)
+        with pytest.raises(errors.UserError) as error:
+            targets.open_targets(config, eval_split_given=False)
+        assert all(phrase in str(error.value) for phrase in phrases), error.value
+
+
+@pytest.mark.parametrize(
+    ("learned", "scored", "phrases"),
+    [
+        (
+            [[1, 0], [0, -1]],
+            [[1, 1]],
+            ["none of the 2", "learn from shows the class 'b'; set --tr"],
+        ),
+        (
+            [[1, 1], [1, 0]],
+            [[1, 1]],
+            ["all of the 2", "learn from show the class 'a'; set --train"],
+        ),
+        ([[1, 0], [0, 1]], [[0, -1]], ["none of the 1", "score shows", "(2 of 2", "--eval_split"]),
+    ],
+)
+def test_a_class_that_cannot_be_learned_or_scored_is_refused(learned, scored, phrases):
+    with pytest.raises(errors.UserError) as error:
+        several_labels.check("scenes", ("a", "b"), np.array(learned), np.array(scored))
+    assert all(phrase in str(error.value) for phrase in phrases), error.value
+
+
+def test_the_classes_are_checked_before_anything_is_computed(data_dir):
+    config = config_lib.Config(mode="transfer", transfer_to="scenes", data_dir=data_dir)
+    config = dataclasses.replace(config, train_split="train[:1]", eval_split="test")
+    with pytest.raises(errors.UserError, match=r"of the 1 images to learn from.*--train_split"):
+        targets.open_targets(config, eval_split_given=True)
+
+
+def test_a_validation_split_of_its_own_is_chosen_on(data_dir):
+    config = config_lib.Config(mode="transfer", transfer_to="scenes", data_dir=data_dir)
+    (target,) = targets.open_targets(config, eval_split_given=False)
+    assert (target.data.train_split, target.validation_split) == ("train", "validation")
+    assert (target.data.eval_split, target.metric) == ("test", "11-point mAP")

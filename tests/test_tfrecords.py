@@ -83,7 +83,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return root
 
 
-def opened(pattern: Any, **keys: str) -> sources.Source:
+def opened(pattern: Any, **keys: Any) -> sources.Source:
     return sources.open_source(f"tfrecord:{pattern}", data_dir=None, seed=0, **keys)
 
 

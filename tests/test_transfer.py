@@ -11,13 +11,16 @@ import zlib
 import numpy as np
 from pyarrow import parquet
 import pytest
+from test_average_precision import by_loop
 import tiny_runs
+import tiny_scenes
 
 import run
 from simclr_tf import config as config_lib
 from simclr_tf.commands import transfer as command
+from simclr_tf.report import transfer as report
 from simclr_tf.runs import dataset, predictions
-from simclr_tf.transfer import cells, grids
+from simclr_tf.transfer import cells, grids, networks
 
 # A grid of two cells of one step.
 TINY = grids.Grid((0.1,), (0.0, 1e-3), batch_size=8, steps=1)
@@ -170,6 +173,62 @@ def test_the_labels_that_are_scored_on_choose_nothing(
         )
     assert chosen[0] == chosen[1]
     assert right[0] != right[1]
+
+
+class Permuted(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-arg]
+    """The images of `Scenes`; labels of test images are stored with others."""
+
+    def labels(self, split):
+        return np.roll(super().labels(split), 1 if split == "test" else 0, axis=0)
+
+
+def test_images_with_several_labels_are_scored_by_their_mean_average_precision(
+    pretrained, computed, tmp_path, monkeypatch, capsys
+):
+    name = tiny_scenes.prepare(tiny_scenes.Scenes, tmp_path)
+    output, flags = tmp_path / "output", {"data_dir": tmp_path, "max_bad_images": 1}
+    assert transfer(pretrained, output, name, **flags) == 0
+    assert "scenes (11-point mAP)" in capsys.readouterr().out
+    result = tiny_runs.json_of(output / "transfer.json")["scores"]
+    assert [one["network"] for one in result] == ["encoder", "random initial weights"]
+    for one in result:
+        labels, scores = _class_scores(one)
+        assert sorted(labels.tolist()) == sorted(tiny_scenes.labels_of("test").tolist())
+        by_class = [by_loop(*columns) for columns in zip(scores.T, labels.T)]
+        assert list(one["average_precision_11"].values()) == pytest.approx(by_class)
+        assert one["value"] == one["mean_average_precision_11"] == pytest.approx(np.mean(by_class))
+        assert one["value_95"][0] <= one["value"] <= one["value_95"][1]
+    assert max(one["value"] for one in result) > 0.8  # The classes are bright channels.
+    # Again: nothing is computed.
+    computed.clear()
+    assert transfer(pretrained, output, name, **flags) == 0
+    assert computed == [] and tiny_runs.json_of(output / "transfer.json")["scores"] == result
+    # The encoder on other labels of the test images: the same is chosen, and the score is another.
+    opened = networks.open_networks
+    monkeypatch.setattr(networks, "open_networks", lambda *args: opened(*args)[:1])
+    permuted = tiny_scenes.prepare(Permuted, tmp_path)
+    assert transfer(pretrained, tmp_path / "other", permuted, data_dir=tmp_path) == 0
+    (other,) = tiny_runs.json_of(tmp_path / "other" / "transfer.json")["scores"]
+    assert other["chosen"] == result[0]["chosen"] and other["value"] != result[0]["value"]
+    np.testing.assert_allclose(_class_scores(other)[1], _class_scores(result[0])[1], atol=1e-4)
+
+
+def _class_scores(score):
+    """Returns the stored labels and scores of the evaluated images."""
+    table = parquet.read_table(f"{score['folder']}/class_scores.parquet")
+    return [np.array(table[name].to_pylist()) for name in ("labels", "scores")]
+
+
+def test_the_table_has_columns_for_all_that_is_measured_of_some_data_sets():
+    entries: list[dict[str, Any]] = [
+        {"dataset": "a", "accuracy": 0.5},
+        {"dataset": "b", "mAP_95": [0.1, 0.2], "p": None},
+    ]
+    assert report._table(entries) == [
+        ["dataset", "accuracy", "mAP_95_low", "mAP_95_high", "p"],
+        ["a", "0.5", "", "", ""],
+        ["b", "", "0.1", "0.2", ""],
+    ]
 
 
 def test_a_folder_that_has_a_training_run_is_refused(pretrained, photos, capsys):

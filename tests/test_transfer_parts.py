@@ -140,7 +140,6 @@ def test_data_sets_that_cannot_be_transferred_to_are_refused(tmp_path_factory, t
         f"{unlabelled}": ["has no labels", "one folder of images per class"],
         f"{tmp_path}/none": [f"names {tmp_path}/none", "does not exist"],
         "cifar_ten": ["names cifar_ten", "unknown to tensorflow-datasets", "did you mean"],
-        "voc/2007": ["names voc/2007", "several labels each", "leave it out"],
     }.items():
         config = config_lib.Config(mode="transfer", transfer_to=name, data_dir=str(tmp_path))
         with pytest.raises(errors.UserError) as error:

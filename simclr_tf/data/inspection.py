@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
     Attributes:
         name: the file or record.
-        label: its class, -1 if it is unlabelled.
+        label: its class, -1 if it is unlabelled or may have several.
         unreadable: why it cannot be used, as the rest of a sentence; None if it can.
         unusual: what is done to the image or lost from it, in words that many images share.
         sixteen_bit: the values that it uses, if it has 16 bits.
@@ -149,10 +149,11 @@ def inspect_example(example: dict, *, with_pillow: bool = True) -> Finding:
     """Decodes an example and reports what is wrong with its image.
 
     Args:
-        example: {"image": bytes, encoded; "label": int; "name": bytes}.
+        example: {"image": bytes, encoded; "label": int, or (c,) of several; "name": bytes}.
         with_pillow: as for `decode.decode_image`.
     """
-    name, encoded, label = example["name"].decode(), example["image"], int(example["label"])
+    name, encoded = example["name"].decode(), example["image"]
+    label = int(example["label"]) if np.ndim(example["label"]) == 0 else -1
     try:
         image = decode.decode_image(tf.constant(encoded), with_pillow=with_pillow)
     except tf.errors.OpError as error:

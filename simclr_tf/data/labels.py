@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import inspection, layout, sources
+from simclr_tf.data import indicators, inspection, layout, sources
 
 
 def known(source: sources.Source, split: str) -> np.ndarray | None:
@@ -53,7 +53,12 @@ def _terms(split: str) -> list[str]:
 
 
 def _first_is_labelled(source: sources.Source, split: str) -> bool:
-    """Returns whether a split has labels, by its first example if they are not known otherwise."""
+    """Returns whether a split has labels, by its first example if they are not known otherwise.
+
+    Of images that may have several labels, one may have none, so all are read until one has some.
+    """
+    if source.several_labels:
+        return _any_has_class(source, split)
     if source.labelled_splits is not None:
         name = split.split("[")[0].strip()
         return name in source.labelled_splits or (name == "all" and bool(source.labelled_splits))
@@ -64,6 +69,18 @@ def _first_is_labelled(source: sources.Source, split: str) -> bool:
         return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
     except tf.errors.OpError as error:
         raise inspection.unreadable_record(source, split, 0, error) from error
+
+
+def _any_has_class(source: sources.Source, split: str) -> bool:
+    count = 0
+    try:
+        for example in source.examples(split).as_numpy_iterator():
+            if np.any(example["label"] != indicators.ABSENT):
+                return True
+            count += 1
+    except tf.errors.OpError as error:
+        raise inspection.unreadable_record(source, split, count, error) from error
+    return False
 
 
 def why_partly_unlabelled(source: sources.Source, split: str) -> str | None:

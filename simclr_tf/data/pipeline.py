@@ -248,9 +248,10 @@ def evaluation_batches(
         with_content: whether to add a fingerprint of the encoded images.
 
     Returns:
-        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32,
-        "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with mask
-        False on padding, and if requested "content" (b,) int64, equal for equal encoded images.
+        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32, or (b, c) of
+        several, "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with
+        mask False on padding, and if requested "content" (b,) int64, equal for equal encoded
+        images.
     """
 
     def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -264,9 +265,10 @@ def evaluation_batches(
             prepared["content"] = tf.strings.to_hash_bucket_fast(example["image"], _LARGEST)
         return prepared
 
+    label_shape = [len(source.class_names or ())] if source.several_labels else []
     blank = {
         "image": tf.zeros([image_size, image_size, 3]),
-        "label": tf.constant(-1),
+        "label": tf.constant(-1, shape=label_shape),
         "position": tf.constant(-1),
         "mask": False,
     }
@@ -275,7 +277,7 @@ def evaluation_batches(
     padding = tf.data.Dataset.from_tensors(blank)
     examples = source.examples(split).enumerate()
     if labelled_only:
-        examples = examples.filter(lambda position, example: example["label"] >= 0)
+        examples = examples.filter(lambda position, example: tf.reduce_any(example["label"] >= 0))
     examples = examples.map(prepare, num_parallel_calls=iterators.CORES)
     # Of more padding than it takes to fill the last batch, the rest is dropped.
     examples = examples.concatenate(padding.repeat(batch_size - 1))

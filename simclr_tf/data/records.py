@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import os
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors
-from simclr_tf.data import folder, membership, random
+from simclr_tf.data import folder, indicators, membership, random
 
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_EXAMPLES = 1024
@@ -60,7 +58,8 @@ class Records:
         Args:
             split_infos: name of a split -> tfds.core.SplitInfo.
             files_of: function: slices of splits -> the records that they consist of.
-            parse: function: a record -> {"image": () string, encoded, "label": () int64}.
+            parse: function: a record -> {"image": () string, encoded, "label": () int64; (c,) of
+                images with several labels}.
         """
         self.split_infos = split_infos
         self._files_of, self._parse = files_of, parse
@@ -158,29 +157,37 @@ class Records:
 class Parser:
     """Parses the image and the label of an example that tensorflow-datasets has stored."""
 
-    def __init__(self, info: Any, *, image: str, label: str | None) -> None:
+    def __init__(self, info: Any, *, image: str, label: str | indicators.Keys | None) -> None:
         """Creates the parser.
 
         Args:
             info: what tensorflow-datasets knows about the data set.
             image: key of the image in an example.
-            label: key of the class label; None if there is none.
+            label: key of the class label, or those of several labels; None if there is none.
         """
         self._image, self._label = image, label
+        labels = label if isinstance(label, indicators.Keys) else (label,)
         self.decoding = tfds.decode.PartialDecoding(
-            {key: True for key in (image, label) if key},
+            {key: True for key in (image, *labels) if key},
             decoders={image: tfds.decode.SkipDecoding()},
         )
         self._features = self.decoding.extract_features(info.features)
+        self._num_classes = 0
+        if isinstance(label, indicators.Keys):
+            self._num_classes = info.features[label.labels].feature.num_classes
 
     def parse(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns {"image": () string, encoded, "label": () int64} of a record."""
+        """Returns {"image": () string, encoded, "label": () or (c,) int64} of a record."""
         example = self._features.deserialize_example(record, decoders=self.decoding.decoders)
         return self.select(example)
 
     def select(self, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Returns the same of a record that tensorflow-datasets has parsed."""
-        label = example[self._label] if self._label else tf.constant(-1, tf.int64)
+        if isinstance(self._label, indicators.Keys):
+            clear = example[self._label.clear] if self._label.clear else None
+            label = indicators.of_lists(example[self._label.labels], clear, self._num_classes)
+        else:
+            label = example[self._label] if self._label else tf.constant(-1, tf.int64)
         return {"image": example[self._image], "label": tf.cast(label, tf.int64)}
 
 
@@ -256,43 +263,3 @@ def _read_file(
     records = tf.data.TFRecordDataset(file, buffer_size=_READ_BYTES)
     records = records.enumerate().skip(skip).take(take)
     return records.map(lambda index, record: (name, index, record))
-
-
-def image_key(dataset: str, features: Any) -> str:
-    """Returns the key of the image: `image`, or the only image there is.
-
-    Raises:
-        errors.UserError: if there is none, or several of other names.
-    """
-    images = sorted(
-        key
-        for key, feature in _top_features(features).items()
-        if isinstance(feature, tfds.features.Image)
-        and not isinstance(feature, tfds.features.LabeledImage)
-        and feature.np_dtype != np.float32  # Stored as raw floats, not as a picture.
-    )
-    if "image" in images:
-        return "image"
-    if len(images) != 1:
-        found = f"{len(images)} ({', '.join(images)})" if images else "none"
-        raise errors.UserError(
-            f"The data set {dataset!r} must have one image per example, named 'image' or the only "
-            f"one, but has {found}; choose another data set."
-        )
-    return images[0]
-
-
-def label_key(info: Any) -> str | None:
-    """Returns the key of the class label: `label`, or the second of the supervised keys."""
-    keys = ["label"]
-    if info.supervised_keys and len(info.supervised_keys) > 1:
-        keys.append(info.supervised_keys[1])
-    features = _top_features(info.features)
-    for key in keys:
-        if isinstance(key, str) and isinstance(features.get(key), tfds.features.ClassLabel):
-            return key
-    return None
-
-
-def _top_features(features: Any) -> dict[str, Any]:
-    return dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}

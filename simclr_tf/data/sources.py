@@ -14,10 +14,12 @@ from simclr_tf import errors, text
 from simclr_tf.data import (
     array_records,
     folder,
+    indicators,
     label_origin,
     layout,
     preparation,
     record_files,
+    record_keys,
     records,
     split_names,
     tfrecords,
@@ -71,6 +73,8 @@ class Source:
             known only from reading them.
         kind: "png" or "jpeg" if all images are encoded so, None if unknown.
         groups: name of an example -> its group; None if examples are independent.
+        several_labels: whether an image may have several labels, which are then those of
+            `indicators`.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Source:
     labelled_splits: frozenset[str] | None = None
     kind: str | None = None
     groups: Mapping[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
+    several_labels: bool = False
 
     def num_examples(self, split: str) -> int:
         """Counts the examples of a split.
@@ -113,8 +118,8 @@ class Source:
                 on it alone: not on parallelism, and not on TensorFlow's global seed.
 
         Returns:
-            A data set of {"image": () string, encoded; "label": () int64, -1 where unlabelled;
-            "name": () string, the file or record, for messages}.
+            A data set of {"image": () string, encoded; "label": () int64, -1 where unlabelled, or
+            (c,) if an image may have several; "name": () string, the file or record, for messages}.
 
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
@@ -194,6 +199,7 @@ def open_source(
     image_key: str = "image/encoded",
     label_key: str = "image/class/label",
     group: str | None = None,
+    several_labels: bool = False,
 ) -> Source:
     """Opens a data set, preparing it first if need be.
 
@@ -208,6 +214,8 @@ def open_source(
         image_key: key of the image in the files of `tfrecord:`.
         label_key: key of the label in them; empty if they are unlabelled.
         group: of an image folder, see `folder.ImageFolder`.
+        several_labels: whether to read the labels of a data set with several per image; otherwise
+            it is unlabelled.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.
@@ -234,7 +242,7 @@ def open_source(
         return dataclasses.replace(source, labelled_splits=opened.labelled_splits)
     builder = _find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
-    return _open_records(dataset, builder, notes)
+    return _open_records(dataset, builder, notes, several_labels=several_labels)
 
 
 def _open_folder(
@@ -264,21 +272,22 @@ def _with_reader(
     )
 
 
-def _open_records(dataset: str, builder: Any, notes: list[str]) -> Source:
+def _open_records(dataset: str, builder: Any, notes: list[str], *, several_labels: bool) -> Source:
     features = builder.info.features
-    image = records.image_key(dataset, features)
-    label = records.label_key(builder.info)
+    image = record_keys.image_key(dataset, features)
+    label = record_keys.label_key(builder.info, several_labels=several_labels)
     if label is None:
         notes.append(f"The data set {dataset!r} has no class label, so it is used unlabelled.")
     shape = features[image].shape
     return Source(
         name=dataset,
-        class_names=None if label is None else tuple(map(layout.usual_form, features[label].names)),
+        class_names=record_keys.class_names(builder.info, label),
         splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),
         reader=_reader(dataset, builder, records.Parser(builder.info, image=image, label=label)),
         kind=getattr(features[image], "_encoding_format", None),
+        several_labels=isinstance(label, indicators.Keys),
     )
 
 

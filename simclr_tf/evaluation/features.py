@@ -26,7 +26,8 @@ class Extracted:
     Attributes:
         features: (n, f) float32.
         logits: (n, c) float32 of the linear head, or None without one.
-        labels: (n,) int32, -1 where there is none.
+        labels: (n,) int32, -1 where there is none; (n, c), see `data.indicators`, of images that
+            may have several.
         positions: (n,) int32, of the examples in the stored order of the split.
         pixels: (n, s * s * 3) float32, the images at `MAX_PIXEL_SIDE` or smaller; None unless
             requested.

@@ -116,6 +116,57 @@ def fit(
     return Fit(classifier, strength, temperature, classifier.solution.converged, accuracy)
 
 
+class Search:
+    """A search of the strength with the best score on held-out features, from coarse to fine.
+
+    Attributes:
+        scores: position in `STRENGTHS` -> score, of those that were tried. Each is tried once.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[int], float],
+        *,
+        error: float,
+        progress: Callable[[int], None] = lambda fits: None,
+    ) -> None:
+        """Creates the search.
+
+        Args:
+            score: fits a strength, given its position, and returns its score.
+            error: how much lower a score must be to be clearly worse.
+            progress: called with the number of strengths tried so far.
+        """
+        self._score, self._error, self._progress = score, error, progress
+        self.scores: dict[int, float] = {}
+
+    def run(self) -> int:
+        """Returns the position in `STRENGTHS` of the best one that the search finds."""
+        best, step = self._best(range(0, len(STRENGTHS), _COARSE)), _COARSE
+        while step > 1:
+            step //= 2
+            near = (best - step, best, best + step)
+            best = self._best([position for position in near if 0 <= position < len(STRENGTHS)])
+        return best
+
+    def _best(self, positions: Sequence[int]) -> int:
+        """Returns the position of the strength with the best score, on a tie the strongest.
+
+        From strong to weak regularisation; each fit starts from the previous solution, which is
+        close. Stops early where weaker regularisation is clearly worse.
+        """
+        tried: list[float] = []
+        for position in positions:
+            if position not in self.scores:
+                self.scores[position] = self._score(position)
+                self._progress(len(self.scores))
+            tried.append(self.scores[position])
+            # From here on, weaker regularisation overfits even more, and its fits are the slowest.
+            if len(tried) > 2 and max(tried[-2:]) < max(tried) - self._error:
+                break
+        return positions[int(np.argmax(tried))]
+
+
 class _Fold:
     """Classifiers of several strengths, fitted to some features and scored on others."""
 
@@ -165,32 +216,12 @@ class _Path:
     ) -> None:
         self._folds = [_Fold(features, labels, scaling, one, num_classes) for one in splits]
         self._count = sum(len(fold.held[1]) for fold in self._folds)
-        self._progress = progress
-        self._accuracies: dict[int, float] = {}
+        # The largest standard error of an accuracy.
+        self._search = Search(self._score, error=0.5 / np.sqrt(self._count), progress=progress)
 
     def search(self) -> int:
         """Returns the position in `STRENGTHS` of the best one that the search finds."""
-        best, step = self.best(range(0, len(STRENGTHS), _COARSE)), _COARSE
-        while step > 1:
-            step //= 2
-            near = (best - step, best, best + step)
-            best = self.best([position for position in near if 0 <= position < len(STRENGTHS)])
-        return best
-
-    def best(self, positions: Sequence[int]) -> int:
-        """Returns the position in `STRENGTHS` of the most accurate one, on a tie the strongest.
-
-        From strong to weak regularisation; each fit starts from the previous solution, which is
-        close. Stops early where weaker regularisation is clearly worse.
-        """
-        tried: list[float] = []
-        for position in positions:
-            if position not in self._accuracies:
-                self._try(position)
-            tried.append(self._accuracies[position])
-            if _should_stop_early(tried, self._count):
-                break
-        return positions[int(np.argmax(tried))]
+        return self._search.run()
 
     def classifier(self, position: int) -> Classifier:
         """Returns the classifier of a strength that was tried, of the first split."""
@@ -206,21 +237,10 @@ class _Path:
 
     def accuracy(self, position: int) -> float:
         """Returns its accuracy on the held-out features."""
-        return self._accuracies[position]
+        return self._search.scores[position]
 
-    def _try(self, position: int) -> None:
-        hits = sum(fold.hits(position) for fold in self._folds)
-        self._accuracies[position] = hits / self._count
-        self._progress(len(self._accuracies))
-
-
-def _should_stop_early(accuracies: list[float], count: int) -> bool:
-    """Returns whether the last two accuracies on `count` examples are clearly below the best.
-
-    From there on, weaker regularisation overfits even more, and its fits are the slowest.
-    """
-    error = 0.5 / np.sqrt(count)  # Largest standard error of an accuracy.
-    return len(accuracies) > 2 and max(accuracies[-2:]) < max(accuracies) - error
+    def _score(self, position: int) -> float:
+        return sum(fold.hits(position) for fold in self._folds) / self._count
 
 
 def _fit(

@@ -11,7 +11,7 @@ import rich.markup
 
 from simclr_tf import console, storage
 from simclr_tf.report import evaluation_files
-from simclr_tf.transfer import results
+from simclr_tf.transfer import results, targets
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -104,8 +104,11 @@ def write(model_dir: str, about: Mapping[str, Any], tested: Sequence[results.Tes
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Returns the rows of transfer.csv; an interval has a column for each end."""
-    rows = []
+    """Returns the rows of transfer.csv; an interval has a column for each end.
+
+    What is measured of some data sets only is empty for others.
+    """
+    rows: list[dict[str, str]] = []
     for entry in entries:
         row: dict[str, str] = {}
         for name, value in entry.items():
@@ -114,7 +117,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             elif not isinstance(value, dict):
                 row[name] = "" if value is None else str(value)
         rows.append(row)
-    return [list(rows[0]), *(list(row.values()) for row in rows)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [names, *([row.get(name, "") for name in names] for row in rows)]
 
 
 def _inches(tested: Sequence[results.Tested]) -> tuple[float, float]:
@@ -132,6 +136,9 @@ def draw(target: figure.Figure, tested: Sequence[results.Tested]) -> None:
     columns = _columns(tested)
     names = list(dict.fromkeys(one.score.target.name for one in tested))
     kinds = list(dict.fromkeys(one.score.network.name for one in tested))
+    metrics = {one.score.target.name: one.score.target.metric for one in tested}
+    are_precisions = {metric == targets.MEAN_AVERAGE_PRECISION for metric in metrics.values()}
+    measured = " or ".join("mAP" if one else "accuracy" for one in sorted(are_precisions))
     axes = target.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
     for panel, column in zip(axes, columns, strict=True):
         for number, kind in enumerate(kinds):
@@ -154,9 +161,8 @@ def draw(target: figure.Figure, tested: Sequence[results.Tested]) -> None:
                 label=kind,
             )
         panel.set_title(_COLUMNS[column])
-        panel.set_xlabel("accuracy, % (95% interval)")
+        panel.set_xlabel(f"{measured}, % (95% interval)")
         panel.grid(axis="x", alpha=0.3)
-    metrics = {one.score.target.name: one.score.target.metric for one in tested}
     axes[0].set_yticks(range(len(names)), [f"{_brief(name)}\n{metrics[name]}" for name in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     target.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

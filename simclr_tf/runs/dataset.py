@@ -59,7 +59,9 @@ class Data:
         return None
 
 
-def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
+def open_data(
+    config: config_lib.Config, *, eval_split_given: bool, several_labels: bool = False
+) -> Data:
     """Opens the data set of a run, and checks that it has the splits and labels that it needs.
 
     Args:
@@ -67,11 +69,12 @@ def open_data(config: config_lib.Config, *, eval_split_given: bool) -> Data:
         eval_split_given: whether the evaluation split was given explicitly. It must then exist,
             even if the run does not evaluate. If not, and the data set has no such split, a usual
             one that it has is used.
+        several_labels: see `sources.open_source`.
 
     Raises:
         UserError: if the data set cannot be opened, or lacks a split or labels.
     """
-    source = open_source(config)
+    source = open_source(config, several_labels=several_labels)
     if config.data_service and isinstance(source.reader, array_records.ArrayRecords):
         raise errors.UserError(
             f"The data set {config.dataset!r} is stored in the format ArrayRecord, which the "
@@ -103,8 +106,12 @@ def _is_stored_default(config: config_lib.Config, source: sources.Source) -> boo
     return is_default and not split_names.for_evaluation(source.splits)
 
 
-def open_source(config: config_lib.Config) -> sources.Source:
+def open_source(config: config_lib.Config, *, several_labels: bool = False) -> sources.Source:
     """Opens the data set that the settings name.
+
+    Args:
+        config: the settings.
+        several_labels: see `sources.open_source`.
 
     Raises:
         UserError: if it cannot be opened.
@@ -117,6 +124,7 @@ def open_source(config: config_lib.Config) -> sources.Source:
         image_key=config.image_key,
         label_key=config.label_key,
         group=config.group,
+        several_labels=several_labels,
     )
 
 

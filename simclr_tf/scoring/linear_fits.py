@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simclr_tf import console
-from simclr_tf.evaluation import held_out, linear
+from simclr_tf.evaluation import held_out, linear, one_vs_rest
 from simclr_tf.runs import opening
 from simclr_tf.scoring import groups as groups_lib
 from simclr_tf.scoring import scores as scores_lib
@@ -89,4 +89,30 @@ def fit_classifier(
         )
     if not fit.converged:
         console.warn(f"{what.capitalize()} reached its iteration limit.")
+    return fit
+
+
+def fit_each_class(
+    run: opening.Run,
+    what: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    split: held_out.Split | None = None,
+) -> one_vs_rest.Fit:
+    """Fits a linear classifier of each class of images that may show several.
+
+    Args:
+        run: the run.
+        what: what is fitted, for the progress and for warnings.
+        features: (n, f).
+        labels: (n, c), see `data.indicators`.
+        split: see `one_vs_rest.fit`.
+    """
+    with console.Progress(f"fits of {what}", linear.MOST_FITS) as progress:
+        fit = one_vs_rest.fit(
+            features, labels, seed=run.config.seed, split=split, progress=progress.update
+        )
+    if not fit.converged:
+        console.warn(f"{what.capitalize()} reached its iteration limit for some classes.")
     return fit

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.evaluation import features, held_out, linear
+from simclr_tf.evaluation import features, held_out, linear, one_vs_rest
 from simclr_tf.models import simclr
-from simclr_tf.runs import opening, predictions
+from simclr_tf.runs import class_scores, opening, predictions
 from simclr_tf.scoring import extraction, linear_fits
-from simclr_tf.transfer import cells, networks, targets
+from simclr_tf.transfer import cells, networks, several_labels, targets
 
 
 class _Candidate(NamedTuple):
@@ -19,12 +19,14 @@ class _Candidate(NamedTuple):
 
     Attributes:
         initialization: the initial weights of an untrained network; None for a trained one.
-        fit: the classifier.
+        fit: the classifier, or one for each class of images that may show several.
+        held_out: its score on the images to choose on, by the metric of the data set.
         test: the images to evaluate on. Their labels are read when the candidate is chosen.
     """
 
     initialization: str | None
-    fit: linear.Fit
+    fit: linear.Fit | one_vs_rest.Fit
+    held_out: float
     test: features.Extracted
 
 
@@ -55,8 +57,9 @@ def evaluate(
     """Fits a linear classifier to the features of a network, and stores its predictions.
 
     The strength of its penalty is chosen on images to choose on, then it is fitted to all training
-    images. An untrained network has two initialisations, as in the baseline of an evaluation; the
-    one that is better on the images to choose on is taken.
+    images. Images that may have several labels have a binary classifier for each class. An
+    untrained network has two initialisations, as in the baseline of an evaluation; the one that is
+    better on the images to choose on is taken.
 
     Args:
         network: the network.
@@ -73,11 +76,13 @@ def evaluate(
         model.set_unit_gammas()
         candidates.append(_candidate(run, model, target, "unit gammas"))
     # On a tie the first one, which is the initialisation of training.
-    chosen = max(candidates, key=lambda one: np.nan_to_num(one.fit.held_out_accuracy))
+    chosen = max(candidates, key=lambda one: np.nan_to_num(one.held_out))
     _write(run, chosen, folder)
+    several = target.data.source.several_labels
+    scored = "mean_average_precision_11" if several else "accuracy"
     numbers = {
         "l2_inverse_strength": chosen.fit.strength,
-        "accuracy_to_choose_on": chosen.fit.held_out_accuracy,
+        f"{scored}_to_choose_on": chosen.held_out,
         "converged": chosen.fit.converged,
         "initialization": chosen.initialization,
     }
@@ -94,12 +99,18 @@ def _candidate(
     test = extraction.extract(run, model, data.eval_split)
     joined = np.concatenate([one.features for one in learned])
     labels = np.concatenate([one.labels for one in learned])
-    splits = None
+    split = None
     if target.validation_split is not None:
-        splits = [held_out.Split(*np.split(np.arange(len(labels)), [len(learned[0].labels)]))]
+        split = held_out.Split(*np.split(np.arange(len(labels)), [len(learned[0].labels)]))
     what = f"the linear classifier on {target.name}"
+    if data.source.several_labels:
+        assert data.source.class_names is not None
+        several_labels.check(target.name, data.source.class_names, labels, test.labels)
+        of_each = linear_fits.fit_each_class(run, what, joined, labels, split=split)
+        return _Candidate(initialization, of_each, of_each.held_out_precision, test)
+    splits = None if split is None else [split]
     fit = linear_fits.fit_classifier(run, what, joined, labels, splits=splits)
-    return _Candidate(initialization, fit, test)
+    return _Candidate(initialization, fit, fit.held_out_accuracy, test)
 
 
 def _write(run: opening.Run, chosen: _Candidate, folder: str) -> None:
@@ -108,8 +119,12 @@ def _write(run: opening.Run, chosen: _Candidate, folder: str) -> None:
     assert class_names is not None
     names = np.array(run.data.source.example_names(run.data.eval_split), object)
     scores = chosen.fit.scores(test.features)
+    names = names[test.positions]
+    if run.data.source.several_labels:
+        found = class_scores.ClassScores(class_names, names, test.labels, scores)
+        class_scores.write(folder, found)
+        return
     step = 0 if run.weights is None else run.weights.step
-    found = predictions.of_scores(
-        step, list(names[test.positions]), test.labels, scores, class_names
+    predictions.write(
+        folder, predictions.of_scores(step, list(names), test.labels, scores, class_names)
     )
-    predictions.write(folder, found)

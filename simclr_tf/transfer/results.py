@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from simclr_tf import errors
-from simclr_tf.evaluation import comparison, intervals, permutation
+from simclr_tf.evaluation import comparison, intervals
+from simclr_tf.runs import class_scores
 from simclr_tf.runs import predictions as predictions_lib
-from simclr_tf.transfer import cells, networks, targets
+from simclr_tf.transfer import cells, measures, networks, targets
 
 LINEAR, FINE_TUNED = "linear", "finetune"
 # Scores whose p-value is larger are not said to differ.
@@ -26,7 +27,7 @@ class Score:
         target: the data set.
         network: the network.
         column: LINEAR or FINE_TUNED.
-        predictions: for every evaluated image.
+        measure: what is measured of its predictions.
         chosen: what was chosen without the evaluation split, such as the learning rate.
         folder: where they are stored.
     """
@@ -34,27 +35,14 @@ class Score:
     target: targets.Target
     network: networks.Network
     column: str
-    predictions: predictions_lib.Predictions
+    measure: measures.Measure
     chosen: Mapping[str, Any]
     folder: str
 
     @property
-    def top_1(self) -> intervals.Interval:
-        """The accuracy over all images."""
-        return intervals.accuracy(self.predictions.right)
-
-    @property
-    def mean_per_class(self) -> intervals.Interval:
-        """The mean over classes of their accuracies."""
-        return intervals.mean_per_class(
-            self.predictions.right, self.predictions.labels, seed=self.target.config.seed
-        )
-
-    @property
     def shown(self) -> intervals.Interval:
-        """The one of the two that SimCLR reports for the data set."""
-        by_class = self.target.metric == targets.MEAN_PER_CLASS
-        return self.mean_per_class if by_class else self.top_1
+        """The measurement that SimCLR reports for the data set."""
+        return self.measure.shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +67,14 @@ class Tested:
 
 def read(target: targets.Target, network: networks.Network, column: str, folder: str) -> Score:
     """Reads the score that a finished cell stored."""
-    chosen = cells.read_numbers(folder)
-    return Score(target, network, column, predictions_lib.read(folder), chosen, folder)
+    chosen, seed = cells.read_numbers(folder), target.config.seed
+    measure: measures.Measure
+    if target.data.source.several_labels:
+        measure = measures.MeanAveragePrecision(class_scores.read(folder), seed)
+    else:
+        by_class = target.metric == targets.MEAN_PER_CLASS
+        measure = measures.Accuracies(predictions_lib.read(folder), by_class, seed)
+    return Score(target, network, column, measure, chosen, folder)
 
 
 def value(predictions: predictions_lib.Predictions, metric: str) -> float:
@@ -118,16 +112,13 @@ def _best_beside(score: Score, scores: Iterable[Score]) -> Score:
 def _p_value(score: Score, best: Score, seed: int) -> float | None:
     if score is best:
         return None
-    one, other = score.predictions, best.predictions
-    if not np.array_equal(one.names, other.names) or not np.array_equal(one.labels, other.labels):
+    same = map(np.array_equal, score.measure.images, best.measure.images)
+    if not all(same):
         raise errors.UserError(
             f"{score.folder} and {best.folder} have predictions for different images; delete one "
             "of these folders to compute it again."
         )
-    by_class = score.target.metric == targets.MEAN_PER_CLASS
-    return permutation.p_value(
-        other.right, one.right, seed=seed, labels=one.labels if by_class else None
-    )
+    return score.measure.p_value(best.measure, seed=seed)
 
 
 def to_json(tested: Sequence[Tested]) -> list[dict[str, Any]]:
@@ -143,18 +134,12 @@ def to_json(tested: Sequence[Tested]) -> list[dict[str, Any]]:
                 "metric": score.target.metric,
                 "value": score.shown.value,
                 "value_95": [score.shown.low, score.shown.high],
-                "top_1_accuracy": score.top_1.value,
-                "top_1_accuracy_95": [score.top_1.low, score.top_1.high],
-                "mean_per_class_accuracy": score.mean_per_class.value,
-                "mean_per_class_accuracy_95": [
-                    score.mean_per_class.low,
-                    score.mean_per_class.high,
-                ],
+                **score.measure.numbers,
                 "p": one.p,
                 "p_adjusted": one.p_adjusted,
                 "best": one.is_best,
                 "chosen": dict(score.chosen),
-                "images": len(score.predictions.names),
+                "images": len(score.measure.images[0]),
                 "folder": score.folder,
             }
         )

@@ -12,14 +12,14 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, paths, storage
 from simclr_tf.data import label_origin, sources, split_names
 from simclr_tf.runs import dataset, label_checks
+from simclr_tf.transfer import several_labels
 
-TOP_1, MEAN_PER_CLASS = "top-1", "mean per class"
+TOP_1, MEAN_PER_CLASS, MEAN_AVERAGE_PRECISION = "top-1", "mean per class", "11-point mAP"
 # Data sets whose number in SimCLR's tables is the mean over classes of their accuracies: FGVC
 # Aircraft, Oxford-IIIT Pets, Caltech-101 and Oxford 102 Flowers.
 _MEAN_PER_CLASS = (
     *("aircraft", "fgvc_aircraft", "oxford_iiit_pet", "caltech101", "oxford_flowers102"),
 )
-_SEVERAL_LABELS = "voc"
 _TEST = "test"
 
 
@@ -44,8 +44,12 @@ class Target:
 
     @property
     def metric(self) -> str:
-        """TOP_1 or MEAN_PER_CLASS, whichever SimCLR reports for the data set."""
-        return metric_of(self.name)
+        """MEAN_AVERAGE_PRECISION if images may have several labels.
+
+        Otherwise TOP_1 or MEAN_PER_CLASS, whichever SimCLR reports for the data set.
+        """
+        several = self.data.source.several_labels
+        return MEAN_AVERAGE_PRECISION if several else metric_of(self.name)
 
     @property
     def all_split(self) -> str:
@@ -55,7 +59,7 @@ class Target:
 
 
 def metric_of(name: str) -> str:
-    """Returns the metric that SimCLR reports for a data set (appendix B.8.1).
+    """Returns the metric that SimCLR reports for a data set of one label per image (B.8.1).
 
     Args:
         name: a name of tensorflow-datasets, which may have a configuration and a version, or the
@@ -102,13 +106,6 @@ def _file_name(name: str) -> str:
 
 
 def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given: bool) -> Target:
-    if re.split("[/:]", name)[0] == _SEVERAL_LABELS and not storage.is_folder_name(name):
-        raise errors.ArgumentError(
-            "transfer_to",
-            config.transfer_to,
-            f"names {name}, whose images have several labels each, and --mode=transfer measures "
-            "classifiers of one label per image; leave it out.",
-        )
     of_target: dict[str, Any]
     if storage.is_folder_name(name):
         of_target = {"dataset": sources.IMAGE_FOLDER, "data_dir": paths.absolute(name)}
@@ -116,7 +113,7 @@ def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given
         of_target = {"dataset": name, "labels": label_origin.FOLDERS}
     config = dataclasses.replace(config, group=None, **of_target)
     try:
-        source = dataset.open_source(config)
+        source = dataset.open_source(config, several_labels=True)
     except errors.ArgumentError as error:  # In the words of the flag that names it here.
         raise errors.UserError(f"--transfer_to names {name}, which {error.problem}") from error
     if source.class_names is None:
@@ -129,14 +126,23 @@ def _open(config: config_lib.Config, name: str, folder: str, *, eval_split_given
             f"--transfer_to names {name}, which has only one class, {source.class_names[0]!r}; "
             "name data sets with at least two."
         )
+    if source.several_labels:
+        several_labels.check_settings(config, name)
     validation = None
     if not eval_split_given:
         config, validation = _with_usual_splits(config, source)
     # What this checks is what an evaluation on labels needs.
     checked = dataclasses.replace(config, mode="train_then_eval", train_mode="finetune")
-    data = dataset.open_data(checked, eval_split_given=eval_split_given or validation is not None)
+    data = dataset.open_data(
+        checked,
+        eval_split_given=eval_split_given or validation is not None,
+        several_labels=True,
+    )
     config = dataclasses.replace(config, train_split=data.train_split, eval_split=data.eval_split)
-    return Target(name, folder, config, data, validation)
+    target = Target(name, folder, config, data, validation)
+    if source.several_labels:
+        several_labels.check_splits(name, data.source, target.all_split, data.eval_split)
+    return target
 
 
 def _with_usual_splits(

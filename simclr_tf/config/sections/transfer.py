@@ -20,7 +20,8 @@ class TransferSettings:
         None,
         "Data sets to transfer to, comma-separated: names of tensorflow-datasets, which are in "
         "--data_dir, or folders of images, whose paths contain a /. For example "
-        "cifar10,oxford_flowers102,./my_images.",
+        "cifar10,oxford_flowers102,./my_images. Those with several labels per image, such as "
+        "voc/2007, need --transfer_grid=none.",
         only_with=_ONLY,
         resume="freely",
     )

@@ -18,6 +18,7 @@ import pytest
 import simclr_tf  # noqa: F401
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.data.ops import multi_device_iterator_ops
 from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import train
@@ -39,9 +40,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 # Whenever the garbage collector finds iterators of the tests' own data sets, it would wait for
-# their tuning threads, for minutes in all.
+# their tuning threads, for minutes in all. Strategies make the second kind of iterators.
 _tuned_iterator = tf.data.Dataset.__iter__
 tf.data.Dataset.__iter__ = lambda dataset: _tuned_iterator(iterators.without_tuning(dataset))
+_tuned_on_devices = multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__
+
+
+def _untuned_on_devices(iterator, dataset=None, *args, **named):
+    untuned = None if dataset is None else iterators.without_tuning(dataset)
+    _tuned_on_devices(iterator, untuned, *args, **named)
+
+
+multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_devices
 
 # TensorFlow stores the Python stack of every operation, for messages of errors. That takes a sixth
 # of the time to trace a graph below pytest.

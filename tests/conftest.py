@@ -19,6 +19,7 @@ import simclr_tf  # noqa: F401
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import train
@@ -58,6 +59,13 @@ multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_device
 _extract_stack, _set_stack = tf_stack.extract_stack, pywrap_tf_session.TF_SetOpStackTrace
 tf_stack.extract_stack = lambda stacklevel=1: None
 pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
+
+# TensorFlow makes a kernel for every name of a variable, and Keras gives each network new names. A
+# third of the time to build a network goes there. The name is for messages of errors only.
+_var_handle_op = gen_resource_variable_ops.var_handle_op
+gen_resource_variable_ops.var_handle_op = lambda *args, **named: _var_handle_op(
+    *args, **{**named, "debug_name": ""}
+)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
 
+from collections.abc import Iterator
 import gc
 import os
 
@@ -25,6 +26,7 @@ from tensorflow.python.util import tf_stack
 from simclr_tf.commands import train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
+import program_server
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
@@ -103,6 +105,13 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no reference data beside this clone")
     return folder
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """What runs programs like Python, but does not import TensorFlow for each of them again."""
+    with program_server.start() as path:
+        yield path
 
 
 @pytest.fixture

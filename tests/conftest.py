@@ -63,7 +63,7 @@ tf_stack.extract_stack = lambda stacklevel=1: None
 pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
 
 # TensorFlow makes a kernel for every name of a variable, and Keras gives each network new names. A
-# third of the time to build a network goes there. The name is for messages of errors only.
+# quarter of the time to build a network goes there. The name is for messages of errors only.
 _var_handle_op = gen_resource_variable_ops.var_handle_op
 gen_resource_variable_ops.var_handle_op = lambda *args, **named: _var_handle_op(
     *args, **{**named, "debug_name": ""}

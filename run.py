@@ -80,6 +80,11 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     config_lib.validate(config)
     if config.preemption_signal != "none":
         preemption.listen(config.preemption_signal)
+    if config.mode == "runs":  # It reads small files only.
+        from simclr_tf.commands import runs
+
+        runs.list_runs(config)
+        return
     # TensorFlow is imported here, so that typos are reported before its slow import.
     import tensorflow as tf
 

@@ -23,7 +23,7 @@ def _console() -> rich.console.Console:
     # A new one for each use, because tests and notebooks replace sys.stdout. A log file has no
     # width; COLUMNS may set it.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
-    return rich.console.Console(file=sys.stdout, width=width, highlight=False)
+    return rich.console.Console(file=sys.stdout, width=width, highlight=False, markup=False)
 
 
 def say(message: str) -> None:
@@ -53,7 +53,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table = rich.table.Table(title=title, title_justify="left")
     for index, name in enumerate(header):
         numbers = all(re.fullmatch(r"[\d.,]+%?", row[index]) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left")
+        # Long words, such as paths, continue on the next line.
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     _console().print(table)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
 
+from collections.abc import Iterator
 import gc
 import os
 
@@ -18,11 +19,14 @@ import pytest
 import simclr_tf  # noqa: F401
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
+import program_server
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
@@ -39,15 +43,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 # Whenever the garbage collector finds iterators of the tests' own data sets, it would wait for
-# their tuning threads, for minutes in all.
+# their tuning threads, for minutes in all. Strategies make the second kind of iterators.
 _tuned_iterator = tf.data.Dataset.__iter__
 tf.data.Dataset.__iter__ = lambda dataset: _tuned_iterator(iterators.without_tuning(dataset))
+_tuned_on_devices = multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__
+
+
+def _untuned_on_devices(iterator, dataset=None, *args, **named):
+    untuned = None if dataset is None else iterators.without_tuning(dataset)
+    _tuned_on_devices(iterator, untuned, *args, **named)
+
+
+multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_devices
 
 # TensorFlow stores the Python stack of every operation, for messages of errors. That takes a sixth
 # of the time to trace a graph below pytest.
 _extract_stack, _set_stack = tf_stack.extract_stack, pywrap_tf_session.TF_SetOpStackTrace
 tf_stack.extract_stack = lambda stacklevel=1: None
 pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
+
+# TensorFlow makes a kernel for every name of a variable, and Keras gives each network new names. A
+# quarter of the time to build a network goes there. The name is for messages of errors only.
+_var_handle_op = gen_resource_variable_ops.var_handle_op
+gen_resource_variable_ops.var_handle_op = lambda *args, **named: _var_handle_op(
+    *args, **{**named, "debug_name": ""}
+)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -85,6 +105,13 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no reference data beside this clone")
     return folder
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """What runs programs like Python, but does not import TensorFlow for each of them again."""
+    with program_server.start() as path:
+        yield path
 
 
 @pytest.fixture

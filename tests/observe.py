@@ -64,8 +64,9 @@ def views_of(run: observed_runs.Observed) -> np.ndarray:
 @functools.cache
 def _views(policy: policies.Policy) -> np.ndarray:
     images = np.random.default_rng(1).uniform(size=(16, 24, 24, 3)).astype(np.float32)
+    make_views = tf.autograph.experimental.do_not_convert(views.make_views)  # As in the program.
     with observed_runs.eagerly():
-        return views.make_views(images, tf.constant([3, 5]), policy, num_views=2).numpy()
+        return make_views(images, tf.constant([3, 5]), policy, num_views=2).numpy()
 
 
 def left_out(run: observed_runs.Observed) -> Any:

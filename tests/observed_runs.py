@@ -128,8 +128,8 @@ class Runner:
     """Runs the program, each command line once.
 
     Values may name places: {photos}, {two_classes} and {damaged} are folders of images,
-    {pretrained} and {used} are run directories with checkpoints, {embedded} holds embeddings, {new}
-    is another folder each time, and every other name is a new folder.
+    {pretrained} and {used} are run directories with checkpoints, {runs} has two without, {embedded}
+    holds embeddings, {new} is another folder each time, and every other name is a new folder.
     """
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
@@ -145,6 +145,7 @@ class Runner:
             "used": shutil.copytree(tiny_runs.pretrained(factory), self._root / "used"),
         }
         self._places = _Places(self._root, made)
+        _write_two_runs(self._root / "runs")
         for split in ("train", "test"):
             shutil.rmtree(made["two_classes"] / split / "red")
         image = made["damaged"] / "train" / "red" / "3.png"
@@ -179,6 +180,16 @@ class Runner:
         if (observed.folder / "result.json").exists():
             observed.result = tiny_runs.json_of(observed.folder / "result.json")
         return observed
+
+
+def _write_two_runs(root: pathlib.Path) -> None:
+    """Writes the settings and the results of two runs, whose order by name is not by accuracy."""
+    for seed, accuracy in enumerate((0.25, 0.75)):
+        folder = root / f"seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "flags.txt").write_text(f"--dataset=digits\n--seed={seed}\n")
+        result = f'{{"global_step": 0, "linear_eval/top_1_accuracy": {accuracy}}}'
+        (folder / "result.json").write_text(result)
 
 
 def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:

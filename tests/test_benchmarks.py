@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -32,10 +31,10 @@ SMALLEST = {
 }
 
 
-def _run(folder, name, *arguments):
+def _run(python, folder, name, *arguments):
     """Runs a benchmark in a folder, as a program in its own process."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / name), *arguments],
+        [python, str(ROOT / "benchmarks" / name), *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -51,11 +50,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def processes(folder):
+def processes(python, folder):
     """Starts all smallest cases, two at a time: most of their time is spent on one core."""
     pool = futures.ThreadPoolExecutor(2)
     yield {
-        name: pool.submit(_run, folder, name, *arguments, "--json")
+        name: pool.submit(_run, python, folder, name, *arguments, "--json")
         for name, arguments in SMALLEST.items()
     }
     pool.shutdown(cancel_futures=True)
@@ -159,8 +158,8 @@ def test_label_free_correlates_its_runs(processes, folder):
         ([], "--data_dir is missing"),
     ],
 )
-def test_objectives_refuses(tmp_path, arguments, problem):
-    process = _run(tmp_path, "objectives.py", *arguments)
+def test_objectives_refuses(python, tmp_path, arguments, problem):
+    process = _run(python, tmp_path, "objectives.py", *arguments)
     assert process.returncode == 2
     assert problem in process.stderr
 

@@ -39,6 +39,7 @@ SEARCH = {
     "query": "{photos}/test/red/0.png",
     "model_dir": "",
 }
+LIST = {"mode": "runs", "under": "{runs}"}
 AUDIT = {"mode": "audit", "embeddings": "{embedded}", "duplicate_cosine": 0.9, "model_dir": ""}
 EPOCHS = {"train_steps": 0, "train_epochs": 2, "checkpoint_steps": 0}
 LARGER = {"image_size": 20}  # Large enough to be blurred.
@@ -231,6 +232,11 @@ ROWS = [
     Row("baseline_run", "{first}", lambda run: run.printed, CORRUPTED),
     Row("shift_datasets", "{damaged}", observe.argument("open_source", "data_dir"), SHIFTS),
     Row("ood_datasets", "{two_classes}", observe.argument("open_source", "data_dir"), OOD),
+    # List of runs.
+    Row("under", "{used}", lambda run: run.printed, LIST),
+    Row("sort", "accuracy", lambda run: run.printed, LIST),
+    Row("filter", "seed=1", lambda run: run.printed, LIST),
+    Row("export_runs", "{first}.csv", lambda run: run.printed, LIST),
     # Machine.
     Row("use_tpu", True, observe.every_argument("TPUClusterResolver", "tpu")),
     Row("tpu_name", "mine", observe.argument("TPUClusterResolver", "tpu"), TPU),

@@ -36,7 +36,7 @@ FREELY = {
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),
     *("embeddings", "embed_split", "embed_outputs", "embed_shard_examples", "query"),
-    *("neighbours", "duplicate_cosine"),
+    *("neighbours", "duplicate_cosine", "under", "sort", "filter", "export_runs"),
     "label_draws",
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
     *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),

@@ -47,6 +47,10 @@ def validate(config: Config) -> None:
             f"--validation_examples={config.validation_examples} has no effect without "
             "--eval_epochs; set that, or leave it out."
         )
+    if config.mode == "runs" and config.under is None:
+        raise errors.UserError(
+            "--mode=runs has no folder to search; set --under to one with runs, as in --under=runs."
+        )
     if config.mode in embeddings.EMBEDDING_MODES:
         _check_embeddings(config)
     other_images.check(config)

@@ -10,10 +10,8 @@ import numpy as np
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.data import sources, subsets
-from simclr_tf.runs import dataset
+from simclr_tf.runs import dataset, length
 
-# Chosen if --validation_examples is 0: this fraction of the training images, but not more images.
-_FRACTION, _MOST = 0.1, 2000
 # The most other training images in which nearest neighbours are searched.
 _MOST_NEIGHBOURS = 20_000
 # What the images of the training split are used for.
@@ -77,9 +75,7 @@ def count(config: config_lib.Config, num_examples: int) -> int:
     Raises:
         UserError: if too few images would be left to train on.
     """
-    if not config.eval_epochs:
-        return 0
-    chosen = config.validation_examples or max(2, min(_MOST, int(_FRACTION * num_examples)))
+    chosen = length.validation_images(config, num_examples)
     if 2 * chosen > num_examples:
         given = f"--validation_examples={config.validation_examples}"
         raise errors.UserError(

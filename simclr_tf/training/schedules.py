@@ -12,6 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
 from simclr_tf.keras_api import keras
+from simclr_tf.runs import length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +73,7 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
             f"--train_batch_size={batch} is more than the {num_examples} images of split "
             f"{config.train_split!r}; set it to {num_examples} or less."
         )
-    total = config.train_steps or (
-        num_examples * config.train_epochs // batch + 1 if config.train_epochs else 0
-    )
+    total = length.total_steps(config, num_examples)
     if total > config_lib.MAX_STEPS:
         raise errors.UserError(
             f"--train_epochs={config.train_epochs} takes {total:,} steps, more than the "

@@ -1,0 +1,81 @@
+"""What was measured of a run: the accuracy in result.json, and the best step in best.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+# The accuracies that stand for a run, the first that was measured.
+_ENCODER, _CLASSIFIER = "linear_eval/top_1_accuracy", "eval/label_top_1_accuracy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """The accuracy that stands for a run.
+
+    Attributes:
+        value: the fraction of right predictions.
+        low: lower end of its 95% interval; None in results of earlier versions.
+        high: upper end.
+        name: its name in result.json.
+        step: the step that was evaluated.
+        labels: identifies the evaluated images and their labels; None in results of earlier
+            versions.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    name: str
+    step: int
+    labels: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best step of the evaluations during training.
+
+    Attributes:
+        step: the step.
+        metric: name of the number by which it is the best.
+        value: that number.
+    """
+
+    step: int
+    metric: str
+    value: float
+
+
+def accuracy(result: dict[str, Any], *, classifies: bool) -> Accuracy | None:
+    """Returns the accuracy that stands for a run; None if no accuracy was measured.
+
+    Args:
+        result: the content of result.json.
+        classifies: whether the network was trained to classify, so that its own predictions come
+            first; otherwise, those of the linear evaluation.
+
+    Raises:
+        LookupError, TypeError, ValueError: if it is not such a content.
+    """
+    names = (_CLASSIFIER, _ENCODER) if classifies else (_ENCODER, _CLASSIFIER)
+    name = next((name for name in names if name in result), None)
+    if name is None:
+        return None
+    low, high = result.get(f"{name}_95") or (None, None)
+    return Accuracy(
+        value=float(result[name]),
+        low=None if low is None else float(low),
+        high=None if high is None else float(high),
+        name=name,
+        step=int(result["global_step"]),
+        labels=(result.get("eval/measured_on") or {}).get("eval_labels"),
+    )
+
+
+def best(content: dict[str, Any]) -> Best:
+    """Returns the best step that best.json names.
+
+    Raises:
+        LookupError, TypeError, ValueError: if it is not such a content.
+    """
+    return Best(int(content["step"]), str(content["metric"]), float(content["value"]))

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.util import tf_stack
 
-from simclr_tf.commands import train
+from simclr_tf.commands import report, train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
 import tiny_runs
@@ -48,6 +48,10 @@ tf.data.Dataset.__iter__ = lambda dataset: _tuned_iterator(iterators.without_tun
 _extract_stack, _set_stack = tf_stack.extract_stack, pywrap_tf_session.TF_SetOpStackTrace
 tf_stack.extract_stack = lambda stacklevel=1: None
 pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
+
+# A report takes a third of a second after each of hundreds of runs; `with_reports` writes it.
+_write_after_run = report.write_after_run
+report.write_after_run = lambda model_dir: None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -113,3 +117,9 @@ def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
     monkeypatch.setattr(train, "_show_views", lambda *_: None)
+
+
+@pytest.fixture
+def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs write their reports, as they do outside these tests."""
+    monkeypatch.setattr(report, "write_after_run", _write_after_run)

@@ -70,8 +70,9 @@ def parse(content: bytes) -> Metrics:
             continue
         last = max(last, step)
         for name, value in record.items():
-            number = to_number(value)
-            if name != "step" and number is not None:
+            # Most are: a long log has millions of values.
+            number = value if type(value) is float else to_number(value)
+            if number is not None and name != "step":
                 steps[name].append(step)
                 values[name].append(number)
     columns = {name: _sorted(steps[name], values[name]) for name in values}

@@ -13,7 +13,7 @@ from simclr_tf.report import metric_columns
 
 _INTERVAL = "_95"  # Ends the name of the interval of a number.
 # Beginning of the names in result.json -> title and what the numbers are.
-_GROUPS = {
+GROUPS = {
     "knn": ("Nearest neighbours", "The k nearest training images vote for their class."),
     "per_class": ("Classes", "Counts a rare class as much as a frequent one."),
     "retrieval": ("Retrieval", "Other evaluated images, ranked by the cosine of their features."),
@@ -204,9 +204,8 @@ def groups(result: Mapping[str, Any]) -> list[Group]:
         number = None if key.endswith(_INTERVAL) else find(result, key)
         if number is not None and key != "global_step":
             found.setdefault(key.partition("/")[0], []).append(number)
-    order = list(_GROUPS)
+    order = list(GROUPS)
     names = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
     return [
-        Group(*_GROUPS.get(name, (name.replace("_", " "), "")), tuple(found[name]))
-        for name in names
+        Group(*GROUPS.get(name, (name.replace("_", " "), "")), tuple(found[name])) for name in names
     ]

@@ -186,6 +186,9 @@ def _data(run: run_files.RunFiles) -> dict[str, Any]:
         found = {"data set": config.dataset, "data folder": config.data_dir}
     if "images" in run.data:
         found["training images"] = run.data["images"]
+    if run.best is not None:
+        value = f"{run.best.metric} {run.best.value:.4g}"
+        found["best step during training"] = f"{run.best.step:,} ({value})"
     names = run.class_names
     found["classes"] = "none" if not names else f"{len(names):,}: {text.shortened(names, most=20)}"
     return found

@@ -97,7 +97,12 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     if config.mode in ("embed", "search", "audit"):
         _use_embeddings(command, tf)
         return
-    from simclr_tf.commands import check_data, compare, convert, export, report, show_views
+    if config.mode == "report":
+        from simclr_tf.commands import report  # Imports Matplotlib, which the others do not need.
+
+        report.report(config)
+        return
+    from simclr_tf.commands import check_data, compare, convert, export, show_views
 
     _silence_first_xla_compile(tf)
     {
@@ -105,7 +110,6 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
         "show_views": lambda: show_views.show_views(config),
         "export": lambda: export.export(config, command.weights),
         "compare": lambda: compare.compare(config),
-        "report": lambda: report.report(config),
         "convert": lambda: convert.convert(config, command.weights, command.explicit),
     }[config.mode]()
 

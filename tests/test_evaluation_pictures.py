@@ -75,7 +75,7 @@ def test_the_mistakes_that_are_drawn_are_the_most_certain_ones(inputs):
     probability = 1 / (1 + np.exp(-abs(margin[expected[0]])))
     right = inputs.class_names[inputs.test_labels[expected[0]]]
     guess = {"cat": "dog", "dog": "cat"}[right]
-    assert tiles[0].lines == (f"{guess} {probability:.1%}", f"label: {right}")
+    assert tiles[0].lines == (f"{guess} ({probability:.1%})", f"label: {right}")
 
 
 def test_a_classifier_without_mistakes_has_no_picture_of_them(inputs):

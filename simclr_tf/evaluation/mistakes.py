@@ -31,7 +31,7 @@ def pictures(
         outcome.Tile(
             small.images[index] / 255,
             (
-                f"{names[predicted[index]]} {np.exp(certainty[index]):.1%}",
+                f"{names[predicted[index]]} ({np.exp(certainty[index]):.1%})",
                 f"label: {names[labels[index]]}",
             ),
         )

@@ -21,14 +21,14 @@ _TITLES = {
     "robustness.svg": ("Corruptions", "Accuracy by severity."),
     "shifts.svg": ("Other data sets", "Accuracy on other data sets of the same classes."),
     "ood.svg": ("Images of other classes", "How well each score separates them."),
+    "mistakes.png": (
+        "Worst mistakes",
+        "The wrong predictions that the network was most certain of.",
+    ),
     "neighbours.png": (
         "Neighbours",
         "Evaluated images, each with the nearest ones: a green frame if of the same class, a red "
         "one otherwise.",
-    ),
-    "mistakes.png": (
-        "Worst mistakes",
-        "The wrong predictions that the network was most certain of.",
     ),
     "corruptions.png": ("Corrupted images", "An image under every corruption."),
 }

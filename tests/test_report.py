@@ -95,6 +95,23 @@ def test_a_run_with_one_file_has_a_page_that_names_the_others(written, tmp_path,
     assert f"({kept})" not in missing
 
 
+def test_a_run_without_labels_has_the_number_that_needs_none_first(tmp_path):
+    result = {
+        "global_step": 40,
+        "eval/skipped": "the images have no labels",
+        "label_free/view_retrieval": 0.615,
+        "label_free/view_retrieval_95": [0.58, 0.65],
+        "label_free/lidar": 33.0,
+    }
+    folder = written_runs.write(tmp_path / "run", result=result, classes=None, evaluated=False)
+    found = page_of(folder)
+    text = " ".join(found.text.split())
+    assert found.problems == [] and "No accuracy was measured: the images have no labels." in text
+    what = "the other view of an image is the nearest one (no labels)"
+    assert f"61.5% 58.0–65.0% (95% interval){what}" in text
+    assert "classesnone" in text
+
+
 JSON_FILES = (
     *("flags.txt", "metrics.jsonl", "flags_history.jsonl", "result.json", "data.json"),
     *("environment.json", "architecture.json", "best.json", "bad_step/step.json"),

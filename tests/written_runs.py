@@ -50,7 +50,7 @@ def write(
     *,
     settings: config.Config = CONFIG,
     result: dict[str, Any] | None = RESULT,
-    classes: tuple[str, ...] = ("cat", "dog", "owl"),
+    classes: tuple[str, ...] | None = ("cat", "dog", "owl"),
     metrics: dict[str, float] | None = None,
     evaluated: bool = True,
 ) -> pathlib.Path:
@@ -60,7 +60,7 @@ def write(
         folder: the run directory, which is made.
         settings: its settings.
         result: the content of result.json; None for none.
-        classes: names of the classes.
+        classes: names of the classes; None without labels.
         metrics: metrics of every record that differ from those of a healthy run.
         evaluated: whether there are files of the evaluation.
     """
@@ -68,14 +68,14 @@ def write(
     directory.write_config(str(folder), dataclasses.replace(settings, model_dir=str(folder)))
     architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, class_names=classes)
     directory.write_architecture(str(folder), architecture)
-    write_json(folder / "data.json", {"images": IMAGES, "classes": list(classes)})
+    write_json(folder / "data.json", {"images": IMAGES, "classes": classes})
     write_json(folder / "environment.json", {"commit": "abc123-dirty", "replicas": 1})
     lines = [json.dumps(record(step, metrics or {})) for step in range(4, STEP + 1, 4)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "views.png").write_bytes(png())
     if result is not None:
         write_json(folder / "result.json", result)
-    if evaluated:
+    if evaluated and classes is not None:
         _write_evaluation(folder, classes)
     return folder
 

@@ -102,6 +102,11 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     if config.mode in ("embed", "search", "audit"):
         _use_embeddings(command, tf)
         return
+    if config.mode == "report":
+        from simclr_tf.commands import report  # Imports Matplotlib, which the others do not need.
+
+        report.report(config)
+        return
     from simclr_tf.commands import check_data, compare, convert, export, show_views
 
     _silence_first_xla_compile(tf)
@@ -118,7 +123,7 @@ def _train_or_evaluate(
     command: command_line.Command, preemption: preemption_lib.Preemption, tf: Any
 ) -> None:
     """Runs the commands that need devices and a run directory."""
-    from simclr_tf.commands import evaluate, replay, train, train_draws, transfer
+    from simclr_tf.commands import evaluate, replay, report, train, train_draws, transfer
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
@@ -138,6 +143,7 @@ def _train_or_evaluate(
     if config.mode == "eval":
         run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)
         evaluate.evaluate(opening.prepare_directory(run))
+        report.write_after_run(run.model_dir)
         return
 
     def train_and_evaluate(config: config_lib.Config) -> None:
@@ -152,6 +158,7 @@ def _train_or_evaluate(
         )
         if config.mode == "train_then_eval":
             evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
+        report.write_after_run(run.model_dir)
 
     if config.label_draws > 1 and config.reads_labels:
         train_draws.train_draws(config, train_and_evaluate, batch_size_given=batch_given)

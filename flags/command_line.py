@@ -38,14 +38,15 @@ _KEEP_STORED_NETWORK = ("audit", "convert", "embed", "eval", "export", "replay",
 _RUN_STORED_FLAGS = ("eval", "replay")
 # Modes whose data, if they read any, is not that of a recipe.
 _WITHOUT_RECIPE = (
-    *("audit", "compare", "convert", "embed", "export", "replay", "runs", "search", "transfer"),
+    *("audit", "compare", "convert", "embed", "export", "replay", "report", "runs", "search"),
+    "transfer",
 )
 # Modes that read --checkpoint whatever --model_dir contains.
 _ALWAYS_READ_CHECKPOINT = ("audit", "convert", "embed", "export", "search")
 # Modes that read the data of the run of --checkpoint, unless other data is named.
 _DATA_OF_CHECKPOINT = ("audit", "embed", "eval")
-# Modes for which --model_dir is only a folder to write to.
-_ONLY_WRITE_TO_MODEL_DIR = ("audit", "search")
+# Modes that do not read the network in --model_dir.
+_WITHOUT_NETWORK_OF_MODEL_DIR = ("audit", "report", "search")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | No
     from simclr_tf.runs import checkpoints, directory, weights
 
     own, opened = None, None
-    reads_run = FLAGS.model_dir is not None and FLAGS.mode not in _ONLY_WRITE_TO_MODEL_DIR
+    reads_run = FLAGS.model_dir is not None and FLAGS.mode not in _WITHOUT_NETWORK_OF_MODEL_DIR
     if reads_run and checkpoints.latest(FLAGS.model_dir):
         own = directory.read_architecture(FLAGS.model_dir)
     reads = own is None and FLAGS.mode != "replay"

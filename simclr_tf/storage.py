@@ -92,6 +92,21 @@ def read_text(path: str) -> str:
         ) from error
 
 
+def read_bytes(path: str) -> bytes:
+    """Reads a file.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except _FAILURES as error:
+        raise errors.UserError(
+            f"{path} cannot be read ({text.reason(error)}); restore or remove it."
+        ) from error
+
+
 def read_json(path: str) -> Any:
     """Reads a JSON file.
 

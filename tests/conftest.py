@@ -23,7 +23,7 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
-from simclr_tf.commands import train
+from simclr_tf.commands import report, train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
 import program_server
@@ -68,6 +68,10 @@ _var_handle_op = gen_resource_variable_ops.var_handle_op
 gen_resource_variable_ops.var_handle_op = lambda *args, **named: _var_handle_op(
     *args, **{**named, "debug_name": ""}
 )
+
+# A report takes a third of a second after each of hundreds of runs; `with_reports` writes it.
+_write_after_run = report.write_after_run
+report.write_after_run = lambda model_dir: None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -140,3 +144,9 @@ def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
     monkeypatch.setattr(export, "export", lambda *_, **__: "")
     monkeypatch.setattr(train, "_show_views", lambda *_: None)
+
+
+@pytest.fixture
+def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs write their reports, as they do outside these tests."""
+    monkeypatch.setattr(report, "write_after_run", _write_after_run)

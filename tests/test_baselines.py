@@ -12,7 +12,7 @@ import tiny_runs
 from flags import command_line
 from simclr_tf.evaluation import features, linear, logistic
 from simclr_tf.models import simclr
-from simclr_tf.report import overview
+from simclr_tf.report import result_numbers
 from simclr_tf.runs import opening
 from simclr_tf.scoring import untrained
 
@@ -87,7 +87,7 @@ def test_the_better_initialisation_is_the_baseline_and_both_are_reported(
     assert result[f"{BASELINE}/top_1_accuracy"] == max(zero, unit)
     assert result[f"{BASELINE}/l2_inverse_strength"] == 0.1
     assert result[f"{BASELINE}/initialization"] == f"{better}_gammas"
-    names = overview._score_names(run.config, result)
+    names = result_numbers.accuracy_names(run.config, result)
     want = f"linear evaluation, untrained encoder ({better} gammas)"
     assert names[f"{BASELINE}/"] == want
 
@@ -102,5 +102,5 @@ def test_an_encoder_with_one_initialisation_is_evaluated_once(evaluated):
             "l2_inverse_strength",
         )
     }
-    names = overview._score_names(run.config, result)
+    names = result_numbers.accuracy_names(run.config, result)
     assert names[f"{BASELINE}/"] == "linear evaluation, untrained encoder"

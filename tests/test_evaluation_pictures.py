@@ -15,7 +15,7 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf.data import sources
-from simclr_tf.evaluation import features, outcome, registry, retrieval, thumbnails
+from simclr_tf.evaluation import features, outcome, per_class, registry, retrieval, thumbnails
 from simclr_tf.models import simclr
 from simclr_tf.report import evaluation_files
 
@@ -62,9 +62,31 @@ def test_the_neighbours_that_are_drawn_are_the_nearest_ones(inputs):
             assert tile.lines[1] == inputs.class_names[inputs.test_labels[other]]
 
 
+def test_the_mistakes_that_are_drawn_are_the_most_certain_ones(inputs):
+    scores = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
+    changed = dataclasses.replace(inputs, test_scores=scores)
+    sheet = per_class.evaluate(changed).sheets["mistakes.png"]
+    tiles = [tile for _, row in sheet for tile in row]
+    margin = scores[:, 1] - scores[:, 0]
+    wrong = [i for i in range(0, 40, 2) if (margin[i] > 0) != inputs.test_labels[i]]
+    expected = sorted(wrong, key=lambda i: -abs(margin[i]))
+    assert [_number(tile) for tile in tiles] == expected and len(expected) > 8
+    assert [len(row) for _, row in sheet] == [8, len(expected) - 8]
+    probability = 1 / (1 + np.exp(-abs(margin[expected[0]])))
+    right = inputs.class_names[inputs.test_labels[expected[0]]]
+    guess = {"cat": "dog", "dog": "cat"}[right]
+    assert tiles[0].lines == (f"{guess} ({probability:.1%})", f"label: {right}")
+
+
+def test_a_classifier_without_mistakes_has_no_picture_of_them(inputs):
+    scores = np.eye(2, dtype=np.float32)[inputs.test_labels]
+    changed = dataclasses.replace(inputs, test_scores=scores)
+    assert per_class.evaluate(changed).sheets == {}
+
+
 def test_nothing_is_drawn_without_thumbnails(inputs):
     without = dataclasses.replace(inputs, thumbnails=None)
-    assert retrieval.evaluate(without).sheets == {}
+    assert retrieval.evaluate(without).sheets == {} == per_class.evaluate(without).sheets
 
 
 def test_frames_are_around_the_images_on_the_sheet(inputs, tmp_path):

@@ -146,7 +146,7 @@ def test_a_run_directory_has_the_documented_files(full_run):
 def test_evaluations_write_tables_figures_and_predictions(full_run):
     model_dir, printed = full_run
     names = {path.name for path in (model_dir / "evaluation" / "4").iterdir()}
-    assert names == {
+    assert names - {"mistakes.png"} == {
         *("confusion.csv", "confusion.svg", "per_class.csv", "reliability.svg"),
         *("risk_coverage.svg", "probes.csv", "probes.svg", "neighbours.png"),
     }
@@ -160,6 +160,7 @@ def test_evaluations_write_tables_figures_and_predictions(full_run):
         assert row["name"].startswith(f"test/{row['label']}/")
     right = np.mean([row["label"] == row["prediction"] for row in predictions])
     assert right == pytest.approx(result["linear_eval/top_1_accuracy"])
+    assert ("mistakes.png" in names) == (right < 1)
     low, high = result["linear_eval/top_1_accuracy_95"]
     assert f"{100 * right:.1f}% ({100 * low:.1f}-{100 * high:.1f})" in printed
 

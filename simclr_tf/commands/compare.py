@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,9 +33,80 @@ def compare(config: config_lib.Config) -> None:
     Raises:
         UserError: if there are fewer than two runs, or they were evaluated on different images.
     """
-    folders = _folders(config)
+    folders = folders_of(config)
     output = config.model_dir or "."
     directory.ensure_writable(output)
+    measured = measure(folders, seed=config.seed)
+    _print(measured)
+    storage.write_json(os.path.join(output, RESULT), measured.to_json())
+    picture = draw_disagreements(measured)
+    if picture is not None:
+        path = os.path.join(output, PICTURE)
+        storage.write_png(path, picture)
+        console.say(f"{path}: images where the first two runs differ.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Runs, each compared with the first of them.
+
+    Attributes:
+        folders: the run directories.
+        found: the predictions of each run for the same images, in one order.
+        accuracies: the accuracy of each run.
+        compared: each run but the first, compared with that.
+        adjusted: the p-values of these, adjusted for their number.
+        groups: number of groups of the images; None if images are independent.
+    """
+
+    folders: list[str]
+    found: list[predictions_lib.Predictions]
+    accuracies: list[intervals.Interval]
+    compared: list[comparison.Comparison]
+    adjusted: list[float]
+    groups: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of comparison.json."""
+        return {
+            "images": len(self.found[0].names),
+            **({} if self.groups is None else {"groups": self.groups}),
+            "runs": [
+                {
+                    "run": folder,
+                    "global_step": one.step,
+                    "accuracy": a.value,
+                    "accuracy_95": [a.low, a.high],
+                }
+                for folder, one, a in zip(self.folders, self.found, self.accuracies, strict=True)
+            ],
+            "against_first": [
+                {
+                    "run": folder,
+                    "difference": one.difference.value,
+                    "difference_95": [one.difference.low, one.difference.high],
+                    "only_first": one.only_first,
+                    "only_this": one.only_second,
+                    "p": one.p,
+                    "p_adjusted": p,
+                }
+                for folder, one, p in zip(
+                    self.folders[1:], self.compared, self.adjusted, strict=True
+                )
+            ],
+        }
+
+
+def measure(folders: list[str], *, seed: int) -> Measured:
+    """Compares the predictions of runs with those of the first.
+
+    Args:
+        folders: the run directories.
+        seed: seed of the intervals.
+
+    Raises:
+        UserError: if the runs were evaluated on different images, or not at all.
+    """
     found = [predictions_lib.read(folder) for folder in folders]
     found[1:] = [
         _in_same_order(found[0], folders[0], other, folder)
@@ -41,19 +114,19 @@ def compare(config: config_lib.Config) -> None:
     ]
     groups = _common_groups(folders, found)
     compared = [
-        comparison.compare(found[0].right, one.right, seed=config.seed, groups=groups)
-        for one in found[1:]
+        comparison.compare(found[0].right, one.right, seed=seed, groups=groups) for one in found[1:]
     ]
-    adjusted = comparison.holm([one.p for one in compared])
-    accuracies = [intervals.accuracy(one.right, groups, seed=config.seed) for one in found]
-    number = None if groups is None else len(set(groups))
-    _print(folders, found, accuracies, compared, adjusted, number)
-    result = _result(folders, found, accuracies, compared, adjusted, number)
-    storage.write_json(os.path.join(output, RESULT), result)
-    _draw_disagreements(folders, found, os.path.join(output, PICTURE))
+    return Measured(
+        folders,
+        found,
+        [intervals.accuracy(one.right, groups, seed=seed) for one in found],
+        compared,
+        comparison.holm([one.p for one in compared]),
+        None if groups is None else len(set(groups)),
+    )
 
 
-def _folders(config: config_lib.Config) -> list[str]:
+def folders_of(config: config_lib.Config) -> list[str]:
     """Returns the run directories as absolute paths."""
     folders = [paths.absolute(folder) for folder in text.listed(config.runs)]
     if len(folders) < 2:
@@ -127,18 +200,13 @@ def _common_groups(
     return groups
 
 
-def _print(
-    folders: list[str],
-    found: list[predictions_lib.Predictions],
-    accuracies: list[intervals.Interval],
-    compared: list[comparison.Comparison],
-    adjusted: list[float],
-    groups: int | None,
-) -> None:
+def _print(measured: Measured) -> None:
+    folders, found, accuracies = measured.folders, measured.found, measured.accuracies
+    groups = measured.groups
     first = [f"{folders[0]}, step {found[0].step:,}", accuracies[0].percent()]
     rows = [[*first, "", "", ""]]
     for folder, of_run, accuracy, one, p in zip(
-        folders[1:], found[1:], accuracies[1:], compared, adjusted, strict=True
+        folders[1:], found[1:], accuracies[1:], measured.compared, measured.adjusted, strict=True
     ):
         value, low, high = (100 * number for number in one.difference)
         rows.append(
@@ -162,46 +230,16 @@ def _print(
     )
 
 
-def _result(
-    folders: list[str],
-    found: list[predictions_lib.Predictions],
-    accuracies: list[intervals.Interval],
-    compared: list[comparison.Comparison],
-    adjusted: list[float],
-    groups: int | None,
-) -> dict:
-    return {
-        "images": len(found[0].names),
-        **({} if groups is None else {"groups": groups}),
-        "runs": [
-            {
-                "run": folder,
-                "global_step": one.step,
-                "accuracy": a.value,
-                "accuracy_95": [a.low, a.high],
-            }
-            for folder, one, a in zip(folders, found, accuracies, strict=True)
-        ],
-        "against_first": [
-            {
-                "run": folder,
-                "difference": one.difference.value,
-                "difference_95": [one.difference.low, one.difference.high],
-                "only_first": one.only_first,
-                "only_this": one.only_second,
-                "p": one.p,
-                "p_adjusted": p,
-            }
-            for folder, one, p in zip(folders[1:], compared, adjusted, strict=True)
-        ],
-    }
+def draw_disagreements(measured: Measured) -> np.ndarray | None:
+    """Draws images that only the first run, and that only the second, classifies right.
 
+    Args:
+        measured: the result of `measure`.
 
-def _draw_disagreements(
-    folders: list[str], found: list[predictions_lib.Predictions], path: str
-) -> None:
-    """Draws images that only the first run, and that only the second, classifies right."""
-    first, second = found[:2]
+    Returns:
+        The picture (h, w, 3) uint8; None if there is none, which is said.
+    """
+    folders, (first, second) = measured.folders, measured.found[:2]
     wanted = {
         f"only {folders[0]} is right": np.flatnonzero(first.right & ~second.right),
         f"only {folders[1]} is right": np.flatnonzero(second.right & ~first.right),
@@ -209,18 +247,17 @@ def _draw_disagreements(
     wanted = {caption: rows[:_PICTURES_PER_ROW] for caption, rows in wanted.items() if len(rows)}
     if not wanted:
         console.say("The first two runs are right about the same images, so there is no picture.")
-        return
+        return None
     try:
         images = _images(folders[0], first.names[np.concatenate(list(wanted.values()))])
     except (errors.UserError, tf.errors.OpError) as error:
         console.warn(f"Images where the runs differ could not be drawn ({text.reason(error)}).")
-        return
+        return None
     rows = [
         (caption, np.stack([images[name] for name in first.names[indices]]))
         for caption, indices in wanted.items()
     ]
-    storage.write_png(path, contact_sheet.draw(rows))
-    console.say(f"{path}: images where the first two runs differ.")
+    return contact_sheet.draw(rows)
 
 
 def _images(folder: str, names: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn import metrics
 
-from simclr_tf.evaluation import intervals, outcome
+from simclr_tf.evaluation import intervals, mistakes, outcome
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -19,7 +19,7 @@ _NAMED_CLASSES = 40
 
 
 def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
-    """Returns the mean accuracy per class, a table of all classes, and the confusion matrix."""
+    """Returns the mean accuracy per class, the confusion matrix, and pictures of mistakes."""
     predicted = np.argmax(inputs.test_scores, 1)
     labels, names = inputs.test_labels, inputs.class_names
     result = outcome.Outcome()
@@ -40,6 +40,9 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
         *([name, *map(str, row)] for name, row in zip(names, matrix, strict=True)),
     ]
     result.figures["confusion.svg"] = lambda target: _draw(target, matrix, names)
+    if inputs.thumbnails is not None:
+        sheet = mistakes.pictures(inputs, inputs.thumbnails)
+        result.sheets |= {"mistakes.png": sheet} if sheet else {}
     return result
 
 

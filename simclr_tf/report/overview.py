@@ -12,6 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
 from simclr_tf.evaluation import intervals, outcome
+from simclr_tf.report import result_numbers
 from simclr_tf.runs import best
 from simclr_tf.training import memory, objectives
 
@@ -66,7 +67,7 @@ def before_training(
         rows["batch"] += f", in {config.accum_chunks} chunks one after another"
     if run.batch_was_fitted:
         rows["batch"] += "; chosen to suit the images and the machine, --train_batch_size"
-    console.facts(_title(config), rows)
+    console.facts(kind_of_training(config), rows)
     for note in source.notes:
         console.say(note)
     if free is not None:
@@ -75,7 +76,7 @@ def before_training(
             console.warn(suggestion)
 
 
-def _title(config: config_lib.Config) -> str:
+def kind_of_training(config: config_lib.Config) -> str:
     """Returns what kind of training this is."""
     if config.contrastive:
         return "Pretraining"
@@ -183,7 +184,7 @@ def after_evaluation(
             return
         console.say(f"No accuracy was measured: {result['eval/skipped']}.")
     rows, earlier = [], []
-    for key, name in _score_names(run.config, result).items():
+    for key, name in result_numbers.accuracy_names(run.config, result).items():
         if f"{key}top_1_accuracy" in result:
             rows.append([name, _with_interval(result, f"{key}top_1_accuracy")])
             rows[-1].append(f"{result[f'{key}top_5_accuracy']:.1%}")
@@ -241,16 +242,3 @@ def _with_interval(result: dict[str, Any], name: str) -> str:
     if f"{name}_95" not in result:
         return f"{result[name]:.1%}"
     return intervals.Interval(result[name], *result[f"{name}_95"]).percent()
-
-
-def _score_names(config: config_lib.Config, result: dict[str, Any]) -> dict[str, str]:
-    """Returns what the scores in result.json are called in the table, by their prefix."""
-    # Older results and encoders with a single initialisation do not name it.
-    initialization = result.get("baseline/random_encoder/initialization", "").replace("_", " ")
-    how = f" ({initialization})" if initialization else ""
-    return {
-        "linear_eval/": "linear evaluation of the encoder",
-        "eval/label_": "online linear head" if config.contrastive else "trained classifier",
-        "baseline/random_encoder/": f"linear evaluation, untrained encoder{how}",
-        "baseline/raw_pixels/": "linear evaluation, raw pixels",
-    }

@@ -18,7 +18,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, storage, text
 from simclr_tf.runs import checkpoints, directory
 
-_FACTS, _BATCH, _STATE = "step.json", "batch.npz", "state"
+FACTS, _BATCH, _STATE = "step.json", "batch.npz", "state"
 _NUMBERS = ("loss", "gradient_norm", "learning_rate")  # Which may be not finite.
 
 
@@ -98,7 +98,7 @@ def save(
         state.write(os.path.join(folder, _STATE))
         directory.write_config(folder, config)
         values = {name: _to_json(value) for name, value in dataclasses.asdict(facts).items()}
-        storage.write_json(os.path.join(folder, _FACTS), values)
+        storage.write_json(os.path.join(folder, FACTS), values)
     except (errors.UserError, OSError, tf.errors.OpError) as error:
         return f"it could not be saved ({text.reason(error)})"
     if batch is None:
@@ -122,10 +122,10 @@ def read(model_dir: str) -> Saved:
         UserError: if there is none, or a file is damaged.
     """
     folder = os.path.join(model_dir, directory.BAD_STEP)
-    path = os.path.join(folder, _FACTS)
+    path = os.path.join(folder, FACTS)
     if not tf.io.gfile.exists(path):
         raise errors.UserError(
-            f"--model_dir={model_dir} has no {directory.BAD_STEP}/{_FACTS}, so there is no step to "
+            f"--model_dir={model_dir} has no {directory.BAD_STEP}/{FACTS}, so there is no step to "
             "replay; training writes it when a loss or a weight is not finite."
         )
     values = storage.read_json(path)

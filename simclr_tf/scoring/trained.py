@@ -16,7 +16,7 @@ from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
 
 # Evaluations that draw the evaluated images.
-_WITH_PICTURES = {"map", "retrieval"}
+_WITH_PICTURES = {"map", "per_class", "retrieval"}
 
 
 def score(

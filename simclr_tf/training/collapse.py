@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from simclr_tf import console
 
 # Names of the metrics that show it.
@@ -36,26 +38,35 @@ class Watch:
         self._judges_rank = judges_rank
         self._records, self._warned = 0, False
 
-    def record(self, steps: int, means: dict[str, float]) -> None:
+    def record(self, steps: int, means: Mapping[str, float]) -> None:
+        """Judges a record, and prints the warning if there is one; see `judge`."""
+        warning = self.judge(steps, means)
+        if warning is not None:
+            console.warn(warning)
+
+    def judge(self, steps: int, means: Mapping[str, float]) -> str | None:
         """Judges a record.
 
         Args:
             steps: number of steps seen so far.
             means: means of the metrics over the steps of the record.
+
+        Returns:
+            The warning, once; None otherwise.
         """
         if self._warned or steps <= self._ignored_steps:
-            return
+            return None
         found = self._find(means)
         self._records = self._records + 1 if found else 0
         if self._records < _RECORDS:
-            return
+            return None
         self._warned = True
-        console.warn(
+        return (
             f"The representation may have collapsed: {found} in {_RECORDS} records in a row. A "
             "lower --learning_rate, a longer --warmup_epochs or weaker augmentation often helps."
         )
 
-    def _find(self, means: dict[str, float]) -> str | None:
+    def _find(self, means: Mapping[str, float]) -> str | None:
         """Returns what shows a collapse, as the beginning of a sentence."""
         spread, cosine, rank = (means[name] for name in (SPREAD, NEGATIVE_COSINE, RANK))
         if spread < _LEAST_SPREAD:

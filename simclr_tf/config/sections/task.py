@@ -8,7 +8,7 @@ from simclr_tf.config.metadata import Section
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    *("compare", "replay", "transfer", "embed", "search", "audit", "runs"),
+    *("compare", "replay", "transfer", "embed", "search", "audit", "report", "runs"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -33,7 +33,8 @@ class TaskSettings:
         "--checkpoint works on the other data sets of --transfer_to. embed writes the features of "
         "every image by the weights of --checkpoint to --embeddings. search finds the images there "
         "that are nearest to --query. audit finds near-duplicates, outliers and doubtful labels "
-        "among them. runs lists the runs below the folder --under.",
+        "among them. report writes report.html of the run in --model_dir again, or a page with "
+        "--runs side by side. runs lists the runs below the folder --under.",
         choices=MODES,
         resume="freely",
     )
@@ -78,8 +79,9 @@ class TaskSettings:
     runs: str | None = _WHAT.setting(
         None,
         "Run directories to compare, comma-separated. Each is compared with the first, on the "
-        "images that --mode=eval evaluated.",
-        only_with=("mode", ("compare",)),
+        "images that --mode=eval evaluated. report writes its page to --model_dir, or to the "
+        "current directory.",
+        only_with=("mode", ("compare", "report")),
         resume="freely",
     )
     format: str = _WHAT.setting(

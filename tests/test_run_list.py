@@ -105,7 +105,7 @@ def test_the_names_of_files_are_those_that_training_writes():
     assert (listing.LOCK, listing.BEST) == (lock.LOCK, best.FILE)
     assert (listing.METRICS, listing.DATA) == (metrics_log.METRICS, resuming.DATA)
     assert (listing.UNREADABLE_IMAGES, listing.SAVED_MODEL) == (unreadable.LIST, export.FOLDER)
-    assert listing.BAD_STEP_FACTS == bad_step._FACTS
+    assert listing.BAD_STEP_FACTS == bad_step.FACTS
 
 
 def test_a_run_of_the_program_is_read(pretrained, capsys):

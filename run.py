@@ -13,7 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from absl import logging
 
-from flags import command_line
+from flags import command_line, flagfiles
 from flags import help as help_lib
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
@@ -97,6 +97,11 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     if config.mode in ("embed", "search", "audit"):
         _use_embeddings(command, tf)
         return
+    if config.mode == "study":
+        from simclr_tf.commands import study
+
+        study.study(config, command.explicit, flagfiles.STUDIES)
+        return
     from simclr_tf.commands import check_data, compare, convert, export, show_views
 
     _silence_first_xla_compile(tf)
@@ -146,7 +151,8 @@ def _train_or_evaluate(
             batch_size_given=batch_given,
         )
         if config.mode == "train_then_eval":
-            evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
+            wanted = config.untrained_baselines and command.requested_mode == "train_then_eval"
+            evaluate.evaluate(run, model, baselines=wanted)
 
     if config.label_draws > 1 and config.reads_labels:
         train_draws.train_draws(config, train_and_evaluate, batch_size_given=batch_given)

@@ -37,13 +37,23 @@ _KEEP_STORED_NETWORK = ("audit", "convert", "embed", "eval", "export", "replay",
 # Modes that have the settings of the run in --model_dir.
 _RUN_STORED_FLAGS = ("eval", "replay")
 # Modes whose data, if they read any, is not that of a recipe.
-_WITHOUT_RECIPE = ("audit", "compare", "convert", "embed", "export", "replay", "search", "transfer")
+_WITHOUT_RECIPE = (
+    "audit",
+    "compare",
+    "convert",
+    "embed",
+    "export",
+    "replay",
+    "search",
+    "study",
+    "transfer",
+)
 # Modes that read --checkpoint whatever --model_dir contains.
 _ALWAYS_READ_CHECKPOINT = ("audit", "convert", "embed", "export", "search")
 # Modes that read the data of the run of --checkpoint, unless other data is named.
 _DATA_OF_CHECKPOINT = ("audit", "embed", "eval")
 # Modes for which --model_dir is only a folder to write to.
-_ONLY_WRITE_TO_MODEL_DIR = ("audit", "search")
+_ONLY_WRITE_TO_MODEL_DIR = ("audit", "search", "study")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from simclr_tf.config.sections import (
     machine,
     network,
     other_images,
+    studies,
     task,
     training,
     transfer,
@@ -27,6 +28,7 @@ from simclr_tf.data import label_origin, operation_names
 @dataclasses.dataclass(frozen=True)
 class Config(
     machine.MachineSettings,
+    studies.StudySettings,
     transfer.TransferSettings,
     embeddings.EmbeddingSettings,
     other_images.OtherImageSettings,

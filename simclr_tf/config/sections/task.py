@@ -8,7 +8,7 @@ from simclr_tf.config.metadata import Section
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    *("compare", "replay", "transfer", "embed", "search", "audit"),
+    *("compare", "replay", "transfer", "embed", "search", "audit", "study"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -33,7 +33,7 @@ class TaskSettings:
         "--checkpoint works on the other data sets of --transfer_to. embed writes the features of "
         "every image by the weights of --checkpoint to --embeddings. search finds the images there "
         "that are nearest to --query. audit finds near-duplicates, outliers and doubtful labels "
-        "among them.",
+        "among them. study trains the cells of --study and tests the orders that it expects.",
         choices=MODES,
         resume="freely",
     )

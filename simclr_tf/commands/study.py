@@ -11,7 +11,7 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
-from simclr_tf.report import study_figures, study_page
+from simclr_tf.report import evaluation_files, study_figures, study_page
 from simclr_tf.runs import directory
 from simclr_tf.studies import (
     attempts,
@@ -19,6 +19,7 @@ from simclr_tf.studies import (
     definition,
     hparams,
     launchers,
+    measurements,
     outcomes,
     plans,
     reading,
@@ -93,7 +94,7 @@ def _run_all(
         command = _command(one.name, overrides)
         output = config.study_results or os.path.join(root, one.name)
         found.append(_run(one, overrides, root, make_launcher, command))
-        _write(found[-1], output, root)
+        _write(found[-1], output, root, overrides)
     if config.study == ALL:
         index = os.path.join(config.study_results or root, "README.md")
         storage.replace(index, study_page.index(found))
@@ -203,6 +204,10 @@ def _run(
 ) -> results.Results:
     """Trains what is not done of a study, and returns its results."""
     versions = plans.register(one, os.path.join(root, one.name))
+    if one.measurement is not None:
+        with console.working(f"Measuring {one.name}"):
+            measured = measurements.outcomes_of(one, overrides)
+        return _results(one, command, measured, versions)
     chosen: dict[tuple, tuple[definition.Labels, dict[str, float]]] = {}
     tried = tuning.trials(one, overrides)
     records: dict[str, attempts.Record] = {}
@@ -222,20 +227,35 @@ def _run(
     for outcome in found:
         hparams.write(outcome, root)
     every = schedule.all_runs([*runs, *(cell.run for cell in planned)])
+    failed = {
+        run.title: records[run.identity].error
+        for run in every
+        if run.identity in records and not _is_done(records, run)
+    }
+    machines = sorted({results.machine_of(o.cell.run.folder(root)) for o in found})
+    return _results(one, command, found, versions, failed, chosen, machines)
+
+
+def _results(
+    one: definition.Study,
+    command: str,
+    found: Sequence[outcomes.Outcome],
+    versions: Sequence[Mapping[str, Any]],
+    failed: Mapping[str, str] | None = None,
+    chosen: Mapping[tuple, tuple[definition.Labels, Mapping[str, float]]] | None = None,
+    machines: Sequence[str] = (),
+) -> results.Results:
+    """Returns the results with their verdicts; see `results.Results`."""
     return results.Results(
         study=one,
         command=command,
         finished=found,
         expected=len(one.all_labels()) * len(one.seeds),
-        failed={
-            run.title: records[run.identity].error
-            for run in every
-            if run.identity in records and not _is_done(records, run)
-        },
+        failed=failed or {},
         verdicts=verdicts.judge(one.orders, found),
         versions=versions,
-        chosen=chosen,
-        machines=sorted({results.machine_of(o.cell.run.folder(root)) for o in found}),
+        chosen=chosen or {},
+        machines=machines,
     )
 
 
@@ -244,16 +264,21 @@ def _is_done(records: Mapping[str, attempts.Record], run: cells.Run) -> bool:
     return record is not None and record.status == attempts.DONE
 
 
-def _write(found: results.Results, output: str, root: str) -> None:
+def _write(found: results.Results, output: str, root: str, overrides: Mapping[str, Any]) -> None:
     """Writes the page, the figure and the results of a study, and prints the verdicts."""
     directory.ensure_writable(output, flag="study_results")
     name = found.study.name
-    figure = None
+    figures = []
     if found.finished:
-        figure = f"{name}.svg"
-        storage.replace(os.path.join(output, figure), study_figures.draw(found))
+        figures.append(f"{name}.svg")
+        storage.replace(os.path.join(output, figures[0]), study_figures.draw(found))
+    picture = measurements.picture_of(found.study, overrides)
+    if picture is not None:
+        figures.append(f"{name}_picture.svg")
+        content = evaluation_files.to_svg(picture, (7.0, 5.0))
+        storage.replace(os.path.join(output, figures[-1]), content)
     page = os.path.join(output, f"{name}.md")
-    storage.replace(page, study_page.write(found, figure))
+    storage.replace(page, study_page.write(found, figures))
     storage.write_json(os.path.join(output, f"{name}.json"), results.to_json(found, root))
     rows = [
         [cell.replace("**", "") for cell in study_page.order_row(one)] for one in found.verdicts

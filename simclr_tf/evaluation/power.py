@@ -20,7 +20,10 @@ def power(effect: float, deviation: float, seeds: int) -> float:
     freedom = seeds - 1
     shift = effect / deviation * np.sqrt(seeds)
     critical = stats.t.ppf(1 - _SIGNIFICANCE / 2, freedom)
-    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift))
+    # SciPy gives NaN where a tail is nearly 0 or nearly 1.
+    found = stats.nct.sf(critical, freedom, shift)
+    other = np.nan_to_num(stats.nct.cdf(-critical, freedom, shift))
+    return 1.0 if np.isnan(found) else float(found + other)
 
 
 def smallest_difference(deviation: float, seeds: int) -> float:
@@ -34,7 +37,7 @@ def smallest_difference(deviation: float, seeds: int) -> float:
         return float("inf")
     if deviation == 0:
         return 0.0
-    most = deviation * 100
+    most = deviation / 10
     while power(most, deviation, seeds) < _POWER:  # Always ends: power rises to 1.
         most *= 2
     return float(

@@ -13,6 +13,8 @@ from simclr_tf.studies import definition, outcomes, results, verdicts
 
 _PERCENT = "linear evaluation, %"
 _GREY = "#808080"
+# Labels of more characters in all are written at an angle.
+_MOST_CHARACTERS = 70
 
 
 def draw(found: results.Results) -> str:
@@ -74,8 +76,8 @@ def _axes(target: figure_lib.Figure, found: results.Results, xs: Sequence[str]) 
     axes = target.subplots()
     title = drawn.x_title or found.study.axis(drawn.x).title
     axes.set_xlabel(title)
-    axes.set_ylabel(_PERCENT if drawn.metric == definition.ACCURACY else drawn.metric)
-    long = max(map(len, xs)) > 12 or len(xs) > 8
+    axes.set_ylabel(_y_title(found))
+    long = sum(map(len, xs)) > _MOST_CHARACTERS
     axes.set_xticks(
         range(len(xs)), xs, rotation=30 if long else 0, ha="right" if long else "center"
     )
@@ -86,6 +88,11 @@ def _axes(target: figure_lib.Figure, found: results.Results, xs: Sequence[str]) 
     return axes
 
 
+def _y_title(found: results.Results) -> str:
+    drawn = found.study.figure
+    return drawn.y_title or (_PERCENT if drawn.metric == definition.ACCURACY else drawn.metric)
+
+
 def _legend(axes: object, found: results.Results, series: Sequence[str | None]) -> None:
     if series != [None]:
         title = found.study.axis(found.study.figure.series or "").title
@@ -93,10 +100,11 @@ def _legend(axes: object, found: results.Results, series: Sequence[str | None]) 
 
 
 def _limits(axes: object, lows: Sequence[float], highs: Sequence[float]) -> None:
-    """Sets the vertical range: with room around the data, and never beyond percents."""
+    """Sets the vertical range, with room around the data; from 0 where they are near it."""
     low, high = min(lows), max(highs)
     room = 0.15 * (high - low) or 1.0
-    axes.set_ylim(low - room, high + room)  # type: ignore[attr-defined]
+    low = 0.0 if low >= 0 and low < high / 3 else low - room
+    axes.set_ylim(low, high + room)  # type: ignore[attr-defined]
 
 
 def _bars(target: figure_lib.Figure, found: results.Results) -> None:
@@ -190,4 +198,4 @@ def _heatmap(target: figure_lib.Figure, found: results.Results) -> None:
         if not math.isnan(value):
             color = "white" if value < middle else "black"
             axes.text(j, i, f"{value:.1f}", ha="center", va="center", color=color, fontsize=8)
-    target.colorbar(image, label=_PERCENT if metric == definition.ACCURACY else metric, shrink=0.8)
+    target.colorbar(image, label=_y_title(found), shrink=0.8)

@@ -13,12 +13,12 @@ from simclr_tf.studies import definition, outcomes, results, verdicts
 _MOST_COMMANDS = 3
 
 
-def write(found: results.Results, figure: str | None) -> str:
+def write(found: results.Results, figures: Sequence[str]) -> str:
     """Returns the page.
 
     Args:
         found: the results.
-        figure: name of the file of the figure beside the page; None if nothing can be drawn yet.
+        figures: names of the files of the figures beside the page.
     """
     study = found.study
     sections = [
@@ -27,8 +27,7 @@ def write(found: results.Results, figure: str | None) -> str:
         f"**The paper** ({study.source}): {study.finding} {study.paper_scale}\n",
         _summary(found),
     ]
-    if figure is not None:
-        sections.append(f"![{study.title}]({figure})\n")
+    sections += [f"![{study.title}]({figure})\n" for figure in figures]
     sections += [_orders(found), _cells(found), _tuning(found), _how(found)]
     return "\n".join(section for section in sections if section)
 
@@ -90,7 +89,7 @@ def _orders(found: results.Results) -> str:
     lines = [
         "## Expected orders\n",
         _table(ORDER_HEADER, ORDER_ALIGNMENTS, rows),
-        "The differences are those of linear evaluation, unless an order names another number. p: "
+        "The differences are those of the accuracy, unless an order names another number. p: "
         "a sign-flip test on the test images over the sums of all seeds, which is McNemar's test "
         "for a single seed; then Holm's correction over the orders of this study. The interval "
         "covers the choice of the test images, not that of the seeds; an order is shown only if "
@@ -146,6 +145,8 @@ def _versions(found: results.Results) -> str:
 def _cells(found: results.Results) -> str:
     """Returns the table of the cells."""
     study = found.study
+    if study.measurement is not None:
+        return _measured(found)
     header = [
         *(axis.title for axis in study.axes),
         *("accuracy (95%)", "each seed", *study.columns),
@@ -162,6 +163,25 @@ def _cells(found: results.Results) -> str:
         failures = [f"- {title}: `{error}`" for title, error in found.failed.items()]
         lines += ["Runs that failed:\n", "\n".join(failures) + "\n"]
     return "\n".join(lines)
+
+
+def _measured(found: results.Results) -> str:
+    """Returns the table of the cells of a study that trains nothing."""
+    study = found.study
+    metric = study.figure.metric
+    unit, digits = _unit(metric)
+    title = study.figure.y_title or metric
+    rows = [
+        [
+            *(labels.get(axis.name, "") for axis in study.axes),
+            f"{unit * np.mean([one.value(metric) for one in of_cell]):.{digits}f}",
+            ", ".join(f"{unit * one.value(metric):.{digits}f}" for one in of_cell),
+        ]
+        for labels, of_cell in found.of_labels()
+    ]
+    header = [*(axis.title for axis in study.axes), title, "each seed"]
+    alignments = ["---"] * len(study.axes) + ["--:", "--:"]
+    return f"## Cells\n\n{_table(header, alignments, rows)}"
 
 
 def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> list[str]:
@@ -211,6 +231,8 @@ def _how(found: results.Results) -> str:
     ]
     done, expected = len(found.finished), found.expected
     incomplete = "" if done == expected else f" {expected - done} of {expected} are not done."
+    if found.study.measurement is not None:
+        return f"## How it was run\n\n```sh\n{found.command}\n```\n"
     lines = [
         "## How it was run\n",
         f"```sh\n{found.command}\n```\n",

@@ -13,6 +13,7 @@ from typing import Any
 Labels = Mapping[str, str]
 FIGURES = ("bars", "lines", "heatmap", "boxes")
 ACCURACY = "accuracy"
+MEASUREMENTS = ("color_histograms", "positive_gradients")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Figure:
             is none.
         x_title: what the horizontal is called; None for the title of the axis.
         metric: what is drawn.
+        y_title: what the vertical is called; None for the metric.
     """
 
     kind: str
@@ -98,6 +100,7 @@ class Figure:
     series: str | None = None
     x_title: str | None = None
     metric: str = ACCURACY
+    y_title: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Study:
         tuning: settings that are chosen for every cell; None if there are none.
         minutes: how long a run takes, and on which machine, as measured.
         notes: what a reader should know about the results here.
+        measurement: name of what is measured for each cell; None if cells are trained.
     """
 
     name: str
@@ -161,6 +165,7 @@ class Study:
     tuning: Tuning | None = None
     minutes: float | None = None
     notes: str = ""
+    measurement: str | None = None
 
     def axis(self, name: str) -> Axis:
         """Returns an axis by its name."""

@@ -16,7 +16,7 @@ from simclr_tf.studies import definition
 _TEXTS = ("title", "question", "finding", "source", "paper_scale")
 _KEYS = (
     *(*_TEXTS, "notes", "flagfile", "flags", "first_stage", "axes", "compose", "seeds"),
-    *("orders", "figure", "columns", "tuning", "minutes"),
+    *("orders", "figure", "columns", "tuning", "minutes", "measurement"),
 )
 _KINDS: dict[type, str] = {str: "text", dict: "a table", list: "a list", int: "a whole number"}
 # Flags that a study sets for every run itself.
@@ -101,6 +101,7 @@ def read(path: pathlib.Path) -> definition.Study:
         tuning=_tuning(reader, table["tuning"]) if "tuning" in table else None,
         minutes=table.get("minutes"),
         notes=" ".join(table.get("notes", "").split()),
+        measurement=_measurement(reader, table),
     )
     _check(reader, study)
     return study
@@ -124,6 +125,15 @@ def _first_stage(
     if "first_stage" not in table:
         return None
     return {**base, **reader.flags(table["first_stage"], "first_stage")}
+
+
+def _measurement(reader: _Reader, table: Mapping[str, Any]) -> str | None:
+    name = table.get("measurement")
+    if name is not None and name not in definition.MEASUREMENTS:
+        raise reader.fail(
+            f"has measurement = {name!r}; it is one of {', '.join(definition.MEASUREMENTS)}."
+        )
+    return name
 
 
 def _seeds(reader: _Reader, table: Mapping[str, Any]) -> tuple[int, ...]:

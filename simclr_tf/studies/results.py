@@ -123,7 +123,7 @@ def _finite(value: float) -> float | None:
 
 def packed(right: np.ndarray) -> str:
     """Returns booleans as text, eight in a byte, in base64."""
-    return base64.b64encode(np.packbits(right)).decode()
+    return base64.b64encode(np.packbits(np.asarray(right, bool))).decode()
 
 
 def unpacked(text: str, count: int) -> np.ndarray:

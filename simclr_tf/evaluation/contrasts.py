@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -106,11 +107,12 @@ def of_spreads(higher: np.ndarray, lower: np.ndarray, *, seed: int = 0) -> Contr
     value = float(spread(networks.mean(1)[:, None])[0])
     low, high = np.percentile(resampled, [2.5, 97.5])
     smaller = min(np.sum(resampled <= 0), np.sum(resampled >= 0))
-    seeds = np.stack([higher.mean(2, dtype=np.float64).std(0, ddof=1)])[0]
-    others = lower.mean(2, dtype=np.float64).std(0, ddof=1)
+    of_seeds = np.subtract(
+        *(np.std(side.mean(2, dtype=np.float64), 0, ddof=1) for side in (higher, lower))
+    )
     return Contrast(
         intervals.Interval(value, min(float(low), value), max(float(high), value)),
-        tuple(float(one) for one in seeds - others),
+        tuple(float(one) for one in of_seeds),
         min(1.0, float(2 * (smaller + 1) / (len(resampled) + 1))),
     )
 
@@ -147,7 +149,7 @@ def of_numbers(higher: np.ndarray, lower: np.ndarray) -> Contrast:
     if count < 2 or np.ptp(differences) == 0:
         # Says nothing of other seeds.
         return Contrast(
-            intervals.Interval(value, -np.inf, np.inf), tuple(map(float, differences)), 1.0
+            intervals.Interval(value, -math.inf, math.inf), tuple(map(float, differences)), 1.0
         )
     half = stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count)
     p = float(stats.ttest_1samp(differences, 0).pvalue)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 _SIGNIFICANCE, _POWER = 0.05, 0.8
 _MOST_SEEDS = 1000
+_POINTS = 4000  # Of the distribution of an estimated deviation.
 
 
 def power(effect: float, deviation: float, seeds: int) -> float:
@@ -20,10 +24,17 @@ def power(effect: float, deviation: float, seeds: int) -> float:
     freedom = seeds - 1
     shift = effect / deviation * np.sqrt(seeds)
     critical = stats.t.ppf(1 - _SIGNIFICANCE / 2, freedom)
-    # SciPy gives NaN where a tail is nearly 0 or nearly 1.
-    found = stats.nct.sf(critical, freedom, shift)
-    other = np.nan_to_num(stats.nct.cdf(-critical, freedom, shift))
-    return 1.0 if np.isnan(found) else float(found + other)
+    # The mean over the estimated deviation, which varies; scipy's noncentral t distribution is NaN
+    # for large differences.
+    limits = critical * _relative_deviations(freedom)
+    return float(np.mean(special.ndtr(shift - limits) + special.ndtr(-shift - limits)))
+
+
+@functools.cache
+def _relative_deviations(freedom: int) -> np.ndarray:
+    """Returns equally likely estimates of a standard deviation of 1, (_POINTS,)."""
+    quantiles = (np.arange(_POINTS) + 0.5) / _POINTS
+    return np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
 
 
 def smallest_difference(deviation: float, seeds: int) -> float:
@@ -37,7 +48,7 @@ def smallest_difference(deviation: float, seeds: int) -> float:
         return float("inf")
     if deviation == 0:
         return 0.0
-    most = deviation / 10
+    most = deviation
     while power(most, deviation, seeds) < _POWER:  # Always ends: power rises to 1.
         most *= 2
     return float(
@@ -57,5 +68,7 @@ def needed_seeds(effect: float, deviation: float) -> int | None:
     """
     if deviation == 0:
         return 2
-    enough = (n for n in range(2, _MOST_SEEDS + 1) if power(effect, deviation, n) >= _POWER)
-    return next(enough, None)
+    # Power rises with the number of seeds.
+    counts = range(2, _MOST_SEEDS + 1)
+    position = bisect.bisect_left(counts, _POWER, key=lambda n: power(effect, deviation, n))
+    return counts[position] if position < len(counts) else None

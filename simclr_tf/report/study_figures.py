@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 import math
+from typing import Any
 
 from matplotlib import figure as figure_lib
 import numpy as np
@@ -12,7 +13,7 @@ from simclr_tf.report import evaluation_files
 from simclr_tf.studies import definition, outcomes, results, verdicts
 
 _PERCENT = "linear evaluation, %"
-_GREY = "#808080"
+_SEEDS = "#303030"  # Dots of single seeds.
 # Labels of more characters in all are written at an angle.
 _MOST_CHARACTERS = 70
 
@@ -107,25 +108,42 @@ def _limits(axes: object, lows: Sequence[float], highs: Sequence[float]) -> None
     axes.set_ylim(low, high + room)  # type: ignore[attr-defined]
 
 
+def _places(
+    xs: Sequence[str], series: Sequence[str | None], drawn: Container[tuple[str, str | None]]
+) -> tuple[list[tuple[float, str, str | None]], float]:
+    """Returns where bars or boxes are along x, side by side around each label, and their width."""
+    beside = [[name for name in series if (x, name) in drawn] for x in xs]
+    width = 0.8 / max(map(len, beside))
+    places = [
+        (position + (index - (len(names) - 1) / 2) * width, x, name)
+        for position, (x, names) in enumerate(zip(xs, beside, strict=True))
+        for index, name in enumerate(names)
+    ]
+    return places, width
+
+
 def _bars(target: figure_lib.Figure, found: results.Results) -> None:
     xs, series, cells = _groups(found)
-    axes = _axes(target, found, xs)
-    width = 0.8 / len(series)
-    lows, highs = [], []
-    for index, name in enumerate(series):
-        for position, x in enumerate(xs):
-            if (x, name) not in cells:
-                continue
-            value, low, high, single = _height(cells[x, name], found.study.figure.metric)
-            at = position + (index - (len(series) - 1) / 2) * width
-            label = name if all((before, name) not in cells for before in xs[:position]) else None
-            axes.bar(at, value, width * 0.9, color=f"C{index}", alpha=0.75, label=label)  # type: ignore[attr-defined]
-            axes.plot([at, at], [low, high], color="black", linewidth=1.2)  # type: ignore[attr-defined]
-            axes.plot([at] * len(single), single, ".", color=_GREY, markersize=4)  # type: ignore[attr-defined]
-            lows.append(min(low, *single))
-            highs.append(max(high, *single))
+    axes: Any = _axes(target, found, xs)
+    places, width = _places(xs, series, cells)
+    lows, highs, named = [0.0], [0.0], set()  # Lengths of bars mean something only from 0.
+    for at, x, name in places:
+        value, low, high, single = _height(cells[x, name], found.study.figure.metric)
+        label = None if name in named else name
+        named.add(name)
+        axes.bar(at, value, width * 0.9, color=_color(series, name), alpha=0.75, label=label)
+        axes.plot([at, at], [low, high], color="black", linewidth=1.2)
+        beside = np.linspace(-0.2, 0.2, len(single)) * width if len(single) > 1 else [0]
+        axes.plot(at + np.array(beside), single, ".", color=_SEEDS, markersize=4)
+        lows.append(min(low, *single))
+        highs.append(max(high, *single))
+    axes.set_xlim(-0.5, len(xs) - 0.5)
     _limits(axes, lows, highs)
     _legend(axes, found, series)
+
+
+def _color(series: Sequence[str | None], name: str | None) -> str:
+    return f"C{series.index(name)}"
 
 
 def _lines(target: figure_lib.Figure, found: results.Results) -> None:
@@ -148,23 +166,26 @@ def _lines(target: figure_lib.Figure, found: results.Results) -> None:
 
 def _boxes(target: figure_lib.Figure, found: results.Results) -> None:
     xs, series, cells = _groups(found)
-    axes = _axes(target, found, xs)
-    width = 0.7 / len(series)
-    every = []
-    for index, name in enumerate(series):
-        for position, x in enumerate(xs):
-            if (x, name) not in cells:
-                continue
-            values = _means_of_cells(cells[x, name], found.study.figure.metric)
-            at = position + (index - (len(series) - 1) / 2) * width
-            box = axes.boxplot(  # type: ignore[attr-defined]
-                [values], positions=[at], widths=width * 0.8, patch_artist=True, manage_ticks=False
-            )
-            box["boxes"][0].set(facecolor=f"C{index}", alpha=0.4)
-            box["medians"][0].set(color="black")
-            label = name if all((before, name) not in cells for before in xs[:position]) else None
-            axes.plot([at] * len(values), values, ".", color=f"C{index}", label=label)  # type: ignore[attr-defined]
-            every += values
+    axes: Any = _axes(target, found, xs)
+    places, width = _places(xs, series, cells)
+    every, named = [], set()
+    for at, x, name in places:
+        values = _means_of_cells(cells[x, name], found.study.figure.metric)
+        color, label = _color(series, name), None if name in named else name
+        named.add(name)
+        box = axes.boxplot(
+            [values],
+            positions=[at],
+            widths=width * 0.8,
+            patch_artist=True,
+            manage_ticks=False,
+            showfliers=False,
+        )
+        box["boxes"][0].set(facecolor=color, alpha=0.4)
+        box["medians"][0].set(color="black")
+        axes.plot([at] * len(values), values, ".", color=color, label=label)
+        every += values
+    axes.set_xlim(-0.5, len(xs) - 0.5)
     _limits(axes, every, every)
     _legend(axes, found, series)
 

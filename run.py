@@ -100,7 +100,7 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     if config.mode == "study":
         from simclr_tf.commands import study
 
-        study.study(config, command.explicit, flagfiles.STUDIES)
+        study.study(config, command.explicit, flagfiles.STUDIES, preemption)
         return
     from simclr_tf.commands import check_data, compare, convert, export, show_views
 

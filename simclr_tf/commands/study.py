@@ -11,6 +11,9 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
+from simclr_tf import preemption as preemption_lib
+from simclr_tf.commands import study_plan
+from simclr_tf.config import flagfile
 from simclr_tf.report import evaluation_files, study_figures, study_page
 from simclr_tf.runs import directory
 from simclr_tf.studies import (
@@ -30,36 +33,31 @@ from simclr_tf.studies import (
 )
 
 ALL, LIST = "all", "list"
+Train = Callable[[Sequence[cells.Run], str], dict[str, attempts.Record]]
 _DEFAULT_ROOT = os.path.join("runs", "studies")
-# Flags of the command line that are not those of the cells.
-_NOT_OF_CELLS = (
-    *("mode", "model_dir", "study", "dry_run", "study_seeds", "study_results"),
-    *("launcher", "jobs", "slurm_parameters"),
-)
 
 
-def study(config: config_lib.Config, explicit: frozenset[str], folder: pathlib.Path) -> None:
+def study(
+    config: config_lib.Config,
+    explicit: frozenset[str],
+    folder: pathlib.Path,
+    preemption: preemption_lib.Preemption,
+) -> None:
     """Runs a study, or all of them, and writes their results.
 
     Args:
         config: the settings.
         explicit: names of the flags that were given.
         folder: the folder of the studies that come with the program.
+        preemption: says whether the program must end.
 
     Raises:
         UserError: if a study cannot be read, or its cells cannot be trained at all.
     """
     if config.study == LIST:
-        _print_list(folder)
+        study_plan.print_list(folder)
         return
-    overrides = {
-        name: getattr(config, name) for name in sorted(explicit) if name not in _NOT_OF_CELLS
-    }
-    if "seed" in overrides:
-        raise errors.UserError(
-            f"--seed={config.seed} has no effect on a study, whose cells have seeds of their own; "
-            "--study_seeds sets their number."
-        )
+    overrides = _overrides(config, explicit)
     root = paths.absolute(config.model_dir or _DEFAULT_ROOT)
     if paths.scheme(root) is not None:
         raise errors.UserError(
@@ -67,13 +65,30 @@ def study(config: config_lib.Config, explicit: frozenset[str], folder: pathlib.P
         )
     studies = [_with_seeds(one, config.study_seeds) for one in _read(config.study, folder)]
     for one in studies:
-        _check(one, overrides, root)
+        study_plan.check(one, overrides, root)
     if config.dry_run:
         for one in studies:
-            _print_plan(one, overrides, root)
+            study_plan.print_plan(one, overrides, root)
         return
     directory.ensure_writable(root)
-    _run_all(config, studies, overrides, root)
+    if config.study_results is not None:
+        directory.ensure_writable(config.study_results, flag="study_results")
+    _run_all(config, studies, overrides, root, preemption)
+
+
+def _overrides(config: config_lib.Config, explicit: frozenset[str]) -> dict[str, Any]:
+    """Returns the flags that were given for the cells."""
+    if "seed" in explicit:
+        raise errors.UserError(
+            f"--seed={config.seed} has no effect on a study, whose cells have seeds of their own; "
+            "--study_seeds sets their number."
+        )
+    if "checkpoint" in explicit:
+        raise errors.UserError(
+            f"--checkpoint={config.checkpoint} has no effect on a study, whose cells start from "
+            "scratch or from their first stage; leave it out."
+        )
+    return {name: getattr(config, name) for name in sorted(explicit - set(cells.OWN_FLAGS))}
 
 
 def _run_all(
@@ -81,6 +96,7 @@ def _run_all(
     studies: Sequence[definition.Study],
     overrides: Mapping[str, Any],
     root: str,
+    preemption: preemption_lib.Preemption,
 ) -> None:
     """Runs studies one after the other, and writes the index if they are all."""
     make_launcher = launchers.make(
@@ -89,21 +105,28 @@ def _run_all(
         jobs=config.jobs,
         parameters=config.slurm_parameters,
     )
-    found = []
+
+    def train(runs: Sequence[cells.Run], what: str) -> dict[str, attempts.Record]:
+        return schedule.train_all(runs, root, make_launcher, preemption, what=what)
+
+    found, pages = [], []
     for one in studies:
-        command = _command(one.name, overrides)
         output = config.study_results or os.path.join(root, one.name)
-        found.append(_run(one, overrides, root, make_launcher, command))
-        _write(found[-1], output, root, overrides)
+        command = _command(config, one, overrides)
+        found.append(_run(one, overrides, root, train, command))
+        pages.append(_write(found[-1], output, root, overrides))
     if config.study == ALL:
-        index = os.path.join(config.study_results or root, "README.md")
-        storage.replace(index, study_page.index(found))
+        top = config.study_results or root
+        index = os.path.join(top, "README.md")
+        links = [os.path.relpath(page, top) for page in pages]
+        storage.replace(index, study_page.index(found, links))
         console.say(f"{index}: all studies, with Holm's correction over all of their orders.")
-    failed = [title for one in found for title in one.failed]
+    failed = [failure.title for one in found for failure in one.failures]
     if failed:
         raise errors.UserError(
-            f"{text.count(len(failed), 'run')} failed ({text.shortened(failed, separator='; ')}); "
-            "the warnings above have the reasons, and the same command runs them again."
+            f"{text.count(len(failed), 'run')} failed or ended early "
+            f"({text.shortened(failed, separator='; ')}); the warnings above have the reasons, and "
+            "the same command runs them again."
         )
 
 
@@ -121,20 +144,9 @@ def _read(name: str | None, folder: pathlib.Path) -> list[definition.Study]:
     if name.endswith(".toml"):
         return [reading.read(pathlib.Path(paths.absolute(name)))]
     raise errors.UserError(
-        f"--study={name} is no study{text.suggestion(name, known)}; --study=list prints all of "
+        f"--study={name} is not a study{text.suggestion(name, known)}; --study=list prints all of "
         "them, and the path of a file of your own ends in .toml."
     )
-
-
-def _print_list(folder: pathlib.Path) -> None:
-    """Prints name, question and size of every study."""
-    rows = []
-    for path in sorted(folder.glob("*.toml")):
-        one = reading.read(path)
-        count = len(one.all_labels()) * len(one.seeds)
-        minutes = "" if one.minutes is None else console.duration(60 * one.minutes * count)
-        rows.append([one.name, one.question, one.source, str(count), minutes])
-    console.table("Studies", ["name", "question", "source", "runs", "time on one core"], rows)
 
 
 def _with_seeds(one: definition.Study, count: int) -> definition.Study:
@@ -146,60 +158,24 @@ def _with_seeds(one: definition.Study, count: int) -> definition.Study:
     return dataclasses.replace(one, seeds=tuple(seeds))
 
 
-def _check(one: definition.Study, overrides: Mapping[str, Any], root: str) -> None:
-    """Refuses settings that cannot be combined, of any cell."""
-    for trial in tuning.trials(one, overrides):
-        cells.check(one, trial.cell.run, root)
-    if one.tuning is None:
-        for cell in tuning.cells_of(one, overrides, {}):
-            cells.check(one, cell.run, root)
-
-
-def _command(name: str, overrides: Mapping[str, Any]) -> str:
-    """Returns the command that runs a study."""
-    from simclr_tf.config import flagfile
-
+def _command(config: config_lib.Config, one: definition.Study, overrides: Mapping[str, Any]) -> str:
+    """Returns the command that runs a study, without paths of this machine."""
+    is_file = (config.study or "").endswith(".toml")
     given = [
         flagfile.to_flag(key, "PATH" if key == "data_dir" else value)
         for key, value in overrides.items()
     ]
+    if config.study_seeds:
+        given.append(flagfile.to_flag("study_seeds", config.study_seeds))
+    name = f"{one.name}.toml" if is_file else one.name
     return shlex.join(["python", "run.py", "--mode=study", f"--study={name}", *given])
-
-
-def _print_plan(one: definition.Study, overrides: Mapping[str, Any], root: str) -> None:
-    """Prints the runs of a study, their commands and the expected time."""
-    tried = tuning.trials(one, overrides)
-    planned = [trial.cell for trial in tried] or tuning.cells_of(one, overrides, {})
-    runs = schedule.all_runs([cell.run for cell in planned])
-    done = schedule.finished(runs, root)
-    for run in runs:
-        state = "done" if run.identity in done else "to do"
-        console.say(f"{run.title} ({state})")
-        console.say(f"    {shlex.join(['python', 'run.py', *run.arguments(root)])}")
-    count = len(one.all_labels()) * len(one.seeds)
-    if tried:
-        console.say(f"Then {text.count(count, 'run')} with the settings that are best in these.")
-    waiting = len(runs) - len(done) + (count if tried else 0)
-    seconds = _seconds_of_a_run(one, done)
-    expected = "" if seconds is None else f", about {console.duration(waiting * seconds)} in all"
-    console.say(
-        f"{one.name}: {text.count(len(runs), 'run')}, {len(done)} done, {waiting} to do{expected} "
-        "with one job."
-    )
-
-
-def _seconds_of_a_run(one: definition.Study, done: Mapping[str, attempts.Record]) -> float | None:
-    """Returns how long a run takes: as the finished ones took, or as the study says."""
-    if done:
-        return sum(record.seconds for record in done.values()) / len(done)
-    return None if one.minutes is None else 60 * one.minutes
 
 
 def _run(
     one: definition.Study,
     overrides: Mapping[str, Any],
     root: str,
-    make_launcher: Callable[[], launchers.Launcher],
+    train: Train,
     command: str,
 ) -> results.Results:
     """Trains what is not done of a study, and returns its results."""
@@ -208,17 +184,15 @@ def _run(
         with console.working(f"Measuring {one.name}"):
             measured = measurements.outcomes_of(one, overrides)
         return _results(one, command, measured, versions)
-    chosen: dict[tuple, tuple[definition.Labels, dict[str, float]]] = {}
+    chosen: results.Chosen = {}
     tried = tuning.trials(one, overrides)
     records: dict[str, attempts.Record] = {}
     runs = [trial.cell.run for trial in tried]
     if tried:
-        records = schedule.train_all(runs, root, make_launcher, what=f"{one.name}, tuning")
+        records = train(runs, f"{one.name}, tuning")
         chosen = tuning.choose(tried, records, root)
     planned = tuning.cells_of(one, overrides, chosen)
-    records |= schedule.train_all(
-        [cell.run for cell in planned], root, make_launcher, what=one.name
-    )
+    records |= train([cell.run for cell in planned], one.name)
     found = [
         outcomes.read(cell, root, records[cell.run.identity])
         for cell in planned
@@ -226,36 +200,26 @@ def _run(
     ]
     for outcome in found:
         hparams.write(outcome, root)
-    every = schedule.all_runs([*runs, *(cell.run for cell in planned)])
-    failed = {
-        run.title: records[run.identity].error
-        for run in every
-        if run.identity in records and not _is_done(records, run)
-    }
-    machines = sorted({results.machine_of(o.cell.run.folder(root)) for o in found})
-    return _results(one, command, found, versions, failed, chosen, machines)
-
-
-def _results(
-    one: definition.Study,
-    command: str,
-    found: Sequence[outcomes.Outcome],
-    versions: Sequence[Mapping[str, Any]],
-    failed: Mapping[str, str] | None = None,
-    chosen: Mapping[tuple, tuple[definition.Labels, Mapping[str, float]]] | None = None,
-    machines: Sequence[str] = (),
-) -> results.Results:
-    """Returns the results with their verdicts; see `results.Results`."""
-    return results.Results(
-        study=one,
-        command=command,
-        finished=found,
-        expected=len(one.all_labels()) * len(one.seeds),
-        failed=failed or {},
-        verdicts=verdicts.judge(one.orders, found),
-        versions=versions,
-        chosen=chosen or {},
-        machines=machines,
+    every = [
+        run
+        for run in schedule.all_runs([*runs, *(cell.run for cell in planned)])
+        if run.identity in records
+    ]
+    return _results(
+        one,
+        command,
+        found,
+        versions,
+        failures=[
+            results.Failure(run.title, records[run.identity].error, results.command_of(run))
+            for run in every
+            if not _is_done(records, run)
+        ],
+        chosen=chosen,
+        machines=sorted({results.machine_of(o.cell.run.folder(root)) for o in found}),
+        costs={
+            run.identity: records[run.identity].seconds for run in every if _is_done(records, run)
+        },
     )
 
 
@@ -264,9 +228,39 @@ def _is_done(records: Mapping[str, attempts.Record], run: cells.Run) -> bool:
     return record is not None and record.status == attempts.DONE
 
 
-def _write(found: results.Results, output: str, root: str, overrides: Mapping[str, Any]) -> None:
-    """Writes the page, the figure and the results of a study, and prints the verdicts."""
-    directory.ensure_writable(output, flag="study_results")
+def _results(
+    one: definition.Study,
+    command: str,
+    found: Sequence[outcomes.Outcome],
+    versions: Sequence[Mapping[str, Any]],
+    *,
+    failures: Sequence[results.Failure] = (),
+    chosen: results.Chosen | None = None,
+    machines: Sequence[str] = (),
+    costs: Mapping[str, float] | None = None,
+) -> results.Results:
+    """Returns the results with their verdicts; see `results.Results`."""
+    return results.Results(
+        study=one,
+        command=command,
+        finished=found,
+        expected=len(one.all_labels()) * len(one.seeds),
+        failures=failures,
+        verdicts=verdicts.judge(one, found),
+        versions=versions,
+        chosen=chosen or {},
+        machines=machines,
+        costs=costs or {},
+    )
+
+
+def _write(found: results.Results, output: str, root: str, overrides: Mapping[str, Any]) -> str:
+    """Writes the page, the figures and the results of a study, and prints the verdicts.
+
+    Returns:
+        The path of the page.
+    """
+    directory.ensure_writable(output)
     name = found.study.name
     figures = []
     if found.finished:
@@ -283,5 +277,7 @@ def _write(found: results.Results, output: str, root: str, overrides: Mapping[st
     rows = [
         [cell.replace("**", "") for cell in study_page.order_row(one)] for one in found.verdicts
     ]
-    console.table(found.study.title, list(study_page.ORDER_HEADER), rows)
-    console.say(f"{page}: the results, with {name}.svg and {name}.json.")
+    if rows:
+        console.table(found.study.title, list(study_page.ORDER_HEADER), rows)
+    console.say(f"{page}: the results, with {', '.join([*figures, f'{name}.json'])}.")
+    return page

@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from simclr_tf import console, text
-from simclr_tf.studies import definition, outcomes, results, verdicts
+from simclr_tf.studies import definition, outcomes, results, schedule, verdicts
 
 _MOST_COMMANDS = 3
+_SHOWN = f"**{verdicts.SHOWN}**"
 
 
 def write(found: results.Results, figures: Sequence[str]) -> str:
@@ -28,12 +29,14 @@ def write(found: results.Results, figures: Sequence[str]) -> str:
         _summary(found),
     ]
     sections += [f"![{study.title}]({figure})\n" for figure in figures]
-    sections += [_orders(found), _cells(found), _tuning(found), _how(found)]
+    sections += [_orders(found), _cells(found), _failures(found), _tuning(found), _how(found)]
     return "\n".join(section for section in sections if section)
 
 
 def _summary(found: results.Results) -> str:
     """Returns how many orders are shown here, and what a reader should know."""
+    if not found.verdicts:
+        return f"{found.study.notes}\n" if found.study.notes else ""
     counts = {
         name: sum(one.verdict == name for one in found.verdicts)
         for name in (verdicts.SHOWN, verdicts.NOT_SHOWN, verdicts.CONTRARY, verdicts.MISSING)
@@ -44,9 +47,8 @@ def _summary(found: results.Results) -> str:
 
 
 def _table(header: Sequence[str], alignments: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    lines = [header, alignments, *escaped]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, alignments, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
 def order_row(one: verdicts.Verdict) -> list[str]:
@@ -63,7 +65,7 @@ def order_row(one: verdicts.Verdict) -> list[str]:
         ", ".join(f"{unit * number:+.{digits}f}" for number in one.contrast.of_seeds),
         f"{one.contrast.p:.2g}",
         f"{one.adjusted:.2g}",
-        f"**{one.verdict}**" if one.verdict == verdicts.SHOWN else one.verdict,
+        _SHOWN if one.verdict == verdicts.SHOWN else one.verdict,
     ]
 
 
@@ -85,16 +87,10 @@ ORDER_ALIGNMENTS = ("---", "--:", "--:", "--:", "--:", "---")
 
 def _orders(found: results.Results) -> str:
     """Returns the table of the expected orders and what its numbers mean."""
+    if not found.verdicts:
+        return ""
     rows = [order_row(one) for one in found.verdicts]
-    lines = [
-        "## Expected orders\n",
-        _table(ORDER_HEADER, ORDER_ALIGNMENTS, rows),
-        "The differences are those of the accuracy, unless an order names another number. p: "
-        "a sign-flip test on the test images over the sums of all seeds, which is McNemar's test "
-        "for a single seed; then Holm's correction over the orders of this study. The interval "
-        "covers the choice of the test images, not that of the seeds; an order is shown only if "
-        "every seed has it.\n",
-    ]
+    lines = ["## Expected orders\n", _table(ORDER_HEADER, ORDER_ALIGNMENTS, rows), _tests(found)]
     mcnemar = [
         f"{one.order.claim}: {', '.join(f'{p:.1g}' for p in one.contrast.mcnemar)}"
         for one in found.verdicts
@@ -107,25 +103,39 @@ def _orders(found: results.Results) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def _tests(found: results.Results) -> str:
+    """Returns how the orders were tested."""
+    orders = found.study.orders
+    numbers = {one.metric for one in orders} - {definition.ACCURACY}
+    sentences = [
+        "The differences are those of the accuracies on the evaluation images. p: a sign-flip test "
+        "on these images over the sums of all seeds, which is McNemar's test for a single seed.",
+        "Of spreads, which are standard deviations over cells, p is a bootstrap over images."
+        if any(one.spread for one in orders)
+        else "",
+        f"Of {', '.join(sorted(numbers))}, p is a t-test over seeds." if numbers else "",
+        "Then Holm's correction over the orders of this study. The interval covers the choice of "
+        "the images, not that of the seeds; an order is shown only if every seed has it.",
+    ]
+    return " ".join(filter(None, sentences)) + "\n"
+
+
 def _power(found: results.Results) -> str:
     """Returns which differences these seeds could have shown."""
     pieces = []
     for one in found.verdicts:
         if math.isfinite(one.smallest):
-            unit, digits = _unit(one.order.metric)
-            del unit  # The number is in points already.
-            needed = (
-                f"; {one.seeds_needed} seeds would find "
-                f"{'the margin' if one.order.margin else 'the observed one'}"
-                if one.seeds_needed
-                else ""
-            )
-            pieces.append(f"{one.order.claim}: {one.smallest:.{digits}f}{needed}")
+            _, digits = _unit(one.order.metric)
+            piece = f"{one.order.claim}: {one.smallest:.{digits}f}"
+            if one.seeds_needed:
+                what = "the margin" if one.order.margin else "the observed one"
+                piece += f"; {one.seeds_needed} seeds would find {what}"
+            pieces.append(piece)
     if not pieces:
         return ""
     return (
-        "The smallest difference between seeds that a t-test over these seeds would find with a "
-        f"probability of 80%, in points: {'. '.join(pieces)}.\n"
+        "The smallest difference that a t-test over these seeds would find with a probability of "
+        f"80%, in points or in the unit of the number: {'. '.join(pieces)}.\n"
     )
 
 
@@ -133,7 +143,7 @@ def _versions(found: results.Results) -> str:
     """Returns when the expected orders were written down."""
     first = found.versions[0]
     sentence = (
-        f"The orders were written down on {first['date']}, before the first run (SHA-256 "
+        f"The orders were written down on {first['date']}, before this study was run (SHA-256 "
         f"`{first['sha256'][:16]}`)"
     )
     if len(found.versions) == 1:
@@ -145,6 +155,8 @@ def _versions(found: results.Results) -> str:
 def _cells(found: results.Results) -> str:
     """Returns the table of the cells."""
     study = found.study
+    if not found.finished:
+        return ""
     if study.measurement is not None:
         return _measured(found)
     header = [
@@ -158,11 +170,10 @@ def _cells(found: results.Results) -> str:
         for labels, of_cell in found.of_labels()
     ]
     lines = ["## Cells\n", _table(header, alignments, rows)]
-    lines.append("Minutes, images and views are those of one run, memory is the highest.\n")
-    if found.failed:
-        failures = [f"- {title}: `{error}`" for title, error in found.failed.items()]
-        lines += ["Runs that failed:\n", "\n".join(failures) + "\n"]
-    return "\n".join(lines)
+    note = "Minutes, images and views are those of one run, memory is the highest."
+    if study.first_stage is not None:
+        note += " The runs that cells start from are not counted in them."
+    return "\n".join([*lines, f"{note}\n"])
 
 
 def _measured(found: results.Results) -> str:
@@ -184,21 +195,35 @@ def _measured(found: results.Results) -> str:
     return f"## Cells\n\n{_table(header, alignments, rows)}"
 
 
+def _failures(found: results.Results) -> str:
+    """Returns the errors of the runs that are not done, and their commands."""
+    if not found.failures:
+        return ""
+    lines = [
+        f"{one.title}:\n\n```text\n{one.error}\n```\n\n```sh\n{one.command}\n```\n"
+        for one in found.failures
+    ]
+    return "\n".join(["## Runs that are not done\n", *lines])
+
+
 def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> list[str]:
     """Returns the results and the costs of a cell."""
     accuracy = verdicts.mean_accuracy(of_cell)
     return [
         accuracy.percent(),
         ", ".join(f"{100 * one.accuracy:.1f}" for one in of_cell),
-        *(
-            f"{np.mean([one.value(metric) for one in of_cell]):.3f}"
-            for metric in study.columns.values()
-        ),
+        *(_mean([one.number(metric) for one in of_cell]) for metric in study.columns.values()),
         f"{np.mean([one.record.seconds for one in of_cell]) / 60:.1f}",
         f"{of_cell[0].images:,}",
         f"{of_cell[0].views:,}",
         text.gib(max(one.record.peak_memory for one in of_cell)),
     ]
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """Returns the mean of a number over seeds, empty if a run does not have it."""
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.3f}" if len(known) == len(values) else ""
 
 
 def _tuning(found: results.Results) -> str:
@@ -225,38 +250,43 @@ def _tuning(found: results.Results) -> str:
 
 def _how(found: results.Results) -> str:
     """Returns how the study was run, and commands of single cells."""
-    examples = [
-        " ".join(["python run.py", *one.cell.run.arguments("runs/studies")])
-        for one in found.finished[:_MOST_COMMANDS]
-    ]
     done, expected = len(found.finished), found.expected
-    incomplete = "" if done == expected else f" {expected - done} of {expected} are not done."
+    incomplete = "" if done == expected else f" {expected - done} of {expected} cells are not done."
+    seconds = sum(found.costs.values())
+    lines = ["## How it was run\n", f"```sh\n{found.command}\n```\n"]
     if found.study.measurement is not None:
-        return f"## How it was run\n\n```sh\n{found.command}\n```\n"
-    lines = [
-        "## How it was run\n",
-        f"```sh\n{found.command}\n```\n",
-        f"{text.count(done, 'run')} of {console.duration(found.seconds)} in all, one after the "
-        f"other.{incomplete} {'; '.join(found.machines)}.\n",
-        f"The first cells, as commands of their own:\n\n```sh\n{chr(10).join(examples)}\n```\n",
-    ]
+        return "\n".join(lines)
+    if not found.finished:
+        return "\n".join([*lines, f"None of {text.count(expected, 'cell')} is done.\n"])
+    lines.append(
+        f"{text.count(len(found.costs), 'run')} of {console.duration(seconds)} in all, one after "
+        f"the other.{incomplete} {'; '.join(found.machines)}.\n"
+    )
+    runs = schedule.all_runs(one.cell.run for one in found.finished)[:_MOST_COMMANDS]
+    examples = "\n".join(map(results.command_of, runs))
+    lines.append(f"The first runs, as commands of their own:\n\n```sh\n{examples}\n```\n")
     return "\n".join(lines)
 
 
-def index(found: Sequence[results.Results]) -> str:
-    """Returns the page that lists all studies, with Holm's correction over all of their orders."""
+def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
+    """Returns the page that lists all studies, with Holm's correction over all of their orders.
+
+    Args:
+        found: the results of all studies.
+        pages: the path of each one's page, relative to this one.
+    """
     orders = [one for study in found for one in study.study.orders]
     tested = [one.contrast for study in found for one in study.verdicts]
     decided = iter(verdicts.decide(orders, tested))
     rows, shown = [], 0
-    for study in found:
-        of_study = [next(decided) for _ in study.verdicts]
-        shown += bool(of_study) and all(one.verdict == verdicts.SHOWN for one in of_study)
-        link = f"[{study.study.title}]({study.study.name}.md)"
-        rows += [
-            [link if not position else "", *order_row(one)] for position, one in enumerate(of_study)
-        ]
-    seconds = sum(study.seconds for study in found)
+    for study, page in zip(found, pages, strict=True):
+        of_study = [order_row(next(decided)) for _ in study.verdicts]
+        shown += bool(of_study) and all(row[-1] == _SHOWN for row in of_study)
+        empty = [""] * len(ORDER_HEADER)
+        for position, row in enumerate(of_study or [empty]):
+            rows.append([f"[{study.study.title}]({page})" if not position else "", *row])
+    # Studies share runs, which are counted once.
+    costs = {identity: seconds for one in found for identity, seconds in one.costs.items()}
     return "\n".join(
         [
             "# Studies\n",
@@ -264,7 +294,7 @@ def index(found: Sequence[results.Results]) -> str:
             f"each study. Of {len(found)} studies, {shown} show every order that they expect. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             _table(("study", *ORDER_HEADER), ("---", *ORDER_ALIGNMENTS), rows),
-            f"All runs took {console.duration(seconds)}, one after the other. `make studies` runs "
-            "or resumes all of them.\n",
+            f"All runs took {console.duration(sum(costs.values()))}, one after the other. "
+            "`make studies` runs or resumes all of them.\n",
         ]
     )

@@ -7,7 +7,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import platform
+import resource
+import signal
 import subprocess
 import threading
 import time
@@ -17,6 +20,8 @@ from simclr_tf import preemption
 
 RECORD, OUTPUT = "cell.json", "output.log"
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+# By the exit code of the program; it also ends by SIGTERM itself, until it handles signals.
+_STATUS_OF = {0: DONE, preemption.EXIT_CODE: INTERRUPTED, -signal.SIGTERM: INTERRUPTED}
 # The end of the output in which the last error is looked for, in bytes.
 _TAIL = 4000
 _MAX_ERROR = 600
@@ -31,7 +36,8 @@ class Record:
         command: what trains it, as a list of words.
         seconds: how long it took, over all attempts.
         cpu_seconds: how long its processors worked.
-        peak_memory: the most memory that an attempt held, in bytes.
+        peak_memory: the most memory that an attempt held, in bytes; at least what the program held
+            that started it, which the system counts, too.
         attempts: how often it was started.
         host: name of the machine.
         cores: number of processors that it could use.
@@ -55,7 +61,7 @@ class Processes:
     def __init__(self) -> None:
         """Has no process yet."""
         self._mutex = threading.Lock()
-        self._running: set[subprocess.Popen] = set()
+        self._running: set[int] = set()
         self._ended = False
 
     def start(self, command: Sequence[str], **settings: Any) -> subprocess.Popen | None:
@@ -65,21 +71,29 @@ class Processes:
                 return None
             # In a session of its own, so that Ctrl-C reaches only this program, which ends it.
             process = subprocess.Popen(command, start_new_session=True, **settings)
-            self._running.add(process)
+            self._running.add(process.pid)
             return process
 
-    def forget(self, process: subprocess.Popen) -> None:
-        """Removes a process that has ended."""
+    def wait(self, process: subprocess.Popen) -> tuple[int, resource.struct_rusage]:
+        """Returns the exit code of a process, negative for a signal, and what it used."""
+        # Until its status is read, the system gives its number to no other process, so `end_all`
+        # reaches only those that it is for.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._mutex:
-            self._running.discard(process)
+            _, status, usage = os.wait4(process.pid, 0)
+            self._running.discard(process.pid)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, usage
 
     def end_all(self) -> None:
-        """Asks all processes to save a checkpoint and end, and starts no other."""
+        """Asks all processes to save a checkpoint and end, and starts no other.
+
+        Those that are asked a second time end at once.
+        """
         with self._mutex:
             self._ended = True
-            for process in self._running:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
+            for number in self._running:
+                os.kill(number, signal.SIGTERM)
 
 
 def read(folder: str) -> Record | None:
@@ -125,12 +139,8 @@ def train(
         if cores is not None and hasattr(os, "sched_setaffinity"):
             with contextlib.suppress(OSError):  # It has ended already.
                 os.sched_setaffinity(process.pid, cores)
-        # Also says what the process used, which Popen.wait does not.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        processes.forget(process)
-    ended = process.returncode
-    state = DONE if ended == 0 else INTERRUPTED if ended == preemption.EXIT_CODE else FAILED
+        ended, usage = processes.wait(process)
+    state = _STATUS_OF.get(ended, FAILED)
     record = _record(
         state,
         command,
@@ -141,16 +151,44 @@ def train(
         cores=cores,
         error="" if state == DONE else last_error(folder, begin, ended),
     )
-    _write(folder, record)
-    return record
+    return _keep(folder, record)
+
+
+def processors() -> list[int]:
+    """Returns the numbers of the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def python_path() -> str:
+    """Returns the PYTHONPATH with which other processes import this package, wherever they run."""
+    above = pathlib.Path(__file__).parents[2]
+    given = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    # Where the package is installed, Python finds it itself.
+    is_checkout = (above / "run.py").exists()
+    return os.pathsep.join([str(above), *given] if is_checkout else given)
 
 
 def _environment(cores: Sequence[int] | None) -> dict[str, str]:
     """Returns the environment of a process, which may use only some processors."""
-    environment = {**os.environ, "COLUMNS": "120"}
+    environment = {**os.environ, "COLUMNS": "120", "PYTHONPATH": python_path()}
     if cores is not None:
         environment |= {"TF_NUM_INTRAOP_THREADS": str(len(cores))}
     return environment
+
+
+def lost(command: Sequence[str], folder: str, error: str) -> Record:
+    """Writes the record of a run that ended without one, for example with its machine.
+
+    Args:
+        command: the program and its arguments.
+        folder: the run directory.
+        error: why it ended.
+    """
+    os.makedirs(folder, exist_ok=True)
+    error = error[:_MAX_ERROR]
+    return _keep(folder, _record(FAILED, command, read(folder), error=error))
 
 
 def _record(
@@ -173,17 +211,25 @@ def _record(
         peak_memory=max(peak_memory, before.peak_memory if before else 0),
         attempts=1 + (before.attempts if before else 0),
         host=platform.node(),
-        cores=len(cores) if cores is not None else os.cpu_count() or 1,
+        cores=len(cores if cores is not None else processors()),
         error=error,
     )
 
 
-def _write(folder: str, record: Record) -> None:
-    """Writes the record atomically."""
+def _keep(folder: str, record: Record) -> Record:
+    """Writes the record atomically, unless another study has finished the run meanwhile.
+
+    Returns:
+        The record that is kept.
+    """
+    other = read(folder)
+    if record.status != DONE and other is not None and other.status == DONE:
+        return other
     path = os.path.join(folder, RECORD)
     with open(f"{path}.partial", "w", encoding="utf-8") as file:
         json.dump(dataclasses.asdict(record), file, indent=2)
     os.replace(f"{path}.partial", path)
+    return record
 
 
 def last_error(folder: str, begin: int, ended: int) -> str:
@@ -201,7 +247,7 @@ def last_error(folder: str, begin: int, ended: int) -> str:
     lines = [line.strip() for line in lines if line.strip()]
     reasons = [line for line in lines if line.startswith("error:")] or lines[-1:]
     if ended < 0:
-        return f"Killed by signal {-ended}, for example for lack of memory."
+        return f"Killed by {signal.Signals(-ended).name}; lack of memory is a usual reason."
     return (reasons[-1] if reasons else f"Exit code {ended} without output.")[:_MAX_ERROR]
 
 

@@ -12,9 +12,16 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.config import flagfile
+from simclr_tf.config import flagfile, metadata
+from simclr_tf.config.sections import studies as settings
+from simclr_tf.data import label_origin
 from simclr_tf.studies import definition
 
+# Flags that a study sets for every run, and those of the study itself.
+OWN_FLAGS = (
+    *("mode", "model_dir", "checkpoint", "seed"),
+    *(field.name for field in dataclasses.fields(settings.StudySettings)),
+)
 _FOLDER = "cells"
 # Flags that say where data or files are; the same run with other values is the same run.
 _PLACES = ("data_dir", "model_dir")
@@ -37,16 +44,29 @@ class Run:
     @functools.cached_property
     def identity(self) -> str:
         """A name that only a run with the same flags and the same start has."""
-        default = config_lib.Config()
-        # A flag that is given with its default changes nothing.
         flags = {
             name: value
             for name, value in self.flags.items()
-            if name not in _PLACES and value != getattr(default, name)
+            if not self._is_place(name) and not self._is_default(name, value)
         }
         start = self.parent.identity if self.parent is not None else None
         content = json.dumps([sorted(flags.items()), start])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def _is_place(self, name: str) -> bool:
+        """Returns whether a flag only says where files are."""
+        # The images of a folder have no other name than their path.
+        return name in _PLACES and not (
+            name == "data_dir" and self.flags.get("dataset") == label_origin.IMAGE_FOLDER
+        )
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        """Returns whether a flag would have the same value if it was not given."""
+        field = next(one for one in dataclasses.fields(config_lib.Config) if one.name == name)
+        _, train_mode = _modes(self.flags)
+        if train_mode == "finetune" and metadata.describe(field).fine_tuning is not None:
+            return False  # Fine-tuning has another default.
+        return value == field.default
 
     def folder(self, root: str) -> str:
         """Returns its run directory, below the folder of all studies."""
@@ -116,12 +136,12 @@ def make_run(
         study: the study.
         labels: the labels of the cell.
         seed: the seed.
-        overrides: flags of the command line, which win over those of the study.
+        overrides: flags of the command line, which win over those of all cells.
         tuned: labels of the settings that are tuned.
-        more: further flags, such as those of the runs to tune on.
+        more: flags that win over all others, such as those of the runs to tune on.
 
     Raises:
-        UserError: if the settings cannot be combined, or an override is what an axis varies.
+        UserError: if an override is what an axis varies, or no data set is named.
     """
     all_labels = {**labels, **(tuned or {})}
     axes = (*study.axes, *(study.tuning.axes if study.tuning else ()))
@@ -136,13 +156,20 @@ def make_run(
                 f"--{name} is what the study {study.name} varies, so it cannot be given; leave it "
                 "out, or copy the file of the study and change its values."
             )
-    last = {**(more or {}), **overrides, "seed": seed}
+    # What settings are tuned on stays apart from the images of the results, whatever is given.
+    last = {**overrides, **(more or {}), "seed": seed}
     title = f"{study.name}: {definition.described(all_labels)}, seed {seed}"
     parent = None
     if study.first_stage is not None:
         flags = {"mode": "train", **study.first_stage, **of_stage[True], **last}
         parent = Run(flags, None, f"{title}, first stage")
     flags = {"mode": "train_then_eval", **study.flags, **of_stage[False], **last}
+    if "dataset" not in flags or (parent is not None and "dataset" not in parent.flags):
+        # The program would use a recipe, whose flags are not part of a run's identity.
+        raise errors.UserError(
+            f"The study {study.name} names no data set; add dataset to its flags and its "
+            "[first_stage], or give --dataset."
+        )
     return Run(flags, parent, title)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_tf import errors, storage
+from simclr_tf import errors, storage, text
 from simclr_tf.runs import directory, predictions
 from simclr_tf.studies import attempts, cells, definition
 
@@ -50,12 +51,21 @@ class Outcome:
         """
         if metric == definition.ACCURACY:
             return self.accuracy
-        if metric not in self.numbers:
+        value = self.number(metric)
+        if value is None:
+            numbers = sorted(name for name in self.numbers if self.number(name) is not None)
+            near = text.suggestion(metric, numbers) or f"; it has {text.shortened(numbers, 20)}"
             raise errors.UserError(
-                f"{self.cell.run.title} has no number {metric}; it has "
-                f"{', '.join(sorted(self.numbers)[:20])}. Correct the metric of the study."
+                f"{self.cell.run.title} has no number {metric}{near}. Correct the metric of the "
+                "study."
             )
-        return float(self.numbers[metric])
+        return value
+
+    def number(self, name: str) -> float | None:
+        """Returns a number of result.json or of the metrics; None if there is no such number."""
+        value: Any = self.numbers.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if is_number else None
 
 
 def read(cell: cells.Cell, root: str, record: attempts.Record) -> Outcome:
@@ -90,10 +100,9 @@ def _last_metrics(folder: str) -> dict[str, float]:
     if not os.path.exists(path):
         return last
     for line in storage.read_text(path).splitlines():
-        try:
+        # The last line of a run that was killed may be incomplete.
+        with contextlib.suppress(ValueError, TypeError):
             last.update(json.loads(line))
-        except json.JSONDecodeError:  # The last line of a run that was killed.
-            continue
     return last
 
 
@@ -101,7 +110,10 @@ def _amount(folder: str, numbers: Mapping[str, Any]) -> tuple[int, int]:
     """Returns how many images and views training processed."""
     config = directory.read_config(folder)
     if config is None:
-        raise errors.UserError(f"{folder}/{directory.FLAGS} is missing; remove the run directory.")
+        raise errors.UserError(
+            f"{folder}/{directory.FLAGS} is missing; remove the folder, and the same study trains "
+            "it again."
+        )
     images = int(numbers.get("global_step", 0)) * config.train_batch_size
     return images, images * config.num_views
 

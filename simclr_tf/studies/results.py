@@ -7,13 +7,32 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 import os
+import shlex
 from typing import Any
 
 import numpy as np
 
-from simclr_tf.studies import attempts, definition, outcomes, verdicts
+from simclr_tf.studies import attempts, cells, definition, outcomes, verdicts
 
-RESULTS = "results.json"
+# Group of cells -> the tuned labels, and the accuracies of all of them; see `tuning.choose`.
+Chosen = Mapping[tuple, tuple[definition.Labels, Mapping[str, float]]]
+# Where the commands on a page have their runs; the default of --model_dir.
+_ROOT = "runs/studies"
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that is not done.
+
+    Attributes:
+        title: the run in a few words.
+        error: its last error.
+        command: the command that trains it.
+    """
+
+    title: str
+    error: str
+    command: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,27 +44,25 @@ class Results:
         command: the command that runs or resumes it.
         finished: the results of the cells that are done.
         expected: number of cells, each seed counted, done or not.
-        failed: title and last error of what failed.
+        failures: the runs that failed or were interrupted.
         verdicts: one for each expected order.
         versions: the versions of the expected orders, see `plans.register`.
         chosen: group -> the tuned labels, and the accuracies on the images to choose on.
         machines: machine and commit of the runs, each once.
+        costs: how long each run took that is done, in seconds, by its identity; also those that
+            cells start from, and those to choose settings from.
     """
 
     study: definition.Study
     command: str
     finished: Sequence[outcomes.Outcome]
     expected: int
-    failed: Mapping[str, str]
+    failures: Sequence[Failure]
     verdicts: Sequence[verdicts.Verdict]
     versions: Sequence[Mapping[str, Any]]
-    chosen: Mapping[tuple, tuple[definition.Labels, Mapping[str, float]]]
+    chosen: Chosen
     machines: Sequence[str]
-
-    @property
-    def seconds(self) -> float:
-        """How long all runs took, one after the other."""
-        return sum({one.cell.run.identity: one.record.seconds for one in self.finished}.values())
+    costs: Mapping[str, float]
 
     def of_labels(self) -> list[tuple[definition.Labels, list[outcomes.Outcome]]]:
         """Returns the cells in the order of the study, each with its seeds."""
@@ -67,10 +84,29 @@ def machine_of(folder: str) -> str:
     )
 
 
+def arguments_of(run: cells.Run) -> list[str]:
+    """Returns the arguments that train a run, without paths of this machine."""
+    return [
+        "--data_dir=PATH" if argument.startswith("--data_dir=") else argument
+        for argument in run.arguments(_ROOT)
+    ]
+
+
+def command_of(run: cells.Run) -> str:
+    """Returns the command that trains a run, without paths of this machine."""
+    return shlex.join(["python", "run.py", *arguments_of(run)])
+
+
 def to_json(results: Results, root: str) -> dict[str, Any]:
     """Returns what is written to results.json."""
     study = results.study
     names = sorted(results.finished[0].right) if results.finished else []
+
+    def right(one: outcomes.Outcome) -> str | None:
+        if len(one.right) != len(names) or not all(name in one.right for name in names):
+            return None  # It was evaluated on other images.
+        return packed(np.array([one.right[name] for name in names]))
+
     return {
         "study": study.name,
         "command": results.command,
@@ -84,10 +120,12 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
                 "tuned": dict(one.cell.tuned),
                 "seed": one.cell.seed,
                 "run": os.path.relpath(one.cell.run.folder(root), root),
-                "arguments": one.cell.run.arguments("runs/studies"),
-                "accuracy": one.accuracy,
-                "right": packed(np.array([one.right[name] for name in names])),
-                "columns": {title: one.value(metric) for title, metric in study.columns.items()},
+                "arguments": arguments_of(one.cell.run),
+                "accuracy": _finite(one.accuracy),
+                "right": right(one),
+                "columns": {
+                    title: _finite(one.number(metric)) for title, metric in study.columns.items()
+                },
                 "seconds": one.record.seconds,
                 "peak_memory": one.record.peak_memory,
                 "images": one.images,
@@ -95,7 +133,7 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
             }
             for one in results.finished
         ],
-        "failed": dict(results.failed),
+        "failed": [dataclasses.asdict(one) for one in results.failures],
         "orders": [_verdict(one) for one in results.verdicts],
     }
 
@@ -106,9 +144,9 @@ def _verdict(one: verdicts.Verdict) -> dict[str, Any]:
     return {
         "claim": one.order.claim,
         "verdict": one.verdict,
-        "difference": one.contrast.difference.value,
+        "difference": _finite(one.contrast.difference.value),
         "difference_95": [_finite(end) for end in one.contrast.difference[1:]],
-        "of_seeds": list(one.contrast.of_seeds),
+        "of_seeds": [_finite(value) for value in one.contrast.of_seeds],
         "mcnemar": list(one.contrast.mcnemar),
         "p": one.contrast.p,
         "p_adjusted": one.adjusted,
@@ -117,8 +155,9 @@ def _verdict(one: verdicts.Verdict) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    """Returns a number that JSON can hold, None for any other."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def packed(right: np.ndarray) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 import sys
 import time
 
-from simclr_tf import console
+from simclr_tf import console, text
+from simclr_tf import preemption as preemption_lib
 from simclr_tf.studies import attempts, cells, launchers
 
 _LOOK_SECONDS = 0.2
@@ -41,6 +42,7 @@ def train_all(
     runs: Sequence[cells.Run],
     root: str,
     make_launcher: Callable[[], launchers.Launcher],
+    preemption: preemption_lib.Preemption,
     *,
     what: str,
 ) -> dict[str, attempts.Record]:
@@ -52,11 +54,15 @@ def train_all(
         runs: the runs.
         root: the folder of all studies.
         make_launcher: makes the launcher; not called if everything is done.
+        preemption: says whether the program must end.
         what: the name of the task, for the progress.
 
     Returns:
         The records of all runs, also those that failed, by their identity. What starts from a run
         that failed has none.
+
+    Raises:
+        Preempted: after a signal, when the runs have saved their checkpoints.
     """
     waiting = all_runs(runs)
     records = finished(runs, root)
@@ -64,30 +70,45 @@ def train_all(
     if not waiting:
         return records
     launcher = make_launcher()
+    finished_all = False
+    with preemption.training():
+        try:
+            finished_all = _train(waiting, records, root, launcher, preemption, what)
+        finally:
+            sentence = launcher.close()
+            if not finished_all:
+                console.say(sentence)
+    return records
+
+
+def _train(
+    waiting: list[cells.Run],
+    records: dict[str, attempts.Record],
+    root: str,
+    launcher: launchers.Launcher,
+    preemption: preemption_lib.Preemption,
+    what: str,
+) -> bool:
+    """Trains the waiting runs and adds their records; returns whether none was left waiting."""
     running: dict[str, tuple[cells.Run, launchers.Job]] = {}
     total = len(waiting) + len(records)
-    try:
-        with console.Progress(what, total, len(records)) as progress:
-            while waiting or running:
-                for run in _ready(waiting, records):
-                    waiting.remove(run)
-                    job = launcher.submit(command(run, root), run.folder(root))
-                    running[run.identity] = run, job
-                for run in _without_start(waiting, records):
-                    waiting.remove(run)
-                    console.warn(f"{run.title} is left out, because its first stage failed.")
-                for identity, (run, job) in list(running.items()):
-                    if job.done():
-                        del running[identity]
-                        records[identity] = _ended(run, job, root)
-                progress.update(total - len(waiting) - len(running), _titles(running))
-                if running:
-                    time.sleep(_LOOK_SECONDS)
-    except BaseException:
-        console.say(launcher.close())
-        raise
-    launcher.close()
-    return records
+    with console.Progress(what, total, len(records)) as progress:
+        while (waiting or running) and not preemption.requested:
+            for run in _ready(waiting, records)[: launcher.jobs - len(running)]:
+                waiting.remove(run)
+                job = launcher.submit(command(run, root), run.folder(root))
+                running[run.identity] = run, job
+            for run in _without_start(waiting, records):
+                waiting.remove(run)
+                console.warn(f"{run.title} is left out, because its first stage is not done.")
+            for identity, (run, job) in list(running.items()):
+                if job.done():
+                    del running[identity]
+                    records[identity] = _ended(run, job, root)
+            progress.update(total - len(waiting) - len(running), _titles(running))
+            if running:
+                time.sleep(_LOOK_SECONDS)
+    return not (waiting or running)
 
 
 def _ready(waiting: Sequence[cells.Run], records: dict[str, attempts.Record]) -> list[cells.Run]:
@@ -103,7 +124,7 @@ def _ready(waiting: Sequence[cells.Run], records: dict[str, attempts.Record]) ->
 def _without_start(
     waiting: Sequence[cells.Run], records: dict[str, attempts.Record]
 ) -> list[cells.Run]:
-    """Returns the runs whose first stage has failed."""
+    """Returns the runs whose first stage has ended without being done."""
     return [
         run
         for run in waiting
@@ -120,9 +141,10 @@ def _is_done(record: attempts.Record) -> bool:
 def _ended(run: cells.Run, job: launchers.Job, root: str) -> attempts.Record:
     """Returns how a run ended, and prints what went wrong."""
     record = job.result()
-    if record.status == attempts.FAILED:
+    if not _is_done(record):
+        what = "failed" if record.status == attempts.FAILED else "was interrupted"
         console.warn(
-            f"{run.title} failed: {record.error} Its output is in {run.folder(root)}/"
+            f"{run.title} {what}: {record.error.rstrip('.')}. Its output is in {run.folder(root)}/"
             f"{attempts.OUTPUT}; the same study runs it again."
         )
     return record
@@ -130,4 +152,5 @@ def _ended(run: cells.Run, job: launchers.Job, root: str) -> attempts.Record:
 
 def _titles(running: dict[str, tuple[cells.Run, launchers.Job]]) -> str:
     """Returns what is being trained, in a few words."""
-    return "; ".join(run.title for run, _ in list(running.values())[:1])
+    titles = [run.title for run, _ in running.values()]
+    return text.shortened(titles, most=1)

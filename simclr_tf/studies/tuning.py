@@ -73,19 +73,25 @@ def choose(
 ) -> dict[tuple, tuple[definition.Labels, dict[str, float]]]:
     """Returns, for each group, the labels with the highest accuracy, and all accuracies.
 
-    Of equal ones, the first wins. A group without a finished run has no entry.
+    Of equal ones, the first wins. A run that failed is not chosen. A group with a run that has not
+    ended has no entry, because that run may turn out to be the best; neither has one without any
+    run that is done.
     """
     chosen: dict[tuple, tuple[definition.Labels, dict[str, float]]] = {}
+    unfinished = set()
     for trial in tried:
         record = records.get(trial.cell.run.identity)
-        if record is None or record.status != attempts.DONE:
+        if record is None or record.status == attempts.INTERRUPTED:
+            unfinished.add(trial.group)
+            continue
+        if record.status != attempts.DONE:
             continue
         accuracy = outcomes.read(trial.cell, root, record).accuracy
         best, accuracies = chosen.get(trial.group, (trial.tuned, {}))
         if not accuracies or accuracy > max(accuracies.values()):
             best = trial.tuned
         chosen[trial.group] = best, {**accuracies, definition.described(trial.tuned): accuracy}
-    return chosen
+    return {group: choice for group, choice in chosen.items() if group not in unfinished}
 
 
 def cells_of(

@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 
-from simclr_tf import errors
 from simclr_tf.evaluation import comparison, contrasts, intervals, power
 from simclr_tf.studies import definition, outcomes
 
@@ -22,7 +21,7 @@ class Verdict:
 
     Attributes:
         order: the order.
-        verdict: SHOWN, NOT_SHOWN, CONTRARY, or MISSING if its cells are not done.
+        verdict: SHOWN, NOT_SHOWN, CONTRARY, or MISSING if one of its cells is not done.
         contrast: the difference and its tests; None if its cells are not done.
         adjusted: the p-value after Holm's correction over all orders.
         smallest: the smallest difference that these seeds would find with a probability of 80%; NaN
@@ -40,7 +39,7 @@ class Verdict:
 
 
 def judge(
-    orders: Sequence[definition.Order], found: Sequence[outcomes.Outcome], *, seed: int = 0
+    study: definition.Study, found: Sequence[outcomes.Outcome], *, seed: int = 0
 ) -> list[Verdict]:
     """Returns a verdict for each expected order.
 
@@ -49,54 +48,80 @@ def judge(
     opposite is significant.
 
     Args:
-        orders: the orders.
+        study: the study, whose orders are tested when all of their cells are done with every seed.
         found: the results of the cells that are done.
         seed: seed of the resampling.
 
     Raises:
         UserError: if cells cannot be compared.
     """
-    tested = [test(order, found, seed=seed) for order in orders]
-    return decide(orders, tested)
+    tested = [
+        test(order, found, study.seeds, seed=seed) if _is_complete(order, study, found) else None
+        for order in study.orders
+    ]
+    return decide(study.orders, tested)
+
+
+def _is_complete(
+    order: definition.Order, study: definition.Study, found: Sequence[outcomes.Outcome]
+) -> bool:
+    """Returns whether all cells of an order are done with every seed."""
+    done = {(tuple(one.cell.labels.items()), one.cell.seed) for one in found}
+    return all(
+        (tuple(labels.items()), seed) in done
+        for labels in study.all_labels()
+        for seed in study.seeds
+        if any(definition.matches(labels, wanted) for wanted in _wanted(order))
+    )
+
+
+def _wanted(order: definition.Order) -> list[definition.Labels]:
+    """Returns what the cells of an order are, in the order of the arguments of a contrast."""
+    sides = (order.higher, order.lower)
+    return [one for side in sides for one in (side.cells, side.minus) if one is not None]
 
 
 def decide(
     orders: Sequence[definition.Order], tested: Sequence[contrasts.Contrast | None]
 ) -> list[Verdict]:
-    """Returns the verdicts of tests, with Holm's correction over all of them."""
-    p_values = [one.p for one in tested if one is not None]
-    corrected = iter(comparison.holm(p_values))
+    """Returns the verdicts of tests, with Holm's correction over all orders.
+
+    Orders that are not tested yet count, too: no p-value becomes larger when they are.
+    """
+    corrected = comparison.holm([1.0 if one is None else one.p for one in tested])
     return [
-        _verdict(order, one, next(corrected) if one is not None else math.nan)
-        for order, one in zip(orders, tested, strict=True)
+        _verdict(order, one, adjusted)
+        for order, one, adjusted in zip(orders, tested, corrected, strict=True)
     ]
 
 
 def test(
-    order: definition.Order, found: Sequence[outcomes.Outcome], *, seed: int = 0
-) -> contrasts.Contrast | None:
-    """Returns the difference that an order is about; None if its cells are not done."""
+    order: definition.Order,
+    found: Sequence[outcomes.Outcome],
+    seeds: Sequence[int],
+    *,
+    seed: int = 0,
+) -> contrasts.Contrast:
+    """Returns the difference that an order is about.
+
+    Args:
+        order: the order.
+        found: the results, those of its cells with every seed among them.
+        seeds: the seeds of the cells.
+        seed: seed of the resampling.
+
+    Raises:
+        UserError: if its cells were evaluated on different images.
+    """
+    sides = [_select(found, wanted) for wanted in _wanted(order)]
     if order.metric != definition.ACCURACY or order.lower.metric != definition.ACCURACY:
-        return _test_numbers(order, found)
-    sides = [
-        _select(found, wanted)
-        for side in (order.higher, order.lower)
-        for wanted in (side.cells, side.minus)
-        if wanted is not None
-    ]
-    seeds = _common_seeds(sides)
-    if not seeds:
-        return None
+        return _test_numbers(order, sides, seeds)
     stacked = iter(_stack(sides, seeds))
     higher = next(stacked)
     higher_minus = next(stacked) if order.higher.minus is not None else None
     lower = next(stacked)
     lower_minus = next(stacked) if order.lower.minus is not None else None
     if order.spread:
-        if min(len(higher), len(lower)) < 2:
-            raise errors.UserError(
-                f"The order {order.claim!r} compares spreads, which needs two cells on each side."
-            )
         return contrasts.of_spreads(higher, lower, seed=seed)
     return contrasts.of_means(
         higher, lower, higher_minus=higher_minus, lower_minus=lower_minus, seed=seed
@@ -107,20 +132,9 @@ def _select(found: Sequence[outcomes.Outcome], wanted: definition.Labels) -> lis
     return [one for one in found if definition.matches(one.cell.labels, wanted)]
 
 
-def _common_seeds(sides: Sequence[Sequence[outcomes.Outcome]]) -> list[int]:
-    """Returns the seeds that every cell of every side is done with."""
-    seeds_of: dict[tuple, set[int]] = {}
-    for side in sides:
-        if not side:
-            return []
-        for one in side:
-            seeds_of.setdefault(tuple(one.cell.labels.items()), set()).add(one.cell.seed)
-    return sorted(set.intersection(*seeds_of.values()))
-
-
 def _stack(sides: Sequence[Sequence[outcomes.Outcome]], seeds: Sequence[int]) -> list[np.ndarray]:
     """Returns which images the cells of each side predict right, (cells, seeds, images)."""
-    flat = [one for side in sides for one in side if one.cell.seed in seeds]
+    flat = [one for side in sides for one in side]
     rows = {id(one): row for one, row in zip(flat, outcomes.aligned(flat), strict=True)}
     stacked = []
     for side in sides:
@@ -133,20 +147,26 @@ def _stack(sides: Sequence[Sequence[outcomes.Outcome]], seeds: Sequence[int]) ->
 
 
 def _test_numbers(
-    order: definition.Order, found: Sequence[outcomes.Outcome]
-) -> contrasts.Contrast | None:
-    """Compares numbers of result.json, over seeds."""
-    sides = [_select(found, side.cells) for side in (order.higher, order.lower)]
-    seeds = _common_seeds(sides)
-    if not seeds:
-        return None
-    means = [
-        np.array(
-            [np.mean([one.value(of.metric) for one in side if one.cell.seed == s]) for s in seeds]
-        )
-        for side, of in zip(sides, (order.higher, order.lower), strict=True)
-    ]
-    return contrasts.of_numbers(*means)
+    order: definition.Order,
+    sides: Sequence[Sequence[outcomes.Outcome]],
+    seeds: Sequence[int],
+) -> contrasts.Contrast:
+    """Compares numbers of result.json or of the metrics, over seeds."""
+    remaining = iter(sides)
+    totals = []
+    for side in (order.higher, order.lower):
+        total = _means(next(remaining), side.metric, seeds)
+        if side.minus is not None:
+            total = total - _means(next(remaining), side.metric, seeds)
+        totals.append(total)
+    return contrasts.of_numbers(*totals)
+
+
+def _means(side: Sequence[outcomes.Outcome], metric: str, seeds: Sequence[int]) -> np.ndarray:
+    """Returns the mean of a number over cells, for each seed."""
+    return np.array(
+        [np.mean([one.value(metric) for one in side if one.cell.seed == seed]) for seed in seeds]
+    )
 
 
 def _verdict(
@@ -159,7 +179,8 @@ def _verdict(
     same_sign = all(one * value > 0 for one in contrast.of_seeds)
     significant = adjusted < _SIGNIFICANCE and same_sign
     verdict = NOT_SHOWN
-    if significant and value >= order.margin and value > 0:
+    # Differences of fractions of images are not exact.
+    if significant and value > 0 and value >= order.margin - 1e-9:
         verdict = SHOWN
     elif significant and value < 0:
         verdict = CONTRARY

@@ -76,7 +76,8 @@ class StudySettings:
     slurm_parameters: str = _STUDIES.setting(
         "",
         "Parameters of submitit for the jobs, as NAME=VALUE, comma-separated, such as "
-        "slurm_partition=gpu,gpus_per_node=1,cpus_per_task=8,mem_gb=32,timeout_min=600.",
+        "slurm_partition=gpu,gpus_per_node=1,cpus_per_task=8,mem_gb=32,timeout_min=600. A job may "
+        "take 12 hours unless timeout_min is given.",
         only_with=("launcher", ("slurm",)),
         resume="freely",
         stored=False,

@@ -95,6 +95,38 @@ def test_a_run_that_another_study_finished_meanwhile_stays_done(tmp_path):
     assert attempts.read(str(tmp_path)).status == "done"
 
 
+def test_a_run_that_another_study_trains_is_waited_for(tmp_path):
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    code = (
+        f"import os, time; open('{begun}', 'a').write('x'); "
+        f"[time.sleep(0.05) for _ in range(600) if not os.path.exists('{go_on}')]"
+    )
+    studies = [launchers.Local(1) for _ in range(2)]
+    first = studies[0].submit(tiny_studies.python(code), str(tmp_path / "run"))
+    tiny_studies.wait_for(begun)
+    second = studies[1].submit(tiny_studies.python(code), str(tmp_path / "run"))
+    time.sleep(0.5)
+    assert not second.done()
+    go_on.touch()
+    assert first.result() == second.result()
+    assert begun.read_text() == "x"
+    assert attempts.read(str(tmp_path / "run")).attempts == 1
+
+
+def test_a_study_that_waits_for_another_one_can_be_ended(tmp_path):
+    studies = [launchers.Local(1) for _ in range(2)]
+    waits = tiny_studies.python(tiny_studies.WAITS.format(tmp_path / "started"))
+    first = studies[0].submit(waits, str(tmp_path / "run"))
+    tiny_studies.wait_for(tmp_path / "started")
+    second = studies[1].submit(waits, str(tmp_path / "run"))
+    time.sleep(0.3)
+    studies[1].close()
+    assert second.result().status == "interrupted"
+    assert attempts.read(str(tmp_path / "run")) is None
+    assert not first.done()
+    studies[0].close()
+
+
 def test_more_jobs_than_processors_are_refused(monkeypatch):
     monkeypatch.setattr(attempts, "processors", lambda: [0, 3])
     with pytest.raises(errors.UserError, match=r"--jobs=3 needs .* has 2; give at most --jobs=2"):

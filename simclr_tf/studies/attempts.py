@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -14,11 +15,13 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any
+from typing import IO, Any
 
 from simclr_tf import preemption
 
 RECORD, OUTPUT = "cell.json", "output.log"
+# Locked by the study that trains the run.
+_CLAIM, _LOOK_SECONDS = "cell.lock", 0.2
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 # By the exit code of the program; it also ends by SIGTERM itself, until it handles signals.
 _STATUS_OF = {0: DONE, preemption.EXIT_CODE: INTERRUPTED, -signal.SIGTERM: INTERRUPTED}
@@ -56,18 +59,22 @@ class Record:
 
 
 class Processes:
-    """The processes that are running, so that all of them can be ended."""
+    """The processes that are running, so that all of them can be ended.
+
+    Attributes:
+        ended: whether all were asked to end, and no other starts.
+    """
 
     def __init__(self) -> None:
         """Has no process yet."""
         self._mutex = threading.Lock()
         self._running: set[int] = set()
-        self._ended = False
+        self.ended = False
 
     def start(self, command: Sequence[str], **settings: Any) -> subprocess.Popen | None:
         """Starts a process; None if all processes were ended."""
         with self._mutex:
-            if self._ended:
+            if self.ended:
                 return None
             # In a session of its own, so that Ctrl-C reaches only this program, which ends it.
             process = subprocess.Popen(command, start_new_session=True, **settings)
@@ -91,7 +98,7 @@ class Processes:
         Those that are asked a second time end at once.
         """
         with self._mutex:
-            self._ended = True
+            self.ended = True
             for number in self._running:
                 os.kill(number, signal.SIGTERM)
 
@@ -123,7 +130,44 @@ def train(
     """
     processes = Processes() if processes is None else processes
     os.makedirs(folder, exist_ok=True)
-    before = read(folder)
+    with _alone(folder, processes):
+        before = read(folder)
+        if before is not None and before.status == DONE:
+            return before  # By another study, while this one waited.
+        record = _train(command, folder, before, processes, cores)
+        if record is None:
+            return _record(INTERRUPTED, command, before, cores=cores)
+        return _keep(folder, record)
+
+
+@contextlib.contextmanager
+def _alone(folder: str, processes: Processes) -> Iterator[None]:
+    """Waits until no other study on this machine trains the run, or all processes are ended."""
+    with open(os.path.join(folder, _CLAIM), "ab") as file:
+        while not _claim(file) and not processes.ended:
+            time.sleep(_LOOK_SECONDS)
+        yield
+
+
+def _claim(file: IO[bytes]) -> bool:
+    """Returns whether this study may train the run; the system lets go when its process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # A file system without locks: that of the run directory has to be enough.
+        return True
+    return True
+
+
+def _train(
+    command: Sequence[str],
+    folder: str,
+    before: Record | None,
+    processes: Processes,
+    cores: Sequence[int] | None,
+) -> Record | None:
+    """Runs a command until it ends, and returns its record; None if all processes were ended."""
     start = time.monotonic()
     with open(os.path.join(folder, OUTPUT), "ab") as output:
         begin = output.tell()
@@ -135,13 +179,13 @@ def train(
             env=_environment(cores),
         )
         if process is None:
-            return _record(INTERRUPTED, command, before, cores=cores)
+            return None
         if cores is not None and hasattr(os, "sched_setaffinity"):
             with contextlib.suppress(OSError):  # It has ended already.
                 os.sched_setaffinity(process.pid, cores)
         ended, usage = processes.wait(process)
     state = _STATUS_OF.get(ended, FAILED)
-    record = _record(
+    return _record(
         state,
         command,
         before,
@@ -151,7 +195,6 @@ def train(
         cores=cores,
         error="" if state == DONE else last_error(folder, begin, ended),
     )
-    return _keep(folder, record)
 
 
 def processors() -> list[int]:
@@ -245,16 +288,9 @@ def last_error(folder: str, begin: int, ended: int) -> str:
         file.seek(max(begin, size - _TAIL))
         lines = file.read().decode("utf-8", "replace").splitlines()
     lines = [line.strip() for line in lines if line.strip()]
-    reasons = [line for line in lines if line.startswith("error:")] or lines[-1:]
+    reasons = [line for line in lines if line.startswith("error:")]
+    if not reasons or ended == preemption.EXIT_CODE:
+        reasons = lines[-1:]
     if ended < 0:
         return f"Killed by {signal.Signals(-ended).name}; lack of memory is a usual reason."
     return (reasons[-1] if reasons else f"Exit code {ended} without output.")[:_MAX_ERROR]
-
-
-def environment_of(folder: str) -> Mapping[str, Any]:
-    """Returns the environment.json of a run; empty if there is none."""
-    try:
-        with open(os.path.join(folder, "environment.json"), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import math
 import os
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from simclr_tf.studies import attempts, cells, definition, outcomes, verdicts
+from simclr_tf import errors, storage
+from simclr_tf.studies import cells, definition, outcomes, verdicts
 
 # Group of cells -> the tuned labels, and the accuracies of all of them; see `tuning.choose`.
 Chosen = Mapping[tuple, tuple[definition.Labels, Mapping[str, float]]]
@@ -76,7 +78,9 @@ class Results:
 
 def machine_of(folder: str) -> str:
     """Returns the machine and the commit of a run in a few words."""
-    stored = attempts.environment_of(folder)
+    stored: Mapping[str, Any] = {}
+    with contextlib.suppress(errors.UserError):
+        stored = storage.read_json(os.path.join(folder, "environment.json"))
     commit = str(stored.get("commit") or "unknown")[:9]
     return (
         f"{stored.get('host_cores', '?')} cores ({stored.get('host_cpu', 'unknown processor')}), "

@@ -15,6 +15,7 @@ from simclr_tf.config.sections import (
     network,
     other_images,
     run_list,
+    studies,
     task,
     training,
     transfer,
@@ -28,6 +29,7 @@ from simclr_tf.data import label_origin, operation_names
 @dataclasses.dataclass(frozen=True)
 class Config(
     machine.MachineSettings,
+    studies.StudySettings,
     run_list.RunListSettings,
     transfer.TransferSettings,
     embeddings.EmbeddingSettings,

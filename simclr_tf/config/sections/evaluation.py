@@ -54,6 +54,12 @@ class EvaluationSettings:
         "label_free where there are no labels. docs/evaluation.md explains them.",
         resume="freely",
     )
+    untrained_baselines: bool = _EVALUATION.setting(
+        True,
+        "In train_then_eval, also fits the linear classifier to raw pixels and to the features of "
+        "the untrained encoder: the accuracies to beat.",
+        resume="freely",
+    )
     linear_eval: bool = _EVALUATION.setting(
         True,
         "Fits a logistic regression to the frozen features of the training split. Off, no other "

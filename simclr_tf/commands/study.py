@@ -14,7 +14,7 @@ from simclr_tf import console, errors, paths, storage, text
 from simclr_tf import preemption as preemption_lib
 from simclr_tf.commands import study_plan
 from simclr_tf.config import flagfile
-from simclr_tf.report import evaluation_files, study_figures, study_page
+from simclr_tf.report import evaluation_files, study_figures, study_html, study_page
 from simclr_tf.runs import directory
 from simclr_tf.studies import (
     attempts,
@@ -33,6 +33,7 @@ from simclr_tf.studies import (
 )
 
 ALL, LIST = "all", "list"
+_REPORT = "report.html"  # In the folder of the study.
 Train = Callable[[Sequence[cells.Run], str], dict[str, attempts.Record]]
 _DEFAULT_ROOT = os.path.join("runs", "studies")
 
@@ -262,17 +263,14 @@ def _write(found: results.Results, output: str, root: str, overrides: Mapping[st
     """
     directory.ensure_writable(output)
     name = found.study.name
-    figures = []
-    if found.finished:
-        figures.append(f"{name}.svg")
-        storage.replace(os.path.join(output, figures[0]), study_figures.draw(found))
-    picture = measurements.picture_of(found.study, overrides)
-    if picture is not None:
-        figures.append(f"{name}_picture.svg")
-        content = evaluation_files.to_svg(picture, (7.0, 5.0))
-        storage.replace(os.path.join(output, figures[-1]), content)
+    figures = _figures(found, overrides)
+    for file, content in figures.items():
+        storage.replace(os.path.join(output, file), content)
     page = os.path.join(output, f"{name}.md")
-    storage.replace(page, study_page.write(found, figures))
+    written = study_page.write(found, list(figures))
+    storage.replace(page, written)
+    report = os.path.join(root, name, _REPORT)
+    storage.replace(report, study_html.render(found.study.title, written, figures))
     storage.write_json(os.path.join(output, f"{name}.json"), results.to_json(found, root))
     rows = [
         [cell.replace("**", "") for cell in study_page.order_row(one)] for one in found.verdicts
@@ -280,4 +278,16 @@ def _write(found: results.Results, output: str, root: str, overrides: Mapping[st
     if rows:
         console.table(found.study.title, list(study_page.ORDER_HEADER), rows)
     console.say(f"{page}: the results, with {', '.join([*figures, f'{name}.json'])}.")
+    console.say(f"Report: {report}")
     return page
+
+
+def _figures(found: results.Results, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the figures of a study by the names of their files, as SVG."""
+    name, figures = found.study.name, {}
+    if found.finished:
+        figures[f"{name}.svg"] = study_figures.draw(found)
+    picture = measurements.picture_of(found.study, overrides)
+    if picture is not None:
+        figures[f"{name}_picture.svg"] = evaluation_files.to_svg(picture, (7.0, 5.0))
+    return figures

@@ -71,7 +71,7 @@ def _height(
     return (*(100 * number for number in interval), percent)  # type: ignore[return-value]
 
 
-def _axes(target: figure_lib.Figure, found: results.Results, xs: Sequence[str]) -> object:
+def _axes(target: figure_lib.Figure, found: results.Results, xs: Sequence[str]) -> Any:
     """Returns axes with titles and the labels along x."""
     drawn = found.study.figure
     axes = target.subplots()
@@ -94,18 +94,20 @@ def _y_title(found: results.Results) -> str:
     return drawn.y_title or (_PERCENT if drawn.metric == definition.ACCURACY else drawn.metric)
 
 
-def _legend(axes: object, found: results.Results, series: Sequence[str | None]) -> None:
+def _legend(axes: Any, found: results.Results, series: Sequence[str | None]) -> None:
     if series != [None]:
         title = found.study.axis(found.study.figure.series or "").title
-        axes.legend(title=title, frameon=False, fontsize="small")  # type: ignore[attr-defined]
+        axes.legend(
+            title=title, frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
+        )
 
 
-def _limits(axes: object, lows: Sequence[float], highs: Sequence[float]) -> None:
+def _limits(axes: Any, lows: Sequence[float], highs: Sequence[float]) -> None:
     """Sets the vertical range, with room around the data; from 0 where they are near it."""
     low, high = min(lows), max(highs)
     room = 0.15 * (high - low) or 1.0
     low = 0.0 if low >= 0 and low < high / 3 else low - room
-    axes.set_ylim(low, high + room)  # type: ignore[attr-defined]
+    axes.set_ylim(low, high + room)
 
 
 def _places(
@@ -154,10 +156,10 @@ def _lines(target: figure_lib.Figure, found: results.Results) -> None:
         positions = [i for i, x in enumerate(xs) if (x, name) in cells]
         heights = [_height(cells[xs[i], name], found.study.figure.metric) for i in positions]
         values, low, high = (np.array([one[k] for one in heights]) for k in range(3))
-        axes.plot(positions, values, "o-", color=f"C{index}", markersize=4, label=name)  # type: ignore[attr-defined]
-        axes.fill_between(positions, low, high, color=f"C{index}", alpha=0.15, linewidth=0)  # type: ignore[attr-defined]
+        axes.plot(positions, values, "o-", color=f"C{index}", markersize=4, label=name)
+        axes.fill_between(positions, low, high, color=f"C{index}", alpha=0.15, linewidth=0)
         for position, one in zip(positions, heights, strict=True):
-            axes.plot([position] * len(one[3]), one[3], ".", color=f"C{index}", markersize=3)  # type: ignore[attr-defined]
+            axes.plot([position] * len(one[3]), one[3], ".", color=f"C{index}", markersize=3)
             lows.append(min(one[1], *one[3]))
             highs.append(max(one[2], *one[3]))
     _limits(axes, lows, highs)

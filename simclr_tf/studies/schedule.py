@@ -91,7 +91,7 @@ def _train(
 ) -> bool:
     """Trains the waiting runs and adds their records; returns whether none was left waiting."""
     running: dict[str, tuple[cells.Run, launchers.Job]] = {}
-    total = len(waiting) + len(records)
+    total, last = len(waiting) + len(records), (-1, "")
     with console.Progress(what, total, len(records)) as progress:
         while (waiting or running) and not preemption.requested:
             for run in _ready(waiting, records)[: launcher.jobs - len(running)]:
@@ -105,7 +105,10 @@ def _train(
                 if job.done():
                     del running[identity]
                     records[identity] = _ended(run, job, root)
-            progress.update(total - len(waiting) - len(running), _titles(running))
+            shown = total - len(waiting) - len(running), _titles(running)
+            if shown != last:  # Otherwise a log has a line every few seconds.
+                progress.update(*shown)
+                last = shown
             if running:
                 time.sleep(_LOOK_SECONDS)
     return not (waiting or running)

@@ -27,8 +27,9 @@ def test_histograms_are_those_of_numpy():
 def test_a_view_is_recognised_if_only_its_own_image_has_the_nearest_histogram():
     colors = np.array([[0.1, 0.2, 0.3], [0.9, 0.2, 0.3], [0.1, 0.8, 0.3], [0.1, 0.8, 0.3]])
     first = np.ones((4, 5, 5, 3)) * colors[:, None, None]
-    # The views of the first two images have been exchanged; the last two cannot be told apart.
+    # The last two images have the same histogram.
     assert list(color_histograms.recognised(first, first)) == [True, True, False, False]
+    # The other views of the first two images are exchanged.
     assert list(color_histograms.recognised(first, first[[1, 0, 2, 3]])) == [False] * 4
 
 

@@ -50,7 +50,7 @@ def test_hits_are_packed_without_loss():
 
 def test_the_verdicts_can_be_computed_from_the_file_of_results(found):
     stored = json.loads(json.dumps(results.to_json(found, "/root"), allow_nan=False))
-    count = len(stored["images"])
+    count = stored["images"]
     accuracies = {}
     for cell in stored["cells"]:
         right = results.unpacked(cell["right"], count)

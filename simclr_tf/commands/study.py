@@ -7,7 +7,10 @@ import dataclasses
 import os
 import pathlib
 import shlex
+import time
 from typing import Any
+
+import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
@@ -15,7 +18,7 @@ from simclr_tf import preemption as preemption_lib
 from simclr_tf.commands import study_plan
 from simclr_tf.config import flagfile
 from simclr_tf.report import evaluation_files, study_figures, study_html, study_page
-from simclr_tf.runs import directory
+from simclr_tf.runs import directory, environment
 from simclr_tf.studies import (
     attempts,
     cells,
@@ -182,9 +185,18 @@ def _run(
     """Trains what is not done of a study, and returns its results."""
     versions = plans.register(one, os.path.join(root, one.name))
     if one.measurement is not None:
+        start = time.monotonic()
         with console.working(f"Measuring {one.name}"):
             measured = measurements.outcomes_of(one, overrides)
-        return _results(one, command, measured, versions)
+        here = environment.describe(tf.distribute.get_strategy())
+        return _results(
+            one,
+            command,
+            measured,
+            versions,
+            machines=[results.machine(here)],
+            costs={one.name: time.monotonic() - start},
+        )
     chosen: results.Chosen = {}
     tried = tuning.trials(one, overrides)
     records: dict[str, attempts.Record] = {}

@@ -76,7 +76,7 @@ def _unit(metric: str) -> tuple[float, int]:
 
 ORDER_HEADER = (
     "expected order",
-    "difference, points (95%)",
+    "difference (95%)",
     "each seed",
     "p",
     "p (Holm)",
@@ -106,16 +106,20 @@ def _orders(found: results.Results) -> str:
 def _tests(found: results.Results) -> str:
     """Returns how the orders were tested."""
     orders = found.study.orders
-    numbers = {one.metric for one in orders} - {definition.ACCURACY}
+    metrics = {one.metric for one in orders}
+    numbers = ", ".join(f"`{name}`" for name in sorted(metrics - {definition.ACCURACY}))
     sentences = [
-        "The differences are those of the accuracies on the evaluation images. p: a sign-flip test "
-        "on these images over the sums of all seeds, which is McNemar's test for a single seed.",
+        "Differences of accuracies are in percentage points. Their p is a sign-flip test on the "
+        "evaluation images over the sums of all seeds, which is McNemar's test for a single seed; "
+        "their interval covers the choice of the images, not that of the seeds."
+        if definition.ACCURACY in metrics
+        else "",
         "Of spreads, which are standard deviations over cells, p is a bootstrap over images."
         if any(one.spread for one in orders)
         else "",
-        f"Of {', '.join(sorted(numbers))}, p is a t-test over seeds." if numbers else "",
-        "Then Holm's correction over the orders of this study. The interval covers the choice of "
-        "the images, not that of the seeds; an order is shown only if every seed has it.",
+        f"Of {numbers}, p and the interval are those of a t-test over seeds." if numbers else "",
+        "p (Holm) is corrected for the number of orders of this study. An order is shown only if "
+        "every seed has it.",
     ]
     return " ".join(filter(None, sentences)) + "\n"
 
@@ -255,7 +259,8 @@ def _how(found: results.Results) -> str:
     seconds = sum(found.costs.values())
     lines = ["## How it was run\n", f"```sh\n{found.command}\n```\n"]
     if found.study.measurement is not None:
-        return "\n".join(lines)
+        took = f"{console.duration(seconds)} in all. {'; '.join(found.machines)}.\n"
+        return "\n".join([*lines, took])
     if not found.finished:
         return "\n".join([*lines, f"None of {text.count(expected, 'cell')} is done.\n"])
     lines.append(

@@ -76,6 +76,11 @@ class Order:
     spread: bool = False
 
     @property
+    def sides(self) -> tuple[Side, Side]:
+        """Both sides."""
+        return self.higher, self.lower
+
+    @property
     def metric(self) -> str:
         """The metric of its first side."""
         return self.higher.metric

@@ -1,4 +1,4 @@
-"""The results of a study as one JSON file, from which its page and its verdicts can be made."""
+"""The results of a study, and the JSON file from which its verdicts can be computed again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
+import hashlib
 import math
 import os
 import shlex
@@ -81,6 +82,15 @@ def machine_of(folder: str) -> str:
     stored: Mapping[str, Any] = {}
     with contextlib.suppress(errors.UserError):
         stored = storage.read_json(os.path.join(folder, "environment.json"))
+    return machine(stored)
+
+
+def machine(stored: Mapping[str, Any]) -> str:
+    """Returns a machine and a commit in a few words.
+
+    Args:
+        stored: the content of environment.json, which may lack entries.
+    """
     commit = str(stored.get("commit") or "unknown")[:9]
     return (
         f"{stored.get('host_cores', '?')} cores ({stored.get('host_cpu', 'unknown processor')}), "
@@ -102,9 +112,11 @@ def command_of(run: cells.Run) -> str:
 
 
 def to_json(results: Results, root: str) -> dict[str, Any]:
-    """Returns what is written to results.json."""
+    """Returns what is written to the JSON file of a study."""
     study = results.study
     names = sorted(results.finished[0].right) if results.finished else []
+    metrics = {study.figure.metric, *(side.metric for one in study.orders for side in one.sides)}
+    metrics -= {definition.ACCURACY}
 
     def right(one: outcomes.Outcome) -> str | None:
         if len(one.right) != len(names) or not all(name in one.right for name in names):
@@ -117,28 +129,38 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
         "orders_sha256": study.orders_hash,
         "orders_versions": list(results.versions),
         "machines": list(results.machines),
-        "images": names,
+        # The bits of "right" are in the order of the sorted names.
+        "images": len(names),
+        "images_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         "cells": [
             {
                 "labels": dict(one.cell.labels),
                 "tuned": dict(one.cell.tuned),
                 "seed": one.cell.seed,
-                "run": os.path.relpath(one.cell.run.folder(root), root),
-                "arguments": arguments_of(one.cell.run),
+                **({} if study.measurement else _run(one, root)),
                 "accuracy": _finite(one.accuracy),
+                "numbers": {name: _finite(one.number(name)) for name in sorted(metrics)},
                 "right": right(one),
                 "columns": {
                     title: _finite(one.number(metric)) for title, metric in study.columns.items()
                 },
-                "seconds": one.record.seconds,
-                "peak_memory": one.record.peak_memory,
-                "images": one.images,
-                "views": one.views,
             }
             for one in results.finished
         ],
         "failed": [dataclasses.asdict(one) for one in results.failures],
         "orders": [_verdict(one) for one in results.verdicts],
+    }
+
+
+def _run(one: outcomes.Outcome, root: str) -> dict[str, Any]:
+    """Returns how a cell was trained, and what that cost."""
+    return {
+        "run": os.path.relpath(one.cell.run.folder(root), root),
+        "arguments": arguments_of(one.cell.run),
+        "seconds": one.record.seconds,
+        "peak_memory": one.record.peak_memory,
+        "images": one.images,
+        "views": one.views,
     }
 
 

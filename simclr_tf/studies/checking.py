@@ -68,7 +68,7 @@ def _check_only(
 
 
 def _check_order(study: definition.Study, order: definition.Order, fail: Fail) -> None:
-    sides = (order.higher, order.lower)
+    sides = order.sides
     matching = {}
     for wanted in (one for side in sides for one in (side.cells, side.minus) if one is not None):
         for name in wanted:

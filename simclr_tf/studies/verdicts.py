@@ -77,8 +77,7 @@ def _is_complete(
 
 def _wanted(order: definition.Order) -> list[definition.Labels]:
     """Returns what the cells of an order are, in the order of the arguments of a contrast."""
-    sides = (order.higher, order.lower)
-    return [one for side in sides for one in (side.cells, side.minus) if one is not None]
+    return [one for side in order.sides for one in (side.cells, side.minus) if one is not None]
 
 
 def decide(
@@ -154,7 +153,7 @@ def _test_numbers(
     """Compares numbers of result.json or of the metrics, over seeds."""
     remaining = iter(sides)
     totals = []
-    for side in (order.higher, order.lower):
+    for side in order.sides:
         total = _means(next(remaining), side.metric, seeds)
         if side.minus is not None:
             total = total - _means(next(remaining), side.metric, seeds)

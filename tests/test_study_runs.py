@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -86,6 +87,22 @@ def test_records_of_cells_that_were_trained_earlier_can_be_read(tmp_path):
     assert attempts.read(str(tmp_path)) == attempts.Record(
         **{**stored, "command": ("python", "run.py")}
     )
+
+
+def test_a_finished_run_whose_settings_meant_something_else_is_refused(tmp_path):
+    run = cells.Run({"dataset": "digits", "train_epochs": 3}, title="a cell")
+    folder = pathlib.Path(run.folder(str(tmp_path)))
+    folder.mkdir(parents=True)
+    record = dataclasses.asdict(tiny_studies.record())
+    (folder / attempts.RECORD).write_text(json.dumps(record))
+    # The program has chosen the batch size, and has had no other default since.
+    same = dataclasses.replace(run.config(str(tmp_path)), train_batch_size=64)
+    (folder / "flags.txt").write_text(same.to_flagfile())
+    assert list(schedule.finished([run], str(tmp_path))) == [run.identity]
+    other = dataclasses.replace(same, weight_decay=0.5)
+    (folder / "flags.txt").write_text(other.to_flagfile())
+    with pytest.raises(errors.UserError, match=r"other settings .--weight_decay: 0.5 stored"):
+        schedule.finished([run], str(tmp_path))
 
 
 def test_a_run_that_another_study_finished_meanwhile_stays_done(tmp_path):

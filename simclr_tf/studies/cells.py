@@ -88,6 +88,8 @@ class Run:
         """
         values = dict(self.flags)
         mode, train_mode = _modes(values)
+        if train_mode == "finetune":
+            values = {**_fine_tuning_defaults(), **values}
         checkpoint = None if self.parent is None else self.parent.folder(root)
         config = config_lib.Config(
             **{**values, "mode": mode, "train_mode": train_mode, "checkpoint": checkpoint}
@@ -111,6 +113,14 @@ class Cell:
     seed: int
     run: Run
     tuned: definition.Labels = dataclasses.field(default_factory=dict)
+
+
+def _fine_tuning_defaults() -> dict[str, Any]:
+    """Returns the settings whose defaults differ in fine-tuning."""
+    described = {
+        field.name: metadata.describe(field) for field in dataclasses.fields(config_lib.Config)
+    }
+    return {name: one.fine_tuning for name, one in described.items() if one.fine_tuning is not None}
 
 
 def _modes(flags: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+import dataclasses
 import sys
 import time
 
-from simclr_tf import console, text
+from simclr_tf import console, errors, text
 from simclr_tf import preemption as preemption_lib
+from simclr_tf.models import simclr
+from simclr_tf.runs import directory, resuming
 from simclr_tf.studies import attempts, cells, launchers
 
 _LOOK_SECONDS = 0.2
@@ -24,13 +27,38 @@ def all_runs(runs: Iterable[cells.Run]) -> list[cells.Run]:
 
 
 def finished(runs: Iterable[cells.Run], root: str) -> dict[str, attempts.Record]:
-    """Returns the records of the runs that are done, by their identity."""
-    records = {run.identity: attempts.read(run.folder(root)) for run in all_runs(runs)}
-    return {
-        identity: record
-        for identity, record in records.items()
-        if record is not None and record.status == attempts.DONE
-    }
+    """Returns the records of the runs that are done, by their identity.
+
+    Raises:
+        UserError: if one was trained with other settings, because their defaults have changed.
+    """
+    done = {}
+    for run in all_runs(runs):
+        record = attempts.read(run.folder(root))
+        if record is not None and record.status == attempts.DONE:
+            _check_settings(run, root)
+            done[run.identity] = record
+    return done
+
+
+def _check_settings(run: cells.Run, root: str) -> None:
+    """Refuses a finished run that a version of the program with other defaults has trained."""
+    folder = run.folder(root)
+    stored = directory.read_config(folder)
+    if stored is None:
+        return
+    # The program chooses the batch size by the number of images, and takes the architecture from
+    # the weights that a run starts from.
+    chosen = ("train_batch_size", *(simclr.ARCHITECTURE_SETTINGS if run.parent else ()))
+    taken = {name: getattr(stored, name) for name in chosen if name not in run.flags}
+    given = dataclasses.replace(run.config(root), **taken)
+    changes = resuming.changed_settings(stored, given)
+    if changes:
+        raise errors.UserError(
+            f"{run.title} is done in {folder}, but with other settings "
+            f"({text.shortened(list(map(str, changes)))}), because their defaults have changed; "
+            "remove that folder to train it again, or use another --model_dir."
+        )
 
 
 def command(run: cells.Run, root: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.config import flagfile, metadata
+from simclr_tf.config import flagfile
 from simclr_tf.config.sections import studies as settings
 from simclr_tf.data import label_origin
 from simclr_tf.studies import definition
@@ -62,11 +62,10 @@ class Run:
 
     def _is_default(self, name: str, value: Any) -> bool:
         """Returns whether a flag would have the same value if it was not given."""
-        field = next(one for one in dataclasses.fields(config_lib.Config) if one.name == name)
         _, train_mode = _modes(self.flags)
-        if train_mode == "finetune" and metadata.describe(field).fine_tuning is not None:
+        if train_mode == "finetune" and name in config_lib.Config.fine_tuning_defaults():
             return False  # Fine-tuning has another default.
-        return value == field.default
+        return value == getattr(config_lib.Config, name)
 
     def folder(self, root: str) -> str:
         """Returns its run directory, below the folder of all studies."""
@@ -89,7 +88,7 @@ class Run:
         values = dict(self.flags)
         mode, train_mode = _modes(values)
         if train_mode == "finetune":
-            values = {**_fine_tuning_defaults(), **values}
+            values = {**config_lib.Config.fine_tuning_defaults(), **values}
         checkpoint = None if self.parent is None else self.parent.folder(root)
         config = config_lib.Config(
             **{**values, "mode": mode, "train_mode": train_mode, "checkpoint": checkpoint}
@@ -113,14 +112,6 @@ class Cell:
     seed: int
     run: Run
     tuned: definition.Labels = dataclasses.field(default_factory=dict)
-
-
-def _fine_tuning_defaults() -> dict[str, Any]:
-    """Returns the settings whose defaults differ in fine-tuning."""
-    described = {
-        field.name: metadata.describe(field) for field in dataclasses.fields(config_lib.Config)
-    }
-    return {name: one.fine_tuning for name, one in described.items() if one.fine_tuning is not None}
 
 
 def _modes(flags: Mapping[str, Any]) -> tuple[str, str]:

@@ -41,7 +41,7 @@ DATA_DIR ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 studies: $(INSTALLED) ## Run or resume all studies; DATA_DIR has their data, JOBS run at a time.
 	$(BIN)/python run.py --mode=study --study=all --study_results=docs/studies \
-		$(if $(DATA_DIR),--data_dir="$(DATA_DIR)") --jobs=$(JOBS)
+		$(if $(DATA_DIR),--data_dir="$(DATA_DIR)") --jobs=$(JOBS) $(STUDY_FLAGS)
 
 # The tests of a file run on one worker, in the order of tests/conftest.py.
 IN_FILES := --dist loadfile --no-loadscope-reorder

@@ -80,7 +80,7 @@ def test_the_accuracy_is_that_of_a_classifier_of_the_projections(context):
 def test_without_a_head_there_is_nothing_to_evaluate(context, capsys):
     context.run.architecture.proj_head_mode = "none"
     assert projection.evaluate(context).numbers == {}
-    assert "there is no projection head" in capsys.readouterr().out
+    assert "the network has no projection head" in capsys.readouterr().out
 
 
 def test_a_run_evaluates_its_projections(pretrained, tmp_path_factory):

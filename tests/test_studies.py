@@ -153,7 +153,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(errors.UserError, match="cannot be read"):
         reading.read(path)
-    with pytest.raises(errors.UserError, match="No such file"):
+    with pytest.raises(errors.UserError, match="does not exist; correct its path"):
         reading.read(tmp_path / "none.toml")
 
 

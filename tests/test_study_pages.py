@@ -98,7 +98,7 @@ def test_the_numbers_of_the_page_are_those_of_the_results(found):
         assert row[3:] == ["1.5", "640", "1,280", "1.00 GiB"]
     assert "of 1 expected order: 1 shown." in page
     assert "![Width of the head](tiny.svg)" in page
-    assert "4 runs of 6 min in all" in page
+    assert "4 runs, whose times add up to 6 min." in page
     assert "SHA-256 `" + found.study.orders_hash[:16] in page
 
 
@@ -145,7 +145,7 @@ def test_commands_on_a_page_can_be_copied_and_name_no_folder_of_this_machine(stu
 def test_costs_count_every_run_once(found):
     other = tiny_studies.results_of(found.study, found.finished, costs={**found.costs, "x": 60.0})
     page = study_page.index([found, other], ["a.md", "b/b.md"])
-    assert "All runs took 7 min," in page
+    assert "The times of all runs add up to 7 min." in page
     assert "[Width of the head](b/b.md)" in page
     # Two equal orders: Holm doubles the smaller p-value.
     rows = [line.split(" | ") for line in page.splitlines() if "16 above 8" in line]

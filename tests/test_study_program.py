@@ -71,7 +71,7 @@ def test_a_plan_has_every_command_and_trains_nothing(tmp_path, capsys):
     ("flags", "message"),
     [
         (["--study=batchsize"], "is not a study (did you mean batch_size?); --study=list prints"),
-        (["--study=none.toml"], "none.toml cannot be read"),
+        (["--study=none.toml"], "none.toml does not exist"),
         ([], "--study is missing; name one of the studies that --study=list prints"),
         (["--study=tiny.toml", "--seed=3"], "--study_seeds sets their number"),
         (["--study=tiny.toml", "--proj_out_dim=3"], "--proj_out_dim is what the study tiny varies"),
@@ -171,7 +171,7 @@ def test_a_study_that_is_ended_resumes_without_repeating_a_cell(tmp_path, monkey
         stored = json.loads((folder / "result.json").read_text())
         assert cell["accuracy"] == pytest.approx(stored["eval/label_top_1_accuracy"])
         assert cell["images"] == 32 * stored["global_step"]
-    assert "3 runs of" in (tmp_path / "docs" / "tiny.md").read_text()
+    assert "3 runs, whose times add up to" in (tmp_path / "docs" / "tiny.md").read_text()
 
     # Another study with the same cells trains nothing.
     after = [modified(folder) for folder in folders]

@@ -57,7 +57,8 @@ def order_row(one: verdicts.Verdict) -> list[str]:
         return [one.order.claim, "", "", "", "", one.verdict]
     unit, digits = _unit(one.order.metric)
     value, low, high = (unit * number for number in one.contrast.difference)
-    margin = f" (at least {one.order.margin:g} expected)" if one.order.margin else ""
+    points = " points" if one.order.metric == definition.ACCURACY else ""
+    margin = f" (by at least {one.order.margin:g}{points})" if one.order.margin else ""
     interval = f" ({low:+.{digits}f} to {high:+.{digits}f})" if math.isfinite(low) else ""
     return [
         one.order.claim + margin,
@@ -118,8 +119,9 @@ def _tests(found: results.Results) -> str:
         if any(one.spread for one in orders)
         else "",
         f"Of {numbers}, p and the interval are those of a t-test over seeds." if numbers else "",
-        "p (Holm) is corrected for the number of orders of this study. An order is shown only if "
-        "every seed has it.",
+        "p (Holm) is corrected for the number of orders of this study. An order counts as shown if "
+        "p (Holm) is below 5%, the difference is at least the expected one, and every seed has the "
+        "same order; as contrary if the opposite is significant.",
     ]
     return " ".join(filter(None, sentences)) + "\n"
 
@@ -264,8 +266,8 @@ def _how(found: results.Results) -> str:
     if not found.finished:
         return "\n".join([*lines, f"None of {text.count(expected, 'cell')} is done.\n"])
     lines.append(
-        f"{text.count(len(found.costs), 'run')} of {console.duration(seconds)} in all, one after "
-        f"the other.{incomplete} {'; '.join(found.machines)}.\n"
+        f"{text.count(len(found.costs), 'run')}, whose times add up to "
+        f"{console.duration(seconds)}.{incomplete} {'; '.join(found.machines)}.\n"
     )
     runs = schedule.all_runs(one.cell.run for one in found.finished)[:_MOST_COMMANDS]
     examples = "\n".join(map(results.command_of, runs))
@@ -299,7 +301,7 @@ def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
             f"each study. Of {len(found)} studies, {shown} show every order that they expect. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             _table(("study", *ORDER_HEADER), ("---", *ORDER_ALIGNMENTS), rows),
-            f"All runs took {console.duration(sum(costs.values()))}, one after the other. "
+            f"The times of all runs add up to {console.duration(sum(costs.values()))}. "
             "`make studies` runs or resumes all of them.\n",
         ]
     )

@@ -25,7 +25,10 @@ def evaluate(context: network.Context) -> outcome.Outcome:
     """
     run, found = context.run, outcome.Outcome()
     if run.architecture.proj_head_mode == "none":
-        console.say("Left out: the evaluation of g(h), because there is no projection head.")
+        console.say(
+            "Left out: --evaluations=projection, because the network has no projection head "
+            "(--proj_head_mode=none)."
+        )
         return found
     train = _extract(context, run.data.train_split)
     test = _extract(context, run.data.eval_split)

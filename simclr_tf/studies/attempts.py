@@ -92,6 +92,12 @@ class Processes:
         process.returncode = os.waitstatus_to_exitcode(status)
         return process.returncode, usage
 
+    @property
+    def any_running(self) -> bool:
+        """Whether a process is running."""
+        with self._mutex:
+            return bool(self._running)
+
     def end_all(self) -> None:
         """Asks all processes to save a checkpoint and end, and starts no other.
 

@@ -7,7 +7,7 @@ from concurrent import futures
 import queue
 from typing import Protocol
 
-from simclr_tf import errors
+from simclr_tf import console, errors
 from simclr_tf.studies import attempts, cluster
 
 
@@ -75,6 +75,8 @@ class Local:
 
     def close(self) -> str:
         """Ends all runs, which save a checkpoint first."""
+        if self._processes.any_running:
+            console.say("Ending the runs, which save a checkpoint first. Ctrl-C ends them at once.")
         self._processes.end_all()
         try:
             self._pool.shutdown(wait=True, cancel_futures=True)

@@ -32,6 +32,8 @@ def read(path: pathlib.Path) -> definition.Study:
         UserError: if it cannot be read, or does not describe a study.
     """
     reader = tables.Reader(path)
+    if not path.exists():
+        raise reader.fail("does not exist; correct its path, or give a name of --study=list.")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

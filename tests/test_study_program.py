@@ -14,7 +14,8 @@ import pytest
 import tiny_studies
 
 import run
-from simclr_tf.studies import attempts
+from simclr_tf.commands import study_plan
+from simclr_tf.studies import attempts, data_checks
 
 pytestmark = pytest.mark.usefixtures("in_folder")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -88,6 +89,39 @@ def test_what_cannot_be_run_is_refused(tmp_path, monkeypatch, capsys, flags, mes
     monkeypatch.setattr(attempts, "train", None)  # Nothing is trained before.
     assert run.main(["run.py", "--mode=study", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_data_that_cannot_be_opened_is_refused_as_by_a_run_of_its_own(
+    tmp_path, monkeypatch, capsys
+):
+    # Only the second cell lacks its split.
+    text = tiny_studies.TEXT.replace("{ proj_out_dim = 16 }", '{ train_split = "trian" }')
+    text = text.replace("{ proj_out_dim = 8 }", '{ train_split = "train" }')
+    tiny_studies.write(tmp_path, text)
+    monkeypatch.setattr(attempts, "train", None)
+    assert study() == 2
+    of_study = capsys.readouterr().err
+    own = ["--dataset=digits", "--train_epochs=3", "--train_split=trian", "--model_dir=own"]
+    assert run.main(["run.py", "--mode=train_then_eval", *own]) == 2
+    assert of_study == capsys.readouterr().err
+    assert "has no split 'trian' (did you mean train?)" in of_study
+    assert not list(tmp_path.glob("runs/studies/cells/*"))
+
+
+def test_each_data_of_cells_that_are_not_done_is_opened_once(tmp_path, monkeypatch, capsys):
+    one = tiny_studies.read(tmp_path)
+    root, opened = tmp_path / "runs" / "studies", []
+    monkeypatch.setattr(
+        "simclr_tf.runs.dataset.open_data", lambda config, **_: opened.append(config.seed)
+    )
+    runs = [tiny_studies.run(one, labels, s) for labels in one.all_labels() for s in one.seeds]
+    assert study("--dry_run") == 0
+    assert opened == []
+    data_checks.check(study_plan.waiting(one, {}, str(root)), str(root))
+    assert opened == [0]  # Of four cells.
+    for each in runs:
+        attempts.train(tiny_studies.python("pass"), each.folder(str(root)))
+    assert study_plan.waiting(one, {}, str(root)) == []
 
 
 def test_a_run_that_fails_is_on_the_page_with_its_command(tmp_path, monkeypatch, capsys):

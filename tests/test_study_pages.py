@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any
 
 from matplotlib import figure
@@ -12,7 +13,8 @@ import pytest
 import tiny_studies
 
 from flags import flagfiles
-from simclr_tf import errors
+from simclr_tf import config, errors
+from simclr_tf.commands import study_selection
 from simclr_tf.evaluation import contrasts
 from simclr_tf.report import study_figures, study_page
 from simclr_tf.studies import hparams, plans, reading, results, tuning
@@ -140,6 +142,34 @@ def test_commands_on_a_page_can_be_copied_and_name_no_folder_of_this_machine(stu
     assert "/home/me" not in command
     assert "'--train_split=train[:50%]'" in command  # Shells read brackets otherwise.
     assert f"--model_dir=runs/studies/cells/{run.identity}" in command
+
+
+@pytest.mark.parametrize(
+    ("given", "model_dir", "words"),
+    [
+        ("own/tiny.toml", None, ["--study=own/tiny.toml"]),
+        ("own/tiny.toml", "runs/mine", ["--study=own/tiny.toml", "--model_dir=runs/mine"]),
+        ("/x/my study.toml", "/y", ["--study=/x/my study.toml", "--model_dir=/y"]),
+        # The page of a study that comes with the program may be published.
+        ("tiny", "/y", ["--study=tiny"]),
+        ("tiny", "runs/mine", ["--study=tiny", "--model_dir=runs/mine"]),
+    ],
+)
+def test_the_command_of_a_study_repeats_it(study, tmp_path, monkeypatch, given, model_dir, words):
+    monkeypatch.chdir(tmp_path)
+    absolute = model_dir and str(tmp_path / model_dir)
+    settings = config.Config(mode="study", study=given, model_dir=absolute)
+    shown = study_selection.shown(settings, study, {})
+    assert shlex.split(shown.command) == ["python", "run.py", "--mode=study", *words]
+    # The commands of its cells are in the same folder.
+    root = words[1].partition("=")[2] if len(words) > 1 else "runs/studies"
+    found = tiny_studies.results_of(
+        study, tiny_studies.outcomes_of(study, {"8": 0.5, "16": 0.6}), root=shown.root
+    )
+    page = study_page.write(found, [])
+    assert f"--model_dir={root}/cells/{found.finished[0].cell.run.identity}" in page
+    stored = results.to_json(found, str(tmp_path))
+    assert stored["cells"][0]["arguments"][-1].startswith(f"--model_dir={root}/cells/")
 
 
 def test_costs_count_every_run_once(found):

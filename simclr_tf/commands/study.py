@@ -34,7 +34,6 @@ from simclr_tf.studies import (
 
 _REPORT = "report.html"  # In the folder of the study.
 Train = Callable[[Sequence[cells.Run], str], dict[str, attempts.Record]]
-_DEFAULT_ROOT = os.path.join("runs", "studies")
 
 
 def study(
@@ -58,7 +57,7 @@ def study(
         study_plan.print_list(folder)
         return
     overrides = study_selection.overrides(config, explicit)
-    root = paths.absolute(config.model_dir or _DEFAULT_ROOT)
+    root = study_selection.root(config)
     if paths.scheme(root) is not None:
         raise errors.UserError(
             f"--model_dir={root} is remote; a study needs a folder on a disk of this machine."
@@ -103,8 +102,8 @@ def _run_all(
     found, pages = [], []
     for one in studies:
         output = config.study_results or os.path.join(root, one.name)
-        command = study_selection.command(config, one, overrides)
-        found.append(_run(one, overrides, root, train, command))
+        shown = study_selection.shown(config, one, overrides)
+        found.append(_run(one, overrides, root, train, shown))
         pages.append(_write(found[-1], output, root, overrides))
     if config.study == study_selection.ALL:
         top = config.study_results or root
@@ -126,7 +125,7 @@ def _run(
     overrides: Mapping[str, Any],
     root: str,
     train: Train,
-    command: str,
+    shown: study_selection.Shown,
 ) -> results.Results:
     """Trains what is not done of a study, and returns its results."""
     versions = plans.register(one, os.path.join(root, one.name))
@@ -137,7 +136,7 @@ def _run(
         here = environment.describe(tf.distribute.get_strategy())
         return _results(
             one,
-            command,
+            shown,
             measured,
             versions,
             machines=[results.machine(here)],
@@ -166,11 +165,13 @@ def _run(
     ]
     return _results(
         one,
-        command,
+        shown,
         found,
         versions,
         failures=[
-            results.Failure(run.title, records[run.identity].error, results.command_of(run))
+            results.Failure(
+                run.title, records[run.identity].error, results.command_of(run, shown.root)
+            )
             for run in every
             if not _is_done(records, run)
         ],
@@ -189,7 +190,7 @@ def _is_done(records: Mapping[str, attempts.Record], run: cells.Run) -> bool:
 
 def _results(
     one: definition.Study,
-    command: str,
+    shown: study_selection.Shown,
     found: Sequence[outcomes.Outcome],
     versions: Sequence[Mapping[str, Any]],
     *,
@@ -201,7 +202,8 @@ def _results(
     """Returns the results with their verdicts; see `results.Results`."""
     return results.Results(
         study=one,
-        command=command,
+        command=shown.command,
+        root=shown.root,
         finished=found,
         expected=len(one.all_labels()) * len(one.seeds),
         failures=failures,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import os
 import pathlib
 import shlex
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from simclr_tf import config as config_lib
 from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile
-from simclr_tf.studies import cells, definition, reading
+from simclr_tf.studies import cells, definition, reading, results
 
 ALL, LIST = "all", "list"
 
@@ -75,8 +76,26 @@ def overrides(config: config_lib.Config, explicit: frozenset[str]) -> dict[str, 
     return {name: getattr(config, name) for name in sorted(explicit - set(cells.OWN_FLAGS))}
 
 
-def command(config: config_lib.Config, one: definition.Study, given: Mapping[str, Any]) -> str:
-    """Returns the command that runs a study, without paths of this machine.
+def root(config: config_lib.Config) -> str:
+    """Returns the folder of all studies, an absolute path."""
+    return paths.absolute(config.model_dir or results.DEFAULT_ROOT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What the page of a study names, for a reader to repeat it.
+
+    Attributes:
+        command: the command that runs or resumes the study.
+        root: the folder of all studies.
+    """
+
+    command: str
+    root: str
+
+
+def shown(config: config_lib.Config, one: definition.Study, given: Mapping[str, Any]) -> Shown:
+    """Returns what the page of a study names: no paths of this machine but those that were given.
 
     Args:
         config: the settings.
@@ -90,5 +109,22 @@ def command(config: config_lib.Config, one: definition.Study, given: Mapping[str
     ]
     if config.study_seeds:
         flags.append(flagfile.to_flag("study_seeds", config.study_seeds))
-    name = f"{one.name}.toml" if is_file else one.name
-    return shlex.join(["python", "run.py", "--mode=study", f"--study={name}", *flags])
+    folder = _shown_root(config, is_file=is_file)
+    if folder != results.DEFAULT_ROOT:
+        flags.append(flagfile.to_flag("model_dir", folder))
+    name = config.study if is_file else one.name
+    command = shlex.join(["python", "run.py", "--mode=study", f"--study={name}", *flags])
+    return Shown(command, folder)
+
+
+def _shown_root(config: config_lib.Config, *, is_file: bool) -> str:
+    """Returns the folder of all studies, relative if it is below the current directory.
+
+    If not, that of the user's own study is absolute. The page of a study that comes with the
+    program may be published, so it has the default instead.
+    """
+    absolute = root(config)
+    relative = os.path.relpath(absolute)
+    if not relative.startswith(os.pardir):
+        return relative
+    return absolute if is_file else results.DEFAULT_ROOT

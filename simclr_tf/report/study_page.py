@@ -270,7 +270,7 @@ def _how(found: results.Results) -> str:
         f"{console.duration(seconds)}.{incomplete} {'; '.join(found.machines)}.\n"
     )
     runs = schedule.all_runs(one.cell.run for one in found.finished)[:_MOST_COMMANDS]
-    examples = "\n".join(map(results.command_of, runs))
+    examples = "\n".join(results.command_of(run, found.root) for run in runs)
     lines.append(f"The first runs, as commands of their own:\n\n```sh\n{examples}\n```\n")
     return "\n".join(lines)
 

@@ -351,6 +351,10 @@ def test_runs_are_sorted(three, capsys, key, expected):
         (" state = finished , resnet_depth=18 ", "a"),
         ("temperature=0.50", "a"),
         ("use_blur=true,checkpoint=", "abc"),
+        ("accuracy>0.4", "b"),
+        ("accuracy >= 40%", "bc"),
+        ("accuracy<=0.4,accuracy>0.3", "c"),
+        ("accuracy<0.4,state=finished", "a"),
     ],
 )
 def test_a_filter_keeps_the_runs_that_have_all_of_its_values(three, capsys, wanted, expected):
@@ -365,12 +369,16 @@ def test_a_filter_takes_relative_paths(three, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "phrases"),
     [
-        ("objectiv=supcon", ["has the key 'objectiv' (did you mean objective", "nor state."]),
+        ("objectiv=supcon", ["has the key 'objectiv' (did you mean objective", "nor state or acc"]),
         ("under=x", ["has the key 'under'"]),  # Not stored with a run.
         ("supcon", ["has 'supcon', which is not KEY=VALUE"]),
         ("state=stoped", ["state=stoped (did you mean stopped", "one of training, finished"]),
         ("seed=1,seed=2", ["the key 'seed' twice"]),
         ("seed=one", ["has seed=one, which --seed cannot be"]),
+        ("accuracy=0.5", ["has 'accuracy=0.5'; give a bound, as in accuracy>0.5"]),
+        ("acuracy=0.5", ["the key 'acuracy' (did you mean accuracy"]),
+        ("accuracy>50", ["has 'accuracy>50'; a bound is between 0 and 1"]),
+        ("accuracy>half", ["has 'accuracy>half'; a bound is between 0 and 1"]),
         ("seed=7", ["holds for none of the 3 runs", "leave it out"]),
     ],
 )
@@ -378,6 +386,11 @@ def test_a_filter_that_cannot_hold_is_refused(three, capsys, wanted, phrases):
     message = refusal(capsys, f"--under={three}", f"--filter={wanted}")
     assert message.startswith(f"error: --filter={wanted} ") and message.count("\n") == 1
     assert all(phrase in message for phrase in phrases), message
+
+
+def test_an_order_that_does_not_exist_is_refused_with_a_similar_one(capsys):
+    message = refusal(capsys, "--under=x", "--sort=acuracy")
+    assert "--sort must be one of name, accuracy, age, got 'acuracy' (did you mean acc" in message
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

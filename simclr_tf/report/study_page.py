@@ -216,7 +216,8 @@ def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> l
     """Returns the results and the costs of a cell."""
     accuracy = verdicts.mean_accuracy(of_cell)
     return [
-        accuracy.percent(),
+        # Not with a dash, which would be that of a negative number beside the differences.
+        f"{accuracy.value:.1%} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
         ", ".join(f"{100 * one.accuracy:.1f}" for one in of_cell),
         *(_mean([one.number(metric) for one in of_cell]) for metric in study.columns.values()),
         f"{np.mean([one.record.seconds for one in of_cell]) / 60:.1f}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
+import statistics
 from typing import Any
 
 from matplotlib import figure
@@ -39,7 +41,12 @@ def found(study):
 def rows_of(page: str, title: str) -> list[list[str]]:
     """Returns the rows of the first table below a title, without header."""
     section = page.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return table_rows(section)
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Returns the rows of the first table in a text, without header."""
+    (lines,) = [one.splitlines() for one in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)][:1]
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
 
 
@@ -103,6 +110,21 @@ def test_the_numbers_of_the_page_are_those_of_the_results(found):
     assert "![Width of the head](tiny.svg)" in page
     assert "4 runs, whose times add up to 6 min." in page
     assert "SHA-256 `" + found.study.orders_hash[:16] in page
+
+
+def test_the_differences_that_the_seeds_could_have_shown_are_a_table(found):
+    page = study_page.write(found, [])
+    ((claim, deviation, smallest, needed),) = table_rows(page.partition("probability of 80%")[2])
+    seeds = [100 * one for one in found.verdicts[0].contrast.of_seeds]
+    assert claim == "16 above 8"
+    assert float(deviation) == pytest.approx(statistics.stdev(seeds), abs=0.051)
+    (stored,) = results.to_json(found, "/root")["orders"]
+    assert float(smallest) == pytest.approx(stored["smallest_difference"], abs=0.051)
+    assert int(needed) == stored["seeds_needed"]
+    # With one seed, nothing is known of others.
+    one = dataclasses.replace(found.study, seeds=(0,))
+    of_one = [each for each in found.finished if each.cell.seed == 0]
+    assert "80%" not in study_page.write(tiny_studies.results_of(one, of_one), [])
 
 
 def test_pipes_in_names_do_not_break_tables(tmp_path):

@@ -14,7 +14,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
 from simclr_tf import preemption as preemption_lib
 from simclr_tf.commands import study_plan, study_selection
-from simclr_tf.report import evaluation_files, study_figures, study_html, study_page
+from simclr_tf.report import evaluation_files, study_figures, study_html, study_orders, study_page
 from simclr_tf.runs import directory, environment
 from simclr_tf.studies import (
     attempts,
@@ -233,10 +233,10 @@ def _write(found: results.Results, output: str, root: str, overrides: Mapping[st
     storage.replace(report, study_html.render(found.study.title, written, figures))
     storage.write_json(os.path.join(output, f"{name}.json"), results.to_json(found, root))
     rows = [
-        [cell.replace("**", "") for cell in study_page.order_row(one)] for one in found.verdicts
+        [cell.replace("**", "") for cell in study_orders.order_row(one)] for one in found.verdicts
     ]
     if rows:
-        console.table(found.study.title, list(study_page.ORDER_HEADER), rows)
+        console.table(found.study.title, list(study_orders.HEADER), rows)
     console.say(f"{page}: the results, with {', '.join([*figures, f'{name}.json'])}.")
     console.say(f"Report: {report}")
     return page

@@ -68,7 +68,7 @@ def test_the_identity_of_a_run_does_not_change_between_versions():
         ("[0, 1]", "[0, -1]", "has seeds = [0, -1]; list integers from 0"),
         ("[0, 1]", "[]", "has seeds = []"),
         ("[0, 1]", "[true]", "has seeds = [True]"),
-        ("[0, 1]", "[1, 1]", "has seeds = [1, 1]; list each once."),
+        ("[0, 1]", "[1, 1]", "has the seed 1 twice, in seeds = [1, 1]; list each"),
         ("[0, 1]", "3", "needs seeds in the file as a list; it is 3."),
         ("seeds =", "= seeds =", "cannot be read (Invalid statement"),
         ("train_epochs = 3", "train_epoch = 3", "sets train_epoch in flags, which is not a flag"),

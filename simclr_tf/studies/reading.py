@@ -114,8 +114,9 @@ def _seeds(reader: tables.Reader, table: Mapping[str, Any]) -> tuple[int, ...]:
     seeds = reader.get(table, "seeds", list, "the file")
     if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
         raise reader.fail(f"has seeds = {seeds}; list integers from 0, such as [0, 1, 2].")
-    if len(set(seeds)) < len(seeds):
-        raise reader.fail(f"has seeds = {seeds}; list each once.")
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise reader.fail(f"has the seed {twice[0]} twice, in seeds = {seeds}; list each once.")
     return tuple(seeds)
 
 

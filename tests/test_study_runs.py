@@ -269,6 +269,12 @@ def test_a_run_that_fails_leaves_out_only_what_starts_from_it(tmp_path, quick, c
     assert "run 8 is left out, because its first stage is not done." in printed
 
 
+def test_a_log_has_a_line_at_the_start_and_one_for_every_change(tmp_path, quick, capsys):
+    train(Fake(jobs=1), tmp_path, FIRST)
+    lines = [line.split("  ")[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["test 0/2", "first 0"], ["test 1/2", "first 1"], ["test 2/2", ""]]
+
+
 def test_runs_that_are_done_are_not_started(tmp_path, quick):
     for one in (FIRST[1], RUNS[1]):
         attempts.train(tiny_studies.python("pass"), one.folder(str(tmp_path)))

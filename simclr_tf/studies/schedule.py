@@ -120,8 +120,12 @@ def _train(
     """Trains the waiting runs and adds their records; returns whether none was left waiting."""
     running: dict[str, tuple[cells.Run, launchers.Job]] = {}
     total, last = len(waiting) + len(records), (-1, "")
-    with console.Progress(what, total, len(records)) as progress:
+    with console.Progress(what, total, len(records), line_every=0) as progress:
         while (waiting or running) and not preemption.requested:
+            for identity, (run, job) in list(running.items()):
+                if job.done():
+                    del running[identity]
+                    records[identity] = _ended(run, job, root)
             for run in _ready(waiting, records)[: launcher.jobs - len(running)]:
                 waiting.remove(run)
                 job = launcher.submit(command(run, root), run.folder(root))
@@ -129,12 +133,8 @@ def _train(
             for run in _without_start(waiting, records):
                 waiting.remove(run)
                 console.warn(f"{run.title} is left out, because its first stage is not done.")
-            for identity, (run, job) in list(running.items()):
-                if job.done():
-                    del running[identity]
-                    records[identity] = _ended(run, job, root)
             shown = total - len(waiting) - len(running), _titles(running)
-            if shown != last:  # Otherwise a log has a line every few seconds.
+            if shown != last:  # Otherwise a log has a line at every look.
                 progress.update(*shown)
                 last = shown
             if running:

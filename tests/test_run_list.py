@@ -180,7 +180,7 @@ def test_a_list_is_written_to_a_remote_file(tmp_path, capsys):
     path = f"ram://list-{time.time_ns()}.csv"
     listed(capsys, tmp_path, f"--export_runs={path}")
     with tf.io.gfile.GFile(path) as file:
-        assert file.read().startswith("run,state,step,")
+        assert file.read().startswith("run,cell,state,step,")
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,7 @@ def test_the_accuracy_of_a_classifier_is_its_own_and_that_of_an_encoder_is_linea
         ("result.json", '{"linear_eval/top_1_accuracy": 1}', "result.json is damaged"),
         ("data.json", "[]", "data.json is damaged"),
         ("best.json", "{}", "best.json is damaged"),
+        ("cell_titles.json", "3", "cell_titles.json is damaged"),
         ("metrics.jsonl", "7\n", "metrics.jsonl is damaged"),
         ("training.lock", "{}", "training.lock is damaged"),
     ],
@@ -441,6 +442,17 @@ def test_the_table_fits_a_terminal_of_80_columns(three, capsys, monkeypatch):
         "2 h",
     ):
         assert cell in printed, printed
+
+
+def test_the_cell_of_a_study_is_named_below_the_name_of_its_run(tmp_path, capsys):
+    (write_run(tmp_path / "a1b2") / "cell_titles.json").write_text(
+        '["heads: none, 8, seed 0", "x"]'
+    )
+    write_run(tmp_path / "other")
+    printed = listed(capsys, tmp_path)
+    assert re.search(r"│ a1b2 .*\n│ heads: none, 8, seed 0 and 1 more +│", printed)
+    rows = exported(capsys, tmp_path)
+    assert (rows["a1b2"]["cell"], rows["other"]["cell"]) == ("heads: none, 8, seed 0; x", "")
 
 
 def test_brackets_in_the_name_of_a_run_are_printed(tmp_path, capsys):

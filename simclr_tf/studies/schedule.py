@@ -11,7 +11,7 @@ from simclr_tf import console, errors, text
 from simclr_tf import preemption as preemption_lib
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory, resuming
-from simclr_tf.studies import attempts, cells, launchers
+from simclr_tf.studies import attempts, cell_titles, cells, launchers
 
 _LOOK_SECONDS = 0.2
 
@@ -94,6 +94,9 @@ def train_all(
     """
     waiting = all_runs(runs)
     records = finished(runs, root)
+    for run in waiting:
+        if run.identity in records:
+            cell_titles.add(run.folder(root), run.title)
     waiting = [run for run in waiting if run.identity not in records]
     if not waiting:
         return records
@@ -128,6 +131,7 @@ def _train(
                     records[identity] = _ended(run, job, root)
             for run in _ready(waiting, records)[: launcher.jobs - len(running)]:
                 waiting.remove(run)
+                cell_titles.add(run.folder(root), run.title)
                 job = launcher.submit(command(run, root), run.folder(root))
                 running[run.identity] = run, job
             for run in _without_start(waiting, records):

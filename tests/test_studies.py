@@ -118,6 +118,7 @@ def test_the_identity_of_a_run_does_not_change_between_versions():
         ("seeds =", "flagfile = 'none.flags'\nseeds =", "names the flagfile none.flags, which"),
         ("seeds =", "flagfile = 'bad.flags'\nseeds =", "bad.flags has the line 'what?'"),
         ("seeds =", "flagfile = 'own.flags'\nseeds =", "sets seed in the flagfile own.flags"),
+        ('"bars"', '"heatmap"', "has figure.kind = 'heatmap' without series; name the axis"),
     ],
 )
 def test_a_file_that_describes_no_study_is_refused(tmp_path, old, new, message):

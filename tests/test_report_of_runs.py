@@ -12,6 +12,7 @@ import tiny_runs
 import written_runs
 
 import run
+from simclr_tf import errors
 from simclr_tf.report import run_files, side_by_side
 from simclr_tf.runs import predictions
 
@@ -119,6 +120,25 @@ def test_the_program_writes_the_page_and_compares_predictions(
     # Two more images are wrong in the second run: -2 of 18.
     assert found.problems == [] and "-11.1 (" in found.text and "0 : 2" in found.text
     assert found.attributes["img"][0]["alt"].startswith("Disagreements")
+
+
+def test_what_is_not_a_run_is_refused_with_what_to_give(folders, tmp_path, capsys):
+    root = folders[0].parents[1]
+    (tmp_path / "empty").mkdir()
+    for given, words in (
+        (folders[0] / "flags.txt", f"is a file; give its run directory, {folders[0]}."),
+        (tmp_path / "empty", "has no run (flags.txt, "),
+        (
+            root,
+            f"is a folder of runs and not a run directory; give some of its runs, such as "
+            f"{folders[0]}, {folders[1]} (--mode=runs --under={root} lists them all).",
+        ),
+    ):
+        assert run.main(["run.py", "--mode=report", f"--runs={given}"]) == 2
+        assert f"error: {given} {words}" in capsys.readouterr().err
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(errors.UserError, match="is a file; give a run directory"):
+        run_files.check_is_run(str(tmp_path / "a.txt"))
 
 
 def test_the_report_of_a_run_is_not_replaced(folders, capsys):

@@ -99,7 +99,7 @@ def write_side_by_side(config: config_lib.Config) -> str:
         console.say(f"There is no paired test: {why_not}")
     else:
         comparison = measured.to_json()
-        drawn = compare.draw_disagreements(measured)
+        drawn = compare.draw_disagreements(measured, side_by_side.names_of(folders))
         picture = None if drawn is None else tf.io.encode_png(drawn).numpy()
     path = os.path.join(output, run_files.REPORT)
     storage.replace(path, side_by_side.render(runs, comparison, why_not, picture))

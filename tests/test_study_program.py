@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import tiny_runs
 import tiny_studies
 
 import run
 from simclr_tf.commands import study_plan
-from simclr_tf.runs import listing
+from simclr_tf.runs import dataset, listing
 from simclr_tf.studies import attempts, data_checks
 
 pytestmark = pytest.mark.usefixtures("in_folder")
@@ -109,12 +111,30 @@ def test_data_that_cannot_be_opened_is_refused_as_by_a_run_of_its_own(
     assert not list(tmp_path.glob("runs/studies/cells/*"))
 
 
+def test_a_study_whose_cells_would_have_no_predictions_is_refused(tmp_path, monkeypatch, capsys):
+    tiny_studies.write(tmp_path)
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        tiny_runs.write_image(tmp_path / "unlabelled" / f"{index}.png", channel=0, rng=rng)
+    monkeypatch.setattr(attempts, "train", None)
+    assert study("--nolinear_eval") == 2
+    assert "--nolinear_eval leaves no predictions to compare" in capsys.readouterr().err
+    assert study("--nolinear_eval", "--objective=supervised", "--dry_run") == 0
+    capsys.readouterr()
+    assert study("--dataset=image_folder", "--data_dir=unlabelled") == 2
+    assert "has no labels, and a study compares accuracies; use" in capsys.readouterr().err
+
+
 def test_each_data_of_cells_that_are_not_done_is_opened_once(tmp_path, monkeypatch, capsys):
     one = tiny_studies.read(tmp_path)
     root, opened = tmp_path / "runs" / "studies", []
-    monkeypatch.setattr(
-        "simclr_tf.runs.dataset.open_data", lambda config, **_: opened.append(config.seed)
-    )
+    open_data = dataset.open_data
+
+    def recorded(config, **given):
+        opened.append(config.seed)
+        return open_data(config, **given)
+
+    monkeypatch.setattr(dataset, "open_data", recorded)
     runs = [tiny_studies.run(one, labels, s) for labels in one.all_labels() for s in one.seeds]
     assert study("--dry_run") == 0
     assert opened == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 import dataclasses
 
+from simclr_tf import errors
 from simclr_tf.runs import dataset
 from simclr_tf.studies import cells
 
@@ -26,7 +27,7 @@ def check(runs: Iterable[cells.Run], root: str) -> None:
 
     Raises:
         UserError: if data cannot be opened, or lacks a split or labels: what the run itself would
-            print.
+            print, if it is one that refuses that.
     """
     opened = set()
     for run in runs:
@@ -36,4 +37,16 @@ def check(runs: Iterable[cells.Run], root: str) -> None:
         key = (is_given, *(getattr(config, name) for name in _SETTINGS))
         if key not in opened:
             opened.add(key)
-            dataset.open_data(config, eval_split_given=is_given)
+            data = dataset.open_data(config, eval_split_given=is_given)
+            if config.mode != "train":
+                _check_labels(data)
+
+
+def _check_labels(data: dataset.Data) -> None:
+    """Refuses data of cells that cannot be evaluated on labels."""
+    for split in (data.train_split, data.eval_split):
+        missing = data.why_unlabelled(split)
+        if missing is not None:
+            raise errors.UserError(
+                f"{missing}, and a study compares accuracies; use images with labels."
+            )

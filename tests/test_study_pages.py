@@ -263,6 +263,7 @@ def test_a_bar_is_as_long_as_its_accuracy(found):
     ]
     assert heights == pytest.approx(means)
     assert axes.get_ylim()[0] == 0
+    assert axes.get_ylabel() == "accuracy, %"  # It may be that of a trained classifier.
 
 
 def test_an_unknown_number_is_refused_with_similar_ones(study):

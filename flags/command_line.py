@@ -19,7 +19,7 @@ from absl import flags
 
 from flags import definitions, fine_tuning, flagfiles, retired, suggestions
 from simclr_tf import config as config_lib
-from simclr_tf import errors, paths
+from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def _message(error: flags.Error) -> str:
         name, _, value = str(error).removeprefix("flag --").partition("=")
         value = value.removesuffix(f": {error.__context__}")
         expected = _EXPECTED.get(FLAGS[name].flag_type(), "valid")
+        if name == "study_seeds" and len(text.listed(value)) > 1:
+            return f"--{name}={value} {suggestions.number_of_seeds(text.listed(value))}"
         return f"--{name} must be {expected}, got {value!r}."
     return f"{' '.join(str(error).split())} (--help lists the flags)."
 

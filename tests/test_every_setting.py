@@ -62,7 +62,13 @@ SHIFTS = {**EVAL, "evaluations": "shifts", "shift_datasets": "{photos}"}
 OOD = {**EVAL, "evaluations": "ood", "ood_datasets": "{damaged}"}
 
 DONE = {"mode": "train_then_eval"}
-STUDY = {"mode": "study", "study": "temperature"}
+# The splits of the study are larger than those of the photos.
+STUDY = {
+    "mode": "study",
+    "study": "temperature",
+    "train_split": "train",
+    "eval_split": "test",
+}
 SLURM = {**STUDY, "launcher": "slurm"}
 
 ROWS = [

@@ -75,6 +75,7 @@ ROWS = [
     # What to do.
     Row("mode", "train_then_eval", observe.scores),
     Row("train_mode", "finetune", observe.argument("train_batches", "num_views")),
+    Row("preset", "500_cpu", observe.changes),
     Row(
         "model_dir",
         "{second}",

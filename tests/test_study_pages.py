@@ -237,7 +237,8 @@ def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
 @pytest.mark.parametrize("path", sorted(flagfiles.STUDIES.glob("*.toml")), ids=lambda p: p.stem)
 def test_the_figure_of_a_published_study_has_its_labels(path):
     study = reading.read(path)
-    numbers = dict.fromkeys(("train/contrast_acc", "train/contrast_entropy", "gradient_norm"), 0.5)
+    metrics = {side.metric for order in study.orders for side in order.sides}
+    numbers = dict.fromkeys([*metrics, *study.columns.values(), study.figure.metric], 0.5)
     found = [
         tiny_studies.outcome(study, labels, seed, [True, seed % 2 == 0, False], numbers)
         for labels in study.all_labels()

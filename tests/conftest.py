@@ -20,13 +20,13 @@ import simclr_tf  # noqa: F401
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.data.ops import multi_device_iterator_ops
-from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import report, train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
 import program_server
+import quick_tensorflow
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
@@ -37,8 +37,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     NUM_VIRTUAL_CPUS * [tf.config.LogicalDeviceConfiguration()],
 )
-# Rewriting graphs pays for itself after hundreds of steps; these tests take two or three.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+quick_tensorflow.apply()
 if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
@@ -55,19 +54,6 @@ def _untuned_on_devices(iterator, dataset=None, *args, **named):
 
 
 multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_devices
-
-# TensorFlow stores the Python stack of every operation, for messages of errors. That takes a sixth
-# of the time to trace a graph below pytest.
-_extract_stack, _set_stack = tf_stack.extract_stack, pywrap_tf_session.TF_SetOpStackTrace
-tf_stack.extract_stack = lambda stacklevel=1: None
-pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
-
-# TensorFlow makes a kernel for every name of a variable, and Keras gives each network new names. A
-# quarter of the time to build a network goes there. The name is for messages of errors only.
-_var_handle_op = gen_resource_variable_ops.var_handle_op
-gen_resource_variable_ops.var_handle_op = lambda *args, **named: _var_handle_op(
-    *args, **{**named, "debug_name": ""}
-)
 
 # A report takes a third of a second after each of hundreds of runs; `with_reports` writes it.
 _write_after_run = report.write_after_run
@@ -121,8 +107,8 @@ def python() -> Iterator[str]:
 @pytest.fixture
 def stacks_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets errors quote the code that made an operation, as they do outside these tests."""
-    monkeypatch.setattr(tf_stack, "extract_stack", _extract_stack)
-    monkeypatch.setattr(pywrap_tf_session, "TF_SetOpStackTrace", _set_stack)
+    monkeypatch.setattr(tf_stack, "extract_stack", quick_tensorflow.EXTRACT_STACK)
+    monkeypatch.setattr(pywrap_tf_session, "TF_SetOpStackTrace", quick_tensorflow.SET_STACK)
 
 
 @pytest.fixture

@@ -30,8 +30,13 @@ import quick_tensorflow
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
-# Files without slow tests that take half a minute or more together.
-LONG = {f"test_{name}.py" for name in ("accumulation", "every_setting", "program", "steps")}
+# The files that take longest, the longest first.
+LONGEST = [
+    *("benchmarks", "every_setting", "transfer", "objectives_program", "program", "augment_on"),
+    *("checkpoints", "supcon_recipes", "accumulation", "reference_files", "study_program"),
+    *("steps", "reference_export", "supcon", "pipeline", "reference_model", "policies", "export"),
+    *("keras_encoders", "views", "data_commands", "sources", "demo", "sizes", "validation"),
+]
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -78,8 +83,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs long files first, so that no worker waits for another one's at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow and item.path.name not in LONG)
+    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import label_free, loss_compare
 
 ROOT = pathlib.Path(__file__).parents[1]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 # Arguments of the smallest cases, slowest first. Relative paths are inside a temporary folder.

@@ -24,7 +24,7 @@ SHRUNK = {
     "linear_eval": False,
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 def run_recipe(name: str, model_dir: pathlib.Path, **changes: object) -> dict:

@@ -25,6 +25,7 @@ from tensorflow.python.util import tf_stack
 from simclr_tf.commands import report, train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
+from simclr_tf.training import memory
 import program_server
 import quick_tensorflow
 import tiny_runs
@@ -63,6 +64,11 @@ multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_device
 # A report takes a third of a second after each of hundreds of runs; `with_reports` writes it.
 _write_after_run = report.write_after_run
 report.write_after_run = lambda model_dir: None
+
+# A run traces its step once more to estimate the memory, which no test of a run looks at;
+# `with_memory_estimates` does.
+_estimate_memory = memory.estimate
+memory.estimate = lambda *_, **__: memory.Estimate(0, 0, 0)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -130,14 +136,31 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path)
 
 
 @pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips the SavedModel and the image of views of runs, which take seconds."""
-    tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
-    monkeypatch.setattr(train, "_show_views", lambda *_: None)
+    _skip_export(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def no_export_in_file() -> Iterator[None]:
+    """Does the same for all tests and fixtures of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        _skip_export(patch)
+        yield
+
+
+def _skip_export(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(export, "export", lambda *_, **__: "")
+    patch.setattr(train, "_show_views", lambda *_: None)
 
 
 @pytest.fixture
 def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets runs write their reports, as they do outside these tests."""
     monkeypatch.setattr(report, "write_after_run", _write_after_run)
+
+
+@pytest.fixture
+def with_memory_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs estimate the memory of a step, as they do outside these tests."""
+    monkeypatch.setattr(memory, "estimate", _estimate_memory)

@@ -11,6 +11,8 @@ import pytest
 
 from simclr_tf import config
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Row(NamedTuple):
     """A setting, another value of it, what that changes, and the other settings of both runs."""

@@ -195,6 +195,7 @@ def modified(folder: pathlib.Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_study_that_is_ended_resumes_without_repeating_a_cell(tmp_path, monkeypatch, capsys):
     one = tiny_studies.read(tmp_path, stages("One"))
     root = tmp_path / "root"

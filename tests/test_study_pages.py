@@ -88,6 +88,27 @@ def test_the_file_of_results_is_json_whatever_is_missing(tmp_path, study):
     assert [cell["columns"] for cell in stored["cells"]] == [{"l": None}, {"l": None}]
 
 
+def test_columns_are_means_over_seeds_and_accuracies_are_percentages(tmp_path):
+    columns = """[columns]
+loss = "loss"
+"raw pixels" = "baseline/raw_pixels/top_1_accuracy"
+[flags]"""
+    study = tiny_studies.read(tmp_path, tiny_studies.TEXT.replace("[flags]", columns))
+    runs = [
+        tiny_studies.outcome(
+            study,
+            {"width": "8"},
+            seed,
+            [True, False],
+            {"loss": 1.5, "baseline/raw_pixels/top_1_accuracy": 0.25 + seed / 8},
+        )
+        for seed in (0, 1)
+    ]
+    runs.append(tiny_studies.outcome(study, {"width": "16"}, 0, [True, False], {"loss": 0.1}))
+    rows = rows_of(study_page.write(tiny_studies.results_of(study, runs), []), "Cells")
+    assert [row[3:5] for row in rows] == [["1.500", "31.2%"], ["0.100", ""]]
+
+
 def test_the_numbers_of_the_page_are_those_of_the_results(found):
     page = study_page.write(found, ["tiny.svg"])
     ((claim, difference, seeds, p, adjusted, verdict),) = rows_of(page, "Expected orders")

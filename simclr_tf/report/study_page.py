@@ -112,7 +112,10 @@ def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> l
         # Not with a dash, which would be that of a negative number beside the differences.
         f"{accuracy.value:.1%} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
         ", ".join(f"{100 * one.accuracy:.1f}" for one in of_cell),
-        *(_mean([one.number(metric) for one in of_cell]) for metric in study.columns.values()),
+        *(
+            _mean(metric, [one.number(metric) for one in of_cell])
+            for metric in study.columns.values()
+        ),
         f"{np.mean([one.record.seconds for one in of_cell]) / 60:.1f}",
         f"{of_cell[0].images:,}",
         f"{of_cell[0].views:,}",
@@ -120,10 +123,12 @@ def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> l
     ]
 
 
-def _mean(values: Sequence[float | None]) -> str:
+def _mean(metric: str, values: Sequence[float | None]) -> str:
     """Returns the mean of a number over seeds, empty if a run does not have it."""
     known = [value for value in values if value is not None]
-    return f"{np.mean(known):.3f}" if len(known) == len(values) else ""
+    if len(known) < len(values):
+        return ""
+    return f"{np.mean(known):.1%}" if metric.endswith("_accuracy") else f"{np.mean(known):.3f}"
 
 
 def _tuning(found: results.Results) -> str:

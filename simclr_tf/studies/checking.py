@@ -42,8 +42,13 @@ def _check_axes(study: definition.Study, fail: Fail) -> None:
     for axis in (*study.axes, *tuned):
         if axis.name in [one.name for one in earlier]:
             raise fail(f"has the axis {axis.name!r} twice; rename the tuned one.")
+        if axis.some_start and axis in tuned:
+            raise fail(
+                f"has first_stage in a value of the tuned axis {axis.name!r}; set it for the "
+                "whole axis, by first_stage = true."
+            )
         if axis.first_stage and study.first_stage is None:
-            raise fail(f"has first_stage in the axis {axis.name!r}, but no [first_stage].")
+            raise fail(f"has first_stage in the axis {axis.name!r}; add the table [first_stage].")
         for other, labels in axis.only.items():
             # A tuned axis depends on the axes of cells, and any axis on those before it.
             _check_only(axis, other, labels, [a for a in earlier if a not in tuned], fail)

@@ -129,6 +129,12 @@ def test_the_identity_of_a_run_does_not_change_between_versions():
         ("seeds =", "flagfile = 'bad.flags'\nseeds =", "bad.flags has the line 'what?'"),
         ("seeds =", "flagfile = 'own.flags'\nseeds =", "sets seed in the flagfile own.flags"),
         ('"bars"', '"heatmap"', "has figure.kind = 'heatmap' without series; name the axis"),
+        ("[figure]", "[figure]\nmetrics = { a = 'b' }", "has figure.metrics without y_title"),
+        (
+            "[figure]",
+            "[figure]\nseries = 'width'\nmetrics = { a = 'b' }",
+            "drawn as bars side by side; set kind to 'bars', and leave series and metric out.",
+        ),
     ],
 )
 def test_a_file_that_describes_no_study_is_refused(tmp_path, old, new, message):

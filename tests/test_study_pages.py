@@ -259,6 +259,7 @@ def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
 def test_the_figure_of_a_published_study_has_its_labels(path):
     study = reading.read(path)
     metrics = {side.metric for order in study.orders for side in order.sides}
+    metrics |= set(study.figure.metrics.values())
     numbers = dict.fromkeys([*metrics, *study.columns.values(), study.figure.metric], 0.5)
     found = [
         tiny_studies.outcome(study, labels, seed, [True, seed % 2 == 0, False], numbers)
@@ -270,8 +271,25 @@ def test_the_figure_of_a_published_study_has_its_labels(path):
     for axis in filter(None, (study.figure.x, study.figure.series)):
         for label in study.axis(axis).values:
             assert f">{label}<" in drawn
+    for label in study.figure.metrics:
+        assert f">{label}<" in drawn
     # One cell is enough, as in a study that has just begun.
     assert "<svg" in study_figures.draw(tiny_studies.results_of(study, found[:1]))
+
+
+def test_several_metrics_are_bars_side_by_side(tmp_path):
+    figure_of = '[figure]\ny_title = "part"\nmetrics = { one = "a", two = "b" }'
+    study = tiny_studies.read(tmp_path, tiny_studies.TEXT.replace("[figure]", figure_of))
+    found = [
+        tiny_studies.outcome(study, {"width": width}, 0, [True], {"a": a, "b": 2 * a})
+        for width, a in (("8", 0.1), ("16", 0.3))
+    ]
+    target = figure.Figure()
+    study_figures._bars(target, tiny_studies.results_of(study, found))
+    axes: Any = target.axes[0]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.1, 0.2, 0.3, 0.6])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]
+    assert axes.get_ylabel() == "part"
 
 
 def test_a_bar_is_as_long_as_its_accuracy(found):

@@ -100,6 +100,8 @@ class Figure:
             is none.
         x_title: what the horizontal is called; None for the title of the axis.
         metric: what is drawn.
+        metrics: label -> metric: bars of several metrics side by side, instead of `metric` and
+            `series`.
         y_title: what the vertical is called; None for the metric.
     """
 
@@ -108,7 +110,12 @@ class Figure:
     series: str | None = None
     x_title: str | None = None
     metric: str = ACCURACY
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
     y_title: str | None = None
+
+    def metric_of(self, series: str | None) -> str:
+        """Returns the metric that is drawn for one of the series."""
+        return self.metrics.get(series, self.metric) if series is not None else self.metric
 
 
 @dataclasses.dataclass(frozen=True)

@@ -275,11 +275,13 @@ def _figure(reader: tables.Reader, table: Mapping[str, Any]) -> definition.Figur
             f"has figure.kind = {table.get('kind')!r}; it is one of "
             f"{', '.join(definition.FIGURES)}."
         )
+    metrics = reader.optional(table, "metrics", {}, "figure")
     return definition.Figure(
         kind=table["kind"],
         x=reader.get(table, "x", str, "figure"),
         series=reader.get(table, "series", str, "figure") if "series" in table else None,
         x_title=reader.get(table, "x_title", str, "figure") if "x_title" in table else None,
         metric=reader.optional(table, "metric", definition.ACCURACY, "figure"),
+        metrics={label: reader.get(metrics, label, str, "figure.metrics") for label in metrics},
         y_title=reader.get(table, "y_title", str, "figure") if "y_title" in table else None,
     )

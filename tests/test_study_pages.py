@@ -224,7 +224,7 @@ def test_costs_count_every_run_once(found):
     # Two equal orders: Holm doubles the smaller p-value.
     rows = [line.split(" | ") for line in page.splitlines() if "16 above 8" in line]
     assert float(rows[0][5]) == pytest.approx(2 * float(rows[0][4]), rel=0.1)
-    assert "Of 2 studies, 2 show every order that they expect." in page
+    assert "Of 2 studies, 2 show every order that they expect. p-values" in page
 
 
 def test_orders_are_kept_and_a_change_of_them_is_on_the_page(tmp_path, study, capsys):

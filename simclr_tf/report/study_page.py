@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -174,30 +175,32 @@ def _how(found: results.Results) -> str:
     return "\n".join(lines)
 
 
-def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
+def index(found: Sequence[results.Results], pages: Sequence[str | None]) -> str:
     """Returns the page that lists all studies, with Holm's correction over all of their orders.
 
     Args:
         found: the results of all studies.
-        pages: the path of each one's page, relative to this one.
+        pages: the path of each one's page, relative to this one; None if it has no page.
     """
     orders = [one for study in found for one in study.study.orders]
     tested = [one.contrast for study in found for one in study.verdicts]
     decided = iter(verdicts.decide(orders, tested))
-    rows, shown = [], 0
+    rows, counts = [], collections.Counter[str]()
     for study, page in zip(found, pages, strict=True):
         of_study = [study_orders.order_row(next(decided)) for _ in study.verdicts]
-        shown += bool(of_study) and all(row[-1] == study_orders.SHOWN for row in of_study)
+        counts[_extent([row[-1] for row in of_study])] += 1
+        title = study.study.title if page is None else f"[{study.study.title}]({page})"
         empty = [""] * len(study_orders.HEADER)
         for position, row in enumerate(of_study or [empty]):
-            rows.append([f"[{study.study.title}]({page})" if not position else "", *row])
+            rows.append([title if not position else "", *row])
     # Studies share runs, which are counted once.
     costs = {identity: seconds for one in found for identity, seconds in one.costs.items()}
     return "\n".join(
         [
             "# Studies\n",
             "The findings of the papers, tested on a machine that a reader has: see the page of "
-            f"each study. Of {len(found)} studies, {shown} show every order that they expect. "
+            f"each study. Of {len(found)} studies, "
+            f"{', '.join(f'{count} {extent}' for extent, count in counts.most_common())}. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             markdown.table(
                 ("study", *study_orders.HEADER), ("---", *study_orders.ALIGNMENTS), rows
@@ -206,3 +209,15 @@ def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
             "`make studies` runs or resumes all of them.\n",
         ]
     )
+
+
+def _extent(of_study: Sequence[str]) -> str:
+    """Returns what a study shows, from the verdicts of its orders."""
+    if not of_study:
+        return "expect no order"
+    if all(verdict == verdicts.MISSING for verdict in of_study):
+        return "are not run"
+    shown = of_study.count(study_orders.SHOWN)
+    if shown == len(of_study):
+        return "show every order that they expect"
+    return "show some of the orders that they expect" if shown else "show none of them"

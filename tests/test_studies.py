@@ -49,12 +49,13 @@ def test_every_recipe_but_the_demo_has_a_small_form():
     assert set(study.axis("recipe").values) == recipes - {"digits"}
 
 
-def test_two_published_studies_share_the_cells_that_are_equal():
+def test_published_studies_share_the_cells_that_are_equal():
     identities = []
-    for name in ("training_length", "batch_size"):
+    for name in ("training_length", "batch_size", "color_strength"):
         study = reading.read(flagfiles.STUDIES / f"{name}.toml")
         identities.append({one.run.identity for one in tuning.cells_of(study, {}, {})})
     assert identities[0] < identities[1]
+    assert len(identities[0] & identities[2]) == 3
 
 
 def test_the_identity_of_a_run_does_not_change_between_versions():

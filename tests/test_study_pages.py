@@ -126,7 +126,7 @@ def test_the_numbers_of_the_page_are_those_of_the_results(found):
         mean = 50 * sum(one.accuracy for one in found.finished[first : first + 2])
         low, high = re.fullmatch(rf"{mean:.1f}% \(([\d.]+) to ([\d.]+)\)", row[1]).groups()
         assert float(low) < mean < float(high)
-        assert row[3:] == ["1.5", "640", "1,280", "1.00 GiB"]
+        assert row[3:] == ["1.5 (1.0)", "640", "1,280", "1.00 GiB"]
     assert "of 1 expected order: 1 shown." in page
     assert "![Width of the head](tiny.svg)" in page
     assert "4 runs, whose times add up to 6 min." in page

@@ -9,7 +9,7 @@ import numpy as np
 
 from simclr_tf import console, text
 from simclr_tf.report import markdown, study_orders
-from simclr_tf.studies import definition, outcomes, results, schedule, verdicts
+from simclr_tf.studies import attempts, definition, outcomes, results, schedule, verdicts
 
 _MOST_COMMANDS = 3
 
@@ -62,7 +62,7 @@ def _cells(found: results.Results) -> str:
     header = [
         *(axis.title for axis in study.axes),
         *("accuracy (95%)", "each seed", *study.columns),
-        *("minutes", "images", "views", "memory"),
+        *("minutes (of CPU)", "images", "views", "memory"),
     ]
     alignments = ["---"] * len(study.axes) + ["--:"] * (len(header) - len(study.axes))
     rows = [
@@ -70,7 +70,10 @@ def _cells(found: results.Results) -> str:
         for labels, of_cell in found.of_labels()
     ]
     lines = ["## Cells\n", markdown.table(header, alignments, rows)]
-    note = "Minutes, images and views are those of one run, memory is the highest."
+    note = (
+        "Minutes, images and views are those of one run, memory is the highest. Minutes of CPU, "
+        "added up over processors, do not depend on what else the machine did."
+    )
     if study.first_stage is not None:
         note += " The runs that cells start from are not counted in them."
     return "\n".join([*lines, f"{note}\n"])
@@ -117,11 +120,19 @@ def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> l
             _mean(metric, [one.number(metric) for one in of_cell])
             for metric in study.columns.values()
         ),
-        f"{np.mean([one.record.seconds for one in of_cell]) / 60:.1f}",
+        _minutes([one.record for one in of_cell]),
         f"{of_cell[0].images:,}",
         f"{of_cell[0].views:,}",
         text.gib(max(one.record.peak_memory for one in of_cell)),
     ]
+
+
+def _minutes(records: Sequence[attempts.Record]) -> str:
+    """Returns the mean time of runs, and how long processors worked for them."""
+    elapsed, worked = (
+        np.mean([getattr(one, name) for one in records]) / 60 for name in ("seconds", "cpu_seconds")
+    )
+    return f"{elapsed:.1f} ({worked:.1f})"
 
 
 def _mean(metric: str, values: Sequence[float | None]) -> str:

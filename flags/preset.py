@@ -125,11 +125,14 @@ def _not_given(values: dict[str, Any], explicit: frozenset[str]) -> dict[str, An
 def _look_at_images(explicit: frozenset[str]) -> tuple[int, int | None]:
     """Returns the number of images to train on, and their usual shorter side in pixels."""
     # These import TensorFlow.
+    from simclr_tf import distribute
     from simclr_tf.data import first_images
     from simclr_tf.runs import dataset, validation_images
 
     config = definitions.to_config()
     config_lib.validate(config)
+    # The first operation of TensorFlow, such as one that reads an image, makes this impossible.
+    distribute.configure_devices(config.num_virtual_cpus)
     data = dataset.open_data(config, eval_split_given="eval_split" in explicit)
     count = data.source.num_examples(data.train_split)
     count -= validation_images.count(config, count)

@@ -122,9 +122,27 @@ def test_images_that_are_left_out_for_validation_are_not_counted(photos):
 def test_auto_looks_for_an_accelerator(photos, monkeypatch):
     tpu = parse("--preset=auto", *photos, "--use_tpu")
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["device"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, value: None)
     gpu = parse("--preset=auto", *photos)
     assert gpu.notes == tpu.notes
     assert gpu.notes[0].startswith("Preset 500_gpu, for 36 training images of about 20 px on a GPU")
+
+
+def test_devices_are_configured_before_images_are_counted(photos, monkeypatch):
+    """TensorFlow refuses it after its first operation, such as one that reads a size."""
+    order = []
+    open_data = dataset.open_data
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, value: order.append((gpu, value))
+    )
+    monkeypatch.setattr(
+        dataset,
+        "open_data",
+        lambda *args, **named: order.append("open") or open_data(*args, **named),
+    )
+    parse("--preset=auto", *photos)
+    assert order == [("GPU", True), "open"]
 
 
 def test_flags_and_flagfiles_override_a_preset(photos, tmp_path):

@@ -22,7 +22,8 @@ _HINT = (
     "These are the settings of the paper for ImageNet. --preset=auto picks settings for your "
     "images, by their number and size."
 )
-# A flag that was given -> settings that a preset chose to go with its own value of that flag.
+# A flag -> settings that a preset chose to go with its own value of it. Another value that is given
+# replaces them, too.
 _REPLACED = {
     "train_epochs": ("train_steps",),
     "optimizer": ("learning_rate",),
@@ -118,7 +119,9 @@ def _lacks_settings(explicit: frozenset[str]) -> bool:
 
 def _not_given(values: dict[str, Any], explicit: frozenset[str]) -> dict[str, Any]:
     """Returns the values of a preset that suit the flags that were given."""
-    replaced = {name for given in explicit for name in _REPLACED.get(given, ())}
+    own = {"encoder": config_lib.Config.encoder, **values}
+    changed = [name for name in explicit if name not in own or FLAGS[name].value != own[name]]
+    replaced = {name for given in changed for name in _REPLACED.get(given, ())}
     return {name: value for name, value in values.items() if name not in explicit | replaced}
 
 

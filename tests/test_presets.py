@@ -178,6 +178,12 @@ def test_a_flag_also_replaces_what_a_preset_chose_to_go_with_it(flag, replaced, 
     assert all(getattr(command.config, name) == values[name] for name in kept)
 
 
+@pytest.mark.parametrize("flag", ["--optimizer=momentum", "--resnet_depth=14", "--encoder=resnet"])
+def test_a_flag_with_the_value_of_the_preset_replaces_nothing(flag, photos):
+    named = parse("--preset=500_cpu", *photos)
+    assert parse("--preset=500_cpu", *photos, flag).config == named.config
+
+
 def test_a_run_that_is_resumed_keeps_its_settings(tmp_path_factory, photos):
     """Although it would now be given others, for example on a machine with a GPU."""
     folder = tiny_runs.pretrained(tmp_path_factory)

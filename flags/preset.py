@@ -64,7 +64,8 @@ def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
     values, title = _pick(explicit) if name == "auto" else (read(name), f"Preset {name}")
     values = _not_given(values, explicit)
     shown = " ".join(flagfile.to_flag(name, value) for name, value in values.items())
-    return values, [f"{title}: {shown}."]
+    # No period follows the flags, so that they can be copied.
+    return values, [f"{title}: {shown or 'other flags give all of its settings.'}"]
 
 
 def _pick(explicit: frozenset[str]) -> tuple[dict[str, Any], str]:

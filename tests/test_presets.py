@@ -96,9 +96,11 @@ def test_auto_looks_at_the_training_images_and_shows_what_it_picked(photos):
     assert command.config.temperature == 0.7
     assert command.config.image_size == 32  # Of the flags for small images.
     # What is printed is the preset: as flags, it gives the same settings.
-    printed = note.split(": ")[1].removesuffix(".").split()
+    printed = note.split(": ")[1].split()
     again = parse(*photos, "--temperature=0.7", *printed)
     assert dataclasses.replace(command.config, preset="none") == again.config
+    (note,) = parse("--preset=500_cpu", *photos, *printed, "--temperature=0.7").notes
+    assert note == "Preset 500_cpu: other flags give all of its settings."
 
 
 def test_larger_images_have_the_size_of_the_preset(tmp_path):

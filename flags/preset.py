@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -70,15 +71,34 @@ def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _pick(explicit: frozenset[str]) -> tuple[dict[str, Any], str]:
     """Returns the settings for the images and the device, and the preset that they are of."""
-    images, side = _look_at_images(explicit)
+    from simclr_tf import distribute  # Imports TensorFlow.
+
+    config = definitions.to_config()
+    config_lib.validate(config)
+    # The first operation of TensorFlow, such as one that reads an image, makes this impossible.
+    replicas = distribute.configure_devices(config.num_virtual_cpus)
+    images, side = _look_at_images(config, explicit)
     device = _device()
     name = nearest(images, device)
     values, size = read(name), ""
     if side is not None and side <= _SMALL_SIDE:
         values |= read(f"small_images_{device}")
         size = f" of about {side} px"
+    if "train_batch_size" not in explicit:
+        config = dataclasses.replace(config, train_batch_size=values["train_batch_size"])
+        values["train_batch_size"] = _batch_size(config, images, replicas)
     count = text.count(images, "training image")
     return values, f"Preset {name}, for {count}{size} on a {device.upper()}"
+
+
+def _batch_size(config: config_lib.Config, images: int, replicas: int) -> int:
+    """Returns the batch size of a preset, or a smaller one that suits the images and the machine.
+
+    Training would choose the same. Shown as a flag, it can be given explicitly, too.
+    """
+    from simclr_tf.runs import batch_size  # Imports TensorFlow.
+
+    return batch_size.fit(config, images, 1 if config.use_tpu else replicas).train_batch_size
 
 
 def nearest(images: int, device: str) -> str:
@@ -126,17 +146,13 @@ def _not_given(values: dict[str, Any], explicit: frozenset[str]) -> dict[str, An
     return {name: value for name, value in values.items() if name not in explicit | replaced}
 
 
-def _look_at_images(explicit: frozenset[str]) -> tuple[int, int | None]:
+def _look_at_images(config: config_lib.Config, explicit: frozenset[str]) -> tuple[int, int | None]:
     """Returns the number of images to train on, and their usual shorter side in pixels."""
     # These import TensorFlow.
-    from simclr_tf import distribute
     from simclr_tf.data import first_images
     from simclr_tf.runs import dataset, validation_images
 
-    config = definitions.to_config()
-    config_lib.validate(config)
-    # The first operation of TensorFlow, such as one that reads an image, makes this impossible.
-    distribute.configure_devices(config.num_virtual_cpus)
+    config = dataclasses.replace(config, cache_dataset=False)  # Training keeps them in memory.
     data = dataset.open_data(config, eval_split_given="eval_split" in explicit)
     count = data.source.num_examples(data.train_split)
     count -= validation_images.count(config, count)

@@ -202,7 +202,7 @@ def make_strategy(
     return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
 
 
-def configure_devices(num_virtual_cpus: int = 1) -> None:
+def configure_devices(num_virtual_cpus: int = 1) -> int:
     """Configures the GPUs or the virtual CPUs of this machine, as `make_strategy` does.
 
     TensorFlow refuses this after its first operation, so whatever runs operations before the
@@ -210,12 +210,17 @@ def configure_devices(num_virtual_cpus: int = 1) -> None:
 
     Args:
         num_virtual_cpus: as for `make_strategy`.
+
+    Returns:
+        The number of replicas of `make_strategy`, without a TPU.
     """
     if num_virtual_cpus > 1:
         _split_cpu(num_virtual_cpus)
-        return
-    for gpu in tf.config.list_physical_devices("GPU"):  # Leaves unused memory to other processes.
+        return num_virtual_cpus
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:  # Leaves unused memory to other processes.
         tf.config.experimental.set_memory_growth(gpu, True)
+    return max(1, len(gpus))
 
 
 def virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:

@@ -95,6 +95,7 @@ def test_auto_looks_at_the_training_images_and_shows_what_it_picked(photos):
     assert "--temperature" not in note  # It was given.
     assert command.config.temperature == 0.7
     assert command.config.image_size == 32  # Of the flags for small images.
+    assert command.config.train_batch_size == 32  # The largest power of two, of 36 images.
     # What is printed is the preset: as flags, it gives the same settings.
     printed = note.split(": ")[1].split()
     again = parse(*photos, "--temperature=0.7", *printed)
@@ -118,7 +119,23 @@ def test_larger_images_have_the_size_of_the_preset(tmp_path):
 
 def test_images_that_are_left_out_for_validation_are_not_counted(photos):
     validates = ["--eval_epochs=1", "--validation_examples=6"]
-    assert "for 30 training images" in parse("--preset=auto", *photos, *validates).notes[0]
+    command = parse("--preset=auto", *photos, *validates)
+    assert "for 30 training images" in command.notes[0]
+    assert command.config.train_batch_size == 16
+
+
+def test_the_batch_suits_the_replicas_and_what_the_user_chose(photos):
+    def batch(*flags):
+        return parse("--preset=auto", *photos, *flags).config.train_batch_size
+
+    assert batch("--num_virtual_cpus=3") == 24  # 3 times a power of two.
+    assert batch("--train_batch_size=100") == 100  # Training refuses it.
+
+
+def test_a_look_at_the_images_does_not_speak_of_memory(photos, capsys):
+    """Training does, when it keeps the images in memory."""
+    assert parse("--preset=auto", *photos, "--cache_dataset").config.cache_dataset
+    assert "memory" not in capsys.readouterr().out
 
 
 def test_auto_looks_for_an_accelerator(photos, monkeypatch):

@@ -31,7 +31,7 @@ _REPLACED = {
     "resnet_depth": ("width_multiplier",),
     "encoder": ("resnet_depth", "width_multiplier"),
 }
-_SMALL_SIDE = 48  # Pixels; up to here, images are not enlarged to the size of a preset.
+_SMALL_SIDE = 48  # Pixels.
 
 
 def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
@@ -80,15 +80,28 @@ def _pick(explicit: frozenset[str]) -> tuple[dict[str, Any], str]:
     images, side = _look_at_images(config, explicit)
     device = _device()
     name = nearest(images, device)
-    values, size = read(name), ""
-    if side is not None and side <= _SMALL_SIDE:
+    values = read(name)
+    if _uses_small_settings(config, side, explicit):
         values |= read(f"small_images_{device}")
-        size = f" of about {side} px"
     if "train_batch_size" not in explicit:
         config = dataclasses.replace(config, train_batch_size=values["train_batch_size"])
         values["train_batch_size"] = _batch_size(config, images, replicas)
     count = text.count(images, "training image")
-    return values, f"Preset {name}, for {count}{size} on a {device.upper()}"
+    size = f" of about {side} px" if _is_small(side) else ""
+    machine = "TPU" if config.use_tpu else device.upper()
+    return values, f"Preset {name}, for {count}{size} on a {machine}"
+
+
+def _is_small(side: int | None) -> bool:
+    """Returns whether images are not enlarged to the size of a preset, by their shorter side."""
+    return side is not None and side <= _SMALL_SIDE
+
+
+def _uses_small_settings(
+    config: config_lib.Config, side: int | None, explicit: frozenset[str]
+) -> bool:
+    """Returns whether the settings for small images apply, which suit the stem for small images."""
+    return config.resolved_stem == "small" if "image_size" in explicit else _is_small(side)
 
 
 def _batch_size(config: config_lib.Config, images: int, replicas: int) -> int:

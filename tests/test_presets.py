@@ -110,11 +110,22 @@ def test_larger_images_have_the_size_of_the_preset(tmp_path):
         image = rng.integers(0, 255, (height, width, 3)).astype(np.uint8)
         (tmp_path / f"{index}.png").write_bytes(tf.io.encode_png(image).numpy())
     (tmp_path / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")  # Unreadable.
-    command = parse("--preset=auto", "--dataset=image_folder", f"--data_dir={tmp_path}")
+    folder = ["--dataset=image_folder", f"--data_dir={tmp_path}"]
+    command = parse("--preset=auto", *folder)
     assert command.notes[0].startswith("Preset 500_cpu, for 4 training images on a CPU: --")
     assert command.config.image_size == presets.read("500_cpu")["image_size"]
+    assert parse("--preset=auto", *folder, "--image_size=32").config.width_multiplier == 1
     source = dataset.open_source(command.config)
     assert first_images.usual_side(source, "train") == 49
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [("--image_size=32", 1), ("--image_size=33", 2), ("--image_size=64", 2)]
+)
+def test_the_width_goes_with_an_image_size_that_is_given(size, width, photos):
+    """Only the stem for small images, up to 32 px, needs a narrow network."""
+    config = parse("--preset=auto", *photos, size).config
+    assert (f"--image_size={config.image_size}", config.width_multiplier) == (size, width)
 
 
 def test_images_that_are_left_out_for_validation_are_not_counted(photos):
@@ -143,7 +154,8 @@ def test_auto_looks_for_an_accelerator(photos, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["device"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, value: None)
     gpu = parse("--preset=auto", *photos)
-    assert gpu.notes == tpu.notes
+    assert gpu.config == dataclasses.replace(tpu.config, use_tpu=False)
+    assert tpu.notes[0] == gpu.notes[0].replace("on a GPU", "on a TPU")
     assert gpu.notes[0].startswith("Preset 500_gpu, for 36 training images of about 20 px on a GPU")
 
 

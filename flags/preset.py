@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -13,6 +13,9 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, text
 from simclr_tf.config import flagfile
 from simclr_tf.data import label_origin
+
+if TYPE_CHECKING:
+    from simclr_tf.runs import weights as weights_lib
 
 FLAGS = flags.FLAGS
 FOLDER = flagfiles.RECIPES.parent / "presets"
@@ -34,11 +37,14 @@ _REPLACED = {
 _SMALL_SIDE = 48  # Pixels.
 
 
-def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
+def settings(
+    explicit: frozenset[str], weights: weights_lib.Weights | None
+) -> tuple[dict[str, Any], list[str]]:
     """Returns the settings of --preset that were not given otherwise, and notes for the user.
 
     Args:
         explicit: names of the flags that were given, which override a preset.
+        weights: the weights of --checkpoint, whose network also overrides a preset; None without.
 
     Returns:
         The values by the names of their flags, and sentences; both empty without a preset.
@@ -63,7 +69,7 @@ def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
         note = f"Preset: the run in {FLAGS.model_dir} keeps the settings that it was started with."
         return _not_given(values, explicit), [note]
     values, title = _pick(explicit) if name == "auto" else (read(name), f"Preset {name}")
-    values = _not_given(values, explicit)
+    values = _not_given(values, explicit | _names_in(weights))
     shown = " ".join(flagfile.to_flag(name, value) for name, value in values.items())
     # No period follows the flags, so that they can be copied.
     return values, [f"{title}: {shown or 'other flags give all of its settings.'}"]
@@ -149,6 +155,15 @@ def _check_use(train_mode: str, explicit: frozenset[str]) -> None:
 def _lacks_settings(explicit: frozenset[str]) -> bool:
     is_folder = FLAGS.dataset == label_origin.IMAGE_FOLDER or FLAGS.dataset.startswith("csv:")
     return is_folder and not explicit & set(_CHOSEN) and fine_tuning.stored_config() is None
+
+
+def _names_in(weights: weights_lib.Weights | None) -> frozenset[str]:
+    """Returns the names of the flags that the weights of --checkpoint decide."""
+    if weights is None or weights.architecture is None:
+        return frozenset()
+    from simclr_tf.models import simclr
+
+    return frozenset(simclr.ARCHITECTURE_SETTINGS)
 
 
 def _not_given(values: dict[str, Any], explicit: frozenset[str]) -> dict[str, Any]:

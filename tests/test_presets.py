@@ -232,6 +232,16 @@ def test_a_run_that_is_resumed_keeps_its_settings(tmp_path_factory, photos):
     assert f"the run in {folder} keeps the settings that it was started with" in command.notes[0]
 
 
+def test_a_preset_leaves_the_network_to_the_weights_of_a_checkpoint(tmp_path_factory, photos):
+    weights = f"--checkpoint={tiny_runs.pretrained(tmp_path_factory)}"
+    command = parse("--preset=auto", *photos, weights)
+    assert (command.config.resnet_depth, command.config.image_size) == (8, 8)
+    printed = command.notes[0].split(": ")[1].split()
+    assert parse(*photos, weights, *printed).config == dataclasses.replace(
+        command.config, preset="none"
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -142,8 +142,8 @@ def _check_use(train_mode: str, explicit: frozenset[str]) -> None:
     """Refuses a preset for what it is not made for."""
     if train_mode != "pretrain":
         raise errors.UserError(
-            f"--preset={FLAGS.preset} is for pretraining; leave it out. --train_mode={train_mode} "
-            "has defaults of its own."
+            f"--preset={FLAGS.preset} is for pretraining; leave it out, because fine-tuning has "
+            "defaults of its own."
         )
     if "dataset" not in explicit:
         raise errors.UserError(

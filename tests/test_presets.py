@@ -247,7 +247,7 @@ def test_a_preset_leaves_the_network_to_the_weights_of_a_checkpoint(tmp_path_fac
     [
         (
             ["--mode=finetune", "--dataset=mnist"],
-            "is for pretraining; leave it out. --train_mode=finetune has",
+            "is for pretraining; leave it out, because fine-tuning has defaults",
         ),
         (["--mode=train"], "--preset=auto needs images of your own; add --dataset=image_folder"),
         (["--mode=train", "--dataset=image_folder", "--data_dir=/nowhere"], "/nowhere"),

@@ -97,11 +97,11 @@ def parse(argv: Sequence[str]) -> Command:
     _parse_with_defaults(lower_priority, argv)
     for name in _our_names():
         _check_remote(name)
-    preset, more = preset_lib.settings(explicit)
+    own, weights = _open_stored()
+    preset, more = preset_lib.settings(explicit, weights)
     lower_priority += [flagfile.to_flag(name, value) for name, value in preset.items()]
     notes += more
     _parse_with_defaults(lower_priority, argv)
-    own, weights = _open_stored()
     if own is not None:
         if FLAGS.mode == "eval" and "checkpoint" in explicit:
             warnings.append(

@@ -44,8 +44,8 @@ Generated from `simclr_tf/config/sections/` by `python -m flags.help > docs/flag
 `python run.py --help` prints the same text.
 
 A flag on the command line overrides the same flag in a flagfile (`--flagfile=PATH`), that overrides
-what is stored with a run (in `--mode=eval`) or with its weights, and that overrides the recipe of
-the embedded digits, which applies if no `--dataset` is given.
+what is stored with a run (in `--mode=eval`) or with its weights, and that overrides a preset
+(`--preset`) or the recipe of the embedded digits, which applies if no `--dataset` is given.
 
 Paths may begin with `~`. Relative ones are stored absolute, so that `--mode=eval --model_dir=RUN`
 works from any directory. Remote paths, such as `gs://BUCKET/RUN`, work if TensorFlow supports

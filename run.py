@@ -209,7 +209,8 @@ def _use_embeddings(command: command_line.Command, tf: Any) -> None:
 
 def _strategy(config: config_lib.Config, tf: Any) -> Any:
     """Returns the strategy for the machine, a `tf.distribute.Strategy`."""
-    from simclr_tf import distribute
+    from simclr_tf import console, distribute
+    from simclr_tf.doctor import gpus
 
     strategy = distribute.make_strategy(
         use_tpu=config.use_tpu,
@@ -219,6 +220,13 @@ def _strategy(config: config_lib.Config, tf: Any) -> Any:
         num_virtual_cpus=config.num_virtual_cpus,
     )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
+    on_cpu = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+    unused = gpus.device_files() if on_cpu else []
+    if unused:
+        console.warn(
+            f"This machine has an NVIDIA GPU ({text.shortened(unused)}), but TensorFlow sees none "
+            "and uses the CPU; python run.py --mode=doctor says why."
+        )
     return strategy
 
 

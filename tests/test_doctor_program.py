@@ -279,3 +279,20 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "simclr_tf.commands.doctor", None)
     assert run.main(["run.py", "--mode=doctor"]) == 2
     assert "is not installed; run pip install -r requirements.txt" in capsys.readouterr().err
+
+
+def strategy(capsys, **settings):
+    """Returns what the program prints when it chooses devices."""
+    capsys.readouterr()
+    run._strategy(config_lib.Config(**settings), tf)
+    return capsys.readouterr().out
+
+
+def test_training_on_the_cpu_beside_a_gpu_is_a_warning(monkeypatch, capsys):
+    assert strategy(capsys) == ""
+    monkeypatch.setattr(gpus, "device_files", lambda: ["/dev/nvidia0", "/dev/nvidia1"])
+    assert strategy(capsys) == (
+        "warning: This machine has an NVIDIA GPU (/dev/nvidia0, /dev/nvidia1), but TensorFlow sees "
+        "none and uses the CPU; python run.py --mode=doctor says why.\n"
+    )
+    assert strategy(capsys, num_virtual_cpus=2) == ""  # The user chose it.

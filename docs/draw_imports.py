@@ -25,6 +25,7 @@ LAYERS = (
     ("__main__",),
     ("commands",),
     ("report",),
+    ("doctor",),
     ("studies", "transfer"),
     ("scoring",),
     ("embeddings", "evaluation", "serving"),
@@ -35,7 +36,7 @@ LAYERS = (
     ("data", "losses", "models"),
     ("console",),
     ("storage",),
-    ("distribute", "keras_api", "paths"),
+    ("distribute", "keras_api", "paths", "tensorflow_import"),
     ("errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

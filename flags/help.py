@@ -35,7 +35,10 @@ Examples:
       finds the images that are nearest to a photo
   python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/converted
       turns weights of google-research/simclr into a run; --checkpoint takes such
-      files in every mode"""
+      files in every mode
+  python run.py --mode=doctor
+      checks the installation and this machine, if training is slow, fails or does
+      not use the GPU"""
 
 _PAGE = """\
 # Flags

@@ -10,7 +10,7 @@ from absl import flags
 
 from flags import definitions, fine_tuning, flagfiles
 from simclr_tf import config as config_lib
-from simclr_tf import errors, text
+from simclr_tf import errors, tensorflow_import, text
 from simclr_tf.config import flagfile
 from simclr_tf.data import label_origin
 
@@ -176,7 +176,7 @@ def _not_given(values: dict[str, Any], explicit: frozenset[str]) -> dict[str, An
 
 def _look_at_images(config: config_lib.Config, explicit: frozenset[str]) -> tuple[int, int | None]:
     """Returns the number of images to train on, and their usual shorter side in pixels."""
-    # These import TensorFlow.
+    tensorflow_import.tensorflow()  # Not before it is needed.
     from simclr_tf.data import first_images
     from simclr_tf.runs import dataset, validation_images
 

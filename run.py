@@ -221,7 +221,8 @@ def _strategy(config: config_lib.Config, tf: Any) -> Any:
     )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
     on_cpu = isinstance(strategy, tf.distribute.OneDeviceStrategy)
-    unused = gpus.device_files() if on_cpu else []
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == "-1"  # By the user.
+    unused = gpus.device_files() if on_cpu and not hidden else []
     if unused:
         console.warn(
             f"This machine has an NVIDIA GPU ({text.shortened(unused)}), but TensorFlow sees none "

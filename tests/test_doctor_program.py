@@ -291,8 +291,11 @@ def strategy(capsys, **settings):
 def test_training_on_the_cpu_beside_a_gpu_is_a_warning(monkeypatch, capsys):
     assert strategy(capsys) == ""
     monkeypatch.setattr(gpus, "device_files", lambda: ["/dev/nvidia0", "/dev/nvidia1"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert strategy(capsys) == (
         "warning: This machine has an NVIDIA GPU (/dev/nvidia0, /dev/nvidia1), but TensorFlow sees "
         "none and uses the CPU; python run.py --mode=doctor says why.\n"
     )
     assert strategy(capsys, num_virtual_cpus=2) == ""  # The user chose it.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert strategy(capsys) == ""

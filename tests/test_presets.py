@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_auto_looks_for_an_accelerator(photos, monkeypatch):
 
 def test_devices_are_configured_before_images_are_counted(photos, monkeypatch):
     """TensorFlow refuses it after its first operation, such as one that reads a size."""
-    order = []
+    order: list[Any] = []
     open_data = dataset.open_data
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(

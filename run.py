@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -97,7 +98,11 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     for warning in command.warnings:
         console.warn(warning)
     if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
-        _train_or_evaluate(command, preemption, tf)
+        from simclr_tf.commands import several_workers
+
+        with several_workers.joined(config, os.environ) as workers:
+            command = dataclasses.replace(command, config=workers.config)
+            _train_or_evaluate(command, preemption, workers, tf)
         return
     if config.mode in ("embed", "search", "audit"):
         _use_embeddings(command, tf)
@@ -120,14 +125,15 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
 
 
 def _train_or_evaluate(
-    command: command_line.Command, preemption: preemption_lib.Preemption, tf: Any
+    command: command_line.Command, preemption: preemption_lib.Preemption, workers: Any, tf: Any
 ) -> None:
     """Runs the commands that need devices and a run directory."""
     from simclr_tf.commands import evaluate, replay, report, train, train_draws, transfer
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
-    strategy = _strategy(config, tf)
+    strategy = _strategy(config, tf, workers.cluster)
+    preemption.listen_again()  # TensorFlow handles SIGTERM itself where workers train together.
     if config.mode == "transfer":
         transfer.transfer(config, strategy, command.weights, preemption, explicit=command.explicit)
         return
@@ -155,6 +161,7 @@ def _train_or_evaluate(
             preemption,
             eval_split_given=split_given,
             batch_size_given=batch_given,
+            workers=workers.connection,
         )
         if config.mode == "train_then_eval":
             evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
@@ -181,17 +188,20 @@ def _use_embeddings(command: command_line.Command, tf: Any) -> None:
         audit.audit(config, command.weights)
 
 
-def _strategy(config: config_lib.Config, tf: Any) -> Any:
+def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
     """Returns the strategy for the machine, a `tf.distribute.Strategy`."""
-    from simclr_tf import distribute
+    from simclr_tf import distribute, multi_worker
 
-    strategy = distribute.make_strategy(
-        use_tpu=config.use_tpu,
-        tpu_name=config.tpu_name or config.master,
-        tpu_zone=config.tpu_zone,
-        gcp_project=config.gcp_project,
-        num_virtual_cpus=config.num_virtual_cpus,
-    )
+    if cluster is not None:
+        strategy = multi_worker.make_strategy(cluster, num_virtual_cpus=config.num_virtual_cpus)
+    else:
+        strategy = distribute.make_strategy(
+            use_tpu=config.use_tpu,
+            tpu_name=config.tpu_name or config.master,
+            tpu_zone=config.tpu_zone,
+            gcp_project=config.gcp_project,
+            num_virtual_cpus=config.num_virtual_cpus,
+        )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
     return strategy
 

@@ -35,7 +35,7 @@ LAYERS = (
     ("data", "losses", "models"),
     ("console",),
     ("storage",),
-    ("workers",),
+    ("multi_worker", "workers"),
     ("cluster", "distribute", "keras_api", "paths"),
     ("errors", "preemption", "text"),
 )

@@ -197,8 +197,7 @@ def make_strategy(
         return virtual_cpu_strategy(num_virtual_cpus)
     if not gpus:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
-    for gpu in gpus:  # Leave unused memory to other processes.
-        tf.config.experimental.set_memory_growth(gpu, True)
+    grow_memory(gpus)
     return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
 
 
@@ -208,15 +207,26 @@ def virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
     It reduces on one device rather than by collective operations, because with strategies of
     different sizes in one process, collective operations wait for each other forever.
     """
+    split_cpu(count)
+    return tf.distribute.MirroredStrategy(
+        [f"/cpu:{i}" for i in range(count)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
+def split_cpu(count: int) -> None:
+    """Splits the CPU into virtual ones, unless it is split into as many already."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or ()) < count:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
         )
-    return tf.distribute.MirroredStrategy(
-        [f"/cpu:{i}" for i in range(count)],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
+
+
+def grow_memory(gpus: list[Any]) -> None:
+    """Leaves unused memory of GPUs to other processes."""
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _tpu_strategy(

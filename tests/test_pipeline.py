@@ -147,14 +147,36 @@ def test_each_operation_draws_something_else_at_every_step(tmp_path, sides, op):
     assert changed > 1  # Within a step images differ, too.
 
 
-def test_hosts_share_a_batch(source):
-    whole = [batch["label"] for batch in _take(_train(source), 5)]
-    shards = [
-        [b["label"] for b in _take(_train(source, num_shards=2, shard=shard), 5)]
+@pytest.mark.parametrize("sides", [[10, 12], [10]], ids=["many sizes", "one size"])
+def test_hosts_make_the_rows_of_the_batch_of_one_host(tmp_path, sides):
+    source = _folder(tmp_path, sides)
+    if len(sides) == 1:
+        source = dataclasses.replace(source, image_shape=(12, 10))
+    whole = _take(_train(source), 5)
+    hosts = [_take(_train(source, num_shards=2, shard=shard), 5) for shard in range(2)]
+    for batch, *rows in zip(whole, *hosts):
+        for name in ("views", "label"):
+            joined = np.concatenate([of_host[name] for of_host in rows])
+            np.testing.assert_allclose(batch[name], joined, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [4, 6, 26])
+def test_hosts_make_equally_many_batches_to_evaluate_which_are_those_of_one_host(
+    source, batch_size
+):
+    settings = {"batch_size": batch_size, "image_size": 8}
+    whole = list(pipeline.evaluation_batches(source, "train", **settings))
+    hosts = [
+        list(pipeline.evaluation_batches(source, "train", **settings, num_shards=2, shard=shard))
         for shard in range(2)
     ]
-    for label, one, other in zip(whole, *shards):
-        np.testing.assert_array_equal(label, np.stack([one, other], 1).ravel())
+    assert len(whole) == len(hosts[0]) == len(hosts[1])
+    for batch, *rows in zip(whole, *hosts):
+        mask = np.concatenate([of_host["mask"] for of_host in rows])
+        np.testing.assert_array_equal(batch["mask"], mask)
+        for name in ("image", "label", "position"):
+            joined = np.concatenate([of_host[name] for of_host in rows])
+            np.testing.assert_array_equal(batch[name].numpy()[mask], joined[mask])
 
 
 def test_images_of_one_size_are_cropped_by_the_batch(tmp_path, monkeypatch):
@@ -338,7 +360,8 @@ def test_batches_made_in_chunks_are_those_made_at_once(tmp_path, monkeypatch, si
         np.testing.assert_array_equal(one["label"], other["label"])
         np.testing.assert_allclose(one["views"], other["views"], atol=1e-6)
     for_device = _take(_train(source, augment_on="device", **settings), 1)
-    np.testing.assert_array_equal(for_device[0]["index"], np.arange(12 // num_shards))
+    rows = np.arange(12).reshape(num_shards, -1)[-1]
+    np.testing.assert_array_equal(for_device[0]["index"], rows)
     np.testing.assert_array_equal(for_device[0]["seed"], whole[0]["seed"])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, multi_worker, text
 from simclr_tf.runs import bad_step, batches, checkpoints
 from simclr_tf.training import layer_outputs, loop, setup, steps, tasks
 
@@ -91,5 +91,6 @@ def first_bad_weight(variables: list[tf.Variable]) -> str | None:
 
 def _joined(strategy: tf.distribute.Strategy, batch: tasks.Batch) -> dict[str, np.ndarray]:
     """Returns the batch of all replicas."""
-    local = strategy.experimental_local_results
-    return {name: np.concatenate([x.numpy() for x in local(xs)]) for name, xs in batch.items()}
+    if multi_worker.num_workers(strategy) > 1:
+        batch = tf.function(lambda: strategy.run(multi_worker.gather, (batch,)), autograph=False)()
+    return multi_worker.local_rows(strategy, batch)

@@ -11,7 +11,7 @@ import psutil
 import pynvml
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, multi_worker, text
 from simclr_tf.models import batch_norm
 from simclr_tf.training import cgroup, steps, tasks
 
@@ -136,7 +136,7 @@ def free_bytes(strategy: tf.distribute.Strategy) -> int | None:
     free, limit = psutil.virtual_memory().available, cgroup.memory_limit()
     if limit is not None:
         free = min(free, max(0, limit - psutil.Process().memory_info().rss))
-    return free // strategy.num_replicas_in_sync
+    return free // multi_worker.replicas_of_worker(strategy)
 
 
 def total_bytes(strategy: tf.distribute.Strategy) -> int | None:
@@ -148,7 +148,8 @@ def total_bytes(strategy: tf.distribute.Strategy) -> int | None:
     if on_tpu or tf.config.list_logical_devices("GPU"):
         return None  # Their allocators report that memory ran out; a system kills the process.
     total, limit = psutil.virtual_memory().total + psutil.swap_memory().total, cgroup.memory_limit()
-    return (total if limit is None else min(total, limit)) // strategy.num_replicas_in_sync
+    total = total if limit is None else min(total, limit)
+    return total // multi_worker.replicas_of_worker(strategy)
 
 
 def _free_gpu_bytes() -> int | None:

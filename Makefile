@@ -21,7 +21,7 @@ export PYTHONPATH := $(CURDIR)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check lint types dependencies format lock clean install
+.PHONY: help demo studies test test-fast check lint types dependencies format lock clean install
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ install: $(INSTALLED) ## Create the virtual environment.
 demo: $(INSTALLED) ## Pretrain and evaluate on embedded digits, in minutes on a CPU.
 	$(BIN)/python run.py --mode=train_then_eval --seed=$(SEED) \
 		--model_dir=runs/demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
+
+# A folder in which tensorflow-datasets has the data of the studies; its own folder unless given.
+DATA_DIR ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+studies: $(INSTALLED) ## Run or resume all studies; DATA_DIR has their data, JOBS run at a time.
+	$(BIN)/python run.py --mode=study --study=all --study_results=docs/studies \
+		$(if $(DATA_DIR),--data_dir="$(DATA_DIR)") --jobs=$(JOBS) $(STUDY_FLAGS)
 
 # The tests of a file run on one worker, in the order of tests/conftest.py.
 IN_FILES := --dist loadfile --no-loadscope-reorder

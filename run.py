@@ -14,7 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from absl import logging
 
-from flags import command_line
+from flags import command_line, flagfiles
 from flags import help as help_lib
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
@@ -112,6 +112,11 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
 
         report.report(config)
         return
+    if config.mode == "study":
+        from simclr_tf.commands import study
+
+        study.study(config, command.explicit, flagfiles.STUDIES, preemption)
+        return
     from simclr_tf.commands import check_data, compare, convert, export, show_views
 
     _silence_first_xla_compile(tf)
@@ -164,7 +169,8 @@ def _train_or_evaluate(
             workers=workers.connection,
         )
         if config.mode == "train_then_eval":
-            evaluate.evaluate(run, model, baselines=command.requested_mode == "train_then_eval")
+            wanted = config.untrained_baselines and command.requested_mode == "train_then_eval"
+            evaluate.evaluate(run, model, baselines=wanted)
         report.write_after_run(run.model_dir)
 
     if config.label_draws > 1 and config.reads_labels:

@@ -25,7 +25,7 @@ LAYERS = (
     ("__main__", "launch"),
     ("commands",),
     ("report",),
-    ("transfer",),
+    ("studies", "transfer"),
     ("scoring",),
     ("embeddings", "evaluation", "serving"),
     ("training",),

@@ -39,14 +39,14 @@ _RUN_STORED_FLAGS = ("eval", "replay")
 # Modes whose data, if they read any, is not that of a recipe.
 _WITHOUT_RECIPE = (
     *("audit", "compare", "convert", "embed", "export", "replay", "report", "runs", "search"),
-    "transfer",
+    *("study", "transfer"),
 )
 # Modes that read --checkpoint whatever --model_dir contains.
 _ALWAYS_READ_CHECKPOINT = ("audit", "convert", "embed", "export", "search")
 # Modes that read the data of the run of --checkpoint, unless other data is named.
 _DATA_OF_CHECKPOINT = ("audit", "embed", "eval")
 # Modes that do not read the network in --model_dir.
-_WITHOUT_NETWORK_OF_MODEL_DIR = ("audit", "report", "search")
+_WITHOUT_NETWORK_OF_MODEL_DIR = ("audit", "report", "search", "study")
 
 
 @dataclasses.dataclass(frozen=True)

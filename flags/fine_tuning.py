@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from absl import flags
 
-from flags import definitions
 from simclr_tf import config as config_lib
-from simclr_tf.config import flagfile, metadata
+from simclr_tf.config import flagfile
 
 FLAGS = flags.FLAGS
-# Name of a setting -> its default in fine-tuning.
-DEFAULTS: dict[str, Any] = {
-    field.name: metadata.describe(field).fine_tuning
-    for field in definitions.FIELDS
-    if metadata.describe(field).fine_tuning is not None
-}
+DEFAULTS = config_lib.Config.fine_tuning_defaults()
 
 
 def defaults() -> list[str]:

@@ -9,6 +9,7 @@ import pathlib
 from simclr_tf import errors, paths, text
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
+STUDIES = pathlib.Path(__file__).parent / "studies"
 _ROOT = RECIPES.parent.parent
 
 

@@ -131,7 +131,8 @@ class Progress:
             return
         self._last_line = now
         rest = (now - self._start) / max(1, done - self._first) * (self.total - done)
-        left = f"  {duration(rest)} left" if done < self.total else ""
+        known = self._first < done < self.total
+        left = f"  {duration(rest)} left" if known else ""
         say(f"{self.what} {done:,}/{self.total:,}  {note}{left}")
 
 

@@ -30,7 +30,9 @@ from simclr_tf.data import corruptions, pipeline, sources
 from simclr_tf.embeddings import shards
 from simclr_tf.evaluation import features, in_memory, linear
 from simclr_tf.runs import teachers
+from simclr_tf.scoring import trained
 from simclr_tf.serving import export, reference_format
+from simclr_tf.studies import launchers, schedule
 from simclr_tf.training import accumulation, loop, memory, optimizers, steps
 
 Arguments = dict[str, Any]
@@ -239,6 +241,9 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     record(in_memory.Network, "__call__", _outputs)
     record(export, "export", lambda _: "")
     record(reference_format, "export_reference_model", lambda _: "")
+    record(trained, "score")
+    record(launchers, "make")
+    record(schedule, "train_all", lambda _: {})
 
 
 def _no_tpu(_: Arguments) -> None:

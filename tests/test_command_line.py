@@ -278,6 +278,7 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             ),
             "learning_rate_decay": config.Config(),
             "dataset": config.Config(dataset="digits"),
+            "launcher": config.Config(mode="study"),
         }[other]
         choices = metadata.describe(field).choices
         value = (

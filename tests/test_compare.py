@@ -116,6 +116,11 @@ def test_fewer_than_two_runs_are_refused(given, capsys):
     assert "must name at least two run directories" in capsys.readouterr().err
 
 
+def test_a_run_is_not_compared_with_itself(capsys):
+    assert run.main(["run.py", "--mode=compare", "--runs=/runs/a,/runs/b,/runs/a/"]) == 2
+    assert "names /runs/a twice; name it once." in capsys.readouterr().err
+
+
 def test_a_run_that_was_not_evaluated_is_refused(runs, capsys):
     (runs[1] / "predictions.parquet").unlink()
     assert run.main(["run.py", "--mode=compare", f"--runs={runs[0]},{runs[1]}"]) == 2

@@ -61,6 +61,10 @@ CORRUPTED = {
 SHIFTS = {**EVAL, "evaluations": "shifts", "shift_datasets": "{photos}"}
 OOD = {**EVAL, "evaluations": "ood", "ood_datasets": "{damaged}"}
 
+DONE = {"mode": "train_then_eval"}
+STUDY = {"mode": "study", "study": "temperature"}
+SLURM = {**STUDY, "launcher": "slurm"}
+
 ROWS = [
     # What to do.
     Row("mode", "train_then_eval", observe.scores),
@@ -202,6 +206,7 @@ ROWS = [
     Row("eval_name", "mine", observe.warnings),
     Row("evaluations", "knn", observe.scores, EVAL),
     Row("linear_eval", False, observe.scores, EVAL),
+    Row("untrained_baselines", False, observe.every_argument("score", "baselines"), DONE),
     Row("linear_eval_examples", 20, observe.every_argument("extract", "limit"), EVAL),
     # Transfer. What the grid does takes many runs; it is tested in test_transfer.py.
     Row("transfer_to", "{photos}", observe.every_argument("extract", "split"), TRANSFER),
@@ -223,6 +228,14 @@ ROWS = [
     Row("query", "{photos}/test/blue/0.png", lambda run: run.printed, SEARCH),
     Row("neighbours", 3, lambda run: run.returned["examine"].distances, AUDIT),
     Row("duplicate_cosine", 0.9999, lambda run: run.returned["examine"].numbers, AUDIT),
+    # Studies.
+    Row("study", "list", lambda run: len(run.calls["train_all"]), STUDY),
+    Row("dry_run", True, lambda run: len(run.calls["train_all"]), STUDY),
+    Row("study_seeds", 1, lambda run: len(run.call("train_all")["runs"]), STUDY),
+    Row("study_results", "{second}", lambda run: len(list(run.folder.glob("*/*.md"))), STUDY),
+    Row("launcher", "slurm", observe.argument("make", "name"), STUDY),
+    Row("jobs", 2, observe.argument("make", "jobs"), STUDY),
+    Row("slurm_parameters", "a=1", observe.argument("make", "parameters"), SLURM),
     # Evaluation on other images.
     Row("corruptions", "snow", observe.argument("corrupt", "name"), CORRUPTED),
     Row("corruption_severities", "2", observe.argument("corrupt", "severity"), CORRUPTED),

@@ -84,7 +84,7 @@ def test_a_transfer_is_measured_and_resumes_cell_by_cell(
     output, flags = tmp_path / "output", {"transfer_grid": "small"}
     assert transfer(pretrained, output, photos, **flags) == 0
     printed = capsys.readouterr().out
-    assert "cells 8/8" in printed and "fine-tuned (95%)" in printed
+    assert "cells 8/8" in printed and "fine-tuned (95%)" in printed and "[bold]" not in printed
     of_network = ["lr=0.1_wd=0", "lr=0.1_wd=0.001", "best"]
     assert computed == [
         *("encoder/linear", *(f"encoder/{name}" for name in of_network)),

@@ -57,13 +57,14 @@ def _command(installed, *arguments, **settings):
     return _run(str(installed / "bin" / "simclr-tf"), *arguments, env=environment, **settings)
 
 
-def test_the_wheel_holds_every_module_template_and_recipe_and_nothing_else(wheel):
+def test_the_wheel_holds_every_module_template_recipe_and_study_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(INFO)}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "simclr_tf").rglob("*.py")}
     package |= {
         str(path.relative_to(ROOT)) for path in (ROOT / "simclr_tf/report/templates").iterdir()
     }
     flags = [*(ROOT / "flags").glob("*.py"), *(ROOT / "flags" / "recipes").glob("*.flags")]
+    flags += [*(ROOT / "flags" / "studies").glob("*.flags"), *(ROOT / "flags").rglob("*.toml")]
     program = {f"{PROGRAM}/{path.relative_to(ROOT)}" for path in (ROOT / "run.py", *flags)}
     assert names == package | program
 

@@ -133,6 +133,9 @@ def folders_of(config: config_lib.Config) -> list[str]:
         raise errors.ArgumentError(
             "runs", config.runs, "must name at least two run directories, as in --runs=A,B."
         )
+    same = [folder for folder in folders if folders.count(folder) > 1]
+    if same:
+        raise errors.ArgumentError("runs", config.runs, f"names {same[0]} twice; name it once.")
     return folders
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from simclr_tf.config import decay as decay_lib
-from simclr_tf.config import flagfile
+from simclr_tf.config import flagfile, metadata
 from simclr_tf.config.sections import (
     data,
     embeddings,
@@ -15,6 +16,7 @@ from simclr_tf.config.sections import (
     network,
     other_images,
     run_list,
+    studies,
     task,
     training,
     transfer,
@@ -28,6 +30,7 @@ from simclr_tf.data import label_origin, operation_names
 @dataclasses.dataclass(frozen=True)
 class Config(
     machine.MachineSettings,
+    studies.StudySettings,
     run_list.RunListSettings,
     transfer.TransferSettings,
     embeddings.EmbeddingSettings,
@@ -42,6 +45,14 @@ class Config(
     task.TaskSettings,
 ):
     """All settings of a run. Names and meanings are google-research/simclr's where it has them."""
+
+    @classmethod
+    def fine_tuning_defaults(cls) -> dict[str, Any]:
+        """Returns the settings whose defaults differ in fine-tuning, with these defaults."""
+        described = {field.name: metadata.describe(field) for field in dataclasses.fields(cls)}
+        return {
+            name: one.fine_tuning for name, one in described.items() if one.fine_tuning is not None
+        }
 
     def __post_init__(self) -> None:
         """Converts empty strings to None, so that --name= unsets what a flagfile sets."""

@@ -15,8 +15,9 @@ STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-5, 6, 45))
 _COARSE = 8
 # Fits of the longest search, and the last one.
 MOST_FITS = 13
-_MAX_ITERATIONS = 300
-_PATH_ITERATIONS = 100
+# Of the solver: in the last fit, and while strengths are compared.
+MAX_ITERATIONS = 300
+PATH_ITERATIONS = 100
 _ROWS_AT_ONCE = 8192
 
 
@@ -44,7 +45,7 @@ class Classifier:
         full = np.full((len(features), self.num_classes), -np.inf, np.float32)
         for start in range(0, len(features), _ROWS_AT_ONCE):
             block = slice(start, start + _ROWS_AT_ONCE)
-            standardised = (features[block] - self.scaling.mean) / self.scaling.scale
+            standardised = self.scaling.apply(features[block])
             full[block, self.classes] = (
                 standardised @ self.solution.weights.T + self.solution.biases
             )
@@ -191,7 +192,7 @@ class _Fold:
         """
         stronger = [other for other in self.classifiers if other < position]
         start = self.classifiers[max(stronger)].solution if stronger else None
-        solution = self._solver.fit(STRENGTHS[position], start, _PATH_ITERATIONS)
+        solution = self._solver.fit(STRENGTHS[position], start, PATH_ITERATIONS)
         classifier = Classifier(self._scaling, solution, self._classes, self._num_classes)
         self.classifiers[position] = classifier
         return int(np.sum(np.argmax(classifier.scores(self.held[0]), 1) == self.held[1]))
@@ -255,7 +256,7 @@ def _fit(
     classes, positions = _classes(labels, np.arange(len(labels)))
     same = start is not None and np.array_equal(start.classes, classes)
     found = logistic.solver(features, positions, scaling).fit(
-        strength, start.solution if same and start is not None else None, _MAX_ITERATIONS
+        strength, start.solution if same and start is not None else None, MAX_ITERATIONS
     )
     return Classifier(scaling, found, classes, num_classes)
 

@@ -49,6 +49,10 @@ class Scaling:
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
         return cls(mean.astype(np.float32), np.where(constant, 1.0, scale).astype(np.float32))
 
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """Returns features (n, f), standardised."""
+        return (features - self.mean) / self.scale
+
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
@@ -102,7 +106,7 @@ class ScikitLearn:
         self, features: np.ndarray, labels: np.ndarray, scaling: Scaling, rows: np.ndarray
     ) -> None:
         """See `solver`."""
-        self._features = (features[rows] - scaling.mean) / scaling.scale
+        self._features = scaling.apply(features[rows])
         self._labels = labels[rows]
 
     def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:

@@ -15,9 +15,6 @@ import numpy as np
 
 from simclr_tf.evaluation import average_precision, held_out, linear, logistic
 
-_MAX_ITERATIONS = 300
-_PATH_ITERATIONS = 100
-
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
@@ -35,8 +32,7 @@ class Classifier:
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Returns the log odds (m, c) float32 that images with features (m, f) show each class."""
-        standardised = (features - self.scaling.mean) / self.scaling.scale
-        return standardised @ self.weights.T + self.biases
+        return self.scaling.apply(features) @ self.weights.T + self.biases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +86,7 @@ def fit(
         starts = path.solutions[best]
     solutions = {
         column: _solver(features, labels, scaling, column).fit(
-            strength, starts.get(column), _MAX_ITERATIONS
+            strength, starts.get(column), linear.MAX_ITERATIONS
         )
         for column in range(labels.shape[1])
     }
@@ -153,7 +149,7 @@ class _Path:
         starts = self.solutions[max(stronger)] if stronger else {}
         self.solutions[position] = {
             column: _solver(self._features, self._labels, self._scaling, column, self._rows).fit(
-                linear.STRENGTHS[position], starts.get(column), _PATH_ITERATIONS
+                linear.STRENGTHS[position], starts.get(column), linear.PATH_ITERATIONS
             )
             for column in self.classes
         }

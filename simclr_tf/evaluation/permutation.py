@@ -72,15 +72,35 @@ def grouped_p_value(
     """
     _, positions = np.unique(groups, return_inverse=True)
     signed = np.bincount(positions, second.astype(np.int64) - first)
-    differences = np.rint(signed[signed != 0]).astype(np.int64)
-    observed = abs(int(differences.sum()))
+    return _flipped(signed[signed != 0], seed, samples)
+
+
+def sign_flip_p_value(scores: np.ndarray, *, seed: int, samples: int = SAMPLES) -> float:
+    """Returns the two-sided p-value of a mean of 0, where the sign of each score is random.
+
+    The test is exact if few scores are not 0, see `grouped_p_value`, which is the same test.
+
+    Args:
+        scores: (n,) differences, one for each image or group.
+        seed: seed of the draws.
+        samples: number of draws, where not all signs are counted.
+    """
+    # Equal differences must have equal values, whatever the rounding of the means they are from.
+    scores = np.round(np.asarray(scores, np.float64), 9)
+    return _flipped(scores[scores != 0], seed, samples)
+
+
+def _flipped(differences: np.ndarray, seed: int, samples: int) -> float:
+    """Returns the p-value of a sum of differences whose signs are random, none of them 0."""
+    # Sums of fractions in another order differ in the last bits.
+    observed = abs(differences.sum()) * (1 - 1e-9)
     if len(differences) <= _MOST_ENUMERATED:
-        sums = np.zeros(1, np.int64)
+        sums = np.zeros(1)
         for difference in differences:
             sums = np.concatenate([sums + difference, sums - difference])
         return float(np.mean(np.abs(sums) >= observed))
-    rng, drawn = np.random.default_rng(seed), np.zeros(samples, np.int64)
-    # Groups of equal size of the difference are exchanged together, by a binomial draw.
+    rng, drawn = np.random.default_rng(seed), np.zeros(samples)
+    # Differences of equal size are exchanged together, by a binomial draw.
     for size, count in zip(*np.unique(np.abs(differences), return_counts=True), strict=True):
-        drawn += size * (2 * rng.binomial(count, 0.5, samples) - count)
+        drawn += size * (2.0 * rng.binomial(count, 0.5, samples) - count)
     return float((np.sum(np.abs(drawn) >= observed) + 1) / (samples + 1))

@@ -23,6 +23,7 @@ GROUPS = {
     "geometry": ("Geometry of the features", "How the features are spread."),
     "map": ("Map", "1 if neighbours in the map are neighbours in the features."),
     "probes": ("What the features know", "Accuracy of classifiers of what was done to an image."),
+    "projection": ("After the projection head", "The linear evaluation of its output g(h)."),
     "label_free": ("Without labels", "From random views of the evaluated images."),
     "robustness": ("Corrupted images", "Accuracy under the corruptions of ImageNet-C."),
     "shifts": ("Other data sets of the same classes", ""),

@@ -7,8 +7,6 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-import rich.markup
-
 from simclr_tf import console, storage
 from simclr_tf.report import evaluation_files
 from simclr_tf.transfer import results, targets
@@ -42,7 +40,6 @@ def show(tested: Sequence[results.Tested]) -> None:
     header = ["data set", "network"]
     for column in columns:
         header += [f"{_COLUMNS[column]} (95%)", "p"]
-    rows = [[_bold(cell) for cell in row] for row in rows]
     console.table("Transfer", header, rows)
     console.say(
         "*: the best of a data set, and what does not differ from it significantly (p > "
@@ -56,12 +53,6 @@ def _cells(tested: results.Tested) -> list[str]:
     number = tested.score.shown.percent()
     p = "" if tested.p_adjusted is None else f"{tested.p_adjusted:.2g}"
     return [f"{number} *" if tested.is_best else number, p]
-
-
-def _bold(cell: str) -> str:
-    """Returns a cell of the table as markup, bold if it is marked."""
-    escaped = rich.markup.escape(cell)
-    return f"[bold]{escaped}[/bold]" if cell.endswith(" *") else escaped
 
 
 def _columns(tested: Sequence[results.Tested]) -> list[str]:

@@ -29,6 +29,7 @@ def extract(
     split: str,
     *,
     with_pixels: bool = False,
+    with_projection: bool = False,
     with_thumbnails: bool = False,
     what: str = _FEATURES,
 ) -> features.Extracted:
@@ -39,6 +40,7 @@ def extract(
         model: the network.
         split: the training or the evaluation split.
         with_pixels: whether to return the pixels too.
+        with_projection: whether to return the output of the projection head too.
         with_thumbnails: whether to return small copies of the images too.
         what: name of the work in the progress line.
     """
@@ -59,6 +61,7 @@ def extract(
         limit=limit,
         labelled_only=True,
         with_pixels=with_pixels,
+        with_projection=with_projection,
         thumbnail_seed=config.seed if with_thumbnails else None,
         what=what,
     )

@@ -16,6 +16,7 @@ from simclr_tf.scoring import scores as scores_lib
 # What each linear evaluation reads, by its name in result.json.
 _INPUTS = {
     "linear_eval": "the features",
+    "projection": "the projections",
     "baseline/raw_pixels": "raw pixels",
     "baseline/random_encoder": "the features of the untrained encoder",
     "baseline/random_encoder/zero_gammas": "the features of the untrained encoder",

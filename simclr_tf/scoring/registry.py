@@ -8,10 +8,11 @@ from simclr_tf import console
 from simclr_tf.config import other_images as other_image_settings
 from simclr_tf.evaluation import outcome
 from simclr_tf.runs import opening
-from simclr_tf.scoring import network, ood, probes, robustness, shifts
+from simclr_tf.scoring import network, ood, probes, projection, robustness, shifts
 
 EVALUATIONS: Mapping[str, Callable[[network.Context], outcome.Outcome]] = {
     "probes": probes.measure,
+    projection.NAME: projection.evaluate,
     "robustness": robustness.evaluate,
     "shifts": shifts.evaluate,
     "ood": ood.evaluate,

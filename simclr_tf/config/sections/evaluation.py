@@ -11,7 +11,7 @@ from simclr_tf.config.sections import bounds
 # Evaluations that `--evaluations` may name, and those that "auto" runs where there are labels.
 EVALUATIONS = (
     *("knn", "per_class", "retrieval", "calibration", "selective", "clusters", "geometry"),
-    *("map", "probes", "label_free"),
+    *("map", "probes", "projection", "label_free"),
     *("robustness", "shifts", "ood"),  # On other images.
 )
 _AUTO_EVALUATIONS = EVALUATIONS[:7]
@@ -50,8 +50,14 @@ class EvaluationSettings:
         "auto",
         "What to measure beside the accuracies of the linear classifier and of the linear head, as "
         f"a list such as knn,calibration: {', '.join(EVALUATIONS)}. Or none, or all. auto: all but "
-        "map, probes, label_free and those on other images (robustness, shifts, ood), or "
-        "label_free where there are no labels. docs/evaluation.md explains them.",
+        "map, probes, projection, label_free and those on other images (robustness, shifts, ood), "
+        "or label_free where there are no labels. docs/evaluation.md explains them.",
+        resume="freely",
+    )
+    untrained_baselines: bool = _EVALUATION.setting(
+        True,
+        "In train_then_eval, also fits the linear classifier to raw pixels and to the features of "
+        "the untrained encoder: the accuracies to beat.",
         resume="freely",
     )
     linear_eval: bool = _EVALUATION.setting(

@@ -8,7 +8,7 @@ from simclr_tf.config.metadata import Section
 
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
-    *("compare", "replay", "transfer", "embed", "search", "audit", "report", "runs"),
+    *("compare", "replay", "transfer", "embed", "search", "audit", "report", "runs", "study"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
 
@@ -34,7 +34,8 @@ class TaskSettings:
         "every image by the weights of --checkpoint to --embeddings. search finds the images there "
         "that are nearest to --query. audit finds near-duplicates, outliers and doubtful labels "
         "among them. report writes report.html of the run in --model_dir again, or a page with "
-        "--runs side by side. runs lists the runs below the folder --under.",
+        "--runs side by side. runs lists the runs below the folder --under. study "
+        "trains the cells of --study and tests the orders that it expects.",
         choices=MODES,
         resume="freely",
     )

@@ -1,0 +1,305 @@
+"""The study command: trains the cells of studies, and tests their expected orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import os
+import pathlib
+import shlex
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from simclr_tf import config as config_lib
+from simclr_tf import console, errors, paths, storage, text
+from simclr_tf import preemption as preemption_lib
+from simclr_tf.commands import study_plan
+from simclr_tf.config import flagfile
+from simclr_tf.report import evaluation_files, study_figures, study_html, study_page
+from simclr_tf.runs import directory, environment
+from simclr_tf.studies import (
+    attempts,
+    cells,
+    definition,
+    hparams,
+    launchers,
+    measurements,
+    outcomes,
+    plans,
+    reading,
+    results,
+    schedule,
+    tuning,
+    verdicts,
+)
+
+ALL, LIST = "all", "list"
+_REPORT = "report.html"  # In the folder of the study.
+Train = Callable[[Sequence[cells.Run], str], dict[str, attempts.Record]]
+_DEFAULT_ROOT = os.path.join("runs", "studies")
+
+
+def study(
+    config: config_lib.Config,
+    explicit: frozenset[str],
+    folder: pathlib.Path,
+    preemption: preemption_lib.Preemption,
+) -> None:
+    """Runs a study, or all of them, and writes their results.
+
+    Args:
+        config: the settings.
+        explicit: names of the flags that were given.
+        folder: the folder of the studies that come with the program.
+        preemption: says whether the program must end.
+
+    Raises:
+        UserError: if a study cannot be read, or its cells cannot be trained at all.
+    """
+    if config.study == LIST:
+        study_plan.print_list(folder)
+        return
+    overrides = _overrides(config, explicit)
+    root = paths.absolute(config.model_dir or _DEFAULT_ROOT)
+    if paths.scheme(root) is not None:
+        raise errors.UserError(
+            f"--model_dir={root} is remote; a study needs a folder on a disk of this machine."
+        )
+    studies = [_with_seeds(one, config.study_seeds) for one in _read(config.study, folder)]
+    for one in studies:
+        study_plan.check(one, overrides, root)
+    if config.dry_run:
+        for one in studies:
+            study_plan.print_plan(one, overrides, root)
+        return
+    directory.ensure_writable(root)
+    if config.study_results is not None:
+        directory.ensure_writable(config.study_results, flag="study_results")
+    _run_all(config, studies, overrides, root, preemption)
+
+
+def _overrides(config: config_lib.Config, explicit: frozenset[str]) -> dict[str, Any]:
+    """Returns the flags that were given for the cells."""
+    if "seed" in explicit:
+        raise errors.UserError(
+            f"--seed={config.seed} has no effect on a study, whose cells have seeds of their own; "
+            "--study_seeds sets their number."
+        )
+    if "checkpoint" in explicit:
+        raise errors.UserError(
+            f"--checkpoint={config.checkpoint} has no effect on a study, whose cells start from "
+            "scratch or from their first stage; leave it out."
+        )
+    return {name: getattr(config, name) for name in sorted(explicit - set(cells.OWN_FLAGS))}
+
+
+def _run_all(
+    config: config_lib.Config,
+    studies: Sequence[definition.Study],
+    overrides: Mapping[str, Any],
+    root: str,
+    preemption: preemption_lib.Preemption,
+) -> None:
+    """Runs studies one after the other, and writes the index if they are all."""
+    make_launcher = launchers.make(
+        config.launcher,
+        folder=os.path.join(root, "submitit"),
+        jobs=config.jobs,
+        parameters=config.slurm_parameters,
+    )
+
+    def train(runs: Sequence[cells.Run], what: str) -> dict[str, attempts.Record]:
+        return schedule.train_all(runs, root, make_launcher, preemption, what=what)
+
+    found, pages = [], []
+    for one in studies:
+        output = config.study_results or os.path.join(root, one.name)
+        command = _command(config, one, overrides)
+        found.append(_run(one, overrides, root, train, command))
+        pages.append(_write(found[-1], output, root, overrides))
+    if config.study == ALL:
+        top = config.study_results or root
+        index = os.path.join(top, "README.md")
+        links = [os.path.relpath(page, top) for page in pages]
+        storage.replace(index, study_page.index(found, links))
+        console.say(f"{index}: all studies, with Holm's correction over all of their orders.")
+    failed = [failure.title for one in found for failure in one.failures]
+    if failed:
+        raise errors.UserError(
+            f"{text.count(len(failed), 'run')} failed or ended early "
+            f"({text.shortened(failed, separator='; ')}); the warnings above have the reasons, and "
+            "the same command runs them again."
+        )
+
+
+def _read(name: str | None, folder: pathlib.Path) -> list[definition.Study]:
+    """Returns the studies that --study names."""
+    known = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    if name is None:
+        raise errors.UserError(
+            "--study is missing; name one of the studies that --study=list prints, or all."
+        )
+    if name == ALL:
+        return [reading.read(path) for path in known.values()]
+    if name in known:
+        return [reading.read(known[name])]
+    if name.endswith(".toml"):
+        return [reading.read(pathlib.Path(paths.absolute(name)))]
+    raise errors.UserError(
+        f"--study={name} is not a study{text.suggestion(name, known)}; --study=list prints all of "
+        "them, and the path of a file of your own ends in .toml."
+    )
+
+
+def _with_seeds(one: definition.Study, count: int) -> definition.Study:
+    """Returns a study with another number of seeds."""
+    if not count:
+        return one
+    seeds = list(one.seeds[:count])
+    seeds += range(max(one.seeds) + 1, max(one.seeds) + 1 + count - len(seeds))
+    return dataclasses.replace(one, seeds=tuple(seeds))
+
+
+def _command(config: config_lib.Config, one: definition.Study, overrides: Mapping[str, Any]) -> str:
+    """Returns the command that runs a study, without paths of this machine."""
+    is_file = (config.study or "").endswith(".toml")
+    given = [
+        flagfile.to_flag(key, "PATH" if key == "data_dir" else value)
+        for key, value in overrides.items()
+    ]
+    if config.study_seeds:
+        given.append(flagfile.to_flag("study_seeds", config.study_seeds))
+    name = f"{one.name}.toml" if is_file else one.name
+    return shlex.join(["python", "run.py", "--mode=study", f"--study={name}", *given])
+
+
+def _run(
+    one: definition.Study,
+    overrides: Mapping[str, Any],
+    root: str,
+    train: Train,
+    command: str,
+) -> results.Results:
+    """Trains what is not done of a study, and returns its results."""
+    versions = plans.register(one, os.path.join(root, one.name))
+    if one.measurement is not None:
+        start = time.monotonic()
+        with console.working(f"Measuring {one.name}"):
+            measured = measurements.outcomes_of(one, overrides)
+        here = environment.describe(tf.distribute.get_strategy())
+        return _results(
+            one,
+            command,
+            measured,
+            versions,
+            machines=[results.machine(here)],
+            costs={one.name: time.monotonic() - start},
+        )
+    chosen: results.Chosen = {}
+    tried = tuning.trials(one, overrides)
+    records: dict[str, attempts.Record] = {}
+    runs = [trial.cell.run for trial in tried]
+    if tried:
+        records = train(runs, f"{one.name}, tuning")
+        chosen = tuning.choose(tried, records, root)
+    planned = tuning.cells_of(one, overrides, chosen)
+    records |= train([cell.run for cell in planned], one.name)
+    found = [
+        outcomes.read(cell, root, records[cell.run.identity])
+        for cell in planned
+        if _is_done(records, cell.run)
+    ]
+    for outcome in found:
+        hparams.write(outcome, root)
+    every = [
+        run
+        for run in schedule.all_runs([*runs, *(cell.run for cell in planned)])
+        if run.identity in records
+    ]
+    return _results(
+        one,
+        command,
+        found,
+        versions,
+        failures=[
+            results.Failure(run.title, records[run.identity].error, results.command_of(run))
+            for run in every
+            if not _is_done(records, run)
+        ],
+        chosen=chosen,
+        machines=sorted({results.machine_of(o.cell.run.folder(root)) for o in found}),
+        costs={
+            run.identity: records[run.identity].seconds for run in every if _is_done(records, run)
+        },
+    )
+
+
+def _is_done(records: Mapping[str, attempts.Record], run: cells.Run) -> bool:
+    record = records.get(run.identity)
+    return record is not None and record.status == attempts.DONE
+
+
+def _results(
+    one: definition.Study,
+    command: str,
+    found: Sequence[outcomes.Outcome],
+    versions: Sequence[Mapping[str, Any]],
+    *,
+    failures: Sequence[results.Failure] = (),
+    chosen: results.Chosen | None = None,
+    machines: Sequence[str] = (),
+    costs: Mapping[str, float] | None = None,
+) -> results.Results:
+    """Returns the results with their verdicts; see `results.Results`."""
+    return results.Results(
+        study=one,
+        command=command,
+        finished=found,
+        expected=len(one.all_labels()) * len(one.seeds),
+        failures=failures,
+        verdicts=verdicts.judge(one, found),
+        versions=versions,
+        chosen=chosen or {},
+        machines=machines,
+        costs=costs or {},
+    )
+
+
+def _write(found: results.Results, output: str, root: str, overrides: Mapping[str, Any]) -> str:
+    """Writes the page, the figures and the results of a study, and prints the verdicts.
+
+    Returns:
+        The path of the page.
+    """
+    directory.ensure_writable(output)
+    name = found.study.name
+    figures = _figures(found, overrides)
+    for file, content in figures.items():
+        storage.replace(os.path.join(output, file), content)
+    page = os.path.join(output, f"{name}.md")
+    written = study_page.write(found, list(figures))
+    storage.replace(page, written)
+    report = os.path.join(root, name, _REPORT)
+    storage.replace(report, study_html.render(found.study.title, written, figures))
+    storage.write_json(os.path.join(output, f"{name}.json"), results.to_json(found, root))
+    rows = [
+        [cell.replace("**", "") for cell in study_page.order_row(one)] for one in found.verdicts
+    ]
+    if rows:
+        console.table(found.study.title, list(study_page.ORDER_HEADER), rows)
+    console.say(f"{page}: the results, with {', '.join([*figures, f'{name}.json'])}.")
+    console.say(f"Report: {report}")
+    return page
+
+
+def _figures(found: results.Results, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the figures of a study by the names of their files, as SVG."""
+    name, figures = found.study.name, {}
+    if found.finished:
+        figures[f"{name}.svg"] = study_figures.draw(found)
+    picture = measurements.picture_of(found.study, overrides)
+    if picture is not None:
+        figures[f"{name}_picture.svg"] = evaluation_files.to_svg(picture, (7.0, 5.0))
+    return figures

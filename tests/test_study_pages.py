@@ -1,0 +1,233 @@
+"""What a study writes: its results, its page, its figures, and what it expected beforehand."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from matplotlib import figure
+import numpy as np
+import pytest
+import tiny_studies
+
+from flags import flagfiles
+from simclr_tf import errors
+from simclr_tf.evaluation import contrasts
+from simclr_tf.report import study_figures, study_page
+from simclr_tf.studies import hparams, plans, reading, results, tuning
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(contrasts, "_RESAMPLES", contrasts._CHUNK)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return tiny_studies.read(tmp_path)
+
+
+@pytest.fixture
+def found(study):
+    cells = tiny_studies.outcomes_of(study, {"8": 0.5, "16": 0.6})
+    return tiny_studies.results_of(study, cells)
+
+
+def rows_of(page: str, title: str) -> list[list[str]]:
+    """Returns the rows of the first table below a title, without header."""
+    section = page.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
+
+
+def test_hits_are_packed_without_loss():
+    for count in (0, 1, 8, 1001):
+        right = np.random.default_rng(count).random(count) < 0.5
+        assert np.array_equal(results.unpacked(results.packed(right), count), right)
+    assert len(results.packed(np.ones(8000, bool))) < 1400
+
+
+def test_the_verdicts_can_be_computed_from_the_file_of_results(found):
+    stored = json.loads(json.dumps(results.to_json(found, "/root"), allow_nan=False))
+    count = stored["images"]
+    accuracies = {}
+    for cell in stored["cells"]:
+        right = results.unpacked(cell["right"], count)
+        assert right.mean() == pytest.approx(cell["accuracy"])
+        accuracies[cell["labels"]["width"], cell["seed"]] = right.mean()
+    (order,) = stored["orders"]
+    differences = [accuracies["16", seed] - accuracies["8", seed] for seed in (0, 1)]
+    assert order["of_seeds"] == pytest.approx(differences)
+    assert order["difference"] == pytest.approx(np.mean(differences))
+    assert order["verdict"] == "shown"
+    assert stored["cells"][0]["arguments"][0] == "--mode=train_then_eval"
+
+
+def test_the_file_of_results_is_json_whatever_is_missing(tmp_path, study):
+    nothing = tiny_studies.results_of(study, [])
+    one = tiny_studies.outcome(study, {"width": "8"}, 0, [], {"loss": float("nan")})
+    other = tiny_studies.outcome(study, {"width": "16"}, 0, [True, False])
+    with_columns = tiny_studies.read(
+        tmp_path, tiny_studies.TEXT.replace("[flags]", '[columns]\nl = "loss"\n[flags]')
+    )
+    for incomplete in (nothing, tiny_studies.results_of(with_columns, [one, other])):
+        stored = json.loads(json.dumps(results.to_json(incomplete, "/root"), allow_nan=False))
+        assert stored["orders"] == [{"claim": "16 above 8", "verdict": "not run"}]
+    # The second cell was evaluated on other images, and has no loss.
+    assert [cell["right"] for cell in stored["cells"]] == ["", None]
+    assert [cell["columns"] for cell in stored["cells"]] == [{"l": None}, {"l": None}]
+
+
+def test_the_numbers_of_the_page_are_those_of_the_results(found):
+    page = study_page.write(found, ["tiny.svg"])
+    ((claim, difference, seeds, p, adjusted, verdict),) = rows_of(page, "Expected orders")
+    contrast = found.verdicts[0].contrast
+    assert claim == "16 above 8"
+    value, low, high = (100 * number for number in contrast.difference)
+    assert difference == f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+    assert [float(one) for one in seeds.split(", ")] == pytest.approx(
+        [100 * one for one in contrast.of_seeds], abs=0.051
+    )
+    assert float(p) == float(adjusted) == pytest.approx(contrast.p, rel=0.06)
+    assert verdict == "**shown**"
+    cells = rows_of(page, "Cells")
+    for row, first in zip(cells, (0, 2), strict=True):
+        mean = 50 * sum(one.accuracy for one in found.finished[first : first + 2])
+        assert row[1].startswith(f"{mean:.1f}% (")
+        assert row[3:] == ["1.5", "640", "1,280", "1.00 GiB"]
+    assert "of 1 expected order: 1 shown." in page
+    assert "![Width of the head](tiny.svg)" in page
+    assert "4 runs, whose times add up to 6 min." in page
+    assert "SHA-256 `" + found.study.orders_hash[:16] in page
+
+
+def test_pipes_in_names_do_not_break_tables(tmp_path):
+    text = tiny_studies.TEXT.replace('title = "width"', 'title = "a|b"')
+    study = tiny_studies.read(tmp_path, text.replace("16 above 8", "x|y"))
+    page = study_page.write(tiny_studies.results_of(study, []), [])
+    assert "| x\\|y |" in page
+    found = tiny_studies.outcomes_of(study, {"8": 0.5, "16": 0.6})
+    page = study_page.write(tiny_studies.results_of(study, found), [])
+    assert "| a\\|b |" in page
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_a_page_names_what_failed_with_its_error_and_command(study):
+    failure = results.Failure("tiny: 8, seed 0", "error: no `disk`.", "python run.py --seed=0")
+    page = study_page.write(tiny_studies.results_of(study, [], failures=[failure]), [])
+    assert "tiny: 8, seed 0:\n\n```text\nerror: no `disk`.\n```" in page
+    assert "```sh\npython run.py --seed=0\n```" in page
+    assert "None of 4 cells is done." in page
+    assert "of 1 expected order: 1 not run." in page
+
+
+def test_a_study_without_orders_has_a_page_without_verdicts(tmp_path):
+    text = tiny_studies.TEXT
+    start, end = text.index("[[orders]]"), text.index("[figure]")
+    study = tiny_studies.read(tmp_path, text[:start] + text[end:])
+    found = tiny_studies.outcomes_of(study, {"8": 0.5, "16": 0.6})
+    page = study_page.write(tiny_studies.results_of(study, found), [])
+    assert "expected" not in page.replace("expected to", "").lower()
+    assert rows_of(page, "Cells")
+
+
+def test_commands_on_a_page_can_be_copied_and_name_no_folder_of_this_machine(study):
+    run = tiny_studies.run(study, {"width": "8"}, data_dir="/home/me", train_split="train[:50%]")
+    command = results.command_of(run)
+    assert "--data_dir=PATH" in command
+    assert "/home/me" not in command
+    assert "'--train_split=train[:50%]'" in command  # Shells read brackets otherwise.
+    assert f"--model_dir=runs/studies/cells/{run.identity}" in command
+
+
+def test_costs_count_every_run_once(found):
+    other = tiny_studies.results_of(found.study, found.finished, costs={**found.costs, "x": 60.0})
+    page = study_page.index([found, other], ["a.md", "b/b.md"])
+    assert "The times of all runs add up to 7 min." in page
+    assert "[Width of the head](b/b.md)" in page
+    # Two equal orders: Holm doubles the smaller p-value.
+    rows = [line.split(" | ") for line in page.splitlines() if "16 above 8" in line]
+    assert float(rows[0][5]) == pytest.approx(2 * float(rows[0][4]), rel=0.1)
+    assert "Of 2 studies, 2 show every order that they expect." in page
+
+
+def test_orders_are_kept_and_a_change_of_them_is_on_the_page(tmp_path, study, capsys):
+    first = plans.register(study, str(tmp_path / "plan"))
+    assert plans.register(study, str(tmp_path / "plan")) == first
+    assert [one["sha256"] for one in first] == [study.orders_hash]
+    changed = tiny_studies.read(tmp_path, tiny_studies.TEXT.replace("16 above 8", "now"))
+    both = plans.register(changed, str(tmp_path / "plan"))
+    assert "The expected orders of tiny were changed after" in capsys.readouterr().out
+    assert both[0] == first[0]
+    assert [one["orders"][0]["claim"] for one in both] == ["16 above 8", "now"]
+    page = study_page.write(tiny_studies.results_of(changed, [], versions=both), [])
+    assert "**They were changed afterwards**" in page
+    assert changed.orders_hash[:16] in page
+
+
+def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
+    text = tiny_studies.TEXT + (
+        '[tuning]\nseed = 7\nflags = { eval_split = "train[80%:]" }\n[tuning.axes.rate]\n'
+        'title = "rate"\nvalues.low = { learning_rate = 1.0 }\n'
+        "values.high = { learning_rate = 2.0 }\n"
+    )
+    study = tiny_studies.read(tmp_path, text)
+    groups = {trial.group for trial in tuning.trials(study, {})}
+    chosen = {group: ({"rate": "high"}, {"low": 0.25, "high": 0.5}) for group in groups}
+    page = study_page.write(tiny_studies.results_of(study, [], chosen=chosen), [])
+    assert rows_of(page, "Settings that were tuned")[0][1:] == ["**high**", "low: 25.0, high: 50.0"]
+    assert "`eval_split=train[80%:]`, seed 7" in page
+
+
+@pytest.mark.parametrize("path", sorted(flagfiles.STUDIES.glob("*.toml")), ids=lambda p: p.stem)
+def test_the_figure_of_a_published_study_has_its_labels(path):
+    study = reading.read(path)
+    numbers = dict.fromkeys(("train/contrast_acc", "train/contrast_entropy", "gradient_norm"), 0.5)
+    found = [
+        tiny_studies.outcome(study, labels, seed, [True, seed % 2 == 0, False], numbers)
+        for labels in study.all_labels()
+        for seed in study.seeds
+    ]
+    drawn = study_figures.draw(tiny_studies.results_of(study, found))
+    assert drawn == study_figures.draw(tiny_studies.results_of(study, found))
+    for axis in filter(None, (study.figure.x, study.figure.series)):
+        for label in study.axis(axis).values:
+            assert f">{label}<" in drawn
+    # One cell is enough, as in a study that has just begun.
+    assert "<svg" in study_figures.draw(tiny_studies.results_of(study, found[:1]))
+
+
+def test_a_bar_is_as_long_as_its_accuracy(found):
+    target = figure.Figure()
+    study_figures._bars(target, found)
+    axes: Any = target.axes[0]
+    heights = [bar.get_height() for bar in axes.patches]
+    means = [
+        50 * (one.accuracy + other.accuracy)
+        for one, other in zip(found.finished[::2], found.finished[1::2], strict=True)
+    ]
+    assert heights == pytest.approx(means)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_an_unknown_number_is_refused_with_similar_ones(study):
+    one = tiny_studies.outcome(
+        study, {"width": "8"}, 0, [True], {"train/loss": 1, "text": "x", "yes": True}
+    )
+    assert one.value("train/loss") == 1.0
+    for name in ("train/los", "text", "yes"):
+        with pytest.raises(errors.UserError, match=f"has no number {name}.*train/loss"):
+            one.value(name)
+
+
+def test_the_cells_are_written_for_the_hparams_dashboard_once(study, tmp_path):
+    one = tiny_studies.outcome(study, {"width": "8"}, 1, [True, False])
+    hparams.write(one, str(tmp_path))
+    (events,) = (tmp_path / "cells").glob("*/hparams/events*")
+    content = events.read_bytes()
+    assert b"width" in content
+    hparams.write(one, str(tmp_path))
+    assert list((tmp_path / "cells").glob("*/hparams/events*")) == [events]
+    assert events.read_bytes() == content

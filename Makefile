@@ -21,13 +21,13 @@ export PYTHONPATH := $(CURDIR)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studies test test-fast check lint types dependencies format lock clean install
+.PHONY: help demo studies test test-all test-fast check lint types dependencies format lock clean install
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables: PYTHON (now $(or $(PYTHON),not found)), VENV ($(VENV)), SEED ($(SEED)),"
-	@echo "PYTEST_WORKERS ($(PYTEST_WORKERS)), COVERAGE (1 prints the coverage of make test),"
+	@echo "PYTEST_WORKERS ($(PYTEST_WORKERS)), COVERAGE (1 prints the coverage of the tests),"
 	@echo "LOCKED ($(LOCKED); 0 installs the newest versions)."
 
 install: $(INSTALLED) ## Create the virtual environment.
@@ -49,15 +49,19 @@ IN_FILES := --dist loadfile --no-loadscope-reorder
 # by sys.monitoring; on Python 3.11 the tests take a fifth longer.
 COVERAGE ?=
 SYSMON := $(if $(filter %-python3.11,$(PLATFORM)),,COVERAGE_CORE=sysmon)
-test: $(INSTALLED) ## Run every test.
-	$(SYSMON) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) \
-		$(if $(COVERAGE),--cov --cov-report=term-missing)
+RUN_TESTS = $(SYSMON) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) \
+	$(if $(COVERAGE),--cov --cov-report=term-missing)
+test: $(INSTALLED) ## Run the tests, except those that are marked exhaustive.
+	$(RUN_TESTS) -m "not exhaustive"
+
+test-all: $(INSTALLED) ## Run every test.
+	$(RUN_TESTS)
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) -m "not slow"
 
 check: COVERAGE = 1
-check: lint types dependencies test ## Run all checks required before a merge.
+check: lint types dependencies test-all ## Run all checks required before a merge.
 
 lint: $(INSTALLED) ## Check style and format.
 	$(BIN)/ruff check .

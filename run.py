@@ -12,8 +12,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Hides TensorFlow's develop
 # Faster convolutions on every x86 processor; TensorFlow alone picks them for some only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from absl import logging
-
 from flags import command_line, flagfiles
 from flags import help as help_lib
 from simclr_tf import config as config_lib
@@ -91,8 +89,7 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
 
     from simclr_tf import console
 
-    logging.set_verbosity(logging.ERROR)  # Deprecations inside libraries do not concern users.
-    tf.get_logger().setLevel("ERROR")
+    tf.get_logger().setLevel("ERROR")  # Deprecations inside libraries do not concern users.
     for note in command.notes:
         console.say(note)
     for warning in command.warnings:

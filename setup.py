@@ -17,7 +17,9 @@ setuptools.setup(
     py_modules=[f"{_PROGRAM}.run"],
     package_dir={_PROGRAM: ".", f"{_PROGRAM}.flags": "flags"},
     package_data={
-        f"{_PROGRAM}.flags": ["recipes/*.flags", "studies/*.flags", "studies/*.toml"],
+        f"{_PROGRAM}.flags": [
+            *("recipes/*.flags", "presets/*.flags", "studies/*.flags", "studies/*.toml"),
+        ],
         "simclr_tf.report": ["templates/*"],
     },
 )

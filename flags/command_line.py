@@ -1,6 +1,7 @@
-"""From argv to a Config. Precedence: command line > flagfile > stored run > recipe > defaults.
+"""From argv to a Config.
 
-Fine-tuning has some defaults of its own.
+Precedence: command line > flagfile > stored run > preset or recipe > defaults. Fine-tuning has some
+defaults of its own.
 
 What is stored is the flags of the run itself, in evaluation, and the architecture of the run in
 --model_dir or of the weights of --checkpoint, in evaluation with the data of their run. A recipe,
@@ -15,11 +16,12 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
+from absl import flags, logging
 
 from flags import definitions, fine_tuning, flagfiles, retired, suggestions
+from flags import preset as preset_lib
 from simclr_tf import config as config_lib
-from simclr_tf import errors, paths
+from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile
 
 if TYPE_CHECKING:
@@ -95,6 +97,10 @@ def parse(argv: Sequence[str]) -> Command:
     _parse_with_defaults(lower_priority, argv)
     for name in _our_names():
         _check_remote(name)
+    preset, more = preset_lib.settings(explicit)
+    lower_priority += [flagfile.to_flag(name, value) for name, value in preset.items()]
+    notes += more
+    _parse_with_defaults(lower_priority, argv)
     own, weights = _open_stored()
     if own is not None:
         if FLAGS.mode == "eval" and "checkpoint" in explicit:
@@ -154,6 +160,8 @@ def _parse_with_defaults(lower_priority: Sequence[str], argv: Sequence[str]) -> 
         rest = FLAGS([argv[0], *lower_priority, *argv[1:]])
     except flags.Error as error:
         raise errors.UserError(_message(error)) from error
+    # Deprecations inside libraries do not concern users. Parsing resets what is logged.
+    logging.set_verbosity(logging.ERROR)
     if len(rest) > 1:
         raise errors.UserError(
             f"{rest[1]!r} is not a flag; flags are written --name=value (--help lists them)."
@@ -189,6 +197,8 @@ def _message(error: flags.Error) -> str:
         name, _, value = str(error).removeprefix("flag --").partition("=")
         value = value.removesuffix(f": {error.__context__}")
         expected = _EXPECTED.get(FLAGS[name].flag_type(), "valid")
+        if name == "study_seeds" and len(text.listed(value)) > 1:
+            return f"--{name}={value} {suggestions.number_of_seeds(text.listed(value))}"
         return f"--{name} must be {expected}, got {value!r}."
     return f"{' '.join(str(error).split())} (--help lists the flags)."
 

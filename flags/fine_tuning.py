@@ -19,7 +19,7 @@ def defaults() -> list[str]:
     mode, train_mode = config_lib.SHORT_MODES.get(FLAGS.mode, (FLAGS.mode, FLAGS.train_mode))
     if mode not in ("train", "train_then_eval") or train_mode != "finetune":
         return []
-    stored = _stored_config()
+    stored = stored_config()
     return [
         flagfile.to_flag(name, value)
         for name, value in DEFAULTS.items()
@@ -27,7 +27,7 @@ def defaults() -> list[str]:
     ]
 
 
-def _stored_config() -> config_lib.Config | None:
+def stored_config() -> config_lib.Config | None:
     """Returns the settings of the run in --model_dir that would be resumed, if there is one."""
     if FLAGS.model_dir is None:
         return None

@@ -16,9 +16,9 @@ _EXAMPLES = """\
 Examples:
   python run.py --mode=train_then_eval
       pretrains on the embedded digits and evaluates the encoder; minutes on a CPU
-  python run.py --mode=train_then_eval --dataset=image_folder --data_dir=PATH \\
-      --image_size=96 --resnet_depth=18 --train_batch_size=128 --model_dir=runs/mine
-      the same on your own images
+  python run.py --mode=train_then_eval --preset=auto --dataset=image_folder \\
+      --data_dir=PATH --model_dir=runs/mine
+      the same on your own images, with settings for their number and size
   python run.py --flagfile=flags/recipes/cifar10_resnet18.flags --model_dir=runs/cifar
       runs a recipe; flags given after it override it
   python run.py --mode=finetune --checkpoint=runs/mine --model_dir=runs/tuned \\

@@ -1,7 +1,8 @@
-"""Suggests flags for a name that is not one."""
+"""Suggests flags for a name that is not one, and what to give instead of a list of seeds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import re
 
 from absl import flags
@@ -33,3 +34,14 @@ def suggestion(name: str) -> str:
         if one.replace("_", "") == re.sub("[-_]", "", name):
             return f" (did you mean --{one}?)"
     return text.suggestion(f"--{name}", [f"--{one}" for one in known])
+
+
+def number_of_seeds(seeds: Sequence[str]) -> str:
+    """Returns the end of the message for --study_seeds that lists seeds."""
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    problem = f"gives the seed {twice[0]} twice, and lists" if twice else "lists"
+    return (
+        f"{problem} seeds instead of their number; give for example --study_seeds="
+        f"{len(set(seeds))}, or list seeds in a study file of your own, as seeds = "
+        f"[{', '.join(dict.fromkeys(seeds))}]."
+    )

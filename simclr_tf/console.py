@@ -76,7 +76,15 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 class Progress:
     """Shows the progress of a long task: a bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, what: str, total: int, done: int = 0, *, shown: bool = True) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        done: int = 0,
+        *,
+        shown: bool = True,
+        line_every: float = _LINE_EVERY,
+    ) -> None:
         """Starts at `done` of `total`.
 
         Args:
@@ -84,9 +92,10 @@ class Progress:
             total: how much there is to do.
             done: how much of it is done.
             shown: whether to show anything at all; not within another task, which has the line.
+            line_every: seconds between lines where there is no terminal; 0 for every update.
         """
         self.what, self.total, self.done, self.shown = what, total, done, shown
-        self._start, self._first = time.monotonic(), done
+        self._start, self._first, self._line_every = time.monotonic(), done, line_every
         self._last_line = self._start
         self._bar: rich.progress.Progress | None = None
 
@@ -127,7 +136,7 @@ class Progress:
             self._bar.update(self._task, completed=done, note=note)
             return
         now = time.monotonic()
-        if done < self.total and now - self._last_line < _LINE_EVERY:
+        if done < self.total and now - self._last_line < self._line_every:
             return
         self._last_line = now
         rest = (now - self._start) / max(1, done - self._first) * (self.total - done)

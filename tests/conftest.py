@@ -20,25 +20,30 @@ import simclr_tf  # noqa: F401
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.data.ops import multi_device_iterator_ops
-from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import report, train
 from simclr_tf.data import iterators
 from simclr_tf.serving import export
+from simclr_tf.training import memory
 import program_server
+import quick_tensorflow
 import tiny_runs
 
 NUM_VIRTUAL_CPUS = 4
-# Files without slow tests that take half a minute or more together.
-LONG = {f"test_{name}.py" for name in ("accumulation", "every_setting", "program", "steps")}
+# The files that take longest, the longest first.
+LONGEST = [
+    *("benchmarks", "every_setting", "transfer", "objectives_program", "program", "augment_on"),
+    *("checkpoints", "supcon_recipes", "accumulation", "reference_files", "study_program"),
+    *("steps", "reference_export", "supcon", "pipeline", "reference_model", "policies", "export"),
+    *("keras_encoders", "views", "data_commands", "sources", "demo", "sizes", "validation"),
+]
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     NUM_VIRTUAL_CPUS * [tf.config.LogicalDeviceConfiguration()],
 )
-# Rewriting graphs pays for itself after hundreds of steps; these tests take two or three.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+quick_tensorflow.apply()
 if "PYTEST_XDIST_WORKER" in os.environ:
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
@@ -56,22 +61,14 @@ def _untuned_on_devices(iterator, dataset=None, *args, **named):
 
 multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_devices
 
-# TensorFlow stores the Python stack of every operation, for messages of errors. That takes a sixth
-# of the time to trace a graph below pytest.
-_extract_stack, _set_stack = tf_stack.extract_stack, pywrap_tf_session.TF_SetOpStackTrace
-tf_stack.extract_stack = lambda stacklevel=1: None
-pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
-
-# TensorFlow makes a kernel for every name of a variable, and Keras gives each network new names. A
-# quarter of the time to build a network goes there. The name is for messages of errors only.
-_var_handle_op = gen_resource_variable_ops.var_handle_op
-gen_resource_variable_ops.var_handle_op = lambda *args, **named: _var_handle_op(
-    *args, **{**named, "debug_name": ""}
-)
-
 # A report takes a third of a second after each of hundreds of runs; `with_reports` writes it.
 _write_after_run = report.write_after_run
 report.write_after_run = lambda model_dir: None
+
+# A run traces its step once more to estimate the memory, which no test of a run looks at;
+# `with_memory_estimates` does.
+_estimate_memory = memory.estimate
+memory.estimate = lambda *_, **__: memory.Estimate(0, 0, 0)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -92,8 +89,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs long files first, so that no worker waits for another one's at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow and item.path.name not in LONG)
+    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.fixture(scope="session")
@@ -121,8 +118,8 @@ def python() -> Iterator[str]:
 @pytest.fixture
 def stacks_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets errors quote the code that made an operation, as they do outside these tests."""
-    monkeypatch.setattr(tf_stack, "extract_stack", _extract_stack)
-    monkeypatch.setattr(pywrap_tf_session, "TF_SetOpStackTrace", _set_stack)
+    monkeypatch.setattr(tf_stack, "extract_stack", quick_tensorflow.EXTRACT_STACK)
+    monkeypatch.setattr(pywrap_tf_session, "TF_SetOpStackTrace", quick_tensorflow.SET_STACK)
 
 
 @pytest.fixture
@@ -139,14 +136,31 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path)
 
 
 @pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips the SavedModel and the image of views of runs, which take seconds."""
-    tiny_runs.pretrained(tmp_path_factory)  # Created first, with both.
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
-    monkeypatch.setattr(train, "_show_views", lambda *_: None)
+    _skip_export(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def no_export_in_file() -> Iterator[None]:
+    """Does the same for all tests and fixtures of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        _skip_export(patch)
+        yield
+
+
+def _skip_export(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(export, "export", lambda *_, **__: "")
+    patch.setattr(train, "_show_views", lambda *_: None)
 
 
 @pytest.fixture
 def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets runs write their reports, as they do outside these tests."""
     monkeypatch.setattr(report, "write_after_run", _write_after_run)
+
+
+@pytest.fixture
+def with_memory_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs estimate the memory of a step, as they do outside these tests."""
+    monkeypatch.setattr(memory, "estimate", _estimate_memory)

@@ -5,7 +5,7 @@ is called like Python; whoever runs it gets the program's output and exit code. 
 this executable as `sys.executable` starts its own processes in the same way.
 
 The server imports libraries only, so that programs find this project in the way that they would
-without it.
+without it. In its programs, TensorFlow leaves out the same as in the tests; see `quick_tensorflow`.
 """
 
 from __future__ import annotations
@@ -70,10 +70,15 @@ def run_elsewhere(address: str) -> None:
 
 def _serve(address: str, client: str) -> None:
     """Answers until this process is killed."""
+    import matplotlib.figure
+    import pynvml
+    import quick_tensorflow
     import sklearn.linear_model
     import tensorflow as tf
 
-    _ = tf.keras.Model, sklearn.linear_model  # Keras is imported when it is used.
+    # Keras is imported when it is used.
+    _ = tf.keras.Model, sklearn.linear_model, matplotlib.figure, pynvml
+    quick_tensorflow.apply()
     sys.executable = client
     signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

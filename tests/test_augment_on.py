@@ -2,14 +2,23 @@
 
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tiny_runs
 
+from simclr_tf.serving import export
+
 # At a high rate, rounding decides which ReLUs are active, and weights diverge within two steps.
 VIEWS = {"use_blur": False, "image_size": 8, "train_steps": 3, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_export():
+    """Skips the SavedModel, which takes seconds and does not depend on where views are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "export", lambda *_, **__: "")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +64,13 @@ def test_other_views_lead_to_other_weights(on_host, photos, tmp_path):
     )
 
 
-def test_the_program_can_split_the_cpu_of_its_process(photos, tmp_path):
+def test_the_program_can_split_the_cpu_of_its_process(python, photos, tmp_path):
     """conftest.py splits the CPU of the tests; the program must do so before it uses the CPU."""
     settings = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2, "train_steps": 1}
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **settings)
     program = pathlib.Path(__file__).parents[1] / "run.py"
     done = subprocess.run(
-        [sys.executable, str(program), *arguments[1:]], capture_output=True, text=True, check=False
+        [python, str(program), *arguments[1:]], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "2 replicas" in done.stdout

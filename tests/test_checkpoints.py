@@ -17,20 +17,12 @@ import tensorflow as tf
 import tiny_runs
 
 import run
-from simclr_tf.commands import train
 from simclr_tf.runs import checkpoints
-from simclr_tf.serving import export
 
 TESTS = pathlib.Path(__file__).parent
 PATHS = (str(TESTS.parent), str(TESTS))
 
-
-@pytest.fixture(autouse=True)
-def no_export(monkeypatch: pytest.MonkeyPatch, finished: pathlib.Path) -> None:
-    """Skips the SavedModel and the image of views, which take seconds and are not needed here."""
-    del finished  # Created first, with both.
-    monkeypatch.setattr(export, "export", lambda *_, **__: "")
-    monkeypatch.setattr(train, "_show_views", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_export")
 
 
 @pytest.fixture

@@ -344,6 +344,13 @@ def test_every_flag_is_in_the_help(capsys):
         ("--use_crop=maybe", "--use_crop must be true or false, got 'maybe'."),
         ("--image_size=large", "--image_size must be an integer, got 'large'."),
         ("--image_size=", "--image_size must be an integer, got ''."),
+        (
+            "--study_seeds=0,1,0",
+            "--study_seeds=0,1,0 gives the seed 0 twice, and lists seeds instead of their number; "
+            "give for example --study_seeds=2, or list seeds in a study file of your own, as "
+            "seeds = [0, 1].",
+        ),
+        ("--study_seeds=3,5", "--study_seeds=3,5 lists seeds instead of their number; give for "),
         ("--temperature=a: b=c", "--temperature must be a number, got 'a: b=c'."),
         ("--temperature", "Missing value for flag --temperature (--help lists the flags)."),
         ("--datset=cifar10", "Unknown flag --datset (did you mean --dataset, "),

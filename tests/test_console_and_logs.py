@@ -59,6 +59,15 @@ def test_small_images_are_enlarged_on_a_contact_sheet_without_smoothing(side, dr
         assert sheet[top : top + 18].min() < 100  # The captions.
 
 
+def test_a_long_caption_fits_on_a_contact_sheet():
+    image = np.zeros((1, 96, 96, 3))
+    sheet = contact_sheet.draw([("only /a/long/path/of/a/run is right " * 3, image)])
+    caption = sheet[:20]
+    assert sheet.shape[1] > 400
+    assert caption[:, -150:-6].min() < 100  # It reaches the right end,
+    assert caption[:, -6:].min() == 255  # and is not cut there.
+
+
 def test_images_are_written_as_png(tmp_path):
     image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     storage.write_png(str(tmp_path / "x.png"), image)

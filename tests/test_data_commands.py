@@ -254,7 +254,7 @@ def test_more_unreadable_images_than_allowed_are_refused(unreadable, tmp_path, c
 
 
 def test_allowed_unreadable_images_are_excluded_counted_and_remembered(
-    unreadable, tmp_path, capsys
+    unreadable, tmp_path, capsys, no_export
 ):
     model_dir, settings = tmp_path / "run", {**tiny_runs.NO_COLOR, "max_bad_images": 2}
     assert tiny_runs.main("train_then_eval", model_dir, unreadable, **settings) == 0

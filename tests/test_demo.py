@@ -18,11 +18,11 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
             sys.executable,
             str(ROOT / "run.py"),
             "--mode=train_then_eval",
-            "--train_split=train[:512]",
-            "--eval_split=test[:300]",
-            "--train_batch_size=64",
-            "--learning_rate=0.4",
-            "--train_steps=40",
+            "--train_split=train[:256]",
+            "--eval_split=test[:100]",
+            "--train_batch_size=32",
+            "--learning_rate=0.8",
+            "--train_steps=20",
             "--warmup_epochs=0.5",
             f"--model_dir={tmp_path / 'run'}",
         ],
@@ -39,7 +39,7 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
     assert any("top-1" in line for line in lines)
     assert "Traceback" not in done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["global_step"] == 40
+    assert result["global_step"] == 20
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["train/contrast_loss"] for line in metrics]
     assert losses[-1] < losses[0]

@@ -11,6 +11,8 @@ import pytest
 
 from simclr_tf import config
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Row(NamedTuple):
     """A setting, another value of it, what that changes, and the other settings of both runs."""
@@ -62,13 +64,20 @@ SHIFTS = {**EVAL, "evaluations": "shifts", "shift_datasets": "{photos}"}
 OOD = {**EVAL, "evaluations": "ood", "ood_datasets": "{damaged}"}
 
 DONE = {"mode": "train_then_eval"}
-STUDY = {"mode": "study", "study": "temperature"}
+# The splits of the study are larger than those of the photos.
+STUDY = {
+    "mode": "study",
+    "study": "temperature",
+    "train_split": "train",
+    "eval_split": "test",
+}
 SLURM = {**STUDY, "launcher": "slurm"}
 
 ROWS = [
     # What to do.
     Row("mode", "train_then_eval", observe.scores),
     Row("train_mode", "finetune", observe.argument("train_batches", "num_views")),
+    Row("preset", "500_cpu", observe.changes),
     Row(
         "model_dir",
         "{second}",

@@ -14,6 +14,7 @@ from simclr_tf import config, distribute, errors
 from simclr_tf.models import simclr
 from simclr_tf.training import cgroup, loop, memory, objectives, optimizers, schedules, steps, tasks
 
+pytestmark = pytest.mark.usefixtures("with_memory_estimates")
 _MIB = 2**20
 
 

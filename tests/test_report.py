@@ -90,9 +90,36 @@ def test_a_run_with_one_file_has_a_page_that_names_the_others(written, tmp_path,
     assert found.problems == []
     missing = found.text[found.text.index("Missing or damaged:") :]
     others = {"flags.txt", "metrics.jsonl", "result.json", "architecture.json", "views.png"}
+    if kept == "flags.txt":  # They are of a run that is only trained.
+        others.remove("result.json")
     for name in (others | {"environment.json", "data.json"}) - {kept}:
         assert f"({name})" in missing
     assert f"({kept})" not in missing
+
+
+NUMBERS = {key: value for key, value in written_runs.RESULT.items() if key != "calibration/nll"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "result", "listed"),
+    [
+        ({"mode": "train"}, None, []),
+        ({"mode": "train_then_eval", "evaluations": "none"}, NUMBERS, []),
+        ({"mode": "train_then_eval", "evaluations": "none"}, None, ["result.json"]),
+        ({"mode": "train_then_eval"}, None, ["result.json", "evaluation/"]),
+        # It was trained only, and evaluated later.
+        ({"mode": "train"}, written_runs.RESULT, ["evaluation/"]),
+    ],
+)
+def test_only_what_a_run_was_to_have_is_missing(tmp_path, changes, result, listed):
+    folder = written_runs.write(
+        tmp_path / "run",
+        settings=dataclasses.replace(written_runs.CONFIG, **changes),
+        result=result,
+        evaluated=False,
+    )
+    found = run_page.missing(run_files.read(str(folder)))
+    assert re.findall(r"\((.*?)\)", "; ".join(found)) == listed
 
 
 def test_a_run_without_labels_has_the_number_that_needs_none_first(tmp_path):

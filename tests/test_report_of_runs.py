@@ -8,10 +8,13 @@ import shutil
 import numpy as np
 import page_reader
 import pytest
+import tensorflow as tf
 import tiny_runs
 import written_runs
 
 import run
+from simclr_tf import config, errors
+from simclr_tf.commands import compare, report
 from simclr_tf.report import run_files, side_by_side
 from simclr_tf.runs import predictions
 
@@ -119,6 +122,50 @@ def test_the_program_writes_the_page_and_compares_predictions(
     # Two more images are wrong in the second run: -2 of 18.
     assert found.problems == [] and "-11.1 (" in found.text and "0 : 2" in found.text
     assert found.attributes["img"][0]["alt"].startswith("Disagreements")
+
+
+def test_the_picture_has_the_names_of_the_page(folders, tmp_path, monkeypatch):
+    names = np.array(["a.png", "b.png"])
+    labels, right, wrong = np.array([0, 1]), np.eye(2), np.eye(2)[::-1]
+    for folder, scores in zip(folders, (right, wrong)):
+        found = predictions.of_scores(40, names, labels, scores, ("x", "y"))
+        predictions.write(str(folder), found)
+    captions = []
+    monkeypatch.setattr(
+        compare, "_images", lambda _, names: dict.fromkeys(names, np.zeros((4, 4, 3)))
+    )
+    monkeypatch.setattr(
+        compare.contact_sheet, "draw", lambda rows: captions.extend(c for c, _ in rows)
+    )
+    settings = config.Config(
+        mode="report", runs=",".join(map(str, folders)), model_dir=str(tmp_path)
+    )
+    monkeypatch.setattr(tf.io, "encode_png", lambda _: tf.constant(written_runs.png()))
+    report.write_side_by_side(settings)
+    assert captions == ["only a/run is right"]
+    page = page_reader.Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "a/run, b/run" in page.text
+    for folder in folders:
+        predictions.remove(str(folder))
+
+
+def test_what_is_not_a_run_is_refused_with_what_to_give(folders, tmp_path, capsys):
+    root = folders[0].parents[1]
+    (tmp_path / "empty").mkdir()
+    for given, words in (
+        (folders[0] / "flags.txt", f"is a file; give its run directory, {folders[0]}."),
+        (tmp_path / "empty", "has no run (flags.txt, "),
+        (
+            root,
+            f"is a folder of runs and not a run directory; give some of its runs, such as "
+            f"{folders[0]}, {folders[1]} (--mode=runs --under={root} lists them all).",
+        ),
+    ):
+        assert run.main(["run.py", "--mode=report", f"--runs={given}"]) == 2
+        assert f"error: {given} {words}" in capsys.readouterr().err
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(errors.UserError, match="is a file; give a run directory"):
+        run_files.check_is_run(str(tmp_path / "a.txt"))
 
 
 def test_the_report_of_a_run_is_not_replaced(folders, capsys):

@@ -23,16 +23,46 @@ def test_a_healthy_run_has_no_warnings(tmp_path):
 
 
 LOW = {"linear_eval/top_1_accuracy": 0.45, "linear_eval/top_1_accuracy_95": [0.42, 0.48]}
+LOWER = {"linear_eval/top_1_accuracy": 0.4, "linear_eval/top_1_accuracy_95": [0.37, 0.43]}
+LOWEST = {"linear_eval/top_1_accuracy": 0.34, "linear_eval/top_1_accuracy_95": [0.339, 0.341]}
 BELOW = {"eval/label_top_1_accuracy": 0.2, "eval/label_top_1_accuracy_95": [0.15, 0.3]}
+
+
+SUPERVISED = dataclasses.replace(written_runs.CONFIG, objective="supervised")
+# Supervised training records no contrastive metrics.
+NO_CONTRAST = {"train/contrast_loss": None, "train/contrast_acc": None}
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"result": {**written_runs.RESULT, **LOW}}, "not clearly better than the linear eval"),
+        (
+            {"result": {**written_runs.RESULT, **LOW}},
+            "45.0% (42.0–48.0), is not clearly different from the linear evaluation, raw pixels, "
+            "41.0% (34.4–47.9): it is higher, but the intervals overlap.",
+        ),
+        ({"result": {**written_runs.RESULT, **LOWER}}, "it is lower, but the intervals overlap"),
+        (
+            {"result": {**written_runs.RESULT, **LOWEST}},
+            "34.0% (33.9–34.1), is clearly worse than the linear evaluation, raw pixels, 41.0% "
+            "(34.4–47.9).",
+        ),
         ({"result": {**written_runs.RESULT, **BELOW}}, "less than always giving the most frequent"),
         ({"result": {**written_runs.RESULT, "global_step": 20}}, "is of step 20"),
         ({"metrics": {"train/contrast_loss": 4.84, "train/contrast_acc": 0.02}}, "near that of"),
+        # Chance is ln(2 * 64 - 1) = 4.844.
+        (
+            {"metrics": {"train/contrast_loss": 5.5, "train/contrast_acc": 0.02}},
+            "5.500, is above that of equal projections, 4.844, and views are recognised in 2.0%",
+        ),
+        (
+            {"metrics": {"train/contrast_loss": 4.85, "train/contrast_acc": 0.5}},
+            "4.850, is above that of equal projections, 4.844, although views are recognised in",
+        ),
+        (
+            {"settings": SUPERVISED, "metrics": {**NO_CONTRAST, "train/supervised_loss": 1.2}},
+            "The last label loss, 1.200, is above that of equal probabilities, 1.099",
+        ),
         ({"metrics": {"train/input_wait": 0.5}}, "waited for images during 50%"),
         ({"metrics": {"train/feature_spread": 0.001}}, "may have collapsed"),
         ({"metrics": {"train/negative_cosine": 0.99999}}, "may have collapsed"),
@@ -54,7 +84,8 @@ AROUND = {"eval/label_top_1_accuracy": 0.3, "eval/label_top_1_accuracy_95": [0.2
     "changes",
     [
         {"result": {**written_runs.RESULT, **AROUND}},  # Chance is a third.
-        {"metrics": {"train/contrast_loss": 5.5, "train/contrast_acc": 0.5}},
+        {"metrics": {"train/contrast_loss": 4.84, "train/contrast_acc": 0.5}},
+        {"settings": SUPERVISED, "metrics": {**NO_CONTRAST, "train/supervised_loss": 1.09}},
         {"metrics": {"train/input_wait": 0.15}},
     ],
 )

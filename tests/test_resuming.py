@@ -30,7 +30,7 @@ NEVER = {
 # The weights at the end are the same. Where the data is does not matter; its content is compared.
 FREELY = {
     *("mode", "model_dir", "resume_with_changes", "checkpoint", "format", "data_dir", "runs"),
-    *("labels", "transfer_to", "transfer_grid", "baselines"),
+    *("labels", "transfer_to", "transfer_grid", "baselines", "preset"),
     *("cache_dataset", "augment_on", "jit_compile", "recompute", "num_virtual_cpus"),
     *("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"),
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),

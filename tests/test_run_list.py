@@ -180,7 +180,7 @@ def test_a_list_is_written_to_a_remote_file(tmp_path, capsys):
     path = f"ram://list-{time.time_ns()}.csv"
     listed(capsys, tmp_path, f"--export_runs={path}")
     with tf.io.gfile.GFile(path) as file:
-        assert file.read().startswith("run,state,step,")
+        assert file.read().startswith("run,cell,state,step,")
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,7 @@ def test_the_accuracy_of_a_classifier_is_its_own_and_that_of_an_encoder_is_linea
         ("result.json", '{"linear_eval/top_1_accuracy": 1}', "result.json is damaged"),
         ("data.json", "[]", "data.json is damaged"),
         ("best.json", "{}", "best.json is damaged"),
+        ("cell_titles.json", "3", "cell_titles.json is damaged"),
         ("metrics.jsonl", "7\n", "metrics.jsonl is damaged"),
         ("training.lock", "{}", "training.lock is damaged"),
     ],
@@ -351,6 +352,10 @@ def test_runs_are_sorted(three, capsys, key, expected):
         (" state = finished , resnet_depth=18 ", "a"),
         ("temperature=0.50", "a"),
         ("use_blur=true,checkpoint=", "abc"),
+        ("accuracy>0.4", "b"),
+        ("accuracy >= 40%", "bc"),
+        ("accuracy<=0.4,accuracy>0.3", "c"),
+        ("accuracy<0.4,state=finished", "a"),
     ],
 )
 def test_a_filter_keeps_the_runs_that_have_all_of_its_values(three, capsys, wanted, expected):
@@ -365,12 +370,16 @@ def test_a_filter_takes_relative_paths(three, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "phrases"),
     [
-        ("objectiv=supcon", ["has the key 'objectiv' (did you mean objective", "nor state."]),
+        ("objectiv=supcon", ["has the key 'objectiv' (did you mean objective", "nor state or acc"]),
         ("under=x", ["has the key 'under'"]),  # Not stored with a run.
         ("supcon", ["has 'supcon', which is not KEY=VALUE"]),
         ("state=stoped", ["state=stoped (did you mean stopped", "one of training, finished"]),
         ("seed=1,seed=2", ["the key 'seed' twice"]),
         ("seed=one", ["has seed=one, which --seed cannot be"]),
+        ("accuracy=0.5", ["has 'accuracy=0.5'; give a bound, as in accuracy>0.5"]),
+        ("acuracy=0.5", ["the key 'acuracy' (did you mean accuracy"]),
+        ("accuracy>50", ["has 'accuracy>50'; a bound is between 0 and 1"]),
+        ("accuracy>half", ["has 'accuracy>half'; a bound is between 0 and 1"]),
         ("seed=7", ["holds for none of the 3 runs", "leave it out"]),
     ],
 )
@@ -378,6 +387,11 @@ def test_a_filter_that_cannot_hold_is_refused(three, capsys, wanted, phrases):
     message = refusal(capsys, f"--under={three}", f"--filter={wanted}")
     assert message.startswith(f"error: --filter={wanted} ") and message.count("\n") == 1
     assert all(phrase in message for phrase in phrases), message
+
+
+def test_an_order_that_does_not_exist_is_refused_with_a_similar_one(capsys):
+    message = refusal(capsys, "--under=x", "--sort=acuracy")
+    assert "--sort must be one of name, accuracy, age, got 'acuracy' (did you mean acc" in message
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
@@ -428,6 +442,17 @@ def test_the_table_fits_a_terminal_of_80_columns(three, capsys, monkeypatch):
         "2 h",
     ):
         assert cell in printed, printed
+
+
+def test_the_cell_of_a_study_is_named_below_the_name_of_its_run(tmp_path, capsys):
+    (write_run(tmp_path / "a1b2") / "cell_titles.json").write_text(
+        '["heads: none, 8, seed 0", "x"]'
+    )
+    write_run(tmp_path / "other")
+    printed = listed(capsys, tmp_path)
+    assert re.search(r"│ a1b2 .*\n│ heads: none, 8, seed 0 and 1 more +│", printed)
+    rows = exported(capsys, tmp_path)
+    assert (rows["a1b2"]["cell"], rows["other"]["cell"]) == ("heads: none, 8, seed 0; x", "")
 
 
 def test_brackets_in_the_name_of_a_run_are_printed(tmp_path, capsys):

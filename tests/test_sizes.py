@@ -14,6 +14,8 @@ from benchmarks import sizes
 from simclr_tf.models import simclr
 from simclr_tf.reference import names, networks
 
+pytestmark = pytest.mark.exhaustive
+
 
 def _architecture(depth, *, width=1, sk=False, image_size=32, stem="imagenet", **changes):
     return dataclasses.replace(

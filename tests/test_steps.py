@@ -126,6 +126,7 @@ def test_four_replicas_have_the_gradients_of_one():
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.usefixtures("with_memory_estimates")
 def test_an_encoder_with_python_control_flow_on_tensors_trains(chunks):
     strategy = replicas_lib.strategy(1)
     learner = _learner(strategy, "nt_xent", encoder="tiny_encoders:branching")

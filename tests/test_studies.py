@@ -68,7 +68,7 @@ def test_the_identity_of_a_run_does_not_change_between_versions():
         ("[0, 1]", "[0, -1]", "has seeds = [0, -1]; list integers from 0"),
         ("[0, 1]", "[]", "has seeds = []"),
         ("[0, 1]", "[true]", "has seeds = [True]"),
-        ("[0, 1]", "[1, 1]", "has seeds = [1, 1]; list each once."),
+        ("[0, 1]", "[1, 1]", "has the seed 1 twice, in seeds = [1, 1]; list each"),
         ("[0, 1]", "3", "needs seeds in the file as a list; it is 3."),
         ("seeds =", "= seeds =", "cannot be read (Invalid statement"),
         ("train_epochs = 3", "train_epoch = 3", "sets train_epoch in flags, which is not a flag"),
@@ -118,6 +118,7 @@ def test_the_identity_of_a_run_does_not_change_between_versions():
         ("seeds =", "flagfile = 'none.flags'\nseeds =", "names the flagfile none.flags, which"),
         ("seeds =", "flagfile = 'bad.flags'\nseeds =", "bad.flags has the line 'what?'"),
         ("seeds =", "flagfile = 'own.flags'\nseeds =", "sets seed in the flagfile own.flags"),
+        ('"bars"', '"heatmap"', "has figure.kind = 'heatmap' without series; name the axis"),
     ],
 )
 def test_a_file_that_describes_no_study_is_refused(tmp_path, old, new, message):

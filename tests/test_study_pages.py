@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shlex
+import statistics
 from typing import Any
 
 from matplotlib import figure
@@ -12,7 +15,8 @@ import pytest
 import tiny_studies
 
 from flags import flagfiles
-from simclr_tf import errors
+from simclr_tf import config, errors
+from simclr_tf.commands import study_selection
 from simclr_tf.evaluation import contrasts
 from simclr_tf.report import study_figures, study_page
 from simclr_tf.studies import hparams, plans, reading, results, tuning
@@ -37,7 +41,12 @@ def found(study):
 def rows_of(page: str, title: str) -> list[list[str]]:
     """Returns the rows of the first table below a title, without header."""
     section = page.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return table_rows(section)
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Returns the rows of the first table in a text, without header."""
+    (lines,) = [one.splitlines() for one in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)][:1]
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
 
 
@@ -94,12 +103,28 @@ def test_the_numbers_of_the_page_are_those_of_the_results(found):
     cells = rows_of(page, "Cells")
     for row, first in zip(cells, (0, 2), strict=True):
         mean = 50 * sum(one.accuracy for one in found.finished[first : first + 2])
-        assert row[1].startswith(f"{mean:.1f}% (")
+        low, high = re.fullmatch(rf"{mean:.1f}% \(([\d.]+) to ([\d.]+)\)", row[1]).groups()
+        assert float(low) < mean < float(high)
         assert row[3:] == ["1.5", "640", "1,280", "1.00 GiB"]
     assert "of 1 expected order: 1 shown." in page
     assert "![Width of the head](tiny.svg)" in page
     assert "4 runs, whose times add up to 6 min." in page
     assert "SHA-256 `" + found.study.orders_hash[:16] in page
+
+
+def test_the_differences_that_the_seeds_could_have_shown_are_a_table(found):
+    page = study_page.write(found, [])
+    ((claim, deviation, smallest, needed),) = table_rows(page.partition("probability of 80%")[2])
+    seeds = [100 * one for one in found.verdicts[0].contrast.of_seeds]
+    assert claim == "16 above 8"
+    assert float(deviation) == pytest.approx(statistics.stdev(seeds), abs=0.051)
+    (stored,) = results.to_json(found, "/root")["orders"]
+    assert float(smallest) == pytest.approx(stored["smallest_difference"], abs=0.051)
+    assert int(needed) == stored["seeds_needed"]
+    # With one seed, nothing is known of others.
+    one = dataclasses.replace(found.study, seeds=(0,))
+    of_one = [each for each in found.finished if each.cell.seed == 0]
+    assert "80%" not in study_page.write(tiny_studies.results_of(one, of_one), [])
 
 
 def test_pipes_in_names_do_not_break_tables(tmp_path):
@@ -140,6 +165,34 @@ def test_commands_on_a_page_can_be_copied_and_name_no_folder_of_this_machine(stu
     assert "/home/me" not in command
     assert "'--train_split=train[:50%]'" in command  # Shells read brackets otherwise.
     assert f"--model_dir=runs/studies/cells/{run.identity}" in command
+
+
+@pytest.mark.parametrize(
+    ("given", "model_dir", "words"),
+    [
+        ("own/tiny.toml", None, ["--study=own/tiny.toml"]),
+        ("own/tiny.toml", "runs/mine", ["--study=own/tiny.toml", "--model_dir=runs/mine"]),
+        ("/x/my study.toml", "/y", ["--study=/x/my study.toml", "--model_dir=/y"]),
+        # The page of a study that comes with the program may be published.
+        ("tiny", "/y", ["--study=tiny"]),
+        ("tiny", "runs/mine", ["--study=tiny", "--model_dir=runs/mine"]),
+    ],
+)
+def test_the_command_of_a_study_repeats_it(study, tmp_path, monkeypatch, given, model_dir, words):
+    monkeypatch.chdir(tmp_path)
+    absolute = model_dir and str(tmp_path / model_dir)
+    settings = config.Config(mode="study", study=given, model_dir=absolute)
+    shown = study_selection.shown(settings, study, {})
+    assert shlex.split(shown.command) == ["python", "run.py", "--mode=study", *words]
+    # The commands of its cells are in the same folder.
+    root = words[1].partition("=")[2] if len(words) > 1 else "runs/studies"
+    found = tiny_studies.results_of(
+        study, tiny_studies.outcomes_of(study, {"8": 0.5, "16": 0.6}), root=shown.root
+    )
+    page = study_page.write(found, [])
+    assert f"--model_dir={root}/cells/{found.finished[0].cell.run.identity}" in page
+    stored = results.to_json(found, str(tmp_path))
+    assert stored["cells"][0]["arguments"][-1].startswith(f"--model_dir={root}/cells/")
 
 
 def test_costs_count_every_run_once(found):
@@ -184,7 +237,8 @@ def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
 @pytest.mark.parametrize("path", sorted(flagfiles.STUDIES.glob("*.toml")), ids=lambda p: p.stem)
 def test_the_figure_of_a_published_study_has_its_labels(path):
     study = reading.read(path)
-    numbers = dict.fromkeys(("train/contrast_acc", "train/contrast_entropy", "gradient_norm"), 0.5)
+    metrics = {side.metric for order in study.orders for side in order.sides}
+    numbers = dict.fromkeys([*metrics, *study.columns.values(), study.figure.metric], 0.5)
     found = [
         tiny_studies.outcome(study, labels, seed, [True, seed % 2 == 0, False], numbers)
         for labels in study.all_labels()
@@ -210,6 +264,7 @@ def test_a_bar_is_as_long_as_its_accuracy(found):
     ]
     assert heights == pytest.approx(means)
     assert axes.get_ylim()[0] == 0
+    assert axes.get_ylabel() == "accuracy, %"  # It may be that of a trained classifier.
 
 
 def test_an_unknown_number_is_refused_with_similar_ones(study):

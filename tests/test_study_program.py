@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import tiny_runs
 import tiny_studies
 
 import run
-from simclr_tf.studies import attempts
+from simclr_tf.commands import study_plan
+from simclr_tf.runs import dataset, listing
+from simclr_tf.studies import attempts, data_checks
 
 pytestmark = pytest.mark.usefixtures("in_folder")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -90,6 +94,57 @@ def test_what_cannot_be_run_is_refused(tmp_path, monkeypatch, capsys, flags, mes
     assert message in capsys.readouterr().err
 
 
+def test_data_that_cannot_be_opened_is_refused_as_by_a_run_of_its_own(
+    tmp_path, monkeypatch, capsys
+):
+    # Only the second cell lacks its split.
+    text = tiny_studies.TEXT.replace("{ proj_out_dim = 16 }", '{ train_split = "trian" }')
+    text = text.replace("{ proj_out_dim = 8 }", '{ train_split = "train" }')
+    tiny_studies.write(tmp_path, text)
+    monkeypatch.setattr(attempts, "train", None)
+    assert study() == 2
+    of_study = capsys.readouterr().err
+    own = ["--dataset=digits", "--train_epochs=3", "--train_split=trian", "--model_dir=own"]
+    assert run.main(["run.py", "--mode=train_then_eval", *own]) == 2
+    assert of_study == capsys.readouterr().err
+    assert "has no split 'trian' (did you mean train?)" in of_study
+    assert not list(tmp_path.glob("runs/studies/cells/*"))
+
+
+def test_a_study_whose_cells_would_have_no_predictions_is_refused(tmp_path, monkeypatch, capsys):
+    tiny_studies.write(tmp_path)
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        tiny_runs.write_image(tmp_path / "unlabelled" / f"{index}.png", channel=0, rng=rng)
+    monkeypatch.setattr(attempts, "train", None)
+    assert study("--nolinear_eval") == 2
+    assert "--nolinear_eval leaves no predictions to compare" in capsys.readouterr().err
+    assert study("--nolinear_eval", "--objective=supervised", "--dry_run") == 0
+    capsys.readouterr()
+    assert study("--dataset=image_folder", "--data_dir=unlabelled") == 2
+    assert "has no labels, and a study compares accuracies; use" in capsys.readouterr().err
+
+
+def test_each_data_of_cells_that_are_not_done_is_opened_once(tmp_path, monkeypatch, capsys):
+    one = tiny_studies.read(tmp_path)
+    root, opened = tmp_path / "runs" / "studies", []
+    open_data = dataset.open_data
+
+    def recorded(config, **given):
+        opened.append(config.seed)
+        return open_data(config, **given)
+
+    monkeypatch.setattr(dataset, "open_data", recorded)
+    runs = [tiny_studies.run(one, labels, s) for labels in one.all_labels() for s in one.seeds]
+    assert study("--dry_run") == 0
+    assert opened == []
+    data_checks.check(study_plan.waiting(one, {}, str(root)), str(root))
+    assert opened == [0]  # Of four cells.
+    for each in runs:
+        attempts.train(tiny_studies.python("pass"), each.folder(str(root)))
+    assert study_plan.waiting(one, {}, str(root)) == []
+
+
 def test_a_run_that_fails_is_on_the_page_with_its_command(tmp_path, monkeypatch, capsys):
     one = tiny_studies.read(tmp_path)
     fails = [sys.executable, "-c", "print('error: no.'); exit(2)"]
@@ -132,10 +187,15 @@ def stages(name: str) -> str:
 
 
 def modified(folder: pathlib.Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+    """Returns when the files of a run were changed, without the list of its names in studies."""
+    files = (path for path in folder.iterdir() if path.is_file())
+    return {
+        path.name: path.stat().st_mtime_ns for path in files if path.name != listing.CELL_TITLES
+    }
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_study_that_is_ended_resumes_without_repeating_a_cell(tmp_path, monkeypatch, capsys):
     one = tiny_studies.read(tmp_path, stages("One"))
     root = tmp_path / "root"

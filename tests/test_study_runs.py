@@ -16,6 +16,7 @@ import pytest
 import tiny_studies
 
 from simclr_tf import errors, preemption
+from simclr_tf.runs import listing
 from simclr_tf.studies import attempts, cells, launchers, schedule
 
 
@@ -269,6 +270,12 @@ def test_a_run_that_fails_leaves_out_only_what_starts_from_it(tmp_path, quick, c
     assert "run 8 is left out, because its first stage is not done." in printed
 
 
+def test_a_log_has_a_line_at_the_start_and_one_for_every_change(tmp_path, quick, capsys):
+    train(Fake(jobs=1), tmp_path, FIRST)
+    lines = [line.split("  ")[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["test 0/2", "first 0"], ["test 1/2", "first 1"], ["test 2/2", ""]]
+
+
 def test_runs_that_are_done_are_not_started(tmp_path, quick):
     for one in (FIRST[1], RUNS[1]):
         attempts.train(tiny_studies.python("pass"), one.folder(str(tmp_path)))
@@ -280,6 +287,20 @@ def test_runs_that_are_done_are_not_started(tmp_path, quick):
     for one in (*FIRST, *RUNS):
         attempts.train(tiny_studies.python("pass"), one.folder(str(tmp_path)))
     assert len(train(None, tmp_path)) == 6  # No launcher is needed.
+
+
+def test_a_run_is_listed_with_what_each_study_calls_it(tmp_path, quick):
+    folder = pathlib.Path(FIRST[0].folder(str(tmp_path)))
+    train(Fake(), tmp_path, FIRST[:1])
+    (folder / "flags.txt").write_text("--dataset=digits\n")
+    assert [one.cells for one in listing.find(str(tmp_path))] == [("first 0",)]
+    # It is done, and another study has it, too.
+    attempts.train(tiny_studies.python("pass"), str(folder))
+    (folder / "flags.txt").unlink()
+    for _ in range(2):
+        train(None, tmp_path, [dataclasses.replace(FIRST[0], title="other")])
+    (folder / "flags.txt").write_text("--dataset=digits\n")
+    assert [one.cells for one in listing.find(str(tmp_path))] == [("first 0", "other")]
 
 
 def test_an_exception_closes_the_launcher(tmp_path, quick, capsys):

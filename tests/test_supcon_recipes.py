@@ -24,7 +24,11 @@ SHRUNK = {
     "linear_eval": False,
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.exhaustive,
+    pytest.mark.usefixtures("no_export_in_file"),
+]
 
 
 def run_recipe(name: str, model_dir: pathlib.Path, **changes: object) -> dict:

@@ -22,6 +22,8 @@ from simclr_tf.report import transfer as report
 from simclr_tf.runs import dataset, predictions
 from simclr_tf.transfer import cells, grids, networks
 
+pytestmark = pytest.mark.exhaustive
+
 # A grid of two cells of one step.
 TINY = grids.Grid((0.1,), (0.0, 1e-3), batch_size=8, steps=1)
 

@@ -63,8 +63,8 @@ def test_the_wheel_holds_every_module_template_recipe_and_study_and_nothing_else
     package |= {
         str(path.relative_to(ROOT)) for path in (ROOT / "simclr_tf/report/templates").iterdir()
     }
-    flags = [*(ROOT / "flags").glob("*.py"), *(ROOT / "flags" / "recipes").glob("*.flags")]
-    flags += [*(ROOT / "flags" / "studies").glob("*.flags"), *(ROOT / "flags").rglob("*.toml")]
+    flags = [*(ROOT / "flags").glob("*.py"), *(ROOT / "flags").glob("*/*.flags")]
+    flags += (ROOT / "flags").glob("*/*.toml")
     program = {f"{PROGRAM}/{path.relative_to(ROOT)}" for path in (ROOT / "run.py", *flags)}
     assert names == package | program
 

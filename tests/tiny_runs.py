@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 
 import run
+from simclr_tf.commands import train
 from simclr_tf.models import simclr
+from simclr_tf.serving import export
 
 CLASSES = ("blue", "green", "red")
 # A network and a training run that take seconds, most of them spent on tracing graphs.
@@ -45,6 +47,8 @@ ARCHITECTURE = simclr.Architecture(
     batch_norm_decay=0.9,
     class_names=("a", "b", "c"),
 )
+# What makes a SavedModel and an image of the views.
+_EXPORT, _SHOW_VIEWS = export.export, train._show_views
 # Without these, half of the graph need not be traced.
 NO_COLOR = {"use_color_jitter": False, "use_color_drop": False, "use_blur": False}
 
@@ -95,7 +99,10 @@ def unlabelled_photos(factory: pytest.TempPathFactory) -> pathlib.Path:
 def pretrained(factory: pytest.TempPathFactory) -> pathlib.Path:
     """Returns the run directory of a pretraining run of four steps; copy it before changing it."""
     model_dir = factory.mktemp("runs") / "pretrained"
-    assert main("pretrain", model_dir, photos(factory), **NO_COLOR) == 0
+    with pytest.MonkeyPatch.context() as patch:  # With both, also for a test that skips them.
+        patch.setattr(export, "export", _EXPORT)
+        patch.setattr(train, "_show_views", _SHOW_VIEWS)
+        assert main("pretrain", model_dir, photos(factory), **NO_COLOR) == 0
     return model_dir
 
 

@@ -101,6 +101,7 @@ def results_of(
     values: dict[str, Any] = {
         "study": study,
         "command": "python run.py --mode=study --study=tiny",
+        "root": "runs/studies",
         "finished": found,
         "expected": len(study.all_labels()) * len(study.seeds),
         "failures": [],

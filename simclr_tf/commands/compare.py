@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any
@@ -39,7 +40,7 @@ def compare(config: config_lib.Config) -> None:
     measured = measure(folders, seed=config.seed)
     _print(measured)
     storage.write_json(os.path.join(output, RESULT), measured.to_json())
-    picture = draw_disagreements(measured)
+    picture = draw_disagreements(measured, measured.folders)
     if picture is not None:
         path = os.path.join(output, PICTURE)
         storage.write_png(path, picture)
@@ -233,19 +234,20 @@ def _print(measured: Measured) -> None:
     )
 
 
-def draw_disagreements(measured: Measured) -> np.ndarray | None:
+def draw_disagreements(measured: Measured, names: Sequence[str]) -> np.ndarray | None:
     """Draws images that only the first run, and that only the second, classifies right.
 
     Args:
         measured: the result of `measure`.
+        names: what the runs are called where the picture is shown.
 
     Returns:
         The picture (h, w, 3) uint8; None if there is none, which is said.
     """
     folders, (first, second) = measured.folders, measured.found[:2]
     wanted = {
-        f"only {folders[0]} is right": np.flatnonzero(first.right & ~second.right),
-        f"only {folders[1]} is right": np.flatnonzero(second.right & ~first.right),
+        f"only {names[0]} is right": np.flatnonzero(first.right & ~second.right),
+        f"only {names[1]} is right": np.flatnonzero(second.right & ~first.right),
     }
     wanted = {caption: rows[:_PICTURES_PER_ROW] for caption, rows in wanted.items() if len(rows)}
     if not wanted:

@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.commands import compare
 from simclr_tf.report import run_files, run_page, side_by_side
 from simclr_tf.runs import directory
@@ -79,6 +79,8 @@ def write_side_by_side(config: config_lib.Config) -> str:
     Raises:
         UserError: if a folder has no run, or that of the page is a run directory itself.
     """
+    for folder in text.listed(config.runs):
+        run_files.check_is_run(paths.absolute(folder))
     folders = compare.folders_of(config)
     output = config.model_dir or "."
     if run_files.is_run(output):
@@ -97,7 +99,7 @@ def write_side_by_side(config: config_lib.Config) -> str:
         console.say(f"There is no paired test: {why_not}")
     else:
         comparison = measured.to_json()
-        drawn = compare.draw_disagreements(measured)
+        drawn = compare.draw_disagreements(measured, side_by_side.names_of(folders))
         picture = None if drawn is None else tf.io.encode_png(drawn).numpy()
     path = os.path.join(output, run_files.REPORT)
     storage.replace(path, side_by_side.render(runs, comparison, why_not, picture))

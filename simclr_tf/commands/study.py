@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import os
 import pathlib
-import shlex
 import time
 from typing import Any
 
@@ -15,30 +13,27 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
 from simclr_tf import preemption as preemption_lib
-from simclr_tf.commands import study_plan
-from simclr_tf.config import flagfile
-from simclr_tf.report import evaluation_files, study_figures, study_html, study_page
+from simclr_tf.commands import study_plan, study_selection
+from simclr_tf.report import evaluation_files, study_figures, study_html, study_orders, study_page
 from simclr_tf.runs import directory, environment
 from simclr_tf.studies import (
     attempts,
     cells,
+    data_checks,
     definition,
     hparams,
     launchers,
     measurements,
     outcomes,
     plans,
-    reading,
     results,
     schedule,
     tuning,
     verdicts,
 )
 
-ALL, LIST = "all", "list"
 _REPORT = "report.html"  # In the folder of the study.
 Train = Callable[[Sequence[cells.Run], str], dict[str, attempts.Record]]
-_DEFAULT_ROOT = os.path.join("runs", "studies")
 
 
 def study(
@@ -58,16 +53,19 @@ def study(
     Raises:
         UserError: if a study cannot be read, or its cells cannot be trained at all.
     """
-    if config.study == LIST:
+    if config.study == study_selection.LIST:
         study_plan.print_list(folder)
         return
-    overrides = _overrides(config, explicit)
-    root = paths.absolute(config.model_dir or _DEFAULT_ROOT)
+    overrides = study_selection.overrides(config, explicit)
+    root = study_selection.root(config)
     if paths.scheme(root) is not None:
         raise errors.UserError(
             f"--model_dir={root} is remote; a study needs a folder on a disk of this machine."
         )
-    studies = [_with_seeds(one, config.study_seeds) for one in _read(config.study, folder)]
+    studies = [
+        study_selection.with_seeds(one, config.study_seeds)
+        for one in study_selection.read(config.study, folder)
+    ]
     for one in studies:
         study_plan.check(one, overrides, root)
     if config.dry_run:
@@ -77,22 +75,10 @@ def study(
     directory.ensure_writable(root)
     if config.study_results is not None:
         directory.ensure_writable(config.study_results, flag="study_results")
+    data_checks.check(
+        [run for one in studies for run in study_plan.waiting(one, overrides, root)], root
+    )
     _run_all(config, studies, overrides, root, preemption)
-
-
-def _overrides(config: config_lib.Config, explicit: frozenset[str]) -> dict[str, Any]:
-    """Returns the flags that were given for the cells."""
-    if "seed" in explicit:
-        raise errors.UserError(
-            f"--seed={config.seed} has no effect on a study, whose cells have seeds of their own; "
-            "--study_seeds sets their number."
-        )
-    if "checkpoint" in explicit:
-        raise errors.UserError(
-            f"--checkpoint={config.checkpoint} has no effect on a study, whose cells start from "
-            "scratch or from their first stage; leave it out."
-        )
-    return {name: getattr(config, name) for name in sorted(explicit - set(cells.OWN_FLAGS))}
 
 
 def _run_all(
@@ -116,10 +102,10 @@ def _run_all(
     found, pages = [], []
     for one in studies:
         output = config.study_results or os.path.join(root, one.name)
-        command = _command(config, one, overrides)
-        found.append(_run(one, overrides, root, train, command))
+        shown = study_selection.shown(config, one, overrides)
+        found.append(_run(one, overrides, root, train, shown))
         pages.append(_write(found[-1], output, root, overrides))
-    if config.study == ALL:
+    if config.study == study_selection.ALL:
         top = config.study_results or root
         index = os.path.join(top, "README.md")
         links = [os.path.relpath(page, top) for page in pages]
@@ -134,53 +120,12 @@ def _run_all(
         )
 
 
-def _read(name: str | None, folder: pathlib.Path) -> list[definition.Study]:
-    """Returns the studies that --study names."""
-    known = {path.stem: path for path in sorted(folder.glob("*.toml"))}
-    if name is None:
-        raise errors.UserError(
-            "--study is missing; name one of the studies that --study=list prints, or all."
-        )
-    if name == ALL:
-        return [reading.read(path) for path in known.values()]
-    if name in known:
-        return [reading.read(known[name])]
-    if name.endswith(".toml"):
-        return [reading.read(pathlib.Path(paths.absolute(name)))]
-    raise errors.UserError(
-        f"--study={name} is not a study{text.suggestion(name, known)}; --study=list prints all of "
-        "them, and the path of a file of your own ends in .toml."
-    )
-
-
-def _with_seeds(one: definition.Study, count: int) -> definition.Study:
-    """Returns a study with another number of seeds."""
-    if not count:
-        return one
-    seeds = list(one.seeds[:count])
-    seeds += range(max(one.seeds) + 1, max(one.seeds) + 1 + count - len(seeds))
-    return dataclasses.replace(one, seeds=tuple(seeds))
-
-
-def _command(config: config_lib.Config, one: definition.Study, overrides: Mapping[str, Any]) -> str:
-    """Returns the command that runs a study, without paths of this machine."""
-    is_file = (config.study or "").endswith(".toml")
-    given = [
-        flagfile.to_flag(key, "PATH" if key == "data_dir" else value)
-        for key, value in overrides.items()
-    ]
-    if config.study_seeds:
-        given.append(flagfile.to_flag("study_seeds", config.study_seeds))
-    name = f"{one.name}.toml" if is_file else one.name
-    return shlex.join(["python", "run.py", "--mode=study", f"--study={name}", *given])
-
-
 def _run(
     one: definition.Study,
     overrides: Mapping[str, Any],
     root: str,
     train: Train,
-    command: str,
+    shown: study_selection.Shown,
 ) -> results.Results:
     """Trains what is not done of a study, and returns its results."""
     versions = plans.register(one, os.path.join(root, one.name))
@@ -191,7 +136,7 @@ def _run(
         here = environment.describe(tf.distribute.get_strategy())
         return _results(
             one,
-            command,
+            shown,
             measured,
             versions,
             machines=[results.machine(here)],
@@ -220,11 +165,13 @@ def _run(
     ]
     return _results(
         one,
-        command,
+        shown,
         found,
         versions,
         failures=[
-            results.Failure(run.title, records[run.identity].error, results.command_of(run))
+            results.Failure(
+                run.title, records[run.identity].error, results.command_of(run, shown.root)
+            )
             for run in every
             if not _is_done(records, run)
         ],
@@ -243,7 +190,7 @@ def _is_done(records: Mapping[str, attempts.Record], run: cells.Run) -> bool:
 
 def _results(
     one: definition.Study,
-    command: str,
+    shown: study_selection.Shown,
     found: Sequence[outcomes.Outcome],
     versions: Sequence[Mapping[str, Any]],
     *,
@@ -255,7 +202,8 @@ def _results(
     """Returns the results with their verdicts; see `results.Results`."""
     return results.Results(
         study=one,
-        command=command,
+        command=shown.command,
+        root=shown.root,
         finished=found,
         expected=len(one.all_labels()) * len(one.seeds),
         failures=failures,
@@ -285,10 +233,10 @@ def _write(found: results.Results, output: str, root: str, overrides: Mapping[st
     storage.replace(report, study_html.render(found.study.title, written, figures))
     storage.write_json(os.path.join(output, f"{name}.json"), results.to_json(found, root))
     rows = [
-        [cell.replace("**", "") for cell in study_page.order_row(one)] for one in found.verdicts
+        [cell.replace("**", "") for cell in study_orders.order_row(one)] for one in found.verdicts
     ]
     if rows:
-        console.table(found.study.title, list(study_page.ORDER_HEADER), rows)
+        console.table(found.study.title, list(study_orders.HEADER), rows)
     console.say(f"{page}: the results, with {', '.join([*figures, f'{name}.json'])}.")
     console.say(f"Report: {report}")
     return page

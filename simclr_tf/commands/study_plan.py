@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import pathlib
 import shlex
 from typing import Any
@@ -47,10 +47,37 @@ def check(one: definition.Study, overrides: Mapping[str, Any], root: str) -> Non
     tried = tuning.trials(one, overrides)
     for trial in tried:
         cells.check(one, trial.cell.run, root)
-    # The settings that will be chosen may be any; the last ones are as good as others.
-    chosen = {trial.group: (trial.tuned, dict[str, float]()) for trial in tried}
-    for cell in tuning.cells_of(one, overrides, chosen):
+    for cell in tuning.cells_of(one, overrides, _any_choice(tried)):
         cells.check(one, cell.run, root)
+
+
+def _any_choice(
+    tried: Sequence[tuning.Trial],
+) -> dict[tuple, tuple[definition.Labels, dict[str, float]]]:
+    """Returns settings for each group: any may be chosen, and the last ones are as good."""
+    return {trial.group: (trial.tuned, {}) for trial in tried}
+
+
+def waiting(one: definition.Study, overrides: Mapping[str, Any], root: str) -> list[cells.Run]:
+    """Returns the runs that are not done; of settings that are not chosen yet, with any of them.
+
+    Args:
+        one: the study; one that trains nothing has no runs.
+        overrides: flags of the command line.
+        root: the folder of all studies.
+
+    Raises:
+        UserError: if a run was trained with other settings.
+    """
+    if one.measurement is not None:
+        return []
+    tried = tuning.trials(one, overrides)
+    of_trials = [trial.cell.run for trial in tried]
+    chosen = tuning.choose(tried, schedule.finished(of_trials, root), root)
+    planned = tuning.cells_of(one, overrides, {**_any_choice(tried), **chosen})
+    runs = schedule.all_runs([*of_trials, *(cell.run for cell in planned)])
+    done = schedule.finished(runs, root)
+    return [run for run in runs if run.identity not in done]
 
 
 def print_plan(one: definition.Study, overrides: Mapping[str, Any], root: str) -> None:

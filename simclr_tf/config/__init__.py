@@ -9,7 +9,7 @@ from simclr_tf.config.sections.objective import (
     SUPERVISED_CONTRAST,
     UNSUPERVISED_OBJECTIVES,
 )
-from simclr_tf.config.sections.task import MODES, TRAIN_MODES
+from simclr_tf.config.sections.task import MODES, PRESETS, TRAIN_MODES
 from simclr_tf.config.settings import Config
 from simclr_tf.config.validation import SHORT_MODES, validate
 
@@ -19,6 +19,7 @@ __all__ = [
     "MAX_STEPS",
     "MODES",
     "OBJECTIVES",
+    "PRESETS",
     "SHORT_MODES",
     "SUPERVISED_CONTRAST",
     "TRAIN_MODES",

@@ -97,9 +97,10 @@ def _check_range(config: Config, name: str, setting: metadata.Setting) -> None:
     """Refuses a value that is not among the choices or outside of the bounds."""
     value = getattr(config, name)
     if setting.choices and value not in setting.choices:
-        short = f", {', '.join(SHORT_MODES)}" if name == "mode" else ""
+        choices = (*setting.choices, *(SHORT_MODES if name == "mode" else ()))
+        near = text.suggestion(str(value), choices)
         raise errors.UserError(
-            f"--{name} must be one of {', '.join(setting.choices)}{short}, got {value!r}."
+            f"--{name} must be one of {', '.join(choices)}, got {value!r}{near}."
         )
     low, high = setting.at_least, setting.at_most
     if low is None or high is None or (setting.zero_is_off and value == 0):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-import itertools
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import decode, iterators, kinds, pillow, sources
+from simclr_tf.data import decode, first_images, kinds, pillow, sources
 
 _HIGHEST = 65_535
 # Fractions of the range below which images are dark, and nearly black.
 _DARK, _NEARLY_BLACK = 1 / 2, 1 / 8
-# Images whose headers are read at the start of training.
-_SAMPLED = 32
 
 
 class Range(NamedTuple):
@@ -97,21 +93,9 @@ def sampled_range(source: sources.Source, split: str) -> Range | None:
     """
     found = None
     try:
-        for name, encoded in itertools.islice(_first_files(source, split), _SAMPLED):
+        for name, encoded in first_images.first_files(source, split):
             one = range_of(name, encoded)
             found = one.joined(found) if one else found
     except tf.errors.OpError:
         pass
     return found
-
-
-def _first_files(source: sources.Source, split: str) -> Iterator[tuple[str, bytes]]:
-    access = source.random_access(split)
-    if access is None:
-        examples = iterators.without_tuning(source.examples(split).take(_SAMPLED))
-        for example in examples.as_numpy_iterator():
-            yield example["name"].decode(), example["image"]
-        return
-    for index in np.flatnonzero(~access.excluded):
-        example = access.read(tf.constant(index, tf.int32))
-        yield example["name"].numpy().decode(), example["image"].numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -49,9 +50,11 @@ def draw_tiles(rows: Sequence[tuple[str, Sequence[outcome.Tile]]]) -> np.ndarray
     columns = max(len(tiles) for _, tiles in rows)
     lines = max(len(tile.lines) for _, tiles in rows for tile in tiles)
     row_height = _CAPTION + side + lines * _LINE + _MARGIN
-    size = (_MARGIN + columns * (side + _MARGIN), _MARGIN + len(rows) * row_height)
-    sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
+    font = ImageFont.load_default(_TEXT)
+    longest = math.ceil(max(font.getlength(caption) for caption, _ in rows))
+    width = _MARGIN + max(columns * (side + _MARGIN), longest + _MARGIN)
+    sheet = Image.new("RGB", (width, _MARGIN + len(rows) * row_height), "white")
+    pen = ImageDraw.Draw(sheet)
     for number, (caption, tiles) in enumerate(rows):
         y = _MARGIN + number * row_height
         pen.text((_MARGIN, y), caption, fill="black", font=font)

@@ -15,8 +15,8 @@ from simclr_tf.training import collapse, schedules
 
 # A loss above this fraction of its level of chance is near it.
 _NEAR_CHANCE = 0.98
-# Unless views are recognised more often than this: at a low temperature, the loss of a network that
-# learns may be above its level of chance.
+# A network that recognises views more often than this has learned something. At a low temperature,
+# its loss may be above its level of chance nevertheless.
 _RECOGNISED = 0.1
 # Waiting for input during a larger fraction of the time than this slows training.
 _LONG_WAIT = 0.2
@@ -91,15 +91,37 @@ def _collapse(run: run_files.RunFiles) -> str | None:
 
 
 def _loss_near_chance(run: run_files.RunFiles) -> Iterator[str]:
+    """Yields a warning if the last training loss is near its level of chance, or above it."""
     loss, accuracy = (run.metrics.last(f"train/contrast_{name}") for name in ("loss", "acc"))
     chance = curves.loss_at_chance(run)
-    if loss is None or accuracy is None or chance is None or loss < _NEAR_CHANCE * chance:
+    if loss is None or accuracy is None or chance is None:
+        yield from _label_loss_above_chance(run)
         return
-    if accuracy < max(_RECOGNISED, 3 * math.exp(-chance)):
+    where = "is above" if loss > chance else "is near"
+    sentence = f"The last contrastive loss, {loss:.3f}, {where} that of equal projections, "
+    recognised = f"views are recognised in {accuracy:.1%} of the cases"
+    if loss >= _NEAR_CHANCE * chance and accuracy < max(_RECOGNISED, 3 * math.exp(-chance)):
         yield (
-            f"The last contrastive loss, {loss:.3f}, is near that of equal projections, "
-            f"{chance:.3f}, and views are recognised in {accuracy:.1%} of the cases: the network "
-            "has hardly learned to distinguish images."
+            f"{sentence}{chance:.3f}, and {recognised}: the network has hardly learned to "
+            "distinguish images."
+        )
+    elif loss > chance:
+        yield (
+            f"{sentence}{chance:.3f}, although {recognised}: training may have been too short, its "
+            "learning rate too high or --temperature too low."
+        )
+
+
+def _label_loss_above_chance(run: run_files.RunFiles) -> Iterator[str]:
+    """Yields a warning if a network that learns from labels alone ended above chance."""
+    loss, classes = run.metrics.last("train/supervised_loss"), len(run.class_names or ())
+    if run.config is None or run.config.resolved_objective != "supervised" or classes < 2:
+        return
+    if loss is not None and loss > math.log(classes):
+        yield (
+            f"The last label loss, {loss:.3f}, is above that of equal probabilities, "
+            f"{math.log(classes):.3f}: training may have been too short or its learning rate too "
+            "high."
         )
 
 
@@ -131,7 +153,7 @@ def _of_accuracies(run: run_files.RunFiles) -> Iterator[str]:
         is_network = not row.top_1.key.startswith("baseline/")
         if chance is not None and interval is not None and is_network and interval.high < chance:
             yield (
-                f"The {row.what} reaches {interval.percent()}, less than always giving the most "
+                f"The {row.what} reaches {_shown(row.top_1)}, less than always giving the most "
                 f"frequent class: {chance:.1%}."
             )
     encoder = next((row for row in rows if row.top_1.key.startswith("linear_eval/")), None)
@@ -143,17 +165,26 @@ def _of_accuracies(run: run_files.RunFiles) -> Iterator[str]:
 def _not_better(
     encoder: result_numbers.Accuracy, baseline: result_numbers.Accuracy
 ) -> Iterator[str]:
-    """Yields a warning if the intervals of an encoder and of a baseline have a common number."""
+    """Yields a warning unless the interval of an encoder is above that of a baseline."""
     found, other = encoder.top_1.interval, baseline.top_1.interval
     if found is None or other is None or found.low > other.high:
         return
-    worse = found.high < other.low
-    verdict = "is worse than" if worse else "is not clearly better than"
-    reason = "" if worse else ": the intervals overlap"
+    verdict, reason = "is clearly worse than", ""
+    if found.high >= other.low:
+        verdict = "is not clearly different from"
+        reason = ": the intervals overlap"
+        if found.value != other.value:
+            which = "lower" if found.value < other.value else "higher"
+            reason = f": it is {which}, but the intervals overlap"
     yield (
-        f"The {encoder.what}, {found.percent()}, {verdict} the {baseline.what}, "
-        f"{other.percent()}{reason}."
+        f"The {encoder.what}, {_shown(encoder.top_1)}, {verdict} the {baseline.what}, "
+        f"{_shown(baseline.top_1)}{reason}."
     )
+
+
+def _shown(number: result_numbers.Number) -> str:
+    """Returns an accuracy with its interval, as the table of accuracies has it."""
+    return f"{number.shown} ({number.limits})"
 
 
 def _chance(run: run_files.RunFiles) -> float | None:

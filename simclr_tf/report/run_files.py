@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import csv
 import dataclasses
 import io
+import itertools
 import os
 import re
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ _VIEWS = "views.png"
 _MARKS = (directory.FLAGS, metrics_log.METRICS, "result.json", "architecture.json")
 # The most results of earlier steps that are read.
 _MOST_RESULTS = 100
+# How many runs of a folder a message names, and how many of its folders are looked into.
+_MOST_NAMED, _MOST_FOLDERS = 3, 50
 _T = TypeVar("_T")
 
 
@@ -86,7 +89,7 @@ def read(folder: str) -> RunFiles:
     Raises:
         UserError: if there is no run.
     """
-    _check_is_run(folder)
+    check_is_run(folder)
     reader = _Reader(folder)
     result = reader.json("result.json")
     step = _evaluated_step(reader, result)
@@ -118,17 +121,30 @@ def is_run(folder: str) -> bool:
     return any(tf.io.gfile.exists(os.path.join(folder, name)) for name in _MARKS)
 
 
-def _check_is_run(folder: str) -> None:
-    """Refuses a folder that has no run, and that of several draws of the labels.
+def check_is_run(folder: str) -> None:
+    """Refuses what is not a run directory, and that of several draws of the labels.
+
+    Args:
+        folder: a path.
 
     Raises:
-        UserError: with the remedy.
+        UserError: with what it is, and what to give instead.
     """
-    if not tf.io.gfile.isdir(folder):
+    if not tf.io.gfile.exists(folder):
         raise errors.UserError(
             f"The run directory {folder} does not exist; check --model_dir and --runs."
         )
+    if not tf.io.gfile.isdir(folder):
+        above = os.path.dirname(folder)
+        instead = f"give its run directory, {above}" if is_run(above) else "give a run directory"
+        raise errors.UserError(f"{folder} is a file; {instead}.")
     if not is_run(folder):
+        inside = _runs_in(folder)
+        if inside:
+            raise errors.UserError(
+                f"{folder} is a folder of runs and not a run directory; give some of its runs, "
+                f"such as {', '.join(inside)} (--mode=runs --under={folder} lists them all)."
+            )
         raise errors.UserError(
             f"{folder} has no run ({', '.join(_MARKS)} are missing); name a run directory."
         )
@@ -139,6 +155,28 @@ def _check_is_run(folder: str) -> None:
             f"{folder} has the runs of {len(draws)} draws of the labels, each with a report of its "
             f"own; --mode=report --runs={runs} compares them."
         )
+
+
+def _runs_in(folder: str) -> list[str]:
+    """Returns the first runs in a folder, or in the folders in it."""
+    found = []
+    folders = _folders_in(folder)
+    for one in itertools.chain(folders, itertools.chain.from_iterable(map(_folders_in, folders))):
+        if is_run(one):
+            found.append(one)
+        if len(found) == _MOST_NAMED:
+            break
+    return found
+
+
+def _folders_in(folder: str) -> list[str]:
+    """Returns the first folders in a folder; none if it cannot be listed."""
+    try:
+        names = sorted(name.rstrip("/") for name in storage.names_in(folder))
+    except errors.UserError:
+        return []
+    inside = (os.path.join(folder, name) for name in names)
+    return list(itertools.islice(filter(tf.io.gfile.isdir, inside), _MOST_FOLDERS))
 
 
 class _Reader:

@@ -23,6 +23,10 @@ from simclr_tf.report import (
 _VIEWS_CAPTION = "The augmented views of the first images of training, as the network sees them."
 # Larger tables are not shown, which a spreadsheet shows better.
 _MOST_ROWS, _MOST_COLUMNS = 200, 31
+# Evaluations that write files besides numbers, whatever the data.
+_WITH_FILES = frozenset(
+    ("per_class", "calibration", "selective", "map", "probes", "robustness", "shifts", "ood")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,17 +209,31 @@ def rows_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def missing(run: run_files.RunFiles) -> list[str]:
-    """Returns what this page would show if it was in the run directory."""
+    """Returns what this page would show if it was in the run directory, and was to be there."""
+    mode = None if run.config is None else run.config.mode
+    was_trained, is_evaluated = mode != "convert", mode in (None, "train_then_eval")
+    shown = run.figures or run.pictures or run.tables
     absent = {
         "the settings (flags.txt)": run.config is None,
         "the network (architecture.json)": run.architecture is None,
-        "the training images (data.json)": not run.data,
-        "the curves (metrics.jsonl)": not run.metrics.columns,
-        "the first views (views.png)": run.views is None,
-        "an evaluation (result.json)": not run.result,
-        "figures, pictures and tables of an evaluation (evaluation/)": not run.figures
-        and not run.pictures
-        and not run.tables,
-        "versions and devices (environment.json)": not run.environment,
+        "the training images (data.json)": was_trained and not run.data,
+        "the curves (metrics.jsonl)": was_trained and not run.metrics.columns,
+        "the first views (views.png)": was_trained and run.views is None,
+        "an evaluation (result.json)": is_evaluated and not run.result,
+        "figures, pictures and tables of an evaluation (evaluation/)": (
+            not shown and _writes_evaluation_files(run, is_evaluated=is_evaluated)
+        ),
+        "versions and devices (environment.json)": was_trained and not run.environment,
     }
     return [what for what, is_absent in absent.items() if is_absent]
+
+
+def _writes_evaluation_files(run: run_files.RunFiles, *, is_evaluated: bool) -> bool:
+    """Returns whether an evaluation of the run writes files, or would."""
+    if run.result:
+        done = {key.partition("/")[0] for key in run.result}
+    elif run.config is None:
+        return True
+    else:
+        done = set(run.config.evaluation_names if is_evaluated else ())
+    return bool(done & _WITH_FILES)

@@ -9,6 +9,7 @@ import io
 from typing import Any
 
 from simclr_tf import config as config_lib
+from simclr_tf import text
 from simclr_tf.runs import listing, selection
 
 HEADER = ("run", "state, step", "objective, data", "accuracy", "age")
@@ -26,7 +27,7 @@ def rows(runs: Sequence[listing.Run], best: Collection[str], now: float) -> list
     """
     return [
         [
-            f"{_MARK if run.name in best else ''}{run.name}",
+            _name(run, is_best=run.name in best),
             f"{run.state}\n{_steps(run)}".rstrip(),
             "" if run.config is None else f"{_method(run.config)}\n{_data(run.config)}",
             _accuracy(run),
@@ -34,6 +35,11 @@ def rows(runs: Sequence[listing.Run], best: Collection[str], now: float) -> list
         ]
         for run in runs
     ]
+
+
+def _name(run: listing.Run, *, is_best: bool) -> str:
+    """Returns the path of a run, and below it what a study calls it."""
+    return f"{_MARK if is_best else ''}{run.name}\n{text.shortened(run.cells, 1)}".rstrip()
 
 
 def _steps(run: listing.Run) -> str:
@@ -108,6 +114,7 @@ def _columns(run: listing.Run, is_best: bool) -> dict[str, Any]:
     changed = datetime.datetime.fromtimestamp(run.changed, datetime.UTC) if run.changed else None
     return {
         "run": run.name,
+        "cell": "; ".join(run.cells),
         "state": run.state,
         "step": None if config is None else run.step,
         "total_steps": run.total_steps,

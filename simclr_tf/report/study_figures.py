@@ -12,7 +12,7 @@ import numpy as np
 from simclr_tf.report import evaluation_files
 from simclr_tf.studies import definition, outcomes, results, verdicts
 
-_PERCENT = "linear evaluation, %"
+_PERCENT = "accuracy, %"
 _SEEDS = "#303030"  # Dots of single seeds.
 # Labels of more characters in all are written at an angle.
 _MOST_CHARACTERS = 70

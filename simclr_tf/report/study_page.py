@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import math
 
 import numpy as np
 
 from simclr_tf import console, text
+from simclr_tf.report import markdown, study_orders
 from simclr_tf.studies import definition, outcomes, results, schedule, verdicts
 
 _MOST_COMMANDS = 3
-_SHOWN = f"**{verdicts.SHOWN}**"
 
 
 def write(found: results.Results, figures: Sequence[str]) -> str:
@@ -29,7 +28,13 @@ def write(found: results.Results, figures: Sequence[str]) -> str:
         _summary(found),
     ]
     sections += [f"![{study.title}]({figure})\n" for figure in figures]
-    sections += [_orders(found), _cells(found), _failures(found), _tuning(found), _how(found)]
+    sections += [
+        study_orders.section(found),
+        _cells(found),
+        _failures(found),
+        _tuning(found),
+        _how(found),
+    ]
     return "\n".join(section for section in sections if section)
 
 
@@ -44,118 +49,6 @@ def _summary(found: results.Results) -> str:
     listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     sentence = f"**Here**, of {text.count(len(found.verdicts), 'expected order')}: {listed}."
     return f"{sentence} {found.study.notes}".strip() + "\n"
-
-
-def _table(header: Sequence[str], alignments: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, alignments, *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
-
-
-def order_row(one: verdicts.Verdict) -> list[str]:
-    """Returns a row: claim, difference, each seed, p, p after Holm's correction, verdict."""
-    if one.contrast is None:
-        return [one.order.claim, "", "", "", "", one.verdict]
-    unit, digits = _unit(one.order.metric)
-    value, low, high = (unit * number for number in one.contrast.difference)
-    points = " points" if one.order.metric == definition.ACCURACY else ""
-    margin = f" (by at least {one.order.margin:g}{points})" if one.order.margin else ""
-    interval = f" ({low:+.{digits}f} to {high:+.{digits}f})" if math.isfinite(low) else ""
-    return [
-        one.order.claim + margin,
-        f"{value:+.{digits}f}{interval}",
-        ", ".join(f"{unit * number:+.{digits}f}" for number in one.contrast.of_seeds),
-        f"{one.contrast.p:.2g}",
-        f"{one.adjusted:.2g}",
-        _SHOWN if one.verdict == verdicts.SHOWN else one.verdict,
-    ]
-
-
-def _unit(metric: str) -> tuple[float, int]:
-    """Returns the factor and the number of digits that a metric is printed with."""
-    return (100.0, 1) if metric == definition.ACCURACY else (1.0, 3)
-
-
-ORDER_HEADER = (
-    "expected order",
-    "difference (95%)",
-    "each seed",
-    "p",
-    "p (Holm)",
-    "here",
-)
-ORDER_ALIGNMENTS = ("---", "--:", "--:", "--:", "--:", "---")
-
-
-def _orders(found: results.Results) -> str:
-    """Returns the table of the expected orders and what its numbers mean."""
-    if not found.verdicts:
-        return ""
-    rows = [order_row(one) for one in found.verdicts]
-    lines = ["## Expected orders\n", _table(ORDER_HEADER, ORDER_ALIGNMENTS, rows), _tests(found)]
-    mcnemar = [
-        f"{one.order.claim}: {', '.join(f'{p:.1g}' for p in one.contrast.mcnemar)}"
-        for one in found.verdicts
-        if one.contrast is not None and len(one.contrast.mcnemar) > 1
-    ]
-    if mcnemar:
-        lines.append(f"McNemar's exact test of each seed: {'; '.join(mcnemar)}.\n")
-    lines.append(_power(found))
-    lines.append(_versions(found))
-    return "\n".join(line for line in lines if line)
-
-
-def _tests(found: results.Results) -> str:
-    """Returns how the orders were tested."""
-    orders = found.study.orders
-    metrics = {one.metric for one in orders}
-    numbers = ", ".join(f"`{name}`" for name in sorted(metrics - {definition.ACCURACY}))
-    sentences = [
-        "Differences of accuracies are in percentage points. Their p is a sign-flip test on the "
-        "evaluation images over the sums of all seeds, which is McNemar's test for a single seed; "
-        "their interval covers the choice of the images, not that of the seeds."
-        if definition.ACCURACY in metrics
-        else "",
-        "Of spreads, which are standard deviations over cells, p is a bootstrap over images."
-        if any(one.spread for one in orders)
-        else "",
-        f"Of {numbers}, p and the interval are those of a t-test over seeds." if numbers else "",
-        "p (Holm) is corrected for the number of orders of this study. An order counts as shown if "
-        "p (Holm) is below 5%, the difference is at least the expected one, and every seed has the "
-        "same order; as contrary if the opposite is significant.",
-    ]
-    return " ".join(filter(None, sentences)) + "\n"
-
-
-def _power(found: results.Results) -> str:
-    """Returns which differences these seeds could have shown."""
-    pieces = []
-    for one in found.verdicts:
-        if math.isfinite(one.smallest):
-            _, digits = _unit(one.order.metric)
-            piece = f"{one.order.claim}: {one.smallest:.{digits}f}"
-            if one.seeds_needed:
-                what = "the margin" if one.order.margin else "the observed one"
-                piece += f"; {one.seeds_needed} seeds would find {what}"
-            pieces.append(piece)
-    if not pieces:
-        return ""
-    return (
-        "The smallest difference that a t-test over these seeds would find with a probability of "
-        f"80%, in points or in the unit of the number: {'. '.join(pieces)}.\n"
-    )
-
-
-def _versions(found: results.Results) -> str:
-    """Returns when the expected orders were written down."""
-    first = found.versions[0]
-    sentence = (
-        f"The orders were written down on {first['date']}, before this study was run (SHA-256 "
-        f"`{first['sha256'][:16]}`)"
-    )
-    if len(found.versions) == 1:
-        return f"{sentence}.\n"
-    later = ", ".join(f"{one['date']} (`{one['sha256'][:16]}`)" for one in found.versions[1:])
-    return f"{sentence}. **They were changed afterwards**: {later}.\n"
 
 
 def _cells(found: results.Results) -> str:
@@ -175,7 +68,7 @@ def _cells(found: results.Results) -> str:
         [*(labels.get(axis.name, "") for axis in study.axes), *_cell_row(study, of_cell)]
         for labels, of_cell in found.of_labels()
     ]
-    lines = ["## Cells\n", _table(header, alignments, rows)]
+    lines = ["## Cells\n", markdown.table(header, alignments, rows)]
     note = "Minutes, images and views are those of one run, memory is the highest."
     if study.first_stage is not None:
         note += " The runs that cells start from are not counted in them."
@@ -186,7 +79,7 @@ def _measured(found: results.Results) -> str:
     """Returns the table of the cells of a study that trains nothing."""
     study = found.study
     metric = study.figure.metric
-    unit, digits = _unit(metric)
+    unit, digits = study_orders.unit(metric)
     title = study.figure.y_title or metric
     rows = [
         [
@@ -198,7 +91,7 @@ def _measured(found: results.Results) -> str:
     ]
     header = [*(axis.title for axis in study.axes), title, "each seed"]
     alignments = ["---"] * len(study.axes) + ["--:", "--:"]
-    return f"## Cells\n\n{_table(header, alignments, rows)}"
+    return f"## Cells\n\n{markdown.table(header, alignments, rows)}"
 
 
 def _failures(found: results.Results) -> str:
@@ -216,7 +109,8 @@ def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> l
     """Returns the results and the costs of a cell."""
     accuracy = verdicts.mean_accuracy(of_cell)
     return [
-        accuracy.percent(),
+        # Not with a dash, which would be that of a negative number beside the differences.
+        f"{accuracy.value:.1%} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
         ", ".join(f"{100 * one.accuracy:.1f}" for one in of_cell),
         *(_mean([one.number(metric) for one in of_cell]) for metric in study.columns.values()),
         f"{np.mean([one.record.seconds for one in of_cell]) / 60:.1f}",
@@ -250,7 +144,7 @@ def _tuning(found: results.Results) -> str:
     return (
         f"## Settings that were tuned\n\n{title}: chosen for each row by the accuracy on images "
         f"that are not those of the results ({flags}, seed {tuning.seed}).\n\n"
-        + _table(("cells", "chosen", "accuracies, %"), ("---", "---", "---"), rows)
+        + markdown.table(("cells", "chosen", "accuracies, %"), ("---", "---", "---"), rows)
     )
 
 
@@ -270,7 +164,7 @@ def _how(found: results.Results) -> str:
         f"{console.duration(seconds)}.{incomplete} {'; '.join(found.machines)}.\n"
     )
     runs = schedule.all_runs(one.cell.run for one in found.finished)[:_MOST_COMMANDS]
-    examples = "\n".join(map(results.command_of, runs))
+    examples = "\n".join(results.command_of(run, found.root) for run in runs)
     lines.append(f"The first runs, as commands of their own:\n\n```sh\n{examples}\n```\n")
     return "\n".join(lines)
 
@@ -287,9 +181,9 @@ def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
     decided = iter(verdicts.decide(orders, tested))
     rows, shown = [], 0
     for study, page in zip(found, pages, strict=True):
-        of_study = [order_row(next(decided)) for _ in study.verdicts]
-        shown += bool(of_study) and all(row[-1] == _SHOWN for row in of_study)
-        empty = [""] * len(ORDER_HEADER)
+        of_study = [study_orders.order_row(next(decided)) for _ in study.verdicts]
+        shown += bool(of_study) and all(row[-1] == study_orders.SHOWN for row in of_study)
+        empty = [""] * len(study_orders.HEADER)
         for position, row in enumerate(of_study or [empty]):
             rows.append([f"[{study.study.title}]({page})" if not position else "", *row])
     # Studies share runs, which are counted once.
@@ -300,7 +194,9 @@ def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
             "The findings of the papers, tested on a machine that a reader has: see the page of "
             f"each study. Of {len(found)} studies, {shown} show every order that they expect. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
-            _table(("study", *ORDER_HEADER), ("---", *ORDER_ALIGNMENTS), rows),
+            markdown.table(
+                ("study", *study_orders.HEADER), ("---", *study_orders.ALIGNMENTS), rows
+            ),
             f"The times of all runs add up to {console.duration(sum(costs.values()))}. "
             "`make studies` runs or resumes all of them.\n",
         ]

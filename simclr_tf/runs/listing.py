@@ -24,6 +24,8 @@ ARCHITECTURE, FLAGS, DATA = "architecture.json", "flags.txt", "data.json"
 LOCK, METRICS, RESULT, BEST = "training.lock", "metrics.jsonl", "result.json", "best.json"
 UNREADABLE_IMAGES, BAD_STEP, BAD_STEP_FACTS = "bad_images.json", "bad_step", "step.json"
 SAVED_MODEL, EVALUATION = "saved_model", "evaluation"
+# What studies call the run: their cells.
+CELL_TITLES = "cell_titles.json"
 _CHECKPOINT = re.compile(r"ckpt-([0-9]+)\.index")
 
 TRAINING, FINISHED, STOPPED, FAILED = "training", "finished", "stopped", "failed"
@@ -51,6 +53,7 @@ class Run:
         images: how many images it trains on; None if that is unknown.
         accuracy: the accuracy that stands for it; None if it was not evaluated.
         best: the best step of the evaluations during training; None without them.
+        cells: what studies call it, such as "temperature: 0.1, seed 0"; none if it is not theirs.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Run:
     images: int | None = None
     accuracy: measured.Accuracy | None = None
     best: measured.Best | None = None
+    cells: tuple[str, ...] = ()
 
     def epochs(self, steps: int | None) -> float | None:
         """Returns how many epochs a number of steps is; None if that is unknown."""
@@ -198,6 +202,7 @@ def _read(folder: _Folder, name: str) -> Run:
         lambda content: measured.accuracy(json.loads(content), classifies=not config.contrastive),
     )
     best = folder.read(BEST, lambda content: measured.best(json.loads(content)))
+    cells = folder.read(CELL_TITLES, lambda content: tuple(map(str, json.loads(content))))
     return Run(
         name=name,
         state=TRAINING if held else FINISHED if is_finished else _unfinished(folder, step or 0),
@@ -207,6 +212,7 @@ def _read(folder: _Folder, name: str) -> Run:
         config=config,
         accuracy=accuracy,
         best=best,
+        cells=cells or (),
         changed=folder.changed(),
         problems=tuple(folder.problems),
     )

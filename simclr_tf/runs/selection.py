@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 import dataclasses
+import math
+import operator
+import re
 from typing import Any
 
 from simclr_tf import config as config_lib
@@ -14,24 +17,40 @@ from simclr_tf.runs import listing
 
 _STATE = "state"
 _STATES = (listing.TRAINING, listing.FINISHED, listing.STOPPED, listing.FAILED)
+# What --filter compares an accuracy with, by the sign.
+_COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_ACCURACY = "accuracy"
+_BOUND = re.compile(rf"{_ACCURACY}\s*({'|'.join(_COMPARISONS)})\s*(.*)")
 _FIELDS = {field.name: field for field in dataclasses.fields(config_lib.Config)}
 
 
 def parse_filter(value: str | None) -> dict[str, Any]:
-    """Returns the keys and values that --filter names.
+    """Returns the keys and values that --filter names; of accuracies, the key has the sign.
 
     Raises:
-        ArgumentError: for what is not KEY=VALUE, an unknown key, a key that occurs twice, or a
-            value that its key cannot have.
+        ArgumentError: for what is neither KEY=VALUE nor a bound of accuracies, an unknown key, a
+            key that occurs twice, or a value that its key cannot have.
     """
     wanted: dict[str, Any] = {}
     for one in text.listed(value):
+        bound = _BOUND.fullmatch(one)
+        if bound is not None:
+            wanted[f"{_ACCURACY}{bound[1]}"] = _parse_fraction(value, one, bound[2])
+            continue
         key, assigned, content = (piece.strip() for piece in one.partition("="))
         if not assigned:
-            problem = f"has {one!r}, which is not KEY=VALUE, as in dataset=digits,state=stopped."
+            problem = (
+                f"has {one!r}, which is not KEY=VALUE, as in dataset=digits,state=stopped, or a "
+                f"bound, as in {_ACCURACY}>0.5."
+            )
+        elif key == _ACCURACY:
+            problem = f"has {one!r}; give a bound, as in {_ACCURACY}>0.5."
         elif key not in (_STATE, *_stored()):
-            near = text.suggestion(key, (_STATE, *_stored()))
-            problem = f"has the key {key!r}{near}, which is neither a setting of a run nor state."
+            near = text.suggestion(key, (_STATE, _ACCURACY, *_stored()))
+            problem = (
+                f"has the key {key!r}{near}, which is neither a setting of a run nor {_STATE} or "
+                f"{_ACCURACY}."
+            )
         elif key in wanted:
             problem = f"has the key {key!r} twice; give it one value."
         else:
@@ -65,6 +84,19 @@ def _parse_value(given: str | None, key: str, content: str) -> Any:
         ) from error
 
 
+def _parse_fraction(given: str | None, one: str, content: str) -> float:
+    """Returns a bound of accuracies, such as 0.5 of "0.5" and of "50%"."""
+    try:
+        number = float(content.removesuffix("%")) / (100 if content.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:  # NaN fails, too.
+        raise errors.ArgumentError(
+            "filter", given, f"has {one!r}; a bound is between 0 and 1, or between 0% and 100%."
+        )
+    return number
+
+
 def filtered(runs: Sequence[listing.Run], wanted: dict[str, Any]) -> list[listing.Run]:
     """Returns the runs that have all the wanted values, and those that cannot be read."""
     return [
@@ -76,9 +108,12 @@ def filtered(runs: Sequence[listing.Run], wanted: dict[str, Any]) -> list[listin
 
 
 def _has(run: listing.Run, key: str, value: Any) -> bool:
-    """Returns whether a run has a value, as it was given or as it is used."""
+    """Returns whether a run has a value, as given or as used, or its accuracy is in a bound."""
     if key == _STATE:
         return run.state == value
+    compare = _COMPARISONS.get(key.removeprefix(_ACCURACY))
+    if compare is not None:
+        return run.accuracy is not None and compare(run.accuracy.value, value)
     if run.config is None:
         return False
     if isinstance(value, str):

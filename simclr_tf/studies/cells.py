@@ -175,13 +175,18 @@ def make_run(
 
 
 def check(study: definition.Study, run: Run, root: str) -> None:
-    """Refuses runs whose settings cannot be combined, before any of them is trained.
+    """Refuses settings that cannot be combined or compared, before any run is trained.
 
     Raises:
         UserError: for the first of them.
     """
     for one in filter(None, (run.parent, run)):
         try:
-            one.config(root)
+            config = one.config(root)
         except errors.UserError as error:
             raise errors.UserError(f"The study {study.name}, {one.title}: {error}") from error
+        if one is run and config.contrastive and not config.linear_eval:
+            raise errors.UserError(
+                f"The study {study.name}, {one.title}: --nolinear_eval leaves no predictions to "
+                "compare; leave linear_eval out."
+            )

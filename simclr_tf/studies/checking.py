@@ -28,6 +28,8 @@ def check(study: definition.Study, fail: Fail) -> None:
         _check_order(study, order, fail)
     for name in _used_axes(study):
         _known(name, study.axes, fail)
+    if study.figure.kind == "heatmap" and study.figure.series is None:
+        raise fail("has figure.kind = 'heatmap' without series; name the axis of its rows.")
     for flag, axes in study.compose.items():
         for name in axes:
             if study.axis(name).only:

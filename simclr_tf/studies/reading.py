@@ -18,6 +18,10 @@ _KEYS = (
     *(*_TEXTS, "notes", "flagfile", "flags", "first_stage", "axes", "compose", "seeds"),
     *("orders", "figure", "columns", "tuning", "minutes", "measurement"),
 )
+_AXIS_KEYS = ("title", "values", "only", "first_stage")
+_TUNING_KEYS = ("axes", "flags", "seed", "per")
+_ORDER_KEYS = ("claim", "higher", "lower", "margin", "spread", "metric")
+_FIGURE_KEYS = tuple(field.name for field in dataclasses.fields(definition.Figure))
 # Names in an expected order that are not those of axes.
 _WORDS_OF_SIDES = ("from", "to", "metric")
 
@@ -114,8 +118,9 @@ def _seeds(reader: tables.Reader, table: Mapping[str, Any]) -> tuple[int, ...]:
     seeds = reader.get(table, "seeds", list, "the file")
     if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
         raise reader.fail(f"has seeds = {seeds}; list integers from 0, such as [0, 1, 2].")
-    if len(set(seeds)) < len(seeds):
-        raise reader.fail(f"has seeds = {seeds}; list each once.")
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise reader.fail(f"has the seed {twice[0]} twice, in seeds = {seeds}; list each once.")
     return tuple(seeds)
 
 
@@ -132,7 +137,7 @@ def _axis(reader: tables.Reader, name: str, table: Any, where: str) -> definitio
         raise reader.fail(f"has {where}, a name with a meaning in orders; choose another one.")
     if not isinstance(table, Mapping):
         raise reader.fail(f"needs {where} as a table with title and values.")
-    reader.known(table, ("title", "values", "only", "first_stage"), where)
+    reader.known(table, _AXIS_KEYS, where)
     values = reader.get(table, "values", dict, where)
     only = reader.optional(table, "only", {}, where)
     if not values:
@@ -153,7 +158,7 @@ def _axis(reader: tables.Reader, name: str, table: Any, where: str) -> definitio
 
 def _tuning(reader: tables.Reader, table: Mapping[str, Any]) -> definition.Tuning:
     table = reader.get(table, "tuning", dict, "the file")
-    reader.known(table, ("axes", "flags", "seed", "per"), "tuning")
+    reader.known(table, _TUNING_KEYS, "tuning")
     return definition.Tuning(
         axes=_axes(reader, table, "axes", "tuning"),
         flags=_flags(reader, table, "flags", "tuning"),
@@ -191,7 +196,7 @@ def _order(reader: tables.Reader, table: Any) -> definition.Order:
         raise reader.fail(f"needs each of [[orders]] as a table; one is {table!r}.")
     claim = reader.get(table, "claim", str, "orders")
     where = f"the order {claim!r}"
-    reader.known(table, ("claim", "higher", "lower", "margin", "spread", "metric"), where)
+    reader.known(table, _ORDER_KEYS, where)
     metric = reader.optional(table, "metric", definition.ACCURACY, where)
     return definition.Order(
         claim=claim,
@@ -203,8 +208,7 @@ def _order(reader: tables.Reader, table: Any) -> definition.Order:
 
 
 def _figure(reader: tables.Reader, table: Mapping[str, Any]) -> definition.Figure:
-    names = [field.name for field in dataclasses.fields(definition.Figure)]
-    reader.known(table, names, "figure")
+    reader.known(table, _FIGURE_KEYS, "figure")
     if table.get("kind") not in definition.FIGURES:
         raise reader.fail(
             f"has figure.kind = {table.get('kind')!r}; it is one of "

@@ -19,8 +19,7 @@ from simclr_tf.studies import cells, definition, outcomes, verdicts
 
 # Group of cells -> the tuned labels, and the accuracies of all of them; see `tuning.choose`.
 Chosen = Mapping[tuple, tuple[definition.Labels, Mapping[str, float]]]
-# Where the commands on a page have their runs; the default of --model_dir.
-_ROOT = "runs/studies"
+DEFAULT_ROOT = "runs/studies"  # Of --model_dir.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Results:
     Attributes:
         study: the study.
         command: the command that runs or resumes it.
+        root: the folder of all studies, as the commands on the page name it.
         finished: the results of the cells that are done.
         expected: number of cells, each seed counted, done or not.
         failures: the runs that failed or were interrupted.
@@ -58,6 +58,7 @@ class Results:
 
     study: definition.Study
     command: str
+    root: str
     finished: Sequence[outcomes.Outcome]
     expected: int
     failures: Sequence[Failure]
@@ -98,17 +99,22 @@ def machine(stored: Mapping[str, Any]) -> str:
     )
 
 
-def arguments_of(run: cells.Run) -> list[str]:
-    """Returns the arguments that train a run, without paths of this machine."""
+def arguments_of(run: cells.Run, root: str = DEFAULT_ROOT) -> list[str]:
+    """Returns the arguments that train a run, with PATH for the folder of its data.
+
+    Args:
+        run: the run.
+        root: the folder of all studies, as the arguments name it.
+    """
     return [
         "--data_dir=PATH" if argument.startswith("--data_dir=") else argument
-        for argument in run.arguments(_ROOT)
+        for argument in run.arguments(root)
     ]
 
 
-def command_of(run: cells.Run) -> str:
-    """Returns the command that trains a run, without paths of this machine."""
-    return shlex.join(["python", "run.py", *arguments_of(run)])
+def command_of(run: cells.Run, root: str = DEFAULT_ROOT) -> str:
+    """Returns the command that trains a run, see `arguments_of`."""
+    return shlex.join(["python", "run.py", *arguments_of(run, root)])
 
 
 def to_json(results: Results, root: str) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
                 "labels": dict(one.cell.labels),
                 "tuned": dict(one.cell.tuned),
                 "seed": one.cell.seed,
-                **({} if study.measurement else _run(one, root)),
+                **({} if study.measurement else _run(one, root, results.root)),
                 "accuracy": _finite(one.accuracy),
                 "numbers": {name: _finite(one.number(name)) for name in sorted(metrics)},
                 "right": right(one),
@@ -152,11 +158,11 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
     }
 
 
-def _run(one: outcomes.Outcome, root: str) -> dict[str, Any]:
+def _run(one: outcomes.Outcome, root: str, shown_root: str) -> dict[str, Any]:
     """Returns how a cell was trained, and what that cost."""
     return {
         "run": os.path.relpath(one.cell.run.folder(root), root),
-        "arguments": arguments_of(one.cell.run),
+        "arguments": arguments_of(one.cell.run, shown_root),
         "seconds": one.record.seconds,
         "peak_memory": one.record.peak_memory,
         "images": one.images,

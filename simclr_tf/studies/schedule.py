@@ -11,7 +11,7 @@ from simclr_tf import console, errors, text
 from simclr_tf import preemption as preemption_lib
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory, resuming
-from simclr_tf.studies import attempts, cells, launchers
+from simclr_tf.studies import attempts, cell_titles, cells, launchers
 
 _LOOK_SECONDS = 0.2
 
@@ -94,6 +94,9 @@ def train_all(
     """
     waiting = all_runs(runs)
     records = finished(runs, root)
+    for run in waiting:
+        if run.identity in records:
+            cell_titles.add(run.folder(root), run.title)
     waiting = [run for run in waiting if run.identity not in records]
     if not waiting:
         return records
@@ -120,21 +123,22 @@ def _train(
     """Trains the waiting runs and adds their records; returns whether none was left waiting."""
     running: dict[str, tuple[cells.Run, launchers.Job]] = {}
     total, last = len(waiting) + len(records), (-1, "")
-    with console.Progress(what, total, len(records)) as progress:
+    with console.Progress(what, total, len(records), line_every=0) as progress:
         while (waiting or running) and not preemption.requested:
+            for identity, (run, job) in list(running.items()):
+                if job.done():
+                    del running[identity]
+                    records[identity] = _ended(run, job, root)
             for run in _ready(waiting, records)[: launcher.jobs - len(running)]:
                 waiting.remove(run)
+                cell_titles.add(run.folder(root), run.title)
                 job = launcher.submit(command(run, root), run.folder(root))
                 running[run.identity] = run, job
             for run in _without_start(waiting, records):
                 waiting.remove(run)
                 console.warn(f"{run.title} is left out, because its first stage is not done.")
-            for identity, (run, job) in list(running.items()):
-                if job.done():
-                    del running[identity]
-                    records[identity] = _ended(run, job, root)
             shown = total - len(waiting) - len(running), _titles(running)
-            if shown != last:  # Otherwise a log has a line every few seconds.
+            if shown != last:  # Otherwise a log has a line at every look.
                 progress.update(*shown)
                 last = shown
             if running:

@@ -35,8 +35,8 @@ class RunListSettings:
         None,
         "Which runs are listed: KEY=VALUE, comma-separated, all of which must hold. A key is a "
         "setting of the run, or state, which is training, finished, stopped or failed. For example "
-        "dataset=digits,objective=supcon,state=stopped. Runs that cannot be read are always "
-        "listed.",
+        "dataset=digits,objective=supcon,state=stopped. Accuracies have bounds, with >, >=, < or "
+        "<=, as in 'accuracy>0.5'. Runs that cannot be read are always listed.",
         only_with=_ONLY,
         resume="freely",
         stored=False,

@@ -11,6 +11,7 @@ MODES = (
     *("compare", "replay", "transfer", "embed", "search", "audit", "report", "runs", "study"),
 )
 TRAIN_MODES = ("pretrain", "finetune")
+PRESETS = ("auto", "500_cpu", "5000_cpu", "50000_cpu", "500_gpu", "5000_gpu", "50000_gpu")
 
 _WHAT = Section("What to do")
 
@@ -46,6 +47,17 @@ class TaskSettings:
         "--learning_rate, --warmup_epochs, --weight_decay and --train_epochs.",
         choices=TRAIN_MODES,
         resume="never",
+    )
+    preset: str = _WHAT.setting(
+        "none",
+        "Settings of pretraining for images of your own: image size, network, batch size, "
+        "augmentation, optimizer and length. auto counts the training images, looks at their size "
+        "and for a GPU or TPU, picks the nearest of the others, and shows it as flags; a run that "
+        "is resumed keeps what was picked. Other flags override those of the preset.",
+        choices=("none", *PRESETS),
+        only_with=("mode", ("train", "train_then_eval")),
+        resume="freely",
+        stored=False,
     )
     model_dir: str | None = _WHAT.setting(
         None,

@@ -94,13 +94,14 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
-    if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
-        from simclr_tf.commands import several_workers
+    from simclr_tf.commands import several_workers
 
+    if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
         with several_workers.joined(config, os.environ) as workers:
             command = dataclasses.replace(command, config=workers.config)
             _train_or_evaluate(command, preemption, workers, tf)
         return
+    several_workers.check_alone(config.mode, os.environ)
     if config.mode in ("embed", "search", "audit"):
         _use_embeddings(command, tf)
         return

@@ -114,7 +114,28 @@ def test_a_run_directory_that_is_not_shared_is_refused_by_all(settings, monkeypa
     for message in together(settings, settings):
         assert "worker 1 (127.0.0.1:" in message
         assert f"does not see what the chief writes to --model_dir={settings.model_dir}" in message
-    assert tf.io.gfile.listdir(settings.model_dir) == []
+    assert not tf.io.gfile.exists(settings.model_dir)
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_refused_run_leaves_the_file_system_as_it_was(settings, existed):
+    def refuse(joined):
+        raise errors.UserError("This plan is impossible.")
+
+    if existed:
+        tf.io.gfile.makedirs(settings.model_dir)
+    assert "This plan is impossible." in together(settings, settings, work=refuse)[0]
+    assert tf.io.gfile.exists(settings.model_dir) == existed
+
+
+@pytest.mark.parametrize("mode", ["embed", "study", "export"])
+def test_modes_of_one_process_refuse_a_cluster(mode):
+    several = {"TF_CONFIG": cluster.to_variable(["a:1", "b:1"], 0)}
+    with pytest.raises(errors.UserError, match=f"--mode={mode} runs in one process, and TF_CONFIG"):
+        several_workers.check_alone(mode, several)
+    several_workers.check_alone("train", several)
+    several_workers.check_alone(mode, {"TF_CONFIG": cluster.to_variable(["a:1"], 0)})
+    several_workers.check_alone(mode, {})
 
 
 def test_other_training_images_on_a_worker_are_refused(settings):

@@ -98,9 +98,28 @@ def _check_settings(config: config_lib.Config, cluster: cluster_lib.Cluster) -> 
             f"--use_tpu does not work with the {count} workers of {cluster_lib.VARIABLE}; unset "
             "it, because --tpu_name reaches all hosts of a TPU from one process."
         )
-    if config.mode not in _MODES:
+    _check_mode(config.mode, count)
+
+
+def check_alone(mode: str, environment: Mapping[str, str]) -> None:
+    """Refuses several workers in a mode that runs in one process.
+
+    Args:
+        mode: the value of --mode.
+        environment: the variables of the process.
+
+    Raises:
+        UserError: if TF_CONFIG describes several workers.
+    """
+    cluster = cluster_lib.from_environment(environment)
+    if cluster is not None:
+        _check_mode(mode, len(cluster.addresses))
+
+
+def _check_mode(mode: str, workers: int) -> None:
+    if mode not in _MODES:
         raise errors.UserError(
-            f"--mode={config.mode} runs in one process, and {cluster_lib.VARIABLE} names {count} "
+            f"--mode={mode} runs in one process, and {cluster_lib.VARIABLE} names {workers} "
             f"workers; unset it for this mode ({', '.join(_MODES)} run on several)."
         )
 
@@ -170,17 +189,18 @@ def _run_directory(
     model_dir = paths.absolute(model_dir)
     probe = os.path.join(model_dir, connection.exchange(_PROBE + uuid.uuid4().hex)[0])
     if cluster.is_chief:
-        directory.ensure_writable(model_dir)
-        storage.replace(probe, "")
-    connection.exchange("written")
-    if cluster.is_chief:
-        try:
-            seen = connection.exchange(True)
-        finally:
-            tf.io.gfile.remove(probe)
-        _check_seen(seen, model_dir, cluster)
-        yield model_dir
+        with _removed_if_empty(model_dir):
+            directory.ensure_writable(model_dir)
+            storage.replace(probe, "")
+            try:
+                connection.exchange("written")
+                seen = connection.exchange(True)
+            finally:
+                tf.io.gfile.remove(probe)
+            _check_seen(seen, model_dir, cluster)
+            yield model_dir
         return
+    connection.exchange("written")
     with tempfile.TemporaryDirectory(prefix=f"simclr-worker-{cluster.index}-") as folder:
         found = _appears(probe)
         if found:
@@ -190,6 +210,18 @@ def _run_directory(
             yield folder
         except errors.UserError as error:
             raise errors.UserError(str(error).replace(folder, model_dir)) from error
+
+
+@contextlib.contextmanager
+def _removed_if_empty(folder: str) -> Iterator[None]:
+    """Removes a folder that did not exist if nothing is in it after an error."""
+    existed = tf.io.gfile.exists(folder)
+    try:
+        yield
+    except BaseException:
+        if not existed and tf.io.gfile.exists(folder) and not storage.names_in(folder):
+            tf.io.gfile.rmtree(folder)
+        raise
 
 
 def _appears(path: str) -> bool:

@@ -22,6 +22,13 @@ _HINT = (
     "These are the settings of the paper for ImageNet. --preset=auto picks settings for your "
     "images, by their number and size."
 )
+# A flag that was given -> settings that a preset chose to go with its own value of that flag.
+_REPLACED = {
+    "train_epochs": ("train_steps",),
+    "optimizer": ("learning_rate",),
+    "resnet_depth": ("width_multiplier",),
+    "encoder": ("resnet_depth", "width_multiplier"),
+}
 _SMALL_SIDE = 48  # Pixels; up to here, images are not enlarged to the size of a preset.
 
 
@@ -47,14 +54,20 @@ def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
     if name not in config_lib.PRESETS or not trains:
         return {}, []
     _check_use(train_mode, explicit)
-    if name != "auto":
-        values = _not_given(read(name), explicit)
-        return values, [f"Preset {name}: {_shown(values)}."]
-    stored = fine_tuning.stored_config()
+    stored = fine_tuning.stored_config() if name == "auto" else None
     if stored is not None:
-        note = f"Preset: the run in {FLAGS.model_dir} keeps the settings that it was started with."
         known = {setting for path in FOLDER.glob("*.flags") for setting in read(path.stem)}
-        return _not_given({name: getattr(stored, name) for name in known}, explicit), [note]
+        values = {name: getattr(stored, name) for name in known}
+        note = f"Preset: the run in {FLAGS.model_dir} keeps the settings that it was started with."
+        return _not_given(values, explicit), [note]
+    values, title = _pick(explicit) if name == "auto" else (read(name), f"Preset {name}")
+    values = _not_given(values, explicit)
+    shown = " ".join(flagfile.to_flag(name, value) for name, value in values.items())
+    return values, [f"{title}: {shown}."]
+
+
+def _pick(explicit: frozenset[str]) -> tuple[dict[str, Any], str]:
+    """Returns the settings for the images and the device, and the preset that they are of."""
     images, side = _look_at_images(explicit)
     device = _device()
     name = nearest(images, device)
@@ -62,12 +75,8 @@ def settings(explicit: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
     if side is not None and side <= _SMALL_SIDE:
         values |= read(f"small_images_{device}")
         size = f" of about {side} px"
-    values = _not_given(values, explicit)
-    note = (
-        f"Preset {name}, for {text.count(images, 'training image')}{size} on a {device.upper()}: "
-        f"{_shown(values)}."
-    )
-    return values, [note]
+    count = text.count(images, "training image")
+    return values, f"Preset {name}, for {count}{size} on a {device.upper()}"
 
 
 def nearest(images: int, device: str) -> str:
@@ -108,11 +117,9 @@ def _lacks_settings(explicit: frozenset[str]) -> bool:
 
 
 def _not_given(values: dict[str, Any], explicit: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in explicit}
-
-
-def _shown(values: dict[str, Any]) -> str:
-    return " ".join(flagfile.to_flag(name, value) for name, value in values.items())
+    """Returns the values of a preset that suit the flags that were given."""
+    replaced = {name for given in explicit for name in _REPLACED.get(given, ())}
+    return {name: value for name, value in values.items() if name not in explicit | replaced}
 
 
 def _look_at_images(explicit: frozenset[str]) -> tuple[int, int | None]:

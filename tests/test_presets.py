@@ -138,6 +138,28 @@ def test_flags_and_flagfiles_override_a_preset(photos, tmp_path):
     assert "train_batch_size" not in command.explicit
 
 
+@pytest.mark.parametrize(
+    ("flag", "replaced"),
+    [
+        ("--train_epochs=7", {"train_steps"}),
+        ("--optimizer=lars", {"learning_rate"}),
+        ("--resnet_depth=50", {"width_multiplier"}),
+        ("--encoder=keras:EfficientNetV2B0", {"resnet_depth", "width_multiplier"}),
+    ],
+)
+def test_a_flag_also_replaces_what_a_preset_chose_to_go_with_it(flag, replaced, photos):
+    """Otherwise 7 epochs would have no effect beside 1,250 steps."""
+    command = parse("--preset=500_cpu", *photos, flag, "--model_dir=/nowhere")
+    config.validate(command.config)
+    values = presets.read("500_cpu")
+    assert replaced <= values.keys()
+    for name in replaced:
+        assert getattr(command.config, name) == getattr(config.Config, name)
+        assert f"--{name}=" not in command.notes[0]
+    kept = values.keys() - replaced - {flag[2:].partition("=")[0]}
+    assert all(getattr(command.config, name) == values[name] for name in kept)
+
+
 def test_a_run_that_is_resumed_keeps_its_settings(tmp_path_factory, photos):
     """Although it would now be given others, for example on a machine with a GPU."""
     folder = tiny_runs.pretrained(tmp_path_factory)

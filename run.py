@@ -90,12 +90,13 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
     from simclr_tf import console
 
     tf.get_logger().setLevel("ERROR")  # Deprecations inside libraries do not concern users.
+    from simclr_tf.commands import several_workers
+
+    several_workers.silence_others(os.environ)
     for note in command.notes:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
-    from simclr_tf.commands import several_workers
-
     if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
         with several_workers.joined(config, os.environ) as workers:
             command = dataclasses.replace(command, config=workers.config)
@@ -151,7 +152,7 @@ def _train_or_evaluate(
         return
     if config.mode == "eval":
         run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)
-        evaluate.evaluate(opening.prepare_directory(run))
+        evaluate.evaluate(opening.prepare_directory(run), workers=workers.connection)
         report.write_after_run(run.model_dir)
         return
 
@@ -168,7 +169,7 @@ def _train_or_evaluate(
         )
         if config.mode == "train_then_eval":
             wanted = config.untrained_baselines and command.requested_mode == "train_then_eval"
-            evaluate.evaluate(run, model, baselines=wanted)
+            evaluate.evaluate(run, model, baselines=wanted, workers=workers.connection)
         report.write_after_run(run.model_dir)
 
     if config.label_draws > 1 and config.reads_labels:

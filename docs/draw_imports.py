@@ -36,6 +36,7 @@ LAYERS = (
     ("console",),
     ("storage",),
     ("multi_worker", "workers"),
+    ("worker_sockets",),
     ("cluster", "distribute", "keras_api", "paths"),
     ("errors", "preemption", "text"),
 )

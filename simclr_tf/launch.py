@@ -25,6 +25,8 @@ from simclr_tf import cluster, errors
 # How long the other workers may take to end after one has failed, and again after SIGTERM.
 _GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+# SIGTERM, and those that --preemption_signal may name.
+_PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,7 +72,8 @@ def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:
 def run_all(commands: Sequence[Sequence[str]], variables: Sequence[str]) -> int:
     """Runs the processes of all workers, and ends all of them if one fails.
 
-    SIGTERM is passed on to the first, which lets all of them save and end.
+    Signals that announce the end of a job are passed on to the first, which lets all of them save
+    and end.
 
     Args:
         commands: the command of each worker.
@@ -85,7 +88,7 @@ def run_all(commands: Sequence[Sequence[str]], variables: Sequence[str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             processes[0].send_signal(number)
 
-    previous = signal.signal(signal.SIGTERM, pass_on)
+    previous = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # The terminal sends it to all.
     try:
         return _wait(processes)
@@ -93,24 +96,23 @@ def run_all(commands: Sequence[Sequence[str]], variables: Sequence[str]) -> int:
         for process in processes:
             if process.poll() is None:
                 process.kill()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         signal.signal(signal.SIGINT, interrupted)
 
 
 def _wait(processes: Sequence[subprocess.Popen]) -> int:
     """Waits for all processes, and returns the exit code of the first that failed, or 0."""
-    code, deadlines = 0, [float("inf"), float("inf")]
-    while any(process.poll() is None for process in processes):
+    code, deadline, signals = 0, float("inf"), [signal.SIGTERM, signal.SIGKILL]
+    while running := [process for process in processes if process.poll() is None]:
         failed = [process.returncode for process in processes if process.returncode]
-        now = time.monotonic()
         if failed and not code:
-            code, deadlines = failed[0], [now + _GRACE_SECONDS, now + 2 * _GRACE_SECONDS]
-        for process in processes:
-            if process.poll() is None and now > deadlines[1]:
-                process.kill()
-            elif process.poll() is None and now > deadlines[0]:
-                process.terminate()
-                deadlines[0] = float("inf")
+            code, deadline = failed[0], time.monotonic() + _GRACE_SECONDS
+        if signals and time.monotonic() > deadline:
+            number = signals.pop(0)
+            for process in running:
+                process.send_signal(number)
+            deadline += _GRACE_SECONDS
         time.sleep(_POLL_SECONDS)
     code = code or next((process.returncode for process in processes if process.returncode), 0)
     return 128 - code if code < 0 else code  # As a shell reports a process that a signal ended.

@@ -59,6 +59,30 @@ def gather(values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     }
 
 
+def distributed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Any]:
+    """Yields each batch of this worker, split among its replicas.
+
+    Args:
+        batches: data set of dictionaries; in each worker, of its own rows of every batch. The
+            replicas of a worker divide the rows.
+        strategy: the strategy with the replicas.
+    """
+    if num_workers(strategy) == 1:
+        several = strategy.num_replicas_in_sync > 1
+        yield from strategy.experimental_distribute_dataset(batches) if several else batches
+        return
+    # As a data set, TensorFlow would split batches that are split already.
+    replicas = replicas_of_worker(strategy)
+    for batch in batches:
+        rows = {name: tf.split(x, replicas) for name, x in batch.items()}
+        yield strategy.experimental_distribute_values_from_function(
+            lambda context, rows=rows: {
+                name: of_replica[context.replica_id_in_sync_group % replicas]
+                for name, of_replica in rows.items()
+            }
+        )
+
+
 def local_rows(strategy: tf.distribute.Strategy, values: dict[str, Any]) -> dict[str, np.ndarray]:
     """Returns the rows of all replicas, in their order.
 

@@ -35,22 +35,35 @@ def test_a_worker_that_ignores_sigterm_is_killed(monkeypatch):
     assert run(stubborn, "import time; time.sleep(0.5); raise SystemExit(3)") == 3
 
 
+def test_after_a_failure_every_other_worker_gets_sigterm(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "_GRACE_SECONDS", 1.0)
+    waits = (
+        "import pathlib, signal, sys, time; "
+        "signal.signal(15, lambda *_: (pathlib.Path({0!r}).touch(), sys.exit(143))); time.sleep(60)"
+    )
+    ended = [tmp_path / "one", tmp_path / "two"]
+    fails = "import time; time.sleep(0.5); raise SystemExit(3)"
+    assert run(*(waits.format(str(path)) for path in ended), fails) == 3
+    assert all(path.exists() for path in ended)
+
+
 def test_the_code_of_a_killed_worker_is_that_of_a_shell(monkeypatch):
     monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.2)
     assert run("import os; os.kill(os.getpid(), 9)") == 137
 
 
-def test_sigterm_is_passed_on_to_the_chief(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_announce_the_end_are_passed_on_to_the_chief(tmp_path, number):
     ready = tmp_path / "ready"
     saves = (
-        "import os, signal, time; signal.signal(15, lambda *_: os._exit(143)); "
+        f"import os, signal, time; signal.signal({int(number)}, lambda *_: os._exit(143)); "
         f"open({str(ready)!r}, 'w').close(); time.sleep(60)"
     )
 
     def send_when_ready():
         while not ready.exists():
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=send_when_ready, daemon=True).start()
     assert run(saves) == 143

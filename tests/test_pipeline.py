@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simclr_tf.data import (
     crops,
+    evaluation_images,
     inspection,
     pipeline,
     policies,
@@ -165,9 +166,9 @@ def test_hosts_make_equally_many_batches_to_evaluate_which_are_those_of_one_host
     source, batch_size
 ):
     settings = {"batch_size": batch_size, "image_size": 8}
-    whole = list(pipeline.evaluation_batches(source, "train", **settings))
+    whole = list(evaluation_images.batches(source, "train", **settings))
     hosts = [
-        list(pipeline.evaluation_batches(source, "train", **settings, num_shards=2, shard=shard))
+        list(evaluation_images.batches(source, "train", **settings, num_shards=2, shard=shard))
         for shard in range(2)
     ]
     assert len(whole) == len(hosts[0]) == len(hosts[1])
@@ -194,7 +195,7 @@ def test_images_of_one_size_are_cropped_by_the_batch(tmp_path, monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 4, 13, 20])
 def test_evaluation_counts_every_example_once(source, batch_size):
     seen, labels = [], []
-    for batch in pipeline.evaluation_batches(source, "train", batch_size=batch_size, image_size=8):
+    for batch in evaluation_images.batches(source, "train", batch_size=batch_size, image_size=8):
         mask = batch["mask"].numpy()
         assert batch["image"].shape == (batch_size, 8, 8, 3)
         seen += list(np.round(batch["image"].numpy()[mask][:, 4, 4, 0] * 255).astype(int))
@@ -251,7 +252,7 @@ def test_batches_for_the_device_hold_pixels_not_views(tmp_path):
 
 def test_iterators_can_be_deleted_at_once(source):
     # TensorFlow waits, for up to a minute, for the thread that tunes an iterator.
-    evaluation = pipeline.evaluation_batches(source, "train", batch_size=4, image_size=8)
+    evaluation = evaluation_images.batches(source, "train", batch_size=4, image_size=8)
     for batches in (_train(source), _train(source, cache=True), evaluation):
         assert batches.options().autotune.enabled is False
 
@@ -318,7 +319,7 @@ def test_no_function_of_the_pipeline_is_converted_by_autograph(source, monkeypat
     monkeypatch.setattr(tf.io, "read_file", recorded(tf.io.read_file))
     for make in (
         lambda: _train(source),
-        lambda: pipeline.evaluation_batches(source, "train", batch_size=4, image_size=8),
+        lambda: evaluation_images.batches(source, "train", batch_size=4, image_size=8),
         lambda: source.examples("train"),
     ):
         statuses.clear()

@@ -8,14 +8,15 @@ import time
 
 import pytest
 
-from simclr_tf import cluster, errors, preemption, workers
+from simclr_tf import cluster, errors, preemption, worker_sockets, workers
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    for name, seconds in (("START", 2.0), ("_PATIENT", 0.2), ("_LEAVING", 0.2), ("_NEWS", 1.0)):
-        name = "START_SECONDS" if name == "START" else f"{name}_SECONDS"
-        monkeypatch.setattr(workers, name, seconds)
+    monkeypatch.setattr(worker_sockets, "START_SECONDS", 2.0)
+    monkeypatch.setattr(worker_sockets, "_PATIENT_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "_LEAVING_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "_MESSAGE_SECONDS", 1.0)
 
 
 def addresses(count):
@@ -138,12 +139,14 @@ def test_an_error_that_follows_from_the_end_of_another_worker_is_not_reported():
 
 def test_a_worker_that_does_not_start_is_named_by_a_line_and_then_by_the_error():
     def work(connection):
-        raise AssertionError("not connected")
+        return connection.exchange("never complete")
 
     results, lines, _ = together(work, work, work, indices=(0, 1))
     assert any("Waiting up to 2 s for worker 2 (127.0.0.1:" in line for line in lines)
     assert "worker 2 (127.0.0.1:" in str(results[0])
     assert "did not connect to worker 0" in str(results[0])
+    assert isinstance(results[1], errors.UserError)  # As on the chief, and not as after a signal.
+    assert "did not connect to worker 0" in str(results[1])
 
 
 def test_a_chief_that_does_not_start_is_named():
@@ -151,18 +154,79 @@ def test_a_chief_that_does_not_start_is_named():
         raise AssertionError("not connected")
 
     results, _, _ = together(work, work, indices=(1,))
-    assert "the chief, cannot be reached from worker 1 within 2 s (" in str(results[1])
+    assert "the chief, cannot be reached from worker 1 (127.0.0.1:" in str(results[1])
 
 
-def test_a_port_that_is_in_use_is_refused():
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_port_that_is_in_use_is_refused(index):
     with socket.create_server(("", 0)) as taken:
-        one = cluster.Cluster((f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"), 0)
+        listed = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
+        one = cluster.Cluster(tuple(listed if index == 0 else listed[::-1]), index)
         with (
-            pytest.raises(errors.UserError, match=r"Port \d+ of worker 0 .* cannot be used"),
+            pytest.raises(errors.UserError, match=rf"Port \d+ of worker {index} .* cannot be used"),
             workers.Connected(one, print, lambda: None),
         ):
             raise AssertionError("connected")
 
 
+def test_other_programs_and_other_workers_that_connect_are_refused():
+    answers = []
+
+    def intrude(port):
+        for line in (b"GET / HTTP/1.1\n", b'{"worker": [1]}\n', b'{"worker": 7}\n'):
+            with connected(port) as peer:
+                peer.sendall(line)
+                answers.append(peer.makefile("rb").read())
+
+    def late(connection):
+        return connection.exchange(1)
+
+    listed = addresses(2)
+    chief = cluster.Cluster(listed, 0)
+    intruder = threading.Thread(target=intrude, args=(cluster.host_and_port(listed[0])[1],))
+
+    def other():
+        intruder.join(10)
+        with workers.Connected(cluster.Cluster(listed, 1), print, print) as connection:
+            late(connection)
+
+    thread = threading.Thread(target=other, daemon=True)
+    intruder.start()
+    thread.start()
+    with workers.Connected(chief, print, lambda: None) as connection:
+        assert connection.exchange(0) == [0, 1]
+    assert answers[0] == b""
+    assert b"worker 7 has connected already, or is not expected" in answers[2]
+
+
+def connected(port):
+    """Connects to a port, on which another thread may listen a little later."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=10)
+        except OSError:
+            time.sleep(0.05)
+
+
+def test_a_worker_that_cannot_stop_exits_with_the_code_of_the_error(monkeypatch):
+    codes = []
+    monkeypatch.setattr(workers, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(workers.os, "_exit", codes.append)
+
+    def fails(connection):
+        raise errors.UserError("the disk is full")
+
+    def preempted(connection):
+        raise preemption.Preempted("now")
+
+    def hangs(connection):
+        time.sleep(1.0)  # As an operation of TensorFlow that is not aborted.
+
+    together(fails, hangs)
+    together(preempted, hangs)
+    assert codes == [2, 143]
+
+
 def test_a_single_worker_agrees_with_itself():
     assert workers.Alone().exchange(3) == [3]
+    assert workers.Alone().count == 1

@@ -14,7 +14,6 @@ import os
 import re
 import tempfile
 import time
-from typing import Any
 import uuid
 
 import tensorflow as tf
@@ -22,8 +21,9 @@ from tensorflow.python.eager import context as tf_context
 
 from simclr_tf import cluster as cluster_lib
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, paths, storage, text
+from simclr_tf import console, errors, paths, storage
 from simclr_tf import workers as workers_lib
+from simclr_tf.commands import agreement
 from simclr_tf.runs import directory
 
 _MODES = ("train", "train_then_eval", "eval")
@@ -74,14 +74,12 @@ def joined(config: config_lib.Config, environment: Mapping[str, str]) -> Iterato
     if cluster is None:
         yield Joined(config, None, workers_lib.Alone())
         return
-    _check_settings(config, cluster)
-    if not cluster.is_chief:
-        console.silence()
+    _check_possible(config, cluster)
     with (
         _named(cluster),
         workers_lib.Connected(cluster, console.say, _abort_collectives) as connection,
     ):
-        _check_same(connection, cluster, config)
+        agreement.check_settings(connection, cluster, config)
         if config.model_dir is None:  # It is reported where it is needed.
             yield Joined(config, cluster, connection)
             return
@@ -90,7 +88,7 @@ def joined(config: config_lib.Config, environment: Mapping[str, str]) -> Iterato
             yield Joined(own, cluster, connection)
 
 
-def _check_settings(config: config_lib.Config, cluster: cluster_lib.Cluster) -> None:
+def _check_possible(config: config_lib.Config, cluster: cluster_lib.Cluster) -> None:
     """Refuses what several workers cannot do."""
     count = len(cluster.addresses)
     if config.use_tpu:
@@ -99,6 +97,20 @@ def _check_settings(config: config_lib.Config, cluster: cluster_lib.Cluster) -> 
             "it, because --tpu_name reaches all hosts of a TPU from one process."
         )
     _check_mode(config.mode, count)
+
+
+def silence_others(environment: Mapping[str, str]) -> None:
+    """Lets this process print nothing if it is a worker other than the chief.
+
+    Args:
+        environment: the variables of the process.
+
+    Raises:
+        UserError: if TF_CONFIG cannot be used.
+    """
+    cluster = cluster_lib.from_environment(environment)
+    if cluster is not None and not cluster.is_chief:
+        console.silence()
 
 
 def check_alone(mode: str, environment: Mapping[str, str]) -> None:
@@ -133,48 +145,6 @@ def _named(cluster: cluster_lib.Cluster) -> Iterator[None]:
         if cluster.is_chief:
             raise
         raise errors.UserError(f"On {cluster.name(cluster.index)}: {error}") from error
-
-
-def _check_same(
-    connection: workers_lib.Workers, cluster: cluster_lib.Cluster, config: config_lib.Config
-) -> None:
-    """Refuses workers with other settings, or with another TensorFlow, than those of the chief."""
-    own = {
-        f"--{field.name}": repr(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
-    everyone = connection.exchange({"TensorFlow": tf.__version__, **own})
-    chief = everyone[0]
-    for index, other in enumerate(everyone):
-        names = [name for name in {**chief, **other} if chief.get(name) != other.get(name)]
-        if names:
-            listed = text.shortened(
-                [f"{name}: {other.get(name)} there, {chief.get(name)} here" for name in names]
-            )
-            raise errors.UserError(
-                f"{cluster.name(index)} differs from the chief ({listed}); start all workers with "
-                "the same flags and the same version of TensorFlow."
-            )
-
-
-def check_data(connection: workers_lib.Workers, images: int, facts: dict[str, Any]) -> None:
-    """Refuses workers that have other training images than the chief.
-
-    Args:
-        connection: the connection to the other workers.
-        images: the number of training images, without unreadable ones.
-        facts: what identifies the images of this worker.
-
-    Raises:
-        UserError: if they differ.
-    """
-    everyone = connection.exchange([facts, images])
-    for index, (other, count) in enumerate(everyone):
-        if [other, count] != everyone[0]:
-            raise errors.UserError(
-                f"Worker {index} has other training images than the chief ({count:,} there and "
-                f"{everyone[0][1]:,} on the chief, without unreadable ones); give all workers the "
-                "same files in --data_dir."
-            )
 
 
 @contextlib.contextmanager
@@ -257,7 +227,9 @@ def _copy(model_dir: str, folder: str) -> None:
         elif _CHECKPOINT.fullmatch(name) or (
             _SMALL_FILES.fullmatch(name) and name not in _NOT_READ
         ):
-            tf.io.gfile.copy(path, copy)
+            # The lock refuses a directory in which another training removes files.
+            with contextlib.suppress(tf.errors.NotFoundError):
+                tf.io.gfile.copy(path, copy)
 
 
 def _abort_collectives() -> None:

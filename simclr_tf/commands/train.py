@@ -11,8 +11,8 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf import preemption as preemption_lib
 from simclr_tf import workers as workers_lib
+from simclr_tf.commands import agreement, validation
 from simclr_tf.commands import control as control_lib
-from simclr_tf.commands import several_workers, validation
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
@@ -99,8 +99,7 @@ def _train(
     # Checked again: before the lock was held, another training may have changed the run.
     resumption = resuming.check(run.config, run.model_dir, run.data)
     run = opening.exclude_unreadable(run)
-    images = run.data.source.num_examples(run.data.train_split)
-    several_workers.check_data(control.workers, images, resumption.data)
+    agreement.check_images(control.workers, run)
     dataset.warn_of_dark_images(run.data)
     drawn = _draw_validation_images(run)
     training = _prepare(_without(run, drawn), teacher)
@@ -110,6 +109,7 @@ def _train(
         run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
     origin = _initialize(training, checkpoints, resumption)
+    agreement.check_weights(control.workers, model, int(checkpoints.step))
     needed = _estimate_memory(training)
     unfinished = int(checkpoints.step) < training.plan.total_steps
     if unfinished:
@@ -265,10 +265,10 @@ def _fit(
                 agree=control.agree,
                 validate=validate,
             )
-            control.workers.exchange("trained")  # Nobody leaves while another one still saves.
+            control.workers.exchange("trained")  # None ends while another one saves.
     except loop.NotFiniteError as error:
         with console.working("Searching for the layer, and saving the step"):
-            report = bad_steps.report(training, checkpoints, error)
+            report = bad_steps.report(training, checkpoints, error, control.workers)
         raise report from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import console, multi_worker
-from simclr_tf.data import pipeline, policies, sources
+from simclr_tf.data import evaluation_images, pipeline, policies, sources
 from simclr_tf.evaluation import label_free
 from simclr_tf.evaluation import thumbnails as thumbnails_lib
 from simclr_tf.keras_api import keras
@@ -116,7 +116,7 @@ def extract(
     count = source.num_examples(split)
     # The last batch is padded: a larger one wastes memory.
     batch_size = replicas * math.ceil(min(batch_size, count) / replicas)
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_images.batches(
         source,
         split,
         batch_size=batch_size,
@@ -271,28 +271,10 @@ def _rows_of_batches(
     Rows whose "mask" is False are removed. Of several workers, each is given its rows of every
     batch, and yields those of all.
     """
-    for batch in _distributed(batches, strategy):
+    for batch in multi_worker.distributed(batches, strategy):
         rows = multi_worker.local_rows(strategy, compiled(batch))
         mask = rows.pop("mask", None)
         yield rows if mask is None else {name: x[mask] for name, x in rows.items()}
-
-
-def _distributed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Any]:
-    """Yields each batch of this worker, split among its replicas."""
-    if multi_worker.num_workers(strategy) == 1:
-        several = strategy.num_replicas_in_sync > 1
-        yield from strategy.experimental_distribute_dataset(batches) if several else batches
-        return
-    # As data sets, TensorFlow would split batches that are split already.
-    replicas = multi_worker.replicas_of_worker(strategy)
-    for batch in batches:
-        parts = {name: tf.split(x, replicas) for name, x in batch.items()}
-        yield strategy.experimental_distribute_values_from_function(
-            lambda context, parts=parts: {
-                name: of_replica[context.replica_id_in_sync_group % replicas]
-                for name, of_replica in parts.items()
-            }
-        )
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:

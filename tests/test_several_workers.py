@@ -117,15 +117,16 @@ def test_a_run_directory_that_is_not_shared_is_refused_by_all(settings, monkeypa
     assert not tf.io.gfile.exists(settings.model_dir)
 
 
-@pytest.mark.parametrize("existed", [False, True])
-def test_a_refused_run_leaves_the_file_system_as_it_was(settings, existed):
+@pytest.mark.parametrize("existed", ["runs", "runs/a", "runs/a/b"])
+def test_a_refused_run_leaves_the_file_system_as_it_was(settings, tmp_path, existed):
     def refuse(joined):
         raise errors.UserError("This plan is impossible.")
 
-    if existed:
-        tf.io.gfile.makedirs(settings.model_dir)
-    assert "This plan is impossible." in together(settings, settings, work=refuse)[0]
-    assert tf.io.gfile.exists(settings.model_dir) == existed
+    (tmp_path / existed).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    changed = dataclasses.replace(settings, model_dir=str(tmp_path / "runs/a/b"))
+    assert "This plan is impossible." in together(changed, changed, work=refuse)[0]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("mode", ["embed", "study", "export"])

@@ -184,13 +184,18 @@ def _run_directory(
 
 @contextlib.contextmanager
 def _removed_if_empty(folder: str) -> Iterator[None]:
-    """Removes a folder that did not exist if nothing is in it after an error."""
-    existed = tf.io.gfile.exists(folder)
+    """Removes a folder that was made, and those around it, if they are empty after an error."""
+    new = []
+    while folder and not tf.io.gfile.exists(folder):
+        new.append(folder)
+        folder = os.path.dirname(folder)
     try:
         yield
     except BaseException:
-        if not existed and tf.io.gfile.exists(folder) and not storage.names_in(folder):
-            tf.io.gfile.rmtree(folder)
+        for made in new:  # The innermost is first.
+            if not tf.io.gfile.exists(made) or storage.names_in(made):
+                break
+            tf.io.gfile.rmtree(made)
         raise
 
 

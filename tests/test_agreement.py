@@ -96,9 +96,12 @@ def test_other_weights_are_refused():
     found = refusal(agreement.check_weights, [network(2.0), 4], [network(2.0000002), 4])
     assert "hash of the weights" in found
     assert "step" not in found.split("(")[1]
-    assert found.endswith("give all workers the same files in --model_dir and --checkpoint.")
+    assert found.endswith("the same files in --model_dir, --checkpoint, --teacher.")
     assert "step: 3 there, 4 on the chief" in refusal(
         agreement.check_weights, [network(2.0), 4], [network(2.0), 3]
+    )
+    assert "(hash of the weights of the teacher: " in refusal(
+        agreement.check_weights, [network(2.0), 4, network(3.0)], [network(2.0), 4, network(4.0)]
     )
 
 

@@ -129,6 +129,16 @@ def test_a_refused_run_leaves_the_file_system_as_it_was(settings, tmp_path, exis
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_chief_alone_prints(monkeypatch):
+    silenced = []
+    monkeypatch.setattr(console, "silence", lambda: silenced.append(True))
+    several_workers.silence_others({})
+    several_workers.silence_others({"TF_CONFIG": cluster.to_variable(["a:1", "b:1"], 0)})
+    assert not silenced
+    several_workers.silence_others({"TF_CONFIG": cluster.to_variable(["a:1", "b:1"], 1)})
+    assert silenced
+
+
 @pytest.mark.parametrize("mode", ["embed", "study", "export"])
 def test_modes_of_one_process_refuse_a_cluster(mode):
     several = {"TF_CONFIG": cluster.to_variable(["a:1", "b:1"], 0)}

@@ -1,8 +1,9 @@
-"""Two processes with two replicas each train and evaluate as one process does."""
+"""Two processes with one or two replicas each train and evaluate as one process does."""
 
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,22 +57,59 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
-def test_two_workers_train_and_evaluate_as_one_process_does(photos, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    printed = finish(start("train_then_eval", two, photos, **SETTINGS, num_virtual_cpus=2))
+def assert_same_metrics(found, expected):
+    """Checks the metrics of every step of two run directories."""
+    lines = [(path / "metrics.jsonl").read_text().splitlines() for path in (found, expected)]
+    assert len(lines[0]) == len(lines[1]) > 0
+    for one, other in zip(*lines):
+        assert_close(numbers(one), numbers(other))
+
+
+def assert_same_result(found, expected):
+    """Checks what an evaluation measured in two run directories."""
+    one, other = (numbers((path / "result.json").read_text()) for path in (found, expected))
+    assert len(other) > 2
+    assert_close(one, other)
+
+
+@pytest.fixture(scope="module")
+def of_one(tmp_path_factory):
+    """The run of one process with one replica."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    photos = tiny_runs.photos(tmp_path_factory)
+    assert tiny_runs.main("train_then_eval", folder, photos, **SETTINGS) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """The same run of two workers with two replicas each, and what was printed."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    photos = tiny_runs.photos(tmp_path_factory)
+    return folder, finish(start("train_then_eval", folder, photos, **SETTINGS, num_virtual_cpus=2))
+
+
+def test_two_workers_train_and_evaluate_as_one_process_does(of_one, of_two):
+    folder, printed = of_two
     assert printed.count("Exporting the SavedModel") == 1
-    assert tiny_runs.main("train_then_eval", one, photos, **SETTINGS) == 0
     assert_close(
-        tiny_runs.part(tiny_runs.weights(two), "encoder"),
-        tiny_runs.part(tiny_runs.weights(one), "encoder"),
+        tiny_runs.part(tiny_runs.weights(folder), "encoder"),
+        tiny_runs.part(tiny_runs.weights(of_one), "encoder"),
     )
-    lines = [(path / "metrics.jsonl").read_text().splitlines() for path in (two, one)]
-    assert len(lines[0]) == len(lines[1]) == 3
-    for found, expected in zip(*lines):
-        assert_close(numbers(found), numbers(expected))
-    found, expected = (numbers((path / "result.json").read_text()) for path in (two, one))
-    assert any(name.startswith("eval/") for name in expected)
-    assert_close(found, expected)
+    assert_same_metrics(folder, of_one)
+    assert_same_result(folder, of_one)
+
+
+@pytest.mark.usefixtures("no_export")
+def test_one_process_resumes_the_run_of_two_workers(photos, tmp_path, of_one, of_two):
+    resumed = shutil.copytree(of_two[0], tmp_path / "resumed")
+    for path in resumed.glob("ckpt-3.*"):
+        path.unlink()
+    assert tiny_runs.main("train", resumed, photos, **SETTINGS) == 0
+    assert_close(
+        tiny_runs.part(tiny_runs.weights(resumed), "encoder"),
+        tiny_runs.part(tiny_runs.weights(of_one), "encoder"),
+    )
 
 
 def test_a_signal_to_one_worker_ends_both_at_a_step_from_which_they_resume_bit_equal(
@@ -98,3 +136,47 @@ def children(parent):
     """Returns the processes that a process started, oldest first."""
     found = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [int(child) for child in found]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("no_export")
+def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(photos, tmp_path):
+    # Batch norm normalizes a chunk of all replicas, so there must be as many of them.
+    settings = {**SETTINGS, "accum_chunks": 2, "augment_on": "device", "eval_epochs": 1}
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start("train", two, photos, **settings))
+    assert tiny_runs.main("train", one, photos, **settings, num_virtual_cpus=2) == 0
+    assert "validation/" in (two / "metrics.jsonl").read_text()
+    assert_same_metrics(two, one)
+    assert_close(
+        tiny_runs.part(tiny_runs.weights(two), "encoder"),
+        tiny_runs.part(tiny_runs.weights(one), "encoder"),
+    )
+
+
+@pytest.mark.exhaustive
+def test_two_workers_evaluate_a_run_as_one_process_does(photos, tmp_path, pretrained):
+    two = shutil.copytree(pretrained, tmp_path / "two")
+    settings = {"evaluations": "knn,label_free,map", "train_steps": 4}
+    finish(start("eval", two, photos, **settings))
+    assert tiny_runs.main("eval", pretrained, photos, **settings) == 0
+    assert_same_result(two, pretrained)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("no_export")
+def test_two_workers_fine_tune_on_draws_of_labels_as_one_process_does(photos, tmp_path, pretrained):
+    settings = {
+        **SETTINGS,
+        "train_mode": "finetune",
+        "checkpoint": pretrained,
+        "labels_per_class": 4,
+        "label_draws": 2,
+    }
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start("train_then_eval", two, photos, **settings))
+    assert tiny_runs.main("train_then_eval", one, photos, **settings) == 0
+    for draw in ("draw-0", "draw-1"):
+        assert_same_metrics(two / draw, one / draw)
+        assert_close(*(tiny_runs.part(tiny_runs.weights(f / draw), "encoder") for f in (two, one)))
+    assert "is finished" in finish(start("train_then_eval", two, photos, **settings))

@@ -19,7 +19,7 @@ from simclr_tf import workers as workers_lib
 from simclr_tf.data import labels, split_names
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
-from simclr_tf.runs import opening
+from simclr_tf.runs import opening, teachers
 
 # Of a value in a message, such as a list of classes.
 _MOST_CHARACTERS = 60
@@ -105,18 +105,30 @@ def check_images(workers: workers_lib.Workers, run: opening.Run) -> None:
     check(workers, facts, "give all workers the same files in --data_dir")
 
 
-def check_weights(workers: workers_lib.Workers, model: simclr.SimCLR, step: int) -> None:
+def check_weights(
+    workers: workers_lib.Workers,
+    model: simclr.SimCLR,
+    step: int,
+    teacher: teachers.Teacher | None = None,
+) -> None:
     """Refuses workers that have read other weights than the chief.
 
     Args:
         workers: the connection to the other workers.
         model: the network.
         step: the step of its weights.
+        teacher: the network that the run learns from; None without one.
 
     Raises:
         UserError: naming what differs.
     """
     if workers.count == 1:
         return
-    facts = {"step": step, "hash of the weights": features.fingerprint(model)[:16]}
-    check(workers, facts, "give all workers the same files in --model_dir and --checkpoint")
+    facts: dict[str, Any] = {"step": step, "hash of the weights": _hash(model)}
+    if teacher is not None:
+        facts["hash of the weights of the teacher"] = _hash(teacher)
+    check(workers, facts, "give all workers the same files in --model_dir, --checkpoint, --teacher")
+
+
+def _hash(network: Any) -> str:
+    return features.fingerprint(network)[:16]

@@ -109,7 +109,7 @@ def _train(
         run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
     origin = _initialize(training, checkpoints, resumption)
-    agreement.check_weights(control.workers, model, int(checkpoints.step))
+    agreement.check_weights(control.workers, model, int(checkpoints.step), teacher)
     needed = _estimate_memory(training)
     unfinished = int(checkpoints.step) < training.plan.total_steps
     if unfinished:

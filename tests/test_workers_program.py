@@ -10,8 +10,12 @@ from simclr_tf.commands import several_workers
 pytestmark = pytest.mark.usefixtures("no_export_in_file")
 
 
+# Seconds of a step of the other worker, so that all run one step at a time.
+_SLOW = 10.0
+
+
 class Pair:
-    """The connection of two workers, of which the other one answers the same.
+    """The connection of two workers, of which the other one answers the same, but is slower.
 
     Attributes:
         exchanged: what was exchanged, and the steps of the checkpoints at that moment.
@@ -28,7 +32,7 @@ class Pair:
         self.exchanged.append((value, steps))
         if isinstance(value, list) and isinstance(value[0], bool):
             calls = sum(isinstance(earlier, list) for earlier, _ in self.exchanged)
-            return [value, [calls == self._stops_after, value[1]]]
+            return [value, [calls == self._stops_after, _SLOW]]
         return [value, value]
 
 
@@ -68,10 +72,9 @@ def test_images_and_weights_are_compared_before_training_and_before_evaluation(r
 
 
 def test_a_signal_to_another_worker_ends_training_with_a_checkpoint_for_which_all_wait(run, capsys):
-    code, pair = run("train", stops_after=3, checkpoint_steps=100)
+    rarely = {"checkpoint_steps": 100, "train_summary_steps": 100}
+    code, pair = run("train", stops_after=5, train_steps=6, **rarely)
     assert code == 143
-    assert (
-        "Ended by a signal to another worker after a checkpoint was saved."
-        in capsys.readouterr().err
-    )
-    assert pair.exchanged[-1] == ("trained", ["ckpt-3"])
+    printed = capsys.readouterr().err
+    assert "Ended by a signal to another worker after a checkpoint was saved." in printed
+    assert pair.exchanged[-1] == ("trained", ["ckpt-5"])

@@ -15,7 +15,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from flags import command_line, flagfiles
 from flags import help as help_lib
 from simclr_tf import config as config_lib
-from simclr_tf import errors, text
+from simclr_tf import errors, tensorflow_import, text
 from simclr_tf import preemption as preemption_lib
 
 
@@ -23,7 +23,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the program and returns its exit code.
 
     Returns:
-        0; 2 for errors that the user can fix; 130 after Ctrl-C; 143 after SIGTERM.
+        0; 1 if --mode=doctor found a problem; 2 for errors that the user can fix; 130 after Ctrl-C;
+        143 after SIGTERM.
     """
     if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in argv[1:]):
         _print_help()
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with preemption_lib.Preemption() as preemption:
             preemption.listen("TERM")
-            _run(argv, preemption)
+            return _run(argv, preemption)
     except errors.UserError as error:
         message = f"error: {' '.join(_message(error).split())}"
         print(text.limited(message), file=sys.stderr)
@@ -45,7 +46,6 @@ def main(argv: Sequence[str]) -> int:
     except preemption_lib.Preempted as end:
         print(end, file=sys.stderr)
         return preemption_lib.EXIT_CODE
-    return 0
 
 
 def _print_help() -> None:
@@ -73,7 +73,8 @@ def _message(error: errors.UserError) -> str:
     return f"--{flag}{given} {error.problem}"
 
 
-def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
+def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> int:
+    """Runs the command and returns its exit code."""
     command = command_line.parse(argv)
     config = command.config
     config_lib.validate(config)
@@ -83,9 +84,31 @@ def _run(argv: Sequence[str], preemption: preemption_lib.Preemption) -> None:
         from simclr_tf.commands import runs
 
         runs.list_runs(config)
-        return
+        return 0
+    if config.mode == "doctor":  # It runs where TensorFlow cannot be imported.
+        return _examine(config)
+    _run_with_tensorflow(command, preemption)
+    return 0
+
+
+def _examine(config: config_lib.Config) -> int:
+    """Looks for problems of this machine and returns the exit code."""
+    try:
+        from simclr_tf.commands import doctor
+    except ModuleNotFoundError as error:
+        raise errors.UserError(
+            f"The package {error.name} is not installed; run pip install -r requirements.txt and "
+            "the same command again."
+        ) from error
+    return 0 if doctor.examine(config) else 1
+
+
+def _run_with_tensorflow(
+    command: command_line.Command, preemption: preemption_lib.Preemption
+) -> None:
+    config = command.config
     # TensorFlow is imported here, so that typos are reported before its slow import.
-    import tensorflow as tf
+    tf = tensorflow_import.tensorflow()
 
     from simclr_tf import console
 
@@ -195,7 +218,8 @@ def _use_embeddings(command: command_line.Command, tf: Any) -> None:
 
 def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
     """Returns the strategy for the machine, a `tf.distribute.Strategy`."""
-    from simclr_tf import distribute, multi_worker
+    from simclr_tf import console, distribute, multi_worker
+    from simclr_tf.doctor import gpus
 
     if cluster is not None:
         strategy = multi_worker.make_strategy(cluster, num_virtual_cpus=config.num_virtual_cpus)
@@ -208,6 +232,14 @@ def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
             num_virtual_cpus=config.num_virtual_cpus,
         )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
+    on_cpu = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == "-1"  # By the user.
+    unused = gpus.device_files() if on_cpu and not hidden else []
+    if unused:
+        console.warn(
+            f"This machine has an NVIDIA GPU ({text.shortened(unused)}), but TensorFlow sees none "
+            "and uses the CPU; python run.py --mode=doctor says why."
+        )
     return strategy
 
 

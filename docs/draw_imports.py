@@ -25,6 +25,7 @@ LAYERS = (
     ("__main__", "launch"),
     ("commands",),
     ("report",),
+    ("doctor",),
     ("studies", "transfer"),
     ("scoring",),
     ("embeddings", "evaluation", "serving"),
@@ -37,7 +38,7 @@ LAYERS = (
     ("storage",),
     ("multi_worker", "workers"),
     ("worker_sockets",),
-    ("cluster", "distribute", "keras_api", "paths"),
+    ("cluster", "distribute", "keras_api", "paths", "tensorflow_import"),
     ("errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -21,7 +21,7 @@ from absl import flags, logging
 from flags import definitions, fine_tuning, flagfiles, retired, suggestions
 from flags import preset as preset_lib
 from simclr_tf import config as config_lib
-from simclr_tf import errors, paths, text
+from simclr_tf import errors, paths, tensorflow_import, text
 from simclr_tf.config import flagfile
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ def parse(argv: Sequence[str]) -> Command:
     arguments, warnings = retired.replace(flagfiles.replace(arguments))
     argv = [program, *arguments]
     _parse_with_defaults((), argv)
+    if FLAGS.mode == "doctor":  # It reads nothing that is stored, for which TensorFlow is needed.
+        explicit = frozenset(name for name in _our_names() if FLAGS[name].present)
+        return Command(definitions.to_config(), FLAGS.mode, explicit, (), tuple(warnings))
     _check_remote("model_dir")  # The next lines read what is stored there.
     explicit = frozenset(name for name in _our_names() if FLAGS[name].present)
     warnings += [
@@ -97,11 +100,11 @@ def parse(argv: Sequence[str]) -> Command:
     _parse_with_defaults(lower_priority, argv)
     for name in _our_names():
         _check_remote(name)
-    preset, more = preset_lib.settings(explicit)
+    own, weights = _open_stored()
+    preset, more = preset_lib.settings(explicit, weights)
     lower_priority += [flagfile.to_flag(name, value) for name, value in preset.items()]
     notes += more
     _parse_with_defaults(lower_priority, argv)
-    own, weights = _open_stored()
     if own is not None:
         if FLAGS.mode == "eval" and "checkpoint" in explicit:
             warnings.append(
@@ -175,7 +178,8 @@ def _check_remote(name: str) -> None:
         return
     if name == "dataset" and FLAGS.dataset.startswith("tfrecord:"):
         return  # A pattern, which is checked when its files are listed.
-    from simclr_tf import storage  # Imports TensorFlow: not before it is needed.
+    tensorflow_import.tensorflow()  # Not before it is needed.
+    from simclr_tf import storage
 
     problem = storage.why_unreachable(path)
     character = paths.pattern_character(path)
@@ -212,10 +216,11 @@ def _flags_of_run(explicit: frozenset[str]) -> list[str] | None:
     Raises:
         UserError: if they cannot be read, or are invalid.
     """
-    from simclr_tf.runs import directory  # Imports TensorFlow: not before it is needed.
-
     if FLAGS.model_dir is None:
         return None
+    tensorflow_import.tensorflow()  # Not before it is needed.
+    from simclr_tf.runs import directory
+
     folder = FLAGS.model_dir
     if FLAGS.mode == "replay":  # Of the step; the run may have been resumed with other settings.
         folder = os.path.join(folder, directory.BAD_STEP)
@@ -247,6 +252,7 @@ def _open_stored() -> tuple[simclr.Architecture | None, weights_lib.Weights | No
     """
     if FLAGS.model_dir is None and FLAGS.checkpoint is None:
         return None, None
+    tensorflow_import.tensorflow()
     from simclr_tf.runs import checkpoints, directory, weights
 
     own, opened = None, None

@@ -35,7 +35,10 @@ Examples:
       finds the images that are nearest to a photo
   python run.py --mode=convert --checkpoint=PATH/saved_model --model_dir=runs/converted
       turns weights of google-research/simclr into a run; --checkpoint takes such
-      files in every mode"""
+      files in every mode
+  python run.py --mode=doctor
+      checks the installation and this machine, if training is slow, fails or does
+      not use the GPU"""
 
 _PAGE = """\
 # Flags
@@ -44,8 +47,8 @@ Generated from `simclr_tf/config/sections/` by `python -m flags.help > docs/flag
 `python run.py --help` prints the same text.
 
 A flag on the command line overrides the same flag in a flagfile (`--flagfile=PATH`), that overrides
-what is stored with a run (in `--mode=eval`) or with its weights, and that overrides the recipe of
-the embedded digits, which applies if no `--dataset` is given.
+what is stored with a run (in `--mode=eval`) or with its weights, and that overrides a preset
+(`--preset`) or the recipe of the embedded digits, which applies if no `--dataset` is given.
 
 Paths may begin with `~`. Relative ones are stored absolute, so that `--mode=eval --model_dir=RUN`
 works from any directory. Remote paths, such as `gs://BUCKET/RUN`, work if TensorFlow supports

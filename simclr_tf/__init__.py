@@ -5,29 +5,34 @@ The package uses the Keras 2 API under the name `tf.keras`. TensorFlow up to 2.1
 before TensorFlow is imported. So import this package before TensorFlow.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import sys
 
 __version__ = "0.1.0.dev0"
 
-_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")
+# Packages that install the module `tensorflow`.
+TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")
 
 
-def _tensorflow_version() -> tuple[int, int]:
-    """Returns (major, minor) of whichever TensorFlow is installed, without importing it."""
-    for name in _DISTRIBUTIONS:
-        try:
-            major, minor = importlib.metadata.version(name).split(".")[:2]
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return int(major), int(minor)
-    raise ImportError("TensorFlow is not installed; run: pip install -r requirements.txt")
+def installed_tensorflow() -> dict[str, str]:
+    """Returns the installed packages with TensorFlow and their versions; imports none of them."""
+    found = {}
+    for name in TENSORFLOW_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _choose_keras_2() -> None:
     """Makes TensorFlow 2.16 and newer use Keras 2. Older ones use it without being asked."""
-    if _tensorflow_version() < (2, 16) or os.environ.get("TF_USE_LEGACY_KERAS") == "1":
+    versions = list(installed_tensorflow().values())
+    # Without TensorFlow, whatever imports it says so. --mode=doctor does not.
+    if not versions or os.environ.get("TF_USE_LEGACY_KERAS") == "1":
+        return
+    major, minor = versions[0].split(".")[:2]
+    if (int(major), int(minor)) < (2, 16):
         return
     if "tensorflow" in sys.modules:
         raise ImportError(

@@ -46,9 +46,16 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Prints one line as a warning, cut short if it is very long."""
-    _console().print(
-        text.limited(f"warning: {message}"), style="yellow", markup=False, soft_wrap=True
-    )
+    _say_in_color("yellow", f"warning: {message}")
+
+
+def problem(message: str) -> None:
+    """Prints one line as a problem, cut short if it is very long."""
+    _say_in_color("red", f"problem: {message}")
+
+
+def _say_in_color(color: str, message: str) -> None:
+    _console().print(text.limited(message), style=color, markup=False, soft_wrap=True)
 
 
 def facts(title: str, rows: Mapping[str, object]) -> None:

@@ -176,7 +176,8 @@ def make_strategy(
 ) -> tf.distribute.Strategy:
     """Returns the strategy for the machine: TPU if requested, else all GPUs, else the CPU.
 
-    Call it once, before any other TensorFlow operation: devices are configured at first use.
+    Devices are configured at first use, so call it once, and before any other TensorFlow operation
+    unless `configure_devices` was called first.
 
     Args:
         use_tpu: connects to a TPU and uses all its cores.
@@ -192,13 +193,34 @@ def make_strategy(
         raise errors.ArgumentError("num_virtual_cpus", num_virtual_cpus, "must be at least 1.")
     if use_tpu:
         return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
+    configure_devices(num_virtual_cpus)
     gpus = tf.config.list_physical_devices("GPU")
     if num_virtual_cpus > 1:
         return virtual_cpu_strategy(num_virtual_cpus)
     if not gpus:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
-    grow_memory(gpus)
     return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
+
+
+def configure_devices(num_virtual_cpus: int = 1) -> int:
+    """Configures the GPUs or the virtual CPUs of this machine, as `make_strategy` does.
+
+    TensorFlow refuses this after its first operation, so whatever runs operations before the
+    strategy is made calls this first. Another call with the same number changes nothing.
+
+    Args:
+        num_virtual_cpus: as for `make_strategy`.
+
+    Returns:
+        The number of replicas of `make_strategy`, without a TPU.
+    """
+    if num_virtual_cpus > 1:
+        _split_cpu(num_virtual_cpus)
+        return num_virtual_cpus
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:  # Leaves unused memory to other processes.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return max(1, len(gpus))
 
 
 def virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
@@ -207,26 +229,20 @@ def virtual_cpu_strategy(count: int) -> tf.distribute.Strategy:
     It reduces on one device rather than by collective operations, because with strategies of
     different sizes in one process, collective operations wait for each other forever.
     """
-    split_cpu(count)
+    _split_cpu(count)
     return tf.distribute.MirroredStrategy(
         [f"/cpu:{i}" for i in range(count)],
         cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
 
 
-def split_cpu(count: int) -> None:
-    """Splits the CPU into virtual ones, unless it is split into as many already."""
+def _split_cpu(count: int) -> None:
+    """Splits the CPU into logical devices, unless it has as many already."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or ()) < count:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
         )
-
-
-def grow_memory(gpus: list[Any]) -> None:
-    """Leaves unused memory of GPUs to other processes."""
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _tpu_strategy(

@@ -109,11 +109,8 @@ def make_strategy(
         cluster: the workers.
         num_virtual_cpus: splits the CPU of each into this many replicas.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if num_virtual_cpus > 1:
-        distribute.split_cpu(num_virtual_cpus)
-        gpus = []
-    distribute.grow_memory(gpus)
+    gpus = [] if num_virtual_cpus > 1 else tf.config.list_physical_devices("GPU")
+    distribute.configure_devices(num_virtual_cpus)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({_JOB: list(cluster.addresses)}),
         task_type=_JOB,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tiny_runs
 
 from flags import command_line
 from flags import preset as presets
-from simclr_tf import config, errors
+from simclr_tf import cluster, config, errors
 from simclr_tf.data import first_images
 from simclr_tf.runs import dataset, directory
 
@@ -56,6 +57,13 @@ def test_a_preset_lists_only_what_differs_from_the_defaults(name):
     assert same <= {"optimizer", "learning_rate", "train_batch_size"}
 
 
+def test_several_workers_need_a_preset_by_name(photos, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", cluster.to_variable(["a:1", "b:1"], 0))
+    with pytest.raises(errors.UserError, match="in one process, and TF_CONFIG names 2 workers; "):
+        parse("--preset=auto", *photos, "--model_dir=/nowhere")
+    parse("--preset=500_cpu", *photos, "--model_dir=/nowhere")
+
+
 def test_the_table_in_the_readme_is_that_of_the_files():
     found = re.findall(r"^\| `(\d+_.pu)` \|(.*)\|$", (ROOT / "README.md").read_text(), re.M)
     assert [name for name, _ in found] == list(NAMES)
@@ -95,10 +103,13 @@ def test_auto_looks_at_the_training_images_and_shows_what_it_picked(photos):
     assert "--temperature" not in note  # It was given.
     assert command.config.temperature == 0.7
     assert command.config.image_size == 32  # Of the flags for small images.
+    assert command.config.train_batch_size == 32  # The largest power of two, of 36 images.
     # What is printed is the preset: as flags, it gives the same settings.
-    printed = note.split(": ")[1].removesuffix(".").split()
+    printed = note.split(": ")[1].split()
     again = parse(*photos, "--temperature=0.7", *printed)
     assert dataclasses.replace(command.config, preset="none") == again.config
+    (note,) = parse("--preset=500_cpu", *photos, *printed, "--temperature=0.7").notes
+    assert note == "Preset 500_cpu: other flags give all of its settings."
 
 
 def test_larger_images_have_the_size_of_the_preset(tmp_path):
@@ -107,24 +118,70 @@ def test_larger_images_have_the_size_of_the_preset(tmp_path):
         image = rng.integers(0, 255, (height, width, 3)).astype(np.uint8)
         (tmp_path / f"{index}.png").write_bytes(tf.io.encode_png(image).numpy())
     (tmp_path / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n")  # Unreadable.
-    command = parse("--preset=auto", "--dataset=image_folder", f"--data_dir={tmp_path}")
+    folder = ["--dataset=image_folder", f"--data_dir={tmp_path}"]
+    command = parse("--preset=auto", *folder)
     assert command.notes[0].startswith("Preset 500_cpu, for 4 training images on a CPU: --")
     assert command.config.image_size == presets.read("500_cpu")["image_size"]
+    assert parse("--preset=auto", *folder, "--image_size=32").config.width_multiplier == 1
     source = dataset.open_source(command.config)
     assert first_images.usual_side(source, "train") == 49
 
 
+@pytest.mark.parametrize(
+    ("size", "width"), [("--image_size=32", 1), ("--image_size=33", 2), ("--image_size=64", 2)]
+)
+def test_the_width_goes_with_an_image_size_that_is_given(size, width, photos):
+    """Only the stem for small images, up to 32 px, needs a narrow network."""
+    config = parse("--preset=auto", *photos, size).config
+    assert (f"--image_size={config.image_size}", config.width_multiplier) == (size, width)
+
+
 def test_images_that_are_left_out_for_validation_are_not_counted(photos):
     validates = ["--eval_epochs=1", "--validation_examples=6"]
-    assert "for 30 training images" in parse("--preset=auto", *photos, *validates).notes[0]
+    command = parse("--preset=auto", *photos, *validates)
+    assert "for 30 training images" in command.notes[0]
+    assert command.config.train_batch_size == 16
+
+
+def test_the_batch_suits_the_replicas_and_what_the_user_chose(photos):
+    def batch(*flags):
+        return parse("--preset=auto", *photos, *flags).config.train_batch_size
+
+    assert batch("--num_virtual_cpus=3") == 24  # 3 times a power of two.
+    assert batch("--train_batch_size=100") == 100  # Training refuses it.
+
+
+def test_a_look_at_the_images_does_not_speak_of_memory(photos, capsys):
+    """Training does, when it keeps the images in memory."""
+    assert parse("--preset=auto", *photos, "--cache_dataset").config.cache_dataset
+    assert "memory" not in capsys.readouterr().out
 
 
 def test_auto_looks_for_an_accelerator(photos, monkeypatch):
     tpu = parse("--preset=auto", *photos, "--use_tpu")
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["device"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, value: None)
     gpu = parse("--preset=auto", *photos)
-    assert gpu.notes == tpu.notes
+    assert gpu.config == dataclasses.replace(tpu.config, use_tpu=False)
+    assert tpu.notes[0] == gpu.notes[0].replace("on a GPU", "on a TPU")
     assert gpu.notes[0].startswith("Preset 500_gpu, for 36 training images of about 20 px on a GPU")
+
+
+def test_devices_are_configured_before_images_are_counted(photos, monkeypatch):
+    """TensorFlow refuses it after its first operation, such as one that reads a size."""
+    order: list[Any] = []
+    open_data = dataset.open_data
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, value: order.append((gpu, value))
+    )
+    monkeypatch.setattr(
+        dataset,
+        "open_data",
+        lambda *args, **named: order.append("open") or open_data(*args, **named),
+    )
+    parse("--preset=auto", *photos)
+    assert order == [("GPU", True), "open"]
 
 
 def test_flags_and_flagfiles_override_a_preset(photos, tmp_path):
@@ -160,6 +217,12 @@ def test_a_flag_also_replaces_what_a_preset_chose_to_go_with_it(flag, replaced, 
     assert all(getattr(command.config, name) == values[name] for name in kept)
 
 
+@pytest.mark.parametrize("flag", ["--optimizer=momentum", "--resnet_depth=14", "--encoder=resnet"])
+def test_a_flag_with_the_value_of_the_preset_replaces_nothing(flag, photos):
+    named = parse("--preset=500_cpu", *photos)
+    assert parse("--preset=500_cpu", *photos, flag).config == named.config
+
+
 def test_a_run_that_is_resumed_keeps_its_settings(tmp_path_factory, photos):
     """Although it would now be given others, for example on a machine with a GPU."""
     folder = tiny_runs.pretrained(tmp_path_factory)
@@ -177,12 +240,22 @@ def test_a_run_that_is_resumed_keeps_its_settings(tmp_path_factory, photos):
     assert f"the run in {folder} keeps the settings that it was started with" in command.notes[0]
 
 
+def test_a_preset_leaves_the_network_to_the_weights_of_a_checkpoint(tmp_path_factory, photos):
+    weights = f"--checkpoint={tiny_runs.pretrained(tmp_path_factory)}"
+    command = parse("--preset=auto", *photos, weights)
+    assert (command.config.resnet_depth, command.config.image_size) == (8, 8)
+    printed = command.notes[0].split(": ")[1].split()
+    assert parse(*photos, weights, *printed).config == dataclasses.replace(
+        command.config, preset="none"
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (
             ["--mode=finetune", "--dataset=mnist"],
-            "is for pretraining; leave it out. --train_mode=finetune has",
+            "is for pretraining; leave it out, because fine-tuning has defaults",
         ),
         (["--mode=train"], "--preset=auto needs images of your own; add --dataset=image_folder"),
         (["--mode=train", "--dataset=image_folder", "--data_dir=/nowhere"], "/nowhere"),

@@ -289,6 +289,34 @@ def test_the_time_spent_waiting_for_input_is_measured():
     assert sums.waited > 0.3
 
 
+def test_a_step_begins_only_when_its_batch_has_arrived():
+    # What does not depend on the batch could otherwise run while the input is waited for.
+    events = []
+    weight = tf.Variable(2.0)
+
+    def arrive(number):
+        with tf.control_dependencies([tf.py_function(_sleep, [], [])]):
+            return {"number": tf.numpy_function(record_batch, [number], tf.int64)}
+
+    def record_batch(number):
+        events.append("batch")
+        return number
+
+    def record_step(value):
+        events.append("step")
+        return value
+
+    def train(batch):
+        # Stateless, so that TensorFlow itself does not keep the order.
+        loss = tf.numpy_function(record_step, [weight + 1], tf.float32, stateful=False)
+        loss.set_shape([])
+        return {steps.TOTAL_LOSS: loss, steps.GRADIENT_NORM: tf.zeros([])}
+
+    step = steps.Step(train, (steps.TOTAL_LOSS, steps.GRADIENT_NORM))
+    loop.compile_steps(step)(iter(tf.data.Dataset.range(1).map(arrive)), 1)
+    assert events == ["batch", "step"]
+
+
 def _sleep():
     import time
 

@@ -55,6 +55,7 @@ def test_the_example_of_the_page_is_a_study_whose_cells_can_be_trained(tmp_path)
         ("Axes", reading._AXIS_KEYS),
         ("Orders", reading._ORDER_KEYS),
         ("Figure", reading._FIGURE_KEYS),
+        ("Values of an axis", reading._VALUE_KEYS),
         ("Tuning", reading._TUNING_KEYS),
     ],
 )

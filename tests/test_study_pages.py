@@ -88,6 +88,27 @@ def test_the_file_of_results_is_json_whatever_is_missing(tmp_path, study):
     assert [cell["columns"] for cell in stored["cells"]] == [{"l": None}, {"l": None}]
 
 
+def test_columns_are_means_over_seeds_and_accuracies_are_percentages(tmp_path):
+    columns = """[columns]
+loss = "loss"
+"raw pixels" = "baseline/raw_pixels/top_1_accuracy"
+[flags]"""
+    study = tiny_studies.read(tmp_path, tiny_studies.TEXT.replace("[flags]", columns))
+    runs = [
+        tiny_studies.outcome(
+            study,
+            {"width": "8"},
+            seed,
+            [True, False],
+            {"loss": 1.5, "baseline/raw_pixels/top_1_accuracy": 0.25 + seed / 8},
+        )
+        for seed in (0, 1)
+    ]
+    runs.append(tiny_studies.outcome(study, {"width": "16"}, 0, [True, False], {"loss": 0.1}))
+    rows = rows_of(study_page.write(tiny_studies.results_of(study, runs), []), "Cells")
+    assert [row[3:5] for row in rows] == [["1.500", "31.2%"], ["0.100", ""]]
+
+
 def test_the_numbers_of_the_page_are_those_of_the_results(found):
     page = study_page.write(found, ["tiny.svg"])
     ((claim, difference, seeds, p, adjusted, verdict),) = rows_of(page, "Expected orders")
@@ -105,7 +126,7 @@ def test_the_numbers_of_the_page_are_those_of_the_results(found):
         mean = 50 * sum(one.accuracy for one in found.finished[first : first + 2])
         low, high = re.fullmatch(rf"{mean:.1f}% \(([\d.]+) to ([\d.]+)\)", row[1]).groups()
         assert float(low) < mean < float(high)
-        assert row[3:] == ["1.5", "640", "1,280", "1.00 GiB"]
+        assert row[3:] == ["1.5 (1.0)", "640", "1,280", "1.00 GiB"]
     assert "of 1 expected order: 1 shown." in page
     assert "![Width of the head](tiny.svg)" in page
     assert "4 runs, whose times add up to 6 min." in page
@@ -203,7 +224,7 @@ def test_costs_count_every_run_once(found):
     # Two equal orders: Holm doubles the smaller p-value.
     rows = [line.split(" | ") for line in page.splitlines() if "16 above 8" in line]
     assert float(rows[0][5]) == pytest.approx(2 * float(rows[0][4]), rel=0.1)
-    assert "Of 2 studies, 2 show every order that they expect." in page
+    assert "Of 2 studies, 2 show every order that they expect. p-values" in page
 
 
 def test_orders_are_kept_and_a_change_of_them_is_on_the_page(tmp_path, study, capsys):
@@ -238,6 +259,7 @@ def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
 def test_the_figure_of_a_published_study_has_its_labels(path):
     study = reading.read(path)
     metrics = {side.metric for order in study.orders for side in order.sides}
+    metrics |= set(study.figure.metrics.values())
     numbers = dict.fromkeys([*metrics, *study.columns.values(), study.figure.metric], 0.5)
     found = [
         tiny_studies.outcome(study, labels, seed, [True, seed % 2 == 0, False], numbers)
@@ -249,8 +271,25 @@ def test_the_figure_of_a_published_study_has_its_labels(path):
     for axis in filter(None, (study.figure.x, study.figure.series)):
         for label in study.axis(axis).values:
             assert f">{label}<" in drawn
+    for label in study.figure.metrics:
+        assert f">{label}<" in drawn
     # One cell is enough, as in a study that has just begun.
     assert "<svg" in study_figures.draw(tiny_studies.results_of(study, found[:1]))
+
+
+def test_several_metrics_are_bars_side_by_side(tmp_path):
+    figure_of = '[figure]\ny_title = "part"\nmetrics = { one = "a", two = "b" }'
+    study = tiny_studies.read(tmp_path, tiny_studies.TEXT.replace("[figure]", figure_of))
+    found = [
+        tiny_studies.outcome(study, {"width": width}, 0, [True], {"a": a, "b": 2 * a})
+        for width, a in (("8", 0.1), ("16", 0.3))
+    ]
+    target = figure.Figure()
+    study_figures._bars(target, tiny_studies.results_of(study, found))
+    axes: Any = target.axes[0]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.1, 0.2, 0.3, 0.6])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two"]
+    assert axes.get_ylabel() == "part"
 
 
 def test_a_bar_is_as_long_as_its_accuracy(found):

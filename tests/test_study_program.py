@@ -160,6 +160,28 @@ def test_a_run_that_fails_is_on_the_page_with_its_command(tmp_path, monkeypatch,
     assert json.loads((tmp_path / "docs" / "tiny.json").read_text())["cells"] == []
 
 
+def test_without_jobs_the_results_of_what_is_done_are_written(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for name in ("a", "b"):
+        one = tiny_studies.read(folder, name=name)
+    monkeypatch.setattr("flags.flagfiles.STUDIES", folder)
+    monkeypatch.setattr(attempts, "train", None)
+    assert study("--jobs=0", name="all") == 0
+    assert "a: no cell is done." in capsys.readouterr().out
+    index = (tmp_path / "runs" / "studies" / "README.md").read_text()
+    assert "Of 2 studies, 2 are not run." in index
+    assert "| Width of the head | 16 above 8 |  |  |  |  | not run |" in index
+    assert not list(tmp_path.glob("runs/studies/*/*.md"))
+    done = tiny_studies.outcomes_of(one, {"8": 0.5, "16": 0.6})
+    monkeypatch.setattr(
+        "simclr_tf.commands.study._run", lambda one, *_: tiny_studies.results_of(one, done)
+    )
+    monkeypatch.setattr("simclr_tf.studies.results.to_json", lambda *_: {})
+    assert study("--jobs=0", name="all") == 0
+    assert "[Width of the head](a/a.md)" in (tmp_path / "runs/studies/README.md").read_text()
+
+
 def test_results_of_all_studies_are_linked_from_one_page(tmp_path, monkeypatch):
     folder = tmp_path / "some"
     folder.mkdir()

@@ -75,9 +75,10 @@ def study(
     directory.ensure_writable(root)
     if config.study_results is not None:
         directory.ensure_writable(config.study_results, flag="study_results")
-    data_checks.check(
-        [run for one in studies for run in study_plan.waiting(one, overrides, root)], root
-    )
+    if config.jobs:
+        data_checks.check(
+            [run for one in studies for run in study_plan.waiting(one, overrides, root)], root
+        )
     _run_all(config, studies, overrides, root, preemption)
 
 
@@ -97,18 +98,25 @@ def _run_all(
     )
 
     def train(runs: Sequence[cells.Run], what: str) -> dict[str, attempts.Record]:
+        if not config.jobs:
+            return schedule.finished(runs, root)
         return schedule.train_all(runs, root, make_launcher, preemption, what=what)
 
-    found, pages = [], []
+    found: list[results.Results] = []
+    pages: list[str | None] = []
     for one in studies:
         output = config.study_results or os.path.join(root, one.name)
         shown = study_selection.shown(config, one, overrides)
         found.append(_run(one, overrides, root, train, shown))
-        pages.append(_write(found[-1], output, root, overrides))
+        if config.jobs or found[-1].finished:
+            pages.append(_write(found[-1], output, root, overrides))
+        else:
+            console.say(f"{one.name}: no cell is done.")
+            pages.append(None)
     if config.study == study_selection.ALL:
         top = config.study_results or root
         index = os.path.join(top, "README.md")
-        links = [os.path.relpath(page, top) for page in pages]
+        links = [page and os.path.relpath(page, top) for page in pages]
         storage.replace(index, study_page.index(found, links))
         console.say(f"{index}: all studies, with Holm's correction over all of their orders.")
     failed = [failure.title for one in found for failure in one.failures]

@@ -40,7 +40,7 @@ def _groups(
 ) -> tuple[list[str], list[str | None], dict[tuple[str, str | None], list[outcomes.Outcome]]]:
     """Returns the labels along x, the series, and the results of each pair of them.
 
-    Cells that differ only in other axes are put together.
+    Cells that differ only in other axes are put together. Several metrics are a series each.
     """
     drawn = found.study.figure
     cells: dict[tuple[str, str | None], list[outcomes.Outcome]] = {}
@@ -49,9 +49,10 @@ def _groups(
         if drawn.x not in labels:
             continue
         series = labels.get(drawn.series) if drawn.series is not None else None
-        cells.setdefault((labels[drawn.x], series), []).append(one)
+        for name in drawn.metrics or [series]:
+            cells.setdefault((labels[drawn.x], name), []).append(one)
     xs = [label for label in found.study.axis(drawn.x).values if any(x == label for x, _ in cells)]
-    order: list[str | None] = [None]
+    order: list[str | None] = [None, *drawn.metrics]
     if drawn.series is not None:
         order += list(found.study.axis(drawn.series).values)
     present = [name for name in order if any(name == one for _, one in cells)]
@@ -96,7 +97,8 @@ def _y_title(found: results.Results) -> str:
 
 def _legend(axes: Any, found: results.Results, series: Sequence[str | None]) -> None:
     if series != [None]:
-        title = found.study.axis(found.study.figure.series or "").title
+        axis = found.study.figure.series
+        title = found.study.axis(axis).title if axis is not None else None
         axes.legend(
             title=title, frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)
         )
@@ -130,7 +132,8 @@ def _bars(target: figure_lib.Figure, found: results.Results) -> None:
     places, width = _places(xs, series, cells)
     lows, highs, named = [0.0], [0.0], set()  # Lengths of bars mean something only from 0.
     for at, x, name in places:
-        value, low, high, single = _height(cells[x, name], found.study.figure.metric)
+        metric = found.study.figure.metric_of(name)
+        value, low, high, single = _height(cells[x, name], metric)
         label = None if name in named else name
         named.add(name)
         axes.bar(at, value, width * 0.9, color=_color(series, name), alpha=0.75, label=label)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 
 import numpy as np
 
 from simclr_tf import console, text
 from simclr_tf.report import markdown, study_orders
-from simclr_tf.studies import definition, outcomes, results, schedule, verdicts
+from simclr_tf.studies import attempts, definition, outcomes, results, schedule, verdicts
 
 _MOST_COMMANDS = 3
 
@@ -61,7 +62,7 @@ def _cells(found: results.Results) -> str:
     header = [
         *(axis.title for axis in study.axes),
         *("accuracy (95%)", "each seed", *study.columns),
-        *("minutes", "images", "views", "memory"),
+        *("minutes (of CPU)", "images", "views", "memory"),
     ]
     alignments = ["---"] * len(study.axes) + ["--:"] * (len(header) - len(study.axes))
     rows = [
@@ -69,7 +70,10 @@ def _cells(found: results.Results) -> str:
         for labels, of_cell in found.of_labels()
     ]
     lines = ["## Cells\n", markdown.table(header, alignments, rows)]
-    note = "Minutes, images and views are those of one run, memory is the highest."
+    note = (
+        "Minutes, images and views are those of one run, memory is the highest. Minutes of CPU, "
+        "added up over processors, do not depend on what else the machine did."
+    )
     if study.first_stage is not None:
         note += " The runs that cells start from are not counted in them."
     return "\n".join([*lines, f"{note}\n"])
@@ -112,18 +116,31 @@ def _cell_row(study: definition.Study, of_cell: Sequence[outcomes.Outcome]) -> l
         # Not with a dash, which would be that of a negative number beside the differences.
         f"{accuracy.value:.1%} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
         ", ".join(f"{100 * one.accuracy:.1f}" for one in of_cell),
-        *(_mean([one.number(metric) for one in of_cell]) for metric in study.columns.values()),
-        f"{np.mean([one.record.seconds for one in of_cell]) / 60:.1f}",
+        *(
+            _mean(metric, [one.number(metric) for one in of_cell])
+            for metric in study.columns.values()
+        ),
+        _minutes([one.record for one in of_cell]),
         f"{of_cell[0].images:,}",
         f"{of_cell[0].views:,}",
         text.gib(max(one.record.peak_memory for one in of_cell)),
     ]
 
 
-def _mean(values: Sequence[float | None]) -> str:
+def _minutes(records: Sequence[attempts.Record]) -> str:
+    """Returns the mean time of runs, and how long processors worked for them."""
+    elapsed, worked = (
+        np.mean([getattr(one, name) for one in records]) / 60 for name in ("seconds", "cpu_seconds")
+    )
+    return f"{elapsed:.1f} ({worked:.1f})"
+
+
+def _mean(metric: str, values: Sequence[float | None]) -> str:
     """Returns the mean of a number over seeds, empty if a run does not have it."""
     known = [value for value in values if value is not None]
-    return f"{np.mean(known):.3f}" if len(known) == len(values) else ""
+    if len(known) < len(values):
+        return ""
+    return f"{np.mean(known):.1%}" if metric.endswith("_accuracy") else f"{np.mean(known):.3f}"
 
 
 def _tuning(found: results.Results) -> str:
@@ -169,30 +186,32 @@ def _how(found: results.Results) -> str:
     return "\n".join(lines)
 
 
-def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
+def index(found: Sequence[results.Results], pages: Sequence[str | None]) -> str:
     """Returns the page that lists all studies, with Holm's correction over all of their orders.
 
     Args:
         found: the results of all studies.
-        pages: the path of each one's page, relative to this one.
+        pages: the path of each one's page, relative to this one; None if it has no page.
     """
     orders = [one for study in found for one in study.study.orders]
     tested = [one.contrast for study in found for one in study.verdicts]
     decided = iter(verdicts.decide(orders, tested))
-    rows, shown = [], 0
+    rows, counts = [], collections.Counter[str]()
     for study, page in zip(found, pages, strict=True):
         of_study = [study_orders.order_row(next(decided)) for _ in study.verdicts]
-        shown += bool(of_study) and all(row[-1] == study_orders.SHOWN for row in of_study)
+        counts[_extent([row[-1] for row in of_study])] += 1
+        title = study.study.title if page is None else f"[{study.study.title}]({page})"
         empty = [""] * len(study_orders.HEADER)
         for position, row in enumerate(of_study or [empty]):
-            rows.append([f"[{study.study.title}]({page})" if not position else "", *row])
+            rows.append([title if not position else "", *row])
     # Studies share runs, which are counted once.
     costs = {identity: seconds for one in found for identity, seconds in one.costs.items()}
     return "\n".join(
         [
             "# Studies\n",
             "The findings of the papers, tested on a machine that a reader has: see the page of "
-            f"each study. Of {len(found)} studies, {shown} show every order that they expect. "
+            f"each study. Of {len(found)} studies, "
+            f"{', '.join(f'{count} {extent}' for extent, count in counts.most_common())}. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             markdown.table(
                 ("study", *study_orders.HEADER), ("---", *study_orders.ALIGNMENTS), rows
@@ -201,3 +220,15 @@ def index(found: Sequence[results.Results], pages: Sequence[str]) -> str:
             "`make studies` runs or resumes all of them.\n",
         ]
     )
+
+
+def _extent(of_study: Sequence[str]) -> str:
+    """Returns what a study shows, from the verdicts of its orders."""
+    if not of_study:
+        return "expect no order"
+    if all(verdict == verdicts.MISSING for verdict in of_study):
+        return "are not run"
+    shown = of_study.count(study_orders.SHOWN)
+    if shown == len(of_study):
+        return "show every order that they expect"
+    return "show some of the orders that they expect" if shown else "show none of them"

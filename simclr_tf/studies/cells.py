@@ -149,7 +149,9 @@ def make_run(
     of_stage: dict[bool, dict[str, Any]] = {True: {}, False: {}}
     for axis in axes:
         if axis.name in all_labels:
-            of_stage[axis.first_stage].update(axis.values[all_labels[axis.name]])
+            label = all_labels[axis.name]
+            of_stage[False].update(axis.values[label])
+            of_stage[True].update(axis.first_stage.get(label, {}))
     of_stage[False].update(definition.composed(study, labels))
     for name in overrides:
         if name in of_stage[True] or name in of_stage[False]:
@@ -161,7 +163,7 @@ def make_run(
     last = {**overrides, **(more or {}), "seed": seed}
     title = f"{study.name}: {definition.described(all_labels)}, seed {seed}"
     parent = None
-    if study.first_stage is not None:
+    if study.first_stage is not None and study.has_first_stage(labels):
         flags = {"mode": "train", **study.first_stage, **of_stage[True], **last}
         parent = Run(flags, None, f"{title}, first stage")
     flags = {"mode": "train_then_eval", **study.flags, **of_stage[False], **last}

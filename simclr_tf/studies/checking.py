@@ -30,6 +30,7 @@ def check(study: definition.Study, fail: Fail) -> None:
         _known(name, study.axes, fail)
     if study.figure.kind == "heatmap" and study.figure.series is None:
         raise fail("has figure.kind = 'heatmap' without series; name the axis of its rows.")
+    _check_metrics(study.figure, fail)
     for flag, axes in study.compose.items():
         for name in axes:
             if study.axis(name).only:
@@ -42,8 +43,13 @@ def _check_axes(study: definition.Study, fail: Fail) -> None:
     for axis in (*study.axes, *tuned):
         if axis.name in [one.name for one in earlier]:
             raise fail(f"has the axis {axis.name!r} twice; rename the tuned one.")
+        if axis.some_start and axis in tuned:
+            raise fail(
+                f"has first_stage in a value of the tuned axis {axis.name!r}; set it for the "
+                "whole axis, by first_stage = true."
+            )
         if axis.first_stage and study.first_stage is None:
-            raise fail(f"has first_stage in the axis {axis.name!r}, but no [first_stage].")
+            raise fail(f"has first_stage in the axis {axis.name!r}; add the table [first_stage].")
         for other, labels in axis.only.items():
             # A tuned axis depends on the axes of cells, and any axis on those before it.
             _check_only(axis, other, labels, [a for a in earlier if a not in tuned], fail)
@@ -67,6 +73,18 @@ def _check_only(
                 f"has only.{other} = {label!r} in the axis {axis.name!r}, which is not a label of "
                 f"{other}{near}."
             )
+
+
+def _check_metrics(figure: definition.Figure, fail: Fail) -> None:
+    if not figure.metrics:
+        return
+    if figure.kind != "bars" or figure.series is not None or figure.metric != definition.ACCURACY:
+        raise fail(
+            "has figure.metrics, which are drawn as bars side by side; set kind to 'bars', and "
+            "leave series and metric out."
+        )
+    if figure.y_title is None:
+        raise fail("has figure.metrics without y_title; say what all of them are.")
 
 
 def _check_order(study: definition.Study, order: definition.Order, fail: Fail) -> None:

@@ -25,14 +25,17 @@ class Axis:
         title: what figures and tables call it.
         values: label of a value -> the flags that it sets.
         only: axis -> labels: cells with other labels of that axis do not have this axis.
-        first_stage: whether the flags are those of the run whose weights a cell starts from.
+        first_stage: label -> the flags that it sets in the run whose weights a cell starts from.
+        some_start: whether only cells with a label in first_stage have such a run, and all others
+            start from scratch.
     """
 
     name: str
     title: str
     values: Mapping[str, Mapping[str, Any]]
     only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    first_stage: bool = False
+    first_stage: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    some_start: bool = False
 
     def applies_to(self, labels: Labels) -> bool:
         """Returns whether cells with these labels of earlier axes have this axis."""
@@ -97,6 +100,8 @@ class Figure:
             is none.
         x_title: what the horizontal is called; None for the title of the axis.
         metric: what is drawn.
+        metrics: label -> metric: bars of several metrics side by side, instead of `metric` and
+            `series`.
         y_title: what the vertical is called; None for the metric.
     """
 
@@ -105,7 +110,12 @@ class Figure:
     series: str | None = None
     x_title: str | None = None
     metric: str = ACCURACY
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
     y_title: str | None = None
+
+    def metric_of(self, series: str | None) -> str:
+        """Returns the metric that is drawn for one of the series."""
+        return self.metrics.get(series, self.metric) if series is not None else self.metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +148,7 @@ class Study:
         source: where the paper says so.
         paper_scale: the size at which the paper saw it, and its cost.
         flags: flags of all cells.
-        first_stage: flags of the run whose weights each cell starts from; None if cells start from
+        first_stage: flags of the run whose weights cells start from; None if they start from
             scratch.
         axes: what differs between cells.
         compose: flag -> axes whose labels it lists, each once.
@@ -179,6 +189,12 @@ class Study:
     def all_labels(self) -> list[dict[str, str]]:
         """Returns the labels of all cells, the last axis varying fastest."""
         return list(combinations(self.axes))
+
+    def has_first_stage(self, labels: Labels) -> bool:
+        """Returns whether a cell starts from the weights of another run."""
+        return self.first_stage is not None and all(
+            labels.get(axis.name) in axis.first_stage for axis in self.axes if axis.some_start
+        )
 
     @property
     def orders_hash(self) -> str:

@@ -19,6 +19,8 @@ _KEYS = (
     *("orders", "figure", "columns", "tuning", "minutes", "measurement"),
 )
 _AXIS_KEYS = ("title", "values", "only", "first_stage")
+# Keys of a label's table that are no flags.
+_FLAGFILE, _FIRST_STAGE = _VALUE_KEYS = ("flagfile", "first_stage")
 _TUNING_KEYS = ("axes", "flags", "seed", "per")
 _ORDER_KEYS = ("claim", "higher", "lower", "margin", "spread", "metric")
 _FIGURE_KEYS = tuple(field.name for field in dataclasses.fields(definition.Figure))
@@ -43,13 +45,15 @@ def read(path: pathlib.Path) -> definition.Study:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise reader.fail(f"cannot be read ({text.reason(error)}); correct it.") from error
     reader.known(table, _KEYS, "the file")
-    base = _flagfile(reader, table) if "flagfile" in table else {}
+    base = _flagfile(reader, table, "the file")
+    flags = {**base, **_flags(reader, table, "flags", "the file")}
+    first_stage = _first_stage(reader, table, base)
     study = definition.Study(
         name=path.stem,
         **{key: reader.get(table, key, str, "the file") for key in _TEXTS},
-        flags={**base, **_flags(reader, table, "flags", "the file")},
-        first_stage=_first_stage(reader, table, base),
-        axes=_axes(reader, table, "axes"),
+        flags=flags,
+        first_stage=first_stage,
+        axes=_Axes(reader, flags, first_stage or {}).read(table, "the file"),
         compose=_compose(reader, table),
         seeds=_seeds(reader, table),
         orders=tuple(
@@ -57,7 +61,7 @@ def read(path: pathlib.Path) -> definition.Study:
         ),
         figure=_figure(reader, reader.get(table, "figure", dict, "the file")),
         columns=_columns(reader, table),
-        tuning=_tuning(reader, table) if "tuning" in table else None,
+        tuning=_tuning(reader, table, flags, first_stage or {}) if "tuning" in table else None,
         minutes=reader.get(table, "minutes", float, "the file") if "minutes" in table else None,
         measurement=_measurement(reader, table),
         notes=" ".join(reader.optional(table, "notes", "", "the file").split()),
@@ -72,9 +76,11 @@ def _flags(reader: tables.Reader, table: Mapping[str, Any], key: str, where: str
     return reader.flags(reader.optional(table, key, {}, where), name)
 
 
-def _flagfile(reader: tables.Reader, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the flags of a flagfile beside the study."""
-    name = reader.get(table, "flagfile", str, "the file")
+def _flagfile(reader: tables.Reader, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns the flags of a flagfile beside the study; none if the table does not name one."""
+    if "flagfile" not in table:
+        return {}
+    name = reader.get(table, "flagfile", str, where)
     found = reader.path.parent / name
     try:
         content = found.read_text(encoding="utf-8")
@@ -83,6 +89,8 @@ def _flagfile(reader: tables.Reader, table: Mapping[str, Any]) -> dict[str, Any]
             f"names the flagfile {name}, which cannot be read ({text.reason(error)}); correct it."
         ) from error
     parsed = flagfile.parse(config_lib.Config, content, origin=str(found))
+    if parsed.get("mode") == "train_then_eval":  # As in every cell.
+        del parsed["mode"]
     return reader.flags(parsed, f"the flagfile {name}")
 
 
@@ -124,43 +132,96 @@ def _seeds(reader: tables.Reader, table: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _axes(
-    reader: tables.Reader, table: Mapping[str, Any], key: str, where: str = ""
-) -> tuple[definition.Axis, ...]:
-    axes = reader.get(table, key, dict, where or "the file")
-    within = f"{where}.{key}" if where else key
-    return tuple(_axis(reader, name, value, f"{within}.{name}") for name, value in axes.items())
+@dataclasses.dataclass(frozen=True)
+class _Axes:
+    """Reads the axes of a study.
+
+    Attributes:
+        reader: reads the values.
+        flags: flags of all cells, which override the flagfile of a label.
+        first_stage: flags of all runs that cells start from, which do the same.
+    """
+
+    reader: tables.Reader
+    flags: Mapping[str, Any]
+    first_stage: Mapping[str, Any]
+
+    def read(self, table: Mapping[str, Any], where: str) -> tuple[definition.Axis, ...]:
+        """Returns the axes in a table."""
+        axes = self.reader.get(table, "axes", dict, where)
+        within = "axes" if where == "the file" else f"{where}.axes"
+        return tuple(self._axis(name, value, f"{within}.{name}") for name, value in axes.items())
+
+    def _axis(self, name: str, table: Any, where: str) -> definition.Axis:
+        reader = self.reader
+        if name in _WORDS_OF_SIDES:
+            raise reader.fail(f"has {where}, a name with a meaning in orders; choose another one.")
+        if not isinstance(table, Mapping):
+            raise reader.fail(f"needs {where} as a table with title and values.")
+        reader.known(table, _AXIS_KEYS, where)
+        values = reader.get(table, "values", dict, where)
+        only = reader.optional(table, "only", {}, where)
+        if not values:
+            raise reader.fail(f"has no values in {where}; name at least one.")
+        tables_of = {label: reader.get(values, label, dict, f"{where}.values") for label in values}
+        own, first = self._flags_of_labels(
+            tables_of, reader.optional(table, "first_stage", False, where), f"{where}.values"
+        )
+        return definition.Axis(
+            name=name,
+            title=reader.get(table, "title", str, where),
+            values=own,
+            only={axis: reader.texts(only, axis, f"{where}.only") for axis in only},
+            first_stage=first,
+            some_start=any(_FIRST_STAGE in value for value in tables_of.values()),
+        )
+
+    def _flags_of_labels(
+        self, labels: Mapping[str, Mapping[str, Any]], all_first: bool, where: str
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """Returns the flags that each label sets in its cells and in the runs they start from.
+
+        Args:
+            labels: label -> its table.
+            all_first: whether the tables have flags of the first stage.
+            where: name of the table of these tables.
+        """
+        own: dict[str, dict[str, Any]] = {label: {} for label in labels}
+        first: dict[str, dict[str, Any]] = {}
+        for label, table in labels.items():
+            within = f"{where}.{label}"
+            if all_first:
+                first[label] = self._flags(table, within, self.first_stage)
+                continue
+            cell = {key: value for key, value in table.items() if key != _FIRST_STAGE}
+            own[label] = self._flags(cell, within, self.flags)
+            if _FIRST_STAGE in table:
+                start = self.reader.get(table, _FIRST_STAGE, dict, within)
+                first[label] = self._flags(start, f"{within}.{_FIRST_STAGE}", self.first_stage)
+        return own, first
+
+    def _flags(
+        self, table: Mapping[str, Any], where: str, of_all: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Returns the flags of a table; its flagfile sets only what nothing else does."""
+        given = {key: value for key, value in table.items() if key != _FLAGFILE}
+        base = _flagfile(self.reader, table, where)
+        return {
+            **{name: value for name, value in base.items() if name not in of_all},
+            **self.reader.flags(given, where),
+        }
 
 
-def _axis(reader: tables.Reader, name: str, table: Any, where: str) -> definition.Axis:
-    if name in _WORDS_OF_SIDES:
-        raise reader.fail(f"has {where}, a name with a meaning in orders; choose another one.")
-    if not isinstance(table, Mapping):
-        raise reader.fail(f"needs {where} as a table with title and values.")
-    reader.known(table, _AXIS_KEYS, where)
-    values = reader.get(table, "values", dict, where)
-    only = reader.optional(table, "only", {}, where)
-    if not values:
-        raise reader.fail(f"has no values in {where}; name at least one.")
-    return definition.Axis(
-        name=name,
-        title=reader.get(table, "title", str, where),
-        values={
-            label: reader.flags(
-                reader.get(values, label, dict, f"{where}.values"), f"{where}.values.{label}"
-            )
-            for label in values
-        },
-        only={axis: reader.texts(only, axis, f"{where}.only") for axis in only},
-        first_stage=reader.optional(table, "first_stage", False, where),
-    )
-
-
-def _tuning(reader: tables.Reader, table: Mapping[str, Any]) -> definition.Tuning:
+def _tuning(
+    reader: tables.Reader,
+    table: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    first_stage: Mapping[str, Any],
+) -> definition.Tuning:
     table = reader.get(table, "tuning", dict, "the file")
     reader.known(table, _TUNING_KEYS, "tuning")
     return definition.Tuning(
-        axes=_axes(reader, table, "axes", "tuning"),
+        axes=_Axes(reader, flags, first_stage).read(table, "tuning"),
         flags=_flags(reader, table, "flags", "tuning"),
         seed=reader.get(table, "seed", int, "tuning"),
         per=reader.texts(table, "per", "tuning") if "per" in table else None,
@@ -214,11 +275,13 @@ def _figure(reader: tables.Reader, table: Mapping[str, Any]) -> definition.Figur
             f"has figure.kind = {table.get('kind')!r}; it is one of "
             f"{', '.join(definition.FIGURES)}."
         )
+    metrics = reader.optional(table, "metrics", {}, "figure")
     return definition.Figure(
         kind=table["kind"],
         x=reader.get(table, "x", str, "figure"),
         series=reader.get(table, "series", str, "figure") if "series" in table else None,
         x_title=reader.get(table, "x_title", str, "figure") if "x_title" in table else None,
         metric=reader.optional(table, "metric", definition.ACCURACY, "figure"),
+        metrics={label: reader.get(metrics, label, str, "figure.metrics") for label in metrics},
         y_title=reader.get(table, "y_title", str, "figure") if "y_title" in table else None,
     )

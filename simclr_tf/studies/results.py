@@ -121,7 +121,8 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
     """Returns what is written to the JSON file of a study."""
     study = results.study
     names = sorted(results.finished[0].right) if results.finished else []
-    metrics = {study.figure.metric, *(side.metric for one in study.orders for side in one.sides)}
+    drawn = (study.figure.metric, *study.figure.metrics.values())
+    metrics = {*drawn, *(side.metric for one in study.orders for side in one.sides)}
     metrics -= {definition.ACCURACY}
 
     def right(one: outcomes.Outcome) -> str | None:

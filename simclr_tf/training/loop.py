@@ -81,7 +81,9 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
             waited = tf.maximum(tf.timestamp() - start, 0.0)  # The clock may be set back.
-        metrics = step.train(batch)
+        # Otherwise a machine with one core may train first, and count that as waiting.
+        with tf.control_dependencies([waited]):
+            metrics = step.train(batch)
         return waited, tf.stack([metrics[name] for name in names])  # (number of metrics,)
 
     def is_good(last: tf.Tensor) -> tf.Tensor:

@@ -7,13 +7,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import psutil
 import pynvml
 import tensorflow as tf
 
 from simclr_tf import errors, multi_worker, text
 from simclr_tf.models import batch_norm
-from simclr_tf.training import cgroup, steps, tasks
+from simclr_tf.training import host_memory, steps, tasks
 
 # Operations whose output shares the memory of their input, or takes none.
 _ALIASES = frozenset({"Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient"})
@@ -133,10 +132,7 @@ def free_bytes(strategy: tf.distribute.Strategy) -> int | None:
         return None
     if tf.config.list_logical_devices("GPU"):
         return _free_gpu_bytes()
-    free, limit = psutil.virtual_memory().available, cgroup.memory_limit()
-    if limit is not None:
-        free = min(free, max(0, limit - psutil.Process().memory_info().rss))
-    return free // multi_worker.replicas_of_worker(strategy)
+    return host_memory.free() // multi_worker.replicas_of_worker(strategy)
 
 
 def total_bytes(strategy: tf.distribute.Strategy) -> int | None:
@@ -147,9 +143,7 @@ def total_bytes(strategy: tf.distribute.Strategy) -> int | None:
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     if on_tpu or tf.config.list_logical_devices("GPU"):
         return None  # Their allocators report that memory ran out; a system kills the process.
-    total, limit = psutil.virtual_memory().total + psutil.swap_memory().total, cgroup.memory_limit()
-    total = total if limit is None else min(total, limit)
-    return total // multi_worker.replicas_of_worker(strategy)
+    return host_memory.total() // multi_worker.replicas_of_worker(strategy)
 
 
 def _free_gpu_bytes() -> int | None:

@@ -65,8 +65,9 @@ class StudySettings:
     jobs: int = _STUDIES.setting(
         1,
         "Number of cells that are trained at a time. With local, the processors are divided among "
-        "them; two jobs on two processors are faster than one job on both.",
-        at_least=1,
+        "them; two jobs on two processors are faster than one job on both. 0: trains nothing, and "
+        "writes the results of the cells that are done.",
+        at_least=0,
         at_most=1000,
         reason="it counts processes",
         only_with=_ONLY,

@@ -9,6 +9,7 @@ from simclr_tf.config.metadata import Section
 MODES = (
     *("train", "eval", "train_then_eval", "export", "convert", "check_data", "show_views"),
     *("compare", "replay", "transfer", "embed", "search", "audit", "report", "runs", "study"),
+    "doctor",
 )
 TRAIN_MODES = ("pretrain", "finetune")
 PRESETS = ("auto", "500_cpu", "5000_cpu", "50000_cpu", "500_gpu", "5000_gpu", "50000_gpu")
@@ -36,7 +37,9 @@ class TaskSettings:
         "that are nearest to --query. audit finds near-duplicates, outliers and doubtful labels "
         "among them. report writes report.html of the run in --model_dir again, or a page with "
         "--runs side by side. runs lists the runs below the folder --under. study "
-        "trains the cells of --study and tests the orders that it expects.",
+        "trains the cells of --study and tests the orders that it expects. doctor checks this "
+        "machine and the installation, measures the speed of a training step, and says what to do "
+        "about each problem.",
         choices=MODES,
         resume="freely",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -112,13 +113,19 @@ def _run_with_tensorflow(
     from simclr_tf import console
 
     tf.get_logger().setLevel("ERROR")  # Deprecations inside libraries do not concern users.
+    from simclr_tf.commands import several_workers
+
+    several_workers.silence_others(os.environ)
     for note in command.notes:
         console.say(note)
     for warning in command.warnings:
         console.warn(warning)
     if config.mode in ("train", "train_then_eval", "eval", "replay", "transfer"):
-        _train_or_evaluate(command, preemption, tf)
+        with several_workers.joined(config, os.environ) as workers:
+            command = dataclasses.replace(command, config=workers.config)
+            _train_or_evaluate(command, preemption, workers, tf)
         return
+    several_workers.check_alone(config.mode, os.environ)
     if config.mode in ("embed", "search", "audit"):
         _use_embeddings(command, tf)
         return
@@ -145,14 +152,15 @@ def _run_with_tensorflow(
 
 
 def _train_or_evaluate(
-    command: command_line.Command, preemption: preemption_lib.Preemption, tf: Any
+    command: command_line.Command, preemption: preemption_lib.Preemption, workers: Any, tf: Any
 ) -> None:
     """Runs the commands that need devices and a run directory."""
     from simclr_tf.commands import evaluate, replay, report, train, train_draws, transfer
     from simclr_tf.runs import compatibility, opening
 
     config = command.config
-    strategy = _strategy(config, tf)
+    strategy = _strategy(config, tf, workers.cluster)
+    preemption.listen_again()  # TensorFlow handles SIGTERM itself where workers train together.
     if config.mode == "transfer":
         transfer.transfer(config, strategy, command.weights, preemption, explicit=command.explicit)
         return
@@ -167,7 +175,7 @@ def _train_or_evaluate(
         return
     if config.mode == "eval":
         run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)
-        evaluate.evaluate(opening.prepare_directory(run))
+        evaluate.evaluate(opening.prepare_directory(run), workers=workers.connection)
         report.write_after_run(run.model_dir)
         return
 
@@ -180,10 +188,11 @@ def _train_or_evaluate(
             preemption,
             eval_split_given=split_given,
             batch_size_given=batch_given,
+            workers=workers.connection,
         )
         if config.mode == "train_then_eval":
             wanted = config.untrained_baselines and command.requested_mode == "train_then_eval"
-            evaluate.evaluate(run, model, baselines=wanted)
+            evaluate.evaluate(run, model, baselines=wanted, workers=workers.connection)
         report.write_after_run(run.model_dir)
 
     if config.label_draws > 1 and config.reads_labels:
@@ -207,18 +216,21 @@ def _use_embeddings(command: command_line.Command, tf: Any) -> None:
         audit.audit(config, command.weights)
 
 
-def _strategy(config: config_lib.Config, tf: Any) -> Any:
+def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
     """Returns the strategy for the machine, a `tf.distribute.Strategy`."""
-    from simclr_tf import console, distribute
+    from simclr_tf import console, distribute, multi_worker
     from simclr_tf.doctor import gpus
 
-    strategy = distribute.make_strategy(
-        use_tpu=config.use_tpu,
-        tpu_name=config.tpu_name or config.master,
-        tpu_zone=config.tpu_zone,
-        gcp_project=config.gcp_project,
-        num_virtual_cpus=config.num_virtual_cpus,
-    )
+    if cluster is not None:
+        strategy = multi_worker.make_strategy(cluster, num_virtual_cpus=config.num_virtual_cpus)
+    else:
+        strategy = distribute.make_strategy(
+            use_tpu=config.use_tpu,
+            tpu_name=config.tpu_name or config.master,
+            tpu_zone=config.tpu_zone,
+            gcp_project=config.gcp_project,
+            num_virtual_cpus=config.num_virtual_cpus,
+        )
     _silence_first_xla_compile(tf)  # Not earlier: TensorFlow sets up its devices at first use.
     on_cpu = isinstance(strategy, tf.distribute.OneDeviceStrategy)
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == "-1"  # By the user.

@@ -22,7 +22,7 @@ BEGIN, END = "<!-- imports: docs/draw_imports.py -->\n", "<!-- end of imports --
 
 # From top to bottom. A package imports from its own modules and from the layers below it.
 LAYERS = (
-    ("__main__",),
+    ("__main__", "launch"),
     ("commands",),
     ("report",),
     ("doctor",),
@@ -36,7 +36,9 @@ LAYERS = (
     ("data", "losses", "models"),
     ("console",),
     ("storage",),
-    ("distribute", "keras_api", "paths", "tensorflow_import"),
+    ("multi_worker", "workers"),
+    ("worker_sockets",),
+    ("cluster", "distribute", "keras_api", "paths", "tensorflow_import"),
     ("errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

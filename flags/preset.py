@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from flags import definitions, fine_tuning, flagfiles
+from simclr_tf import cluster, errors, tensorflow_import, text
 from simclr_tf import config as config_lib
-from simclr_tf import errors, tensorflow_import, text
 from simclr_tf.config import flagfile
 from simclr_tf.data import label_origin
 
@@ -68,11 +69,25 @@ def settings(
         values = {name: getattr(stored, name) for name in known}
         note = f"Preset: the run in {FLAGS.model_dir} keeps the settings that it was started with."
         return _not_given(values, explicit), [note]
+    if name == "auto":
+        _check_alone()
     values, title = _pick(explicit) if name == "auto" else (read(name), f"Preset {name}")
     values = _not_given(values, explicit | _names_in(weights))
     shown = " ".join(flagfile.to_flag(name, value) for name, value in values.items())
     # No period follows the flags, so that they can be copied.
     return values, [f"{title}: {shown or 'other flags give all of its settings.'}"]
+
+
+def _check_alone() -> None:
+    """Refuses --preset=auto for several workers, which must connect before images are read."""
+    workers = cluster.from_environment(os.environ)
+    if workers is not None:
+        raise errors.UserError(
+            f"--preset=auto works in one process, and {cluster.VARIABLE} names "
+            f"{len(workers.addresses)} workers; name a preset "
+            f"({', '.join(config_lib.PRESETS[1:])}), or give the flags that "
+            "--preset=auto prints on one machine."
+        )
 
 
 def _pick(explicit: frozenset[str]) -> tuple[dict[str, Any], str]:

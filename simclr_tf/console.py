@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import io
 import os
 import re
 import sys
@@ -19,7 +20,19 @@ from simclr_tf import text
 _LINE_EVERY = 10.0
 
 
+# Where several processes work together, only one of them prints.
+_silent = False
+
+
+def silence() -> None:
+    """Prints nothing from now on."""
+    global _silent
+    _silent = True
+
+
 def _console() -> rich.console.Console:
+    if _silent:
+        return rich.console.Console(file=io.StringIO(), width=120)
     # A new one for each use, because tests and notebooks replace sys.stdout. A log file has no
     # width; COLUMNS may set it.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120

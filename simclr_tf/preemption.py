@@ -54,6 +54,11 @@ class Preemption:
             number = signal.Signals[f"SIG{name}"]
             self._previous[number] = signal.signal(number, self._handle)
 
+    def listen_again(self) -> None:
+        """Handles the same signals as before, after a library has replaced the handlers."""
+        for number in self._previous:
+            signal.signal(number, self._handle)
+
     def __enter__(self) -> Preemption:
         return self
 
@@ -63,6 +68,15 @@ class Preemption:
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
         if self._ended is not None and isinstance(error, Exception):
             raise Preempted(self._ended) from error
+
+    def request(self, signal_name: str) -> None:
+        """Asks training to end, as a signal to this process does.
+
+        Args:
+            signal_name: what asks, for the message.
+        """
+        self.requested = True
+        self._signal = self._signal or signal_name
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self._signal = signal.Signals(number).name

@@ -15,7 +15,7 @@ import tiny_runs
 
 import run
 from simclr_tf import errors, storage
-from simclr_tf.data import parts, pipeline, sources
+from simclr_tf.data import evaluation_images, parts, sources
 from simclr_tf.embeddings import reading
 from simclr_tf.runs import initialization, weights
 
@@ -63,7 +63,7 @@ def test_every_image_has_the_outputs_that_the_network_has_for_it(embedded, check
             split, label, _ = name.split("/")
             assert (table["split"][row], table["label"][row]) == (split, label)
         contents = [tf.constant((photos / name).read_bytes()) for name in table["name"]]
-        images = tf.stack([pipeline.evaluation_image(content, 8) for content in contents])
+        images = tf.stack([evaluation_images.decoded(content, 8) for content in contents])
         for output, expected in model(images).items():
             np.testing.assert_allclose(np.array(table[output]), expected, atol=1e-4)
 

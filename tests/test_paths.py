@@ -150,6 +150,7 @@ def test_a_teacher_is_loaded_from_a_folder_with_brackets(tmp_path):
     tf.saved_model.save(module, f"{tmp_path}/t[1]", signatures=signatures)
     teacher = teachers.load(f"{tmp_path}/t[1]", image_size=8)
     assert float(teacher.logits(tf.zeros([1, 8, 8, 3]))[0, 0]) == 2.0
+    assert [variable.numpy().tolist() for variable in teacher.variables] == [[[2.0, 0.0, 0.0]]]
 
 
 def test_images_are_read_from_folders_with_brackets(tmp_path):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simclr_tf.data import (
     crops,
+    evaluation_images,
     inspection,
     pipeline,
     policies,
@@ -147,14 +148,36 @@ def test_each_operation_draws_something_else_at_every_step(tmp_path, sides, op):
     assert changed > 1  # Within a step images differ, too.
 
 
-def test_hosts_share_a_batch(source):
-    whole = [batch["label"] for batch in _take(_train(source), 5)]
-    shards = [
-        [b["label"] for b in _take(_train(source, num_shards=2, shard=shard), 5)]
+@pytest.mark.parametrize("sides", [[10, 12], [10]], ids=["many sizes", "one size"])
+def test_hosts_make_the_rows_of_the_batch_of_one_host(tmp_path, sides):
+    source = _folder(tmp_path, sides)
+    if len(sides) == 1:
+        source = dataclasses.replace(source, image_shape=(12, 10))
+    whole = _take(_train(source), 5)
+    hosts = [_take(_train(source, num_shards=2, shard=shard), 5) for shard in range(2)]
+    for batch, *rows in zip(whole, *hosts):
+        for name in ("views", "label"):
+            joined = np.concatenate([of_host[name] for of_host in rows])
+            np.testing.assert_allclose(batch[name], joined, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [4, 6, 26])
+def test_hosts_make_equally_many_batches_to_evaluate_which_are_those_of_one_host(
+    source, batch_size
+):
+    settings = {"batch_size": batch_size, "image_size": 8}
+    whole = list(evaluation_images.batches(source, "train", **settings))
+    hosts = [
+        list(evaluation_images.batches(source, "train", **settings, num_shards=2, shard=shard))
         for shard in range(2)
     ]
-    for label, one, other in zip(whole, *shards):
-        np.testing.assert_array_equal(label, np.stack([one, other], 1).ravel())
+    assert len(whole) == len(hosts[0]) == len(hosts[1])
+    for batch, *rows in zip(whole, *hosts):
+        mask = np.concatenate([of_host["mask"] for of_host in rows])
+        np.testing.assert_array_equal(batch["mask"], mask)
+        for name in ("image", "label", "position"):
+            joined = np.concatenate([of_host[name] for of_host in rows])
+            np.testing.assert_array_equal(batch[name].numpy()[mask], joined[mask])
 
 
 def test_images_of_one_size_are_cropped_by_the_batch(tmp_path, monkeypatch):
@@ -172,7 +195,7 @@ def test_images_of_one_size_are_cropped_by_the_batch(tmp_path, monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 4, 13, 20])
 def test_evaluation_counts_every_example_once(source, batch_size):
     seen, labels = [], []
-    for batch in pipeline.evaluation_batches(source, "train", batch_size=batch_size, image_size=8):
+    for batch in evaluation_images.batches(source, "train", batch_size=batch_size, image_size=8):
         mask = batch["mask"].numpy()
         assert batch["image"].shape == (batch_size, 8, 8, 3)
         seen += list(np.round(batch["image"].numpy()[mask][:, 4, 4, 0] * 255).astype(int))
@@ -229,7 +252,7 @@ def test_batches_for_the_device_hold_pixels_not_views(tmp_path):
 
 def test_iterators_can_be_deleted_at_once(source):
     # TensorFlow waits, for up to a minute, for the thread that tunes an iterator.
-    evaluation = pipeline.evaluation_batches(source, "train", batch_size=4, image_size=8)
+    evaluation = evaluation_images.batches(source, "train", batch_size=4, image_size=8)
     for batches in (_train(source), _train(source, cache=True), evaluation):
         assert batches.options().autotune.enabled is False
 
@@ -296,7 +319,7 @@ def test_no_function_of_the_pipeline_is_converted_by_autograph(source, monkeypat
     monkeypatch.setattr(tf.io, "read_file", recorded(tf.io.read_file))
     for make in (
         lambda: _train(source),
-        lambda: pipeline.evaluation_batches(source, "train", batch_size=4, image_size=8),
+        lambda: evaluation_images.batches(source, "train", batch_size=4, image_size=8),
         lambda: source.examples("train"),
     ):
         statuses.clear()
@@ -338,7 +361,8 @@ def test_batches_made_in_chunks_are_those_made_at_once(tmp_path, monkeypatch, si
         np.testing.assert_array_equal(one["label"], other["label"])
         np.testing.assert_allclose(one["views"], other["views"], atol=1e-6)
     for_device = _take(_train(source, augment_on="device", **settings), 1)
-    np.testing.assert_array_equal(for_device[0]["index"], np.arange(12 // num_shards))
+    rows = np.arange(12).reshape(num_shards, -1)[-1]
+    np.testing.assert_array_equal(for_device[0]["index"], rows)
     np.testing.assert_array_equal(for_device[0]["seed"], whole[0]["seed"])
 
 

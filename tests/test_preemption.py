@@ -27,6 +27,14 @@ def listening():
         yield handled
 
 
+def test_signals_are_handled_again_after_a_library_has_replaced_the_handler(listening):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    listening.listen_again()
+    with pytest.raises(preemption.Preempted), listening.training():
+        send("SIGTERM")
+    assert listening.requested
+
+
 def test_a_signal_during_training_is_only_noted_and_ends_the_program_after_training(listening):
     steps = 0
     with (

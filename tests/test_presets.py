@@ -14,7 +14,7 @@ import tiny_runs
 
 from flags import command_line
 from flags import preset as presets
-from simclr_tf import config, errors
+from simclr_tf import cluster, config, errors
 from simclr_tf.data import first_images
 from simclr_tf.runs import dataset, directory
 
@@ -55,6 +55,13 @@ def test_a_preset_lists_only_what_differs_from_the_defaults(name):
     }
     # These belong together, so they may be listed even at their defaults.
     assert same <= {"optimizer", "learning_rate", "train_batch_size"}
+
+
+def test_several_workers_need_a_preset_by_name(photos, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", cluster.to_variable(["a:1", "b:1"], 0))
+    with pytest.raises(errors.UserError, match="in one process, and TF_CONFIG names 2 workers; "):
+        parse("--preset=auto", *photos, "--model_dir=/nowhere")
+    parse("--preset=500_cpu", *photos, "--model_dir=/nowhere")
 
 
 def test_the_table_in_the_readme_is_that_of_the_files():

@@ -67,6 +67,7 @@ def test_weights_of_the_reference_give_its_outputs(reference_run, outputs, path)
 def test_a_run_of_the_reference_can_be_a_teacher(reference_run, outputs, path):
     teacher = teachers.load(str(reference_run / path), image_size=16)
     assert (teacher.num_classes, teacher.class_names) == (10, None)
+    assert len(teacher.variables) >= 105  # All of the encoder.
     logits = tf.function(teacher.logits)(tf.constant(outputs["images"]))
     check_equal(logits, outputs["logits_sup"])
 

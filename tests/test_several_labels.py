@@ -12,7 +12,7 @@ import tiny_scenes
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.data import indicators, inspection, labels, pipeline, sources, subsets
+from simclr_tf.data import evaluation_images, indicators, inspection, labels, sources, subsets
 from simclr_tf.transfer import several_labels, targets
 
 
@@ -96,7 +96,7 @@ def test_a_split_in_which_no_image_has_a_class_is_unlabelled(data_dir):
 def test_batches_have_the_labels_of_all_classes_and_padding_has_none(data_dir):
     source = opened("scenes", data_dir)
     batches = list(
-        pipeline.evaluation_batches(
+        evaluation_images.batches(
             source, "validation", batch_size=8, image_size=8, labelled_only=True
         )
     )

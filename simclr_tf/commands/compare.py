@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
-from simclr_tf.data import pipeline
+from simclr_tf.data import evaluation_images
 from simclr_tf.evaluation import comparison, intervals
 from simclr_tf.report import contact_sheet
 from simclr_tf.runs import dataset, directory
@@ -272,7 +272,7 @@ def _images(folder: str, names: np.ndarray) -> dict[str, np.ndarray]:
         raise errors.UserError(f"{folder} has no settings")
     source = dataset.open_source(config)
     order = source.example_names(config.eval_split)
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_images.batches(
         source, config.eval_split, batch_size=1, image_size=config.image_size
     )
     rest = set(names)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.commands import embedded
-from simclr_tf.data import decode, pipeline
+from simclr_tf.data import decode, evaluation_images
 from simclr_tf.embeddings import reading
 from simclr_tf.evaluation import neighbours
 from simclr_tf.runs import weights as weights_lib
@@ -35,9 +35,9 @@ def measure(
             raise errors.UserError("The embedded images are not there; set --data_dir to them.")
         with console.working(f"Measuring the cosine of {len(contents)} images with copies"):
             side = found.manifest.image_size
-            images = [pipeline.evaluation_image(content, side).numpy() for content in contents]
+            images = [evaluation_images.decoded(content, side).numpy() for content in contents]
             copies = [
-                pipeline.evaluation_image(_copy(content), side).numpy() for content in contents
+                evaluation_images.decoded(_copy(content), side).numpy() for content in contents
             ]
             pairs = [
                 neighbours.unit_rows(embedded.features_of(model, some, config.eval_batch_size))

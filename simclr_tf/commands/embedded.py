@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
+from simclr_tf.data import evaluation_images, sources
 from simclr_tf.data import parts as parts_lib
-from simclr_tf.data import pipeline, sources
 from simclr_tf.embeddings import reading
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
@@ -123,7 +123,7 @@ def drawn_images(
     images: dict[int, np.ndarray] = {}
     try:
         for row, content in encoded_images(found, config, wanted).items():
-            image = pipeline.evaluation_image(content, found.manifest.image_size)
+            image = evaluation_images.decoded(content, found.manifest.image_size)
             images[row] = image.numpy()
     except (errors.UserError, tf.errors.OpError) as error:
         console.warn(f"Images of {found.manifest.dataset} cannot be drawn ({text.reason(error)}).")

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console
+from simclr_tf import workers as workers_lib
+from simclr_tf.commands import agreement
 from simclr_tf.data import labels
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
@@ -30,7 +32,11 @@ from simclr_tf.scoring import scores as scores_lib
 
 
 def evaluate(
-    run: opening.Run, model: simclr.SimCLR | None = None, *, baselines: bool = False
+    run: opening.Run,
+    model: simclr.SimCLR | None = None,
+    *,
+    baselines: bool = False,
+    workers: workers_lib.Workers | None = None,
 ) -> dict:
     """Evaluates a trained network or the last checkpoint of a run, and writes result.json.
 
@@ -39,6 +45,7 @@ def evaluate(
         model: its trained network; None reads the last checkpoint in the run directory or, if there
             is none, the weights of --checkpoint.
         baselines: evaluates raw pixels and the untrained encoder, too.
+        workers: the connection to the other workers; None for a single one.
 
     Returns:
         The contents of result.json.
@@ -53,6 +60,8 @@ def evaluate(
     checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
     from_weights &= checkpoints.restore_latest() is None
     step = _load_weights(run, model) if from_weights else int(checkpoints.step)
+    agreement.check_images(workers or workers_lib.Alone(), run)
+    agreement.check_weights(workers or workers_lib.Alone(), model, step)
     start = time.monotonic()
     scores = _measure(run, model, baselines=baselines)
     result: dict[str, Any] = {"global_step": step, **scores.numbers}

@@ -10,7 +10,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.commands import embedded
-from simclr_tf.data import inspection, pipeline, scan
+from simclr_tf.data import evaluation_images, inspection, scan
 from simclr_tf.embeddings import reading
 from simclr_tf.evaluation import neighbours, outcome
 from simclr_tf.report import contact_sheet, evaluation_files
@@ -90,7 +90,7 @@ def _read(path: str, image_size: int) -> np.ndarray:
     content = b""
     try:
         content = tf.io.read_file(path).numpy()
-        return pipeline.evaluation_image(tf.constant(content), image_size).numpy()
+        return evaluation_images.decoded(tf.constant(content), image_size).numpy()
     except tf.errors.OpError as error:
         why = (
             inspection.why_unreadable(error, content)

@@ -10,7 +10,9 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, storage
 from simclr_tf import preemption as preemption_lib
-from simclr_tf.commands import validation
+from simclr_tf import workers as workers_lib
+from simclr_tf.commands import agreement, validation
+from simclr_tf.commands import control as control_lib
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
@@ -47,6 +49,7 @@ def train(
     *,
     eval_split_given: bool,
     batch_size_given: bool = True,
+    workers: workers_lib.Workers | None = None,
 ) -> tuple[opening.Run, simclr.SimCLR]:
     """Trains a run to its end, resuming from its last checkpoint, and exports a SavedModel.
 
@@ -57,6 +60,7 @@ def train(
         preemption: signals that end training early.
         eval_split_given: see `dataset.open_data`.
         batch_size_given: see `opening.open_run`.
+        workers: the connection to the other workers; None for a single one.
 
     Returns:
         The run and its trained network.
@@ -83,19 +87,19 @@ def train(
     resuming.check_length(run.model_dir, plan.total_steps)
     directory.ensure_writable(run.model_dir)
     with lock.hold(run.model_dir) as held, diagnosis.explained_encoder(config):
-        return _train(run, teacher, preemption, held)
+        return _train(
+            run, teacher, control_lib.Control(preemption, held, workers or workers_lib.Alone())
+        )
 
 
 def _train(
-    run: opening.Run,
-    teacher: teachers.Teacher | None,
-    preemption: preemption_lib.Preemption,
-    held: lock.Held,
+    run: opening.Run, teacher: teachers.Teacher | None, control: control_lib.Control
 ) -> tuple[opening.Run, simclr.SimCLR]:
     """Trains a run whose directory is locked."""
     # Checked again: before the lock was held, another training may have changed the run.
     resumption = resuming.check(run.config, run.model_dir, run.data)
     run = opening.exclude_unreadable(run)
+    agreement.check_images(control.workers, run)
     dataset.warn_of_dark_images(run.data)
     drawn = _draw_validation_images(run)
     training = _prepare(_without(run, drawn), teacher)
@@ -105,6 +109,7 @@ def _train(
         run.model_dir, model, training.learner.optimizer, keep=run.config.keep_checkpoint_max
     )
     origin = _initialize(training, checkpoints, resumption)
+    agreement.check_weights(control.workers, model, int(checkpoints.step), teacher)
     needed = _estimate_memory(training)
     unfinished = int(checkpoints.step) < training.plan.total_steps
     if unfinished:
@@ -116,10 +121,10 @@ def _train(
         if validates is not None:
             _resume_validation(training.plan, checkpoints, validates)
         if unfinished:
-            _fit(training, checkpoints, preemption, held, validates)
+            _fit(training, checkpoints, control, validates)
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
-    held.check(now=True)
+    control.held.check(now=True)
     with console.working("Exporting the SavedModel"):
         export.export(
             model, run.model_dir, int(checkpoints.step), keep=run.config.keep_hub_module_max
@@ -231,8 +236,7 @@ def _check_memory(training: setup.Training, needed: memory.Estimate) -> None:
 def _fit(
     training: setup.Training,
     checkpoints: checkpoints_lib.Checkpoints,
-    preemption: preemption_lib.Preemption,
-    held: lock.Held,
+    control: control_lib.Control,
     validates: validation.Validation | None,
 ) -> None:
     """Trains from the step of the checkpoints to the end of the plan."""
@@ -242,14 +246,14 @@ def _fit(
     step = setup.make_step(run.config, run.strategy, training.learner, training.task)
 
     def validate(step: int) -> None:
-        held.check(now=True)
+        control.held.check(now=True)
         if validates is not None:
             validates.evaluate(step, log)
 
     try:
-        with preemption.training():
+        with control.preemption.training():
             loop.fit(
-                held.checked(loop.compile_steps(step)),
+                control.held.checked(loop.compile_steps(step)),
                 iter(batches.distributed(run, training.by_class, start)),
                 training.plan,
                 training.schedule,
@@ -257,12 +261,14 @@ def _fit(
                 log,
                 chance=objectives.chance_loss(run.config),
                 judges_rank=_judges_rank(run),
-                should_stop=lambda: preemption.requested,
+                should_stop=lambda: control.preemption.requested,
+                agree=control.agree,
                 validate=validate,
             )
+            control.workers.exchange("trained")  # None ends while another one saves.
     except loop.NotFiniteError as error:
         with console.working("Searching for the layer, and saving the step"):
-            report = bad_steps.report(training, checkpoints, error)
+            report = bad_steps.report(training, checkpoints, error, control.workers)
         raise report from error
 
 

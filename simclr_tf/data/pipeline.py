@@ -1,4 +1,4 @@
-"""From encoded examples to the batches that training and evaluation read.
+"""From encoded examples to the batches that training reads; `evaluation_images` has the others.
 
     examples (bytes, label, name) -> decode -> views -> {"views": (b, v, s, s, 3), "label": (b,)}
 
@@ -14,7 +14,6 @@ device: then batches hold the input of `views_of_batch`.
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import tensorflow as tf
 
@@ -33,7 +32,6 @@ from simclr_tf.data import (
 # The most images whose views are made by one call: enough to make its fixed cost negligible.
 _MAX_CHUNK = 256
 _AUTOTUNE = tf.data.AUTOTUNE
-_LARGEST = 2**63 - 1
 # Constants for `random.derive_seed`: each gives an independent random stream. `streams` has the
 # others.
 _CROPS, _DISTORTIONS, _SERVED_DISTORTIONS = 1, 2, 3
@@ -69,7 +67,8 @@ def train_batches(
         num_views: v, views per image.
         seed: seed of the order and of the views.
         start_step: the first step to make, as after a resume.
-        num_shards: number of hosts; each makes B / num_shards images of every batch.
+        num_shards: number of hosts; each makes B / num_shards images of every batch, one after
+            another in the order of the batch. The views do not depend on it.
         shard: index of this host.
         cache: whether to keep the images in memory after the first pass: decoded if all have one
             size, encoded otherwise; see `streams.cached_bytes`.
@@ -93,9 +92,9 @@ def train_batches(
         stream = streams.balanced_batches(
             by_class, samples_per_class, batch_size, seed=seed, skip=start_step
         )
-    if num_shards > 1:
-        stream = stream.shard(num_shards, shard)
     host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
+    if num_shards > 1:
+        stream = stream.filter(lambda position, _: host.makes(position))
     height, width = source.image_shape
     if height is None or width is None:
         decode_crops = _decode_crops(policy, num_views, seed, with_pillow=with_pillow)
@@ -113,8 +112,7 @@ def train_batches(
             )
         if augment_on == "device":
             return batch
-        total = host.batch_size_per_host
-        return views_of_batch(batch, policy, num_views=num_views, total=total, one_by_one=True)
+        return views_of_batch(batch, policy, num_views=num_views, total=host.total, one_by_one=True)
 
     stream = stream.map(finish, num_parallel_calls=_AUTOTUNE, deterministic=True)
     if host.chunk_size < host.batch_size_per_host:
@@ -152,6 +150,15 @@ class _Host:
         return self.batch_size // self.num_shards
 
     @property
+    def total(self) -> int:
+        """Images for which the views are drawn together, see `draws`."""
+        return self.batch_size_per_host if self.served else self.batch_size
+
+    def makes(self, position: tf.Tensor) -> tf.Tensor:
+        """Returns () bool, whether this host makes the views of the example at a position ()."""
+        return position % self.batch_size // self.batch_size_per_host == self.shard
+
+    @property
     def chunk_size(self) -> int:
         """Images whose views are made by one call.
 
@@ -171,16 +178,16 @@ class _Host:
 
         Returns:
             {"seed": (chunk, 2) int32, the same for every image of the batch, so that it can be
-            split between replicas; "index": (chunk,) int32, of each image in the host's batch}.
+            split between hosts and replicas; "index": (chunk,) int32, of each image in the global
+            batch, or in the host's if it is served}.
         """
         if self.served:
             number = first * self.num_shards + self.shard
             seed = random.derive_seed(self.seed, _SERVED_DISTORTIONS, number)
             start = tf.constant(0)
         else:
-            number = first // self.batch_size * self.num_shards + self.shard
-            seed = random.derive_seed(self.seed, _DISTORTIONS, number)
-            start = tf.cast(first // self.num_shards % self.batch_size_per_host, tf.int32)
+            seed = random.derive_seed(self.seed, _DISTORTIONS, first // self.batch_size)
+            start = tf.cast(first % self.batch_size, tf.int32)
         return {
             "seed": tf.tile(seed[tf.newaxis], [self.chunk_size, 1]),
             "index": start + tf.range(self.chunk_size),
@@ -199,10 +206,10 @@ def views_of_batch(
 
     Args:
         batch: {"image": (b, h, w, 3) uint8 or "crops": (b, v, s, s, 3) float32, "seed": (b, 2)
-            int32, all rows equal, "index": (b,) int32 of each image in the host's batch, "label"}.
+            int32, all rows equal, "index": (b,) int32 of each image in the whole batch, "label"}.
         policy: the operations that make the views, and their settings.
         num_views: v.
-        total: images in the host's batch.
+        total: images in the whole batch.
         one_by_one: whether each image passes through all operations before the next, which is
             fastest on a CPU.
 
@@ -225,73 +232,6 @@ def views_of_batch(
             one_by_one=one_by_one,
         )
     return {"views": made, "label": batch["label"]}
-
-
-@tf.autograph.experimental.do_not_convert
-def evaluation_batches(
-    source: sources.Source,
-    split: str,
-    *,
-    batch_size: int,
-    image_size: int,
-    labelled_only: bool = False,
-    with_content: bool = False,
-) -> tf.data.Dataset:
-    """Streams a split once, every example exactly once; the last batch is padded and masked.
-
-    Args:
-        source: the opened data set.
-        split: split of the data set, in tensorflow-datasets syntax.
-        batch_size: images per batch.
-        image_size: side of the images that the encoder sees.
-        labelled_only: leaves out the examples without a label.
-        with_content: whether to add a fingerprint of the encoded images.
-
-    Returns:
-        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32, or (b, c) of
-        several, "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with
-        mask False on padding, and if requested "content" (b,) int64, equal for equal encoded
-        images.
-    """
-
-    def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        prepared = {
-            "image": evaluation_image(example["image"], image_size),
-            "label": tf.cast(example["label"], tf.int32),
-            "position": tf.cast(position, tf.int32),
-            "mask": True,
-        }
-        if with_content:
-            prepared["content"] = tf.strings.to_hash_bucket_fast(example["image"], _LARGEST)
-        return prepared
-
-    label_shape = [len(source.class_names or ())] if source.several_labels else []
-    blank = {
-        "image": tf.zeros([image_size, image_size, 3]),
-        "label": tf.constant(-1, shape=label_shape),
-        "position": tf.constant(-1),
-        "mask": False,
-    }
-    if with_content:
-        blank["content"] = tf.constant(0, tf.int64)
-    padding = tf.data.Dataset.from_tensors(blank)
-    examples = source.examples(split).enumerate()
-    if labelled_only:
-        examples = examples.filter(lambda position, example: tf.reduce_any(example["label"] >= 0))
-    examples = examples.map(prepare, num_parallel_calls=iterators.CORES)
-    # Of more padding than it takes to fill the last batch, the rest is dropped.
-    examples = examples.concatenate(padding.repeat(batch_size - 1))
-    batches = examples.batch(batch_size, drop_remainder=True)
-    if not labelled_only:
-        count = math.ceil(source.num_examples(split) / batch_size)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    return iterators.without_tuning(batches.prefetch(_AUTOTUNE))
-
-
-def evaluation_image(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Returns an encoded image () as evaluation sees it, (s, s, 3) float32 in [0, 1]."""
-    image = crops.evaluation_image(decode.decode_image(encoded), image_size)
-    return tf.ensure_shape(image, [image_size, image_size, 3])
 
 
 def _decode_crops(  # type: ignore[no-untyped-def]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import console
-from simclr_tf.data import pipeline, policies, sources
+from simclr_tf import console, multi_worker
+from simclr_tf.data import evaluation_images, pipeline, policies, sources
 from simclr_tf.evaluation import label_free
 from simclr_tf.evaluation import thumbnails as thumbnails_lib
 from simclr_tf.keras_api import keras
@@ -116,13 +116,15 @@ def extract(
     count = source.num_examples(split)
     # The last batch is padded: a larger one wastes memory.
     batch_size = replicas * math.ceil(min(batch_size, count) / replicas)
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_images.batches(
         source,
         split,
         batch_size=batch_size,
         image_size=model.architecture.image_size,
         labelled_only=labelled_only,
         with_content=with_content,
+        num_shards=multi_worker.num_workers(strategy),
+        shard=multi_worker.worker_index(strategy),
     )
     count = count if limit is None else min(limit, count)
     batches = batches.take(math.ceil(count / batch_size))
@@ -169,7 +171,7 @@ def compile_forward(
     """Returns the function from a batch to all that is extracted from it, see `extract`.
 
     The replicas split the batch, whose "image" (b, s, s, 3) becomes the outputs of the network.
-    What else it holds is returned as it is.
+    What else it holds is returned as it is. Of several workers, each gets what all of them extract.
     """
 
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -187,7 +189,7 @@ def compile_forward(
         images = batch["image"]
         if change is not None:
             images = change(images, batch["position"])
-        return {**forward(images), **rest}
+        return multi_worker.gather({**forward(images), **rest})
 
     return tf.function(
         lambda batch: strategy.run(on_replica, (batch,)),
@@ -238,9 +240,12 @@ def extract_views(
     ).take(math.ceil(images / batch))
     side = model.architecture.image_size
 
+    workers, worker = multi_worker.num_workers(strategy), multi_worker.worker_index(strategy)
+
     @tf.autograph.experimental.do_not_convert
     def one_after_another(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"image": tf.reshape(batch["views"], [-1, side, side, 3])}
+        of_worker = tf.split(batch["views"], workers)[worker]
+        return {"image": tf.reshape(of_worker, [-1, side, side, 3])}
 
     compiled = compiled or compile_forward(model, strategy, with_projection=True)
     parts: list[dict[str, np.ndarray]] = []
@@ -263,16 +268,11 @@ def _rows_of_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields what `compile_forward` extracts from each batch, whose size the replicas divide.
 
-    Rows whose "mask" is False are removed.
+    Rows whose "mask" is False are removed. Of several workers, each is given its rows of every
+    batch, and yields those of all.
     """
-    if strategy.num_replicas_in_sync > 1:
-        batches = strategy.experimental_distribute_dataset(batches)
-
-    for batch in batches:
-        rows = {
-            name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(x)])
-            for name, x in compiled(batch).items()
-        }
+    for batch in multi_worker.distributed(batches, strategy):
+        rows = multi_worker.local_rows(strategy, compiled(batch))
         mask = rows.pop("mask", None)
         yield rows if mask is None else {name: x[mask] for name, x in rows.items()}
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf import multi_worker
 from simclr_tf.models import simclr
 
 
@@ -43,7 +44,8 @@ class Network:
         self._on_replica = -(-batch_size // self._strategy.num_replicas_in_sync)
 
         def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            return dict(model.infer(tf.cast(images, tf.float32) / 255.0))
+            outputs = dict(model.infer(tf.cast(images, tf.float32) / 255.0))
+            return multi_worker.gather(outputs)
 
         self._step = tf.function(
             lambda images: self._strategy.run(forward, (images,)),
@@ -69,9 +71,5 @@ class Network:
         dealt = self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(images[context.replica_id_in_sync_group * size :][:size])
         )
-        return {
-            name: np.concatenate(
-                [part.numpy() for part in self._strategy.experimental_local_results(x)]
-            )[:count]
-            for name, x in self._step(dealt).items()
-        }
+        rows = multi_worker.local_rows(self._strategy, self._step(dealt))
+        return {name: x[:count] for name, x in rows.items()}

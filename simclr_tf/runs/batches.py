@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console
+from simclr_tf import console, multi_worker
 from simclr_tf.data import balanced, labels, pipeline
 from simclr_tf.runs import builders, dataset, opening
 
@@ -105,21 +105,26 @@ def distributed(
             num_shards=context.num_input_pipelines,
             shard=context.input_pipeline_id,
         )
-        if context.num_replicas_in_sync == context.num_input_pipelines:
+        if context.num_replicas_in_sync > context.num_input_pipelines:
+            # Views are made for the whole host and then split, so that they do not depend on the
+            # number of replicas.
+            batches = batches.rebatch(per_replica).prefetch(2 * context.num_replicas_in_sync)
+        if context.num_input_pipelines == 1:
             return batches
-        # Views are made for the whole host and then split, so that they do not depend on the
-        # number of replicas.
-        return batches.rebatch(per_replica).prefetch(2 * run.strategy.num_replicas_in_sync)
+        # Otherwise the hosts would ask each other before each batch whether all have one, and
+        # batches would have no static shape.
+        return batches.apply(
+            tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY)
+        )
 
     return run.strategy.distribute_datasets_from_function(host_batches)
 
 
 def make_views(config: config_lib.Config, strategy: tf.distribute.Strategy, batch: Batch) -> Batch:
     """Makes the views of a batch, or of some of its images, inside the training step."""
-    hosts = getattr(strategy.extended, "num_hosts", 1)  # Above 1 on TPU pods only.
+    total = config.train_batch_size
+    if config.data_service is not None:
+        total //= multi_worker.num_input_hosts(strategy)
     return pipeline.views_of_batch(
-        batch,
-        builders.policy_of(config),
-        num_views=config.num_views,
-        total=config.train_batch_size // hosts,
+        batch, builders.policy_of(config), num_views=config.num_views, total=total
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import os
 from typing import Any
@@ -23,12 +23,14 @@ class Teacher:
         num_classes: c.
         class_names: names of the classes; None if unknown.
         needs_autograph: whether `logits` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
+        variables: its weights.
     """
 
     logits: Callable[[tf.Tensor], tf.Tensor]
     num_classes: int
     class_names: tuple[str, ...] | None
     needs_autograph: bool = False
+    variables: Sequence[tf.Variable] = ()
 
 
 def load(path: str, *, image_size: int) -> Teacher:
@@ -60,7 +62,11 @@ def load(path: str, *, image_size: int) -> Teacher:
 
     unnamed = class_names == simclr.placeholder_class_names(len(class_names))
     return Teacher(
-        logits, len(class_names), None if unnamed else class_names, model.needs_autograph
+        logits,
+        len(class_names),
+        None if unnamed else class_names,
+        model.needs_autograph,
+        model.variables,
     )
 
 
@@ -85,7 +91,7 @@ def _load_saved_model(path: str, image_size: int) -> Teacher:
             f"--teacher={path} has no logits: it must be an export of a run with a classifier, or "
             "a SavedModel of google-research/simclr."
         ) from error
-    return Teacher(logits, function.output_shapes[-1], None)
+    return Teacher(logits, function.output_shapes[-1], None, variables=function.variables)
 
 
 def _outputs(loaded: Any, images: tf.Tensor) -> tf.Tensor:

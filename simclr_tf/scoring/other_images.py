@@ -15,9 +15,9 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, paths, storage, text
 from simclr_tf.data import (
     decode,
+    evaluation_images,
     folder,
     label_origin,
-    pipeline,
     record_files,
     sources,
     split_names,
@@ -149,7 +149,7 @@ def read(
     Yields:
         (b, s, s, 3) uint8, and their labels (b,), in stored order.
     """
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_images.batches(
         source,
         split,
         batch_size=min(limit, _IMAGES_AT_ONCE),

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf.data import pipeline, views
+from simclr_tf.data import evaluation_images, views
 from simclr_tf.evaluation import color_histograms, outcome
 from simclr_tf.losses import positive_gradients
 from simclr_tf.runs import builders, dataset
@@ -70,7 +70,7 @@ def _views(config: config_lib.Config, number: int, num_views: int) -> tuple[list
     """
     source, made = dataset.open_source(config), []
     names = source.example_names(config.eval_split)[:number]
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_images.batches(
         source, config.eval_split, batch_size=_BATCH, image_size=config.image_size
     ).take(math.ceil(len(names) / _BATCH))
     for index, batch in enumerate(batches):

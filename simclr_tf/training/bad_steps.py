@@ -6,10 +6,14 @@ Only the moving averages of batch norm have already followed its batch; no train
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, multi_worker, text
+from simclr_tf import workers as workers_lib
 from simclr_tf.runs import bad_step, batches, checkpoints
 from simclr_tf.training import layer_outputs, loop, setup, steps, tasks
 
@@ -19,8 +23,24 @@ _REMEDY = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Finding:
+    """Where the first number is not finite.
+
+    Attributes:
+        clause: the clause of a sentence that says it.
+        layer: position of the layer in the forward pass, if it is known.
+    """
+
+    clause: str
+    layer: float = math.inf
+
+
 def report(
-    training: setup.Training, state: checkpoints.Checkpoints, error: loop.NotFiniteError
+    training: setup.Training,
+    state: checkpoints.Checkpoints,
+    error: loop.NotFiniteError,
+    workers: workers_lib.Workers,
 ) -> errors.UserError:
     """Saves a step, searches its forward pass, and returns the error to raise.
 
@@ -28,6 +48,7 @@ def report(
         training: the run.
         state: the weights, the optimizer and the number of steps, all before the step.
         error: raised by `loop.fit`.
+        workers: the connection to the other workers, on which the error is the same.
     """
     run = training.run
     batch = None
@@ -36,7 +57,10 @@ def report(
     try:
         finding = _find(training, batch)
     except Exception as failure:  # Nothing may hide the report of the step.
-        finding = f"its layers could not be searched ({text.reason(failure)})"
+        finding = _Finding(f"its layers could not be searched ({text.reason(failure)})")
+    # Each worker searches the layers of its own images.
+    everyone = workers.exchange([finding.layer, finding.clause])
+    clause = min(everyone, key=lambda found: found[0])[1]
     facts = bad_step.Facts(
         step=error.step,
         loss=None if error.before else error.last[steps.TOTAL_LOSS],
@@ -45,30 +69,31 @@ def report(
         num_examples=training.plan.num_examples,
         replicas=run.strategy.num_replicas_in_sync,
         seed=run.config.seed,
-        finding=finding,
+        finding=clause,
         has_batch=batch is not None,
     )
     kept = text.last_checkpoint(checkpoints.latest(run.model_dir))
     arrays = None if batch is None else _joined(run.strategy, batch)
     saved = bad_step.save(run.config, facts, arrays, state)
-    return errors.UserError(f"{error}: {finding}; {saved}; {kept}. {_REMEDY}")
+    return errors.UserError(f"{error}: {clause}; {saved}; {kept}. {_REMEDY}")
 
 
-def _find(training: setup.Training, batch: tasks.Batch | None) -> str:
-    """Returns the clause of a sentence that says where the first number is not finite."""
+def _find(training: setup.Training, batch: tasks.Batch | None) -> _Finding:
     model = training.learner.model
     before = first_bad_weight(model.variables)
     if before is not None:
-        return f"the first of the weights that are not finite is {before}"
+        return _Finding(f"the first of the weights that are not finite is {before}")
     if batch is None:
-        return "--data_service makes batches that cannot be repeated, so its cause is unknown"
+        clause = "--data_service makes batches that cannot be repeated, so its cause is unknown"
+        return _Finding(clause)
     run = training.run
     if isinstance(run.strategy, tf.distribute.TPUStrategy):
-        return "on a TPU its layers are not searched"
+        return _Finding("on a TPU its layers are not searched")
     outputs = layer_outputs.measure(
         model, training.task, run.strategy, batch, chunks=run.config.accum_chunks
     )
-    return explain(outputs)
+    bad = layer_outputs.first_bad(outputs)
+    return _Finding(explain(outputs), math.inf if bad is None else outputs.index(bad))
 
 
 def explain(outputs: list[layer_outputs.Output]) -> str:
@@ -91,5 +116,6 @@ def first_bad_weight(variables: list[tf.Variable]) -> str | None:
 
 def _joined(strategy: tf.distribute.Strategy, batch: tasks.Batch) -> dict[str, np.ndarray]:
     """Returns the batch of all replicas."""
-    local = strategy.experimental_local_results
-    return {name: np.concatenate([x.numpy() for x in local(xs)]) for name, xs in batch.items()}
+    if multi_worker.num_workers(strategy) > 1:
+        batch = tf.function(lambda: strategy.run(multi_worker.gather, (batch,)), autograph=False)()
+    return multi_worker.local_rows(strategy, batch)

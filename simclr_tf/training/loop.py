@@ -148,6 +148,7 @@ def fit(
     chance: float | None = None,
     judges_rank: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    agree: Callable[[bool, float], tuple[bool, float]] = lambda stops, pace: (stops, pace),
     validate: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Trains from the current step of `checkpoints` to the end of the plan, or to an early stop.
@@ -163,6 +164,8 @@ def fit(
         judges_rank: see `collapse.judges_rank`.
         should_stop: whether to stop early, after saving a checkpoint; asked after every call of
             `train_steps`.
+        agree: makes several workers do the same: takes whether to stop and the seconds of a step
+            here, and returns those on which all of them act.
         validate: evaluates the network after a number of steps, when the plan has an evaluation
             and the checkpoint of that step is complete.
 
@@ -195,7 +198,7 @@ def fit(
             checkpoints.seconds.assign_add(seconds)
             watch.add(sums, seconds)
             progress.update(step, watch.summary())
-            stops = should_stop()
+            stops, pace = agree(should_stop(), seconds / sums.steps)
             ends = step == plan.total_steps or stops
             validates = plan.validates(step)
             if step % plan.summary_steps == 0 or ends:
@@ -211,7 +214,7 @@ def fit(
                 checkpoints.remove_old()
             if ends:
                 break
-            per_call = _steps_per_call(seconds / sums.steps, per_call)
+            per_call = _steps_per_call(pace, per_call)
 
 
 def _until_next(step: int, every: int) -> int:

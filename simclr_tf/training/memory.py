@@ -10,7 +10,7 @@ import numpy as np
 import pynvml
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, multi_worker, text
 from simclr_tf.models import batch_norm
 from simclr_tf.training import host_memory, steps, tasks
 
@@ -132,7 +132,7 @@ def free_bytes(strategy: tf.distribute.Strategy) -> int | None:
         return None
     if tf.config.list_logical_devices("GPU"):
         return _free_gpu_bytes()
-    return host_memory.free() // strategy.num_replicas_in_sync
+    return host_memory.free() // multi_worker.replicas_of_worker(strategy)
 
 
 def total_bytes(strategy: tf.distribute.Strategy) -> int | None:
@@ -143,7 +143,7 @@ def total_bytes(strategy: tf.distribute.Strategy) -> int | None:
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     if on_tpu or tf.config.list_logical_devices("GPU"):
         return None  # Their allocators report that memory ran out; a system kills the process.
-    return host_memory.total() // strategy.num_replicas_in_sync
+    return host_memory.total() // multi_worker.replicas_of_worker(strategy)
 
 
 def _free_gpu_bytes() -> int | None:

@@ -1,0 +1,102 @@
+"""From encoded examples to the images that evaluations read, each example once."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from simclr_tf.data import crops, decode, iterators, sources
+
+_LARGEST = 2**63 - 1
+
+
+@tf.autograph.experimental.do_not_convert
+def batches(
+    source: sources.Source,
+    split: str,
+    *,
+    batch_size: int,
+    image_size: int,
+    labelled_only: bool = False,
+    with_content: bool = False,
+    num_shards: int = 1,
+    shard: int = 0,
+) -> tf.data.Dataset:
+    """Streams a split once, every example exactly once; the last batch is padded and masked.
+
+    Args:
+        source: the opened data set.
+        split: split of the data set, in tensorflow-datasets syntax.
+        batch_size: images per batch over all hosts.
+        image_size: side of the images that the encoder sees.
+        labelled_only: leaves out the examples without a label.
+        with_content: whether to add a fingerprint of the encoded images.
+        num_shards: number of hosts; each makes its rows of every batch, and all of them make the
+            same number of batches.
+        shard: index of this host.
+
+    Returns:
+        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32, or (b, c) of
+        several, "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with
+        mask False on padding, and if requested "content" (b,) int64, equal for equal encoded
+        images.
+    """
+
+    def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        prepared = {
+            "image": decoded(example["image"], image_size),
+            "label": tf.cast(example["label"], tf.int32),
+            "position": tf.cast(position, tf.int32),
+            "mask": position >= 0,
+        }
+        if with_content:
+            prepared["content"] = tf.strings.to_hash_bucket_fast(example["image"], _LARGEST)
+        return prepared
+
+    label_shape = [len(source.class_names or ())] if source.several_labels else []
+    blank = {
+        "image": tf.zeros([image_size, image_size, 3]),
+        "label": tf.constant(-1, shape=label_shape),
+        "position": tf.constant(-1),
+        "mask": False,
+    }
+    if with_content:
+        blank["content"] = tf.constant(0, tf.int64)
+    padding = tf.data.Dataset.from_tensors(blank)
+    examples = source.examples(split).enumerate()
+    if labelled_only:
+        examples = examples.filter(lambda position, example: tf.reduce_any(example["label"] >= 0))
+    if num_shards > 1:
+        examples = _rows_of_host(examples, batch_size, num_shards, shard)
+    examples = examples.map(prepare, num_parallel_calls=iterators.CORES)
+    batch_size //= num_shards
+    # Of more padding than it takes to fill the last batch, the rest is dropped.
+    examples = examples.concatenate(padding.repeat(batch_size - 1))
+    made = examples.batch(batch_size, drop_remainder=True)
+    if not labelled_only:
+        count = math.ceil(source.num_examples(split) / (batch_size * num_shards))
+        made = made.apply(tf.data.experimental.assert_cardinality(count))
+    return iterators.without_tuning(made.prefetch(tf.data.AUTOTUNE))
+
+
+def _rows_of_host(
+    examples: tf.data.Dataset, batch_size: int, num_shards: int, shard: int
+) -> tf.data.Dataset:
+    """Returns the (position, example) of a host: its rows of every batch, none of them decoded.
+
+    The last batch is filled with copies of the first example, whose position is -1.
+    """
+    padding = examples.take(1).map(lambda _, example: (tf.constant(-1, tf.int64), example))
+    rows = batch_size // num_shards
+    padded = examples.concatenate(padding.repeat(batch_size - 1))
+    own = padded.batch(batch_size, drop_remainder=True).map(
+        lambda *batch: tf.nest.map_structure(lambda x: x[shard * rows : (shard + 1) * rows], batch)
+    )
+    return own.unbatch()
+
+
+def decoded(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Returns an encoded image () as evaluation sees it, (s, s, 3) float32 in [0, 1]."""
+    image = crops.evaluation_image(decode.decode_image(encoded), image_size)
+    return tf.ensure_shape(image, [image_size, image_size, 3])

@@ -33,7 +33,15 @@ import tiny_runs
 NUM_VIRTUAL_CPUS = 4
 # The files that take longest, the longest first.
 LONGEST = [
-    *("benchmarks", "every_setting", "transfer", "objectives_program", "program", "augment_on"),
+    *(
+        "two_workers",
+        "benchmarks",
+        "every_setting",
+        "transfer",
+        "objectives_program",
+        "program",
+        "augment_on",
+    ),
     *("checkpoints", "supcon_recipes", "accumulation", "reference_files", "study_program"),
     *("steps", "reference_export", "supcon", "pipeline", "reference_model", "policies", "export"),
     *("keras_encoders", "views", "data_commands", "sources", "demo", "sizes", "validation"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ROOT = pathlib.Path(__file__).parents[1]
 # At a high rate, rounding decides which ReLUs are active, and weights diverge within two steps.
@@ -138,7 +138,6 @@ def children(parent):
     return [int(child) for child in found]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(photos, tmp_path):
     # Batch norm normalizes a chunk of all replicas, so there must be as many of them.
@@ -154,7 +153,6 @@ def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(phot
     )
 
 
-@pytest.mark.exhaustive
 def test_two_workers_evaluate_a_run_as_one_process_does(photos, tmp_path, pretrained):
     two = shutil.copytree(pretrained, tmp_path / "two")
     settings = {"evaluations": "knn,label_free,map", "train_steps": 4}
@@ -163,7 +161,6 @@ def test_two_workers_evaluate_a_run_as_one_process_does(photos, tmp_path, pretra
     assert_same_result(two, pretrained)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_two_workers_fine_tune_on_draws_of_labels_as_one_process_does(photos, tmp_path, pretrained):
     settings = {

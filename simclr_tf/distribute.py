@@ -9,6 +9,7 @@ Letters for shapes, here and in the whole package:
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -141,12 +142,24 @@ def on_replicas(
     Args:
         strategy: the strategy with the replicas.
         function: takes the values of one replica.
-        jit_compile: compiles `function` with XLA.
+        jit_compile: compiles `function` with XLA. On TPUs it always is.
         autograph: whether AutoGraph converts `function` when XLA compiles it.
     """
+    if isinstance(strategy, _TPU):
+        return functools.partial(_run_on_tpu, strategy, function)
     if jit_compile:
         function = tf.function(function, jit_compile=True, autograph=autograph)
     return lambda *args: strategy.run(function, args=args)
+
+
+def _run_on_tpu(strategy: tf.distribute.Strategy, function: Callable[..., Any], *args: Any) -> Any:
+    """Runs a function on every core.
+
+    Without control dependencies of the caller: TPUStrategy makes a control dependency of each of
+    the operations an input of the compiled program, whatever its type.
+    """
+    with tf.control_dependencies(None):
+        return strategy.run(function, args=args)
 
 
 def mean_over_replicas(

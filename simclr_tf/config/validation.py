@@ -63,6 +63,11 @@ def validate(config: Config) -> None:
         )
     if config.num_virtual_cpus > 1 and config.use_tpu:
         raise errors.UserError("--num_virtual_cpus splits a CPU; leave it out with --use_tpu.")
+    if config.mixed_precision == "float16" and config.use_tpu:
+        raise errors.UserError(
+            "--mixed_precision=float16 scales the loss, which TPUs do not support; use "
+            "--mixed_precision=bfloat16."
+        )
 
 
 def _check_embeddings(config: Config) -> None:

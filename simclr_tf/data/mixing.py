@@ -9,6 +9,7 @@ from scipy import stats
 import tensorflow as tf
 
 from simclr_tf import errors
+from simclr_tf.data import random
 
 # Weights are drawn from this many equally likely values, fine enough for any batch.
 _QUANTILES = 4096
@@ -59,9 +60,9 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, *, alpha: floa
         seed: (2,) int32, seed of the box: one for the batch, its area from Beta(alpha, alpha).
         alpha: parameter of the beta distribution, greater than 0; the paper uses 1.
     """
-    for_area, for_centre = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    for_area, for_centre = random.split_seed(seed, 2)
     side = tf.sqrt(1 - _draw_weight(for_area, alpha))  # As a fraction of the image's sides.
-    centre = tf.random.stateless_uniform([2], for_centre)
+    centre = tf.random.stateless_uniform([2], for_centre, alg=random.PHILOX)
     inside = [
         tf.abs((tf.range(length, dtype=tf.float32) + 0.5) / length - centre[axis]) < side / 2
         for axis, length in enumerate(images.shape[1:3])
@@ -77,5 +78,5 @@ def _draw_weight(seed: tf.Tensor, alpha: float) -> tf.Tensor:
     if not alpha > 0:
         raise errors.ArgumentError("alpha", alpha, "must be greater than 0.")
     quantiles = stats.beta.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, alpha, alpha)
-    index = tf.random.stateless_uniform([], seed, 0, _QUANTILES, tf.int32)
+    index = tf.random.stateless_uniform([], seed, 0, _QUANTILES, tf.int32, alg=random.PHILOX)
     return tf.gather(tf.constant(quantiles, tf.float32), index)

@@ -89,7 +89,9 @@ class Tiles(NamedTuple):
     def local_rows(self, x: tf.Tensor) -> tf.Tensor:
         """Returns this replica's rows (m, ...) of (tiles, t, ...), without padding."""
         first = distribute.replica_index() * self.num_local
-        local = x[first : first + self.num_local]
+        # Not by indexing, whose end XLA does not know to be `num_local` after its start.
+        begin = [first, *[0] * (len(x.shape) - 1)]
+        local = tf.slice(x, begin, [self.num_local, *x.shape[1:]])
         return tf.reshape(local, [self.num_local * self.side, *x.shape[2:]])[: self.num_rows]
 
 

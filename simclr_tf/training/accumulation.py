@@ -90,8 +90,9 @@ def chunked_step(
 def slice_chunk(task: tasks.Task, chunks: int, batch: tasks.Batch, index: tf.Tensor) -> tasks.Batch:
     """Returns chunk `index` of `chunks` of the batch, with its views."""
     size = batch["label"].shape[0] // chunks
+    # Not by indexing, whose end XLA does not know to be `size` after its start.
     chunk = {
-        name: tf.ensure_shape(x[index * size : (index + 1) * size], [size, *x.shape[1:]])
+        name: tf.slice(x, [index * size, *[0] * (len(x.shape) - 1)], [size, *x.shape[1:]])
         for name, x in batch.items()
     }
     made = task.make_views(chunk)

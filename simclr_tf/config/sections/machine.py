@@ -17,7 +17,9 @@ class MachineSettings:
 
     use_tpu: bool = _MACHINE.setting(
         False,
-        "Trains on a TPU. Otherwise all GPUs are used, or the CPU.",
+        "Trains on a TPU; see docs/tpu.md. It needs TensorFlow's build for TPUs, and with "
+        "tensorflow-tpu 2.20 also libtpu==0.0.14: with the libtpu that pip chooses, the process "
+        "aborts. Otherwise all GPUs are used, or the CPU.",
         resume="freely",
     )
     tpu_name: str | None = _MACHINE.setting(
@@ -56,7 +58,7 @@ class MachineSettings:
     )
     jit_compile: bool = _MACHINE.setting(
         False,
-        "Compiles the training step with XLA; one device only.",
+        "Compiles the training step with XLA; one device only. On a TPU it always is compiled.",
         resume="freely",
     )
     recompute: bool = _MACHINE.setting(

@@ -160,7 +160,7 @@ def test_a_file_that_describes_no_study_is_refused(tmp_path, old, new, message):
         (
             "{ learning_rate = 1.0 }",
             "{ first_stage = {} }",
-            "has first_stage in a value of the tuned axis 'rate'; set it for the whole axis",
+            "has first_stage in some values of the tuned axis 'rate'; give it to all or none",
         ),
     ],
 )

@@ -43,10 +43,10 @@ def _check_axes(study: definition.Study, fail: Fail) -> None:
     for axis in (*study.axes, *tuned):
         if axis.name in [one.name for one in earlier]:
             raise fail(f"has the axis {axis.name!r} twice; rename the tuned one.")
-        if axis.some_start and axis in tuned:
+        if axis in tuned and 0 < len(axis.first_stage) < len(axis.values):
             raise fail(
-                f"has first_stage in a value of the tuned axis {axis.name!r}; set it for the "
-                "whole axis, by first_stage = true."
+                f"has first_stage in some values of the tuned axis {axis.name!r}; give it to all "
+                "or none of them."
             )
         if axis.first_stage and study.first_stage is None:
             raise fail(f"has first_stage in the axis {axis.name!r}; add the table [first_stage].")

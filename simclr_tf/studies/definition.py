@@ -25,9 +25,8 @@ class Axis:
         title: what figures and tables call it.
         values: label of a value -> the flags that it sets.
         only: axis -> labels: cells with other labels of that axis do not have this axis.
-        first_stage: label -> the flags that it sets in the run whose weights a cell starts from.
-        some_start: whether only cells with a label in first_stage have such a run, and all others
-            start from scratch.
+        first_stage: label -> the flags that it sets in the run whose weights a cell starts from. If
+            only some labels are in it, cells with the others start from scratch.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Axis:
     values: Mapping[str, Mapping[str, Any]]
     only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     first_stage: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    some_start: bool = False
 
     def applies_to(self, labels: Labels) -> bool:
         """Returns whether cells with these labels of earlier axes have this axis."""
@@ -193,7 +191,9 @@ class Study:
     def has_first_stage(self, labels: Labels) -> bool:
         """Returns whether a cell starts from the weights of another run."""
         return self.first_stage is not None and all(
-            labels.get(axis.name) in axis.first_stage for axis in self.axes if axis.some_start
+            labels[axis.name] in axis.first_stage
+            for axis in self.axes
+            if axis.first_stage and axis.name in labels
         )
 
     @property

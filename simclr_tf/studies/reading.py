@@ -173,7 +173,6 @@ class _Axes:
             values=own,
             only={axis: reader.texts(only, axis, f"{where}.only") for axis in only},
             first_stage=first,
-            some_start=any(_FIRST_STAGE in value for value in tables_of.values()),
         )
 
     def _flags_of_labels(

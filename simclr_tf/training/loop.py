@@ -68,6 +68,26 @@ class NotFiniteError(errors.UserError):
         super().__init__(f"{what} not finite (gradient norm {norm:.4g}, learning rate {rate:.4g})")
 
 
+def _train_once(step: steps.Step, iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Trains for one step; returns the seconds of waiting for its batch, and its metrics."""
+    start = tf.timestamp()
+    with tf.control_dependencies([start]):
+        batch = next(iterator)
+    with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+        waited = tf.maximum(tf.timestamp() - start, 0.0)  # The clock may be set back.
+    # Otherwise a machine with one core may train first, and count that as waiting.
+    with tf.control_dependencies([waited]):
+        metrics = step.train(batch)
+    return waited, tf.stack([metrics[name] for name in step.metrics])
+
+
+def _is_good(step: steps.Step, last: tf.Tensor) -> tf.Tensor:
+    """Returns whether the loss is finite, and the gradient where the loss is not scaled."""
+    finite = tf.math.is_finite(last)
+    good = finite[step.metrics.index(steps.TOTAL_LOSS)]
+    return good if step.scales_loss else good & finite[step.metrics.index(steps.GRADIENT_NORM)]
+
+
 def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
     """Returns a function of (iterator, count) that trains for `count` steps.
 
@@ -75,32 +95,16 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
     """
     names = step.metrics
 
-    def train_once(iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        start = tf.timestamp()
-        with tf.control_dependencies([start]):
-            batch = next(iterator)
-        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            waited = tf.maximum(tf.timestamp() - start, 0.0)  # The clock may be set back.
-        # Otherwise a machine with one core may train first, and count that as waiting.
-        with tf.control_dependencies([waited]):
-            metrics = step.train(batch)
-        return waited, tf.stack([metrics[name] for name in names])  # (number of metrics,)
-
-    def is_good(last: tf.Tensor) -> tf.Tensor:
-        finite = tf.math.is_finite(last)
-        good = finite[names.index(steps.TOTAL_LOSS)]
-        return good if step.scales_loss else good & finite[names.index(steps.GRADIENT_NORM)]
-
     def train_many(iterator: Any, count: tf.Tensor) -> Any:
         def unfinished(done: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
-            return (done < count) & is_good(rest[-1])
+            return (done < count) & _is_good(step, rest[-1])
 
         def body(
             done: tf.Tensor, waited: tf.Tensor, totals: tf.Tensor, missing: tf.Tensor, _: tf.Tensor
         ) -> Any:
             # Fetch the next batch only after the previous step, so `waited` measures input alone.
             with tf.control_dependencies([totals]):
-                newly_waited, last = train_once(iterator)
+                newly_waited, last = _train_once(step, iterator)
             finite = tf.math.is_finite(last)
             return (
                 done + 1,
@@ -128,7 +132,7 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
         return Sums(
             int(done),
             float(waited),
-            bool(is_good(last)),
+            bool(_is_good(step, last)),
             dict(zip(names, totals.numpy().tolist())),
             {name: n for name, n in zip(names, missing.numpy().tolist()) if n},
             dict(zip(names, last.numpy().tolist())),

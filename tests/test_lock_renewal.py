@@ -15,7 +15,7 @@ import tiny_runs
 
 from simclr_tf import errors, storage
 from simclr_tf.runs import lock
-from simclr_tf.training import loop
+from simclr_tf.training import averages, loop
 
 
 @pytest.fixture
@@ -178,9 +178,9 @@ def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
     model_dir = tmp_path / "run"
 
     def compile_steps(_):
-        def train_steps(*_: object) -> loop.Sums:
+        def train_steps(*_: object) -> averages.Sums:
             delete()
-            return loop.Sums(1, 0.0, True, {"train/total_loss": 1.0})
+            return averages.Sums(1, 0.0, True, {"train/total_loss": 1.0})
 
         return train_steps
 
@@ -212,9 +212,9 @@ def test_training_ends_before_it_writes_if_another_host_took_over(
     monkeypatch.setattr(lock.Held, "_keep_renewing", lambda _: None)
 
     def compile_steps(_):
-        def train_steps(*_: object) -> loop.Sums:
+        def train_steps(*_: object) -> averages.Sums:
             test_lock.write_lock(model_dir, host="elsewhere")
-            return loop.Sums(1, 0.0, True, {"train/total_loss": 1.0})
+            return averages.Sums(1, 0.0, True, {"train/total_loss": 1.0})
 
         return train_steps
 

@@ -17,7 +17,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
 from simclr_tf.config import other_images as other_image_settings
 from simclr_tf.data import corruptions, sources
-from simclr_tf.evaluation import features, in_memory, robustness
+from simclr_tf.evaluation import features, forward, in_memory, robustness
 from simclr_tf.models import simclr
 from simclr_tf.runs import dataset
 from simclr_tf.scoring import corrupted, network, other_images
@@ -49,7 +49,7 @@ def model():
 @pytest.fixture(scope="module")
 def expected(model, source):
     """What is extracted from the training split itself."""
-    return features.extract(model, source, "train", batch_size=36)
+    return features.extract(forward.Forward(model), source, "train", batch_size=36)
 
 
 @pytest.mark.parametrize(("replicas", "batch_size"), [(1, 5), (2, 7)])
@@ -333,8 +333,8 @@ def test_labels_of_the_evaluation_split_choose_none_of_the_images(
     model_dir = pathlib.Path(shutil.copytree(first, tmp_path / "run"))
     extract = features.extract
 
-    def permuted(model, source, split, **arguments):
-        found = extract(model, source, split, **arguments)
+    def permuted(network, source, split, **arguments):
+        found = extract(network, source, split, **arguments)
         if split != "test":
             return found
         return dataclasses.replace(found, labels=np.roll(found.labels, 1))

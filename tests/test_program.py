@@ -177,8 +177,8 @@ def test_labels_of_the_evaluation_split_change_nothing_but_scores(full_run, tmp_
     model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
     extract = features.extract
 
-    def permuted(model, source, split, **arguments):
-        found = extract(model, source, split, **arguments)
+    def permuted(network, source, split, **arguments):
+        found = extract(network, source, split, **arguments)
         if split != "test":
             return found
         return dataclasses.replace(found, labels=np.roll(found.labels, 1))

@@ -271,12 +271,15 @@ def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
         '[tuning]\nseed = 7\nflags = { eval_split = "train[80%:]" }\n[tuning.axes.rate]\n'
         'title = "rate"\nvalues.low = { learning_rate = 1.0 }\n'
         "values.high = { learning_rate = 2.0 }\n"
+        '[tuning.axes.other]\ntitle = "rate"\nonly.width = ["8"]\n'
+        "values.same = {}\n"
     )
     study = tiny_studies.read(tmp_path, text)
     groups = {trial.group for trial in tuning.trials(study, {})}
     chosen = {group: ({"rate": "high"}, {"low": 0.25, "high": 0.5}) for group in groups}
     page = study_page.write(tiny_studies.results_of(study, [], chosen=chosen), [])
     assert rows_of(page, "Settings that were tuned")[0][1:] == ["**high**", "low: 25.0, high: 50.0"]
+    assert "\nrate: chosen for each row" in page  # Both axes have this title.
     assert "`eval_split=train[80%:]`, seed 7" in page
 
 

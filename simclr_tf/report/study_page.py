@@ -154,7 +154,8 @@ def _tuning(found: results.Results) -> str:
     tuning = found.study.tuning
     if tuning is None or not found.chosen:
         return ""
-    title = ", ".join(axis.title for axis in tuning.axes)
+    # Objectives may have axes of their own with the same title.
+    title = ", ".join(dict.fromkeys(axis.title for axis in tuning.axes))
     rows = [
         [
             definition.described(dict(group)),

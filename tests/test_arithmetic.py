@@ -101,7 +101,7 @@ def test_a_processor_decides_where_it_trains_although_there_are_gpus(gpus, sets,
 
 def test_tpus_multiply_in_bfloat16(monkeypatch):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", SimpleNamespace)
-    chosen = arithmetic.choose("auto", SimpleNamespace())  # type: ignore[arg-type]
+    chosen = arithmetic.choose("auto", SimpleNamespace())
     assert str(chosen) == "mixed bfloat16 (auto: TPUs multiply in it)"
 
 

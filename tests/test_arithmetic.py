@@ -164,7 +164,7 @@ def test_a_run_of_auto_resumes_in_the_arithmetic_of_another_machine(
     assert entry["changes"] == {
         "what --mixed_precision=auto is": {"stored": "float32", "given": "bfloat16"}
     }
-    assert (pretrained / "flags.txt").read_text() == started_with_auto
+    assert "--mixed_precision=auto\n" in (pretrained / "flags.txt").read_text()
     described = tiny_runs.json_of(pretrained / "environment.json")
     assert described["mixed_precision"] == "bfloat16"
     assert described["mixed_precision_reason"] == "auto: this processor has AVX512-BF16"

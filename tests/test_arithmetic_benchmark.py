@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ STUDIES, RESNET_18 = arithmetic.SETTINGS[0], arithmetic.SETTINGS[2]
 @pytest.fixture
 def measured(monkeypatch):
     """Replaces the processes; a step takes 1, 2 or 4 seconds by its arithmetic."""
-    order = []
+    order: list[Any] = []
     seconds = dict(zip(arithmetic._COLUMNS, (2.0, 1.0, 4.0)))
 
     class Process:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.commands import check_data
+from simclr_tf.commands import check_data, embedded
 from simclr_tf.data import parts as parts_lib
 from simclr_tf.data import sources, split_names
 from simclr_tf.embeddings import manifest as manifest_lib
@@ -55,6 +55,7 @@ def embed(
     folder = config.embeddings
     source = check_data.open_source(config)
     splits = _splits(config, source)
+    config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)
     directory.ensure_writable(folder, flag="embeddings")
     source = _without_unreadable(config, source, splits)

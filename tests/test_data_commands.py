@@ -253,6 +253,7 @@ def test_more_unreadable_images_than_allowed_are_refused(unreadable, tmp_path, c
     assert "train/red/3.png is corrupt" in err
 
 
+@pytest.mark.exhaustive
 def test_allowed_unreadable_images_are_excluded_counted_and_remembered(
     unreadable, tmp_path, capsys, no_export
 ):

@@ -176,6 +176,7 @@ def test_what_tensorflow_says_of_gpus_is_read():
     assert "not installed" in seen.unmet["nvidia-cudnn-cu12"]
 
 
+@pytest.mark.exhaustive
 def test_the_program_trains_measures_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(speed, "ON_CPU", speed.Network(8, 8, 2))

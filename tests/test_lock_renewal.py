@@ -171,6 +171,7 @@ def test_a_process_that_was_killed_while_it_took_the_lock_blocks_nobody(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["training", "saving", "export"])
 def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
     photos, tmp_path, capsys, monkeypatch, no_export, moment

@@ -305,6 +305,7 @@ def _evaluate(model_dir, flags):
     return program.main(["run.py", "--mode=eval", f"--model_dir={model_dir}", *given])
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_evaluated_on_corrupted_shifted_and_other_images(evaluated):
     flags, model_dir = evaluated
     shifted, other = (pathlib.Path(flags[f"{kind}_datasets"]).name for kind in ("shift", "ood"))
@@ -325,6 +326,7 @@ def test_a_run_is_evaluated_on_corrupted_shifted_and_other_images(evaluated):
     assert sheet.shape == (6 + 3 * (18 + 96 + 6), 6 + 2 * (96 + 6), 3)
 
 
+@pytest.mark.exhaustive
 def test_labels_of_the_evaluation_split_choose_none_of_the_images(
     evaluated, small_corruptions, tmp_path, monkeypatch
 ):

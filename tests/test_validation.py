@@ -402,6 +402,7 @@ def interrupted(tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_evaluation_is_repeated(interrupted, trained):
     for step in (4, 8):
         assert of_step(interrupted, step) == of_step(trained, step)
@@ -410,6 +411,7 @@ def test_an_interrupted_evaluation_is_repeated(interrupted, trained):
     assert tiny_runs.equal(tiny_runs.weights(interrupted, 8), tiny_runs.weights(trained, 8))
 
 
+@pytest.mark.exhaustive
 def test_labels_of_the_evaluation_split_do_not_choose_the_best(interrupted, trained):
     assert (interrupted / "best.json").read_text() == (trained / "best.json").read_text()
 

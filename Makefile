@@ -60,6 +60,7 @@ RUN_TESTS = $(SYSMON) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) \
 test: $(INSTALLED) ## Run the tests, except those that are marked exhaustive.
 	$(RUN_TESTS) -m "not exhaustive"
 
+test-all: export XLA_FLAGS ?= # So that tests/conftest.py does not make XLA optimize less.
 test-all: $(INSTALLED) ## Run every test.
 	$(RUN_TESTS)
 

@@ -8,7 +8,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# XLA then compiles a third faster, for functions that run a few times.
+# XLA then compiles a third faster, for functions that run a few times. `make test-all` keeps its
+# optimization.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Threads of scikit-learn that wait for each other spin, for a minute where other work is running.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

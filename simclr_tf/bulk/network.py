@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import contextlib
 import logging
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -104,5 +105,15 @@ class Network:
             try:
                 self._run([content])
             except _DAMAGED as error:
-                reasons[position] = text.reason(error)
+                reasons[position] = _reason(error)
         return reasons
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """Returns what an operation in the graph says of an image, which is before its own name."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [number for number, line in enumerate(lines) if line.startswith("[[{{node")]
+    if not named or not named[0]:
+        return text.reason(error)
+    said = re.sub(r"^\(\d+\) \w+: *", "", lines[named[0] - 1])
+    return re.sub(r"^assertion failed: \[(.*)\]$", r"\1", said).rstrip(".")

@@ -10,10 +10,12 @@ import shutil
 import sys
 
 import numpy as np
+import pyarrow as pa
 from pyarrow import parquet
 import pytest
 import tensorflow as tf
 import tiny_runs
+import tiny_scenes
 
 from simclr_tf import errors
 from simclr_tf.bulk import inputs, plan, program, shards, signature, work
@@ -51,6 +53,8 @@ class Workers:
         flags: the flags of Beam.
         most: computes at most so many shards, and then fails as if it were killed.
     """
+
+    VERSION = "0"
 
     def __init__(self, loaded) -> None:
         self._loaded = loaded
@@ -260,22 +264,16 @@ def test_other_models_images_and_outputs_are_refused(
     assert "part-00000-of-00003.parquet is of another extraction" in capsys.readouterr().err
 
 
-def test_a_prepared_data_set_is_extracted_by_its_name(saved_model, tmp_path, workers, shared):
-    output = tmp_path / "out"
-    arguments = [
-        "bulk",
-        f"--saved_model={saved_model}",
-        "--input=tfds:cifar10_small/test[:10]",
-        f"--data_dir={shared / 'data'}",
-        f"--output={output}",
-        "--shard_size=4",
-        "--batch_size=4",
-    ]
-    assert program.main(arguments) == 0
+def test_a_prepared_data_set_is_extracted_by_its_name(saved_model, tmp_path, workers):
+    data, output = tmp_path / "data", tmp_path / "out"
+    name = tiny_scenes.prepare(tiny_scenes.Scenes, data)
+    flags = (f"--input=tfds:{name}/test[3:14]", f"--data_dir={data}")
+    assert extract(saved_model, "", output, *flags) == 0
     columns = table_of(output)
-    source = sources.open_source("cifar10_small", data_dir=str(shared / "data"), seed=0)
-    assert columns["id"] == source.example_names("test[:10]")
-    images = [example["image"].numpy() for example in source.examples("test[:10]")]
+    source = sources.open_source(name, data_dir=str(data), seed=0)
+    assert columns["id"] == source.example_names("test[3:14]")
+    assert len(columns["id"]) == 11 and len(list(output.glob("*.parquet"))) == 3
+    images = [example["image"].numpy() for example in source.examples("test[3:14]")]
     serve = tf.saved_model.load(saved_model).signatures["serving_bytes"]
     want = serve(image_bytes=tf.constant(images))["features"]
     np.testing.assert_allclose(columns["features"], want, rtol=1e-5, atol=1e-6)
@@ -409,7 +407,7 @@ def test_a_data_set_that_changes_is_noticed(monkeypatch, photos):
 
 def test_a_file_that_is_of_something_else_is_not_a_shard(tmp_path):
     path = tmp_path / shards.table_name(0, 1)
-    parquet.write_table(parquet.pa.table({"x": [1]}), path)
+    parquet.write_table(pa.table({"x": [1]}), path)
     assert shards.read(str(tmp_path), 0, 1) is None
 
 

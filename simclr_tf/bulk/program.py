@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import difflib
-import importlib.metadata
 import logging
 import os
 import platform
@@ -22,6 +21,8 @@ import sys
 import time
 from types import ModuleType
 
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 import simclr_tf
@@ -30,7 +31,6 @@ from simclr_tf.bulk import inputs, network, plan, progress, results, shards, sig
 from simclr_tf.bulk import manifest as manifest_lib
 from simclr_tf.runs import directory
 
-_PACKAGES = ("apache-beam", "numpy", "pyarrow")
 # How much a flag of Beam may resemble one of this program, from 0 to 1.
 _SIMILAR = 0.8
 
@@ -122,7 +122,7 @@ def _extract(given: argparse.Namespace, beam_flags: Sequence[str], command: str)
         base=os.getcwd(),
         data_dir=given.data_dir and paths.absolute(given.data_dir),
     )
-    manifest = _manifest(given, job, planned, command)
+    manifest = _manifest(given, job, planned, command, pipeline.VERSION)
     manifest_lib.check(folder, manifest)
     finished = results.finished(job, planned)
     directory.ensure_writable(folder, flag="output")
@@ -164,10 +164,9 @@ def _pipeline() -> ModuleType:
 
 
 def _manifest(
-    given: argparse.Namespace, job: work.Job, planned: plan.Plan, command: str
+    given: argparse.Namespace, job: work.Job, planned: plan.Plan, command: str, beam: str
 ) -> manifest_lib.Manifest:
     """Returns the manifest of an extraction of which no shard is finished."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return manifest_lib.Manifest(
         format=shards.FORMAT,
         complete=False,
@@ -188,6 +187,8 @@ def _manifest(
             "simclr-tf": simclr_tf.__version__,
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
-            **versions,
+            "numpy": np.__version__,
+            "pyarrow": pa.__version__,
+            "apache-beam": beam,
         },
     )

@@ -41,7 +41,7 @@ class Amount:
 
 
 _FULL = Amount(depth=18, image_size=64, few=64, many=1088)
-_SMALLEST = Amount(depth=8, image_size=8, few=8, many=40)
+SMALLEST = Amount(depth=8, image_size=8, few=8, many=40)
 
 
 def write_images(folder: pathlib.Path, count: int) -> None:
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     parser.add_argument("--smallest", action="store_true", help="measure little, as a check")
     arguments = parser.parse_args()
-    amount = _SMALLEST if arguments.smallest else _FULL
+    amount = SMALLEST if arguments.smallest else _FULL
     with tempfile.TemporaryDirectory() as folder:
         results = measure(pathlib.Path(folder), amount)
     print(table(results))

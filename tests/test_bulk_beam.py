@@ -13,6 +13,7 @@ import subprocess
 import time
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 import tiny_runs
@@ -87,25 +88,38 @@ def files_of(folder):
 
 @pytest.fixture(scope="module")
 def killed(command, tmp_path_factory):
-    """A folder with some of the shards, because the process was killed, and their times."""
+    """What a run of two workers printed of which one was killed, its folder, and its shards."""
     output = tmp_path_factory.mktemp("killed")
     process = subprocess.Popen(
-        [*command, f"--output={output}"],
+        [*command, f"--output={output}", *TWO],
         env=environment(),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while process.poll() is None and not list(output.glob("part-*.parquet")):
         time.sleep(0.01)
-    process.kill()
-    process.wait()
-    return output, {path: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "python" in child.name()
+    ]
+    workers[0].kill()
+    try:
+        printed = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 2
+    psutil.wait_procs(workers, timeout=60)
+    assert not any(worker.is_running() for worker in workers)
+    times = {path: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    return printed, output, times
 
 
 @pytest.fixture(scope="module")
 def resumed(killed, command):
     """The folder after the same command was run again, and what it printed."""
-    output, _ = killed
+    _, output, _ = killed
     return output, run(command, f"--output={output}")
 
 
@@ -116,8 +130,9 @@ def two(command, tmp_path_factory):
     return output, run(command, f"--output={output}", *TWO)
 
 
-def test_a_killed_process_loses_no_finished_shard(killed, resumed):
-    _, times = killed
+def test_a_killed_worker_ends_the_run_and_loses_no_finished_shard(killed, resumed):
+    ending, _, times = killed
+    assert "A worker has ended" in ending and "run the same command again" in ending
     output, printed = resumed
     assert 0 < len(times) < SHARDS
     assert f"has {len(times)} of {SHARDS} shards, which are kept" in printed
@@ -138,11 +153,3 @@ def test_a_pipeline_that_fails_says_why_and_what_to_do(command, tmp_path):
     printed = run(command, f"--output={tmp_path}/out", "--runner=NoRunner", code=2)
     assert "The pipeline stopped" in printed and "NoRunner" in printed
     assert "run the same command again" in printed
-
-
-def test_the_benchmark_measures_each_program(beam):
-    printed = run([beam, str(ROOT / "benchmarks" / "bulk.py"), "--smallest", "--json"])
-    results = json.loads(printed.splitlines()[-1])
-    assert results.keys() == {"embed", "bulk, 1 process", "bulk, 2 processes"}
-    for found in results.values():
-        assert found["images_per_cpu_second"] > 0

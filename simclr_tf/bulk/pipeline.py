@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 import logging
+import os
+import sys
+import threading
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference import base
 from apache_beam.options import pipeline_options
+import psutil
 
 from simclr_tf import errors
 from simclr_tf.bulk import network, plan, shards, work
@@ -18,6 +23,8 @@ VERSION = beam.__version__
 # download another runner.
 _DEFAULT_RUNNER = "FnApiRunner"
 _MAX_REASON = 300
+# The name that Beam gives to a thread that starts a worker process and waits for its end.
+_WORKER_THREAD = "run_worker"
 
 
 class Handler(base.ModelHandler[plan.Shard, shards.Result, network.Network]):
@@ -84,6 +91,8 @@ def run(job: work.Job, missing: Sequence[plan.Shard], flags: Sequence[str]) -> N
         UserError: if the pipeline fails.
     """
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)
+    previous, threading.excepthook = threading.excepthook, _end_if_a_worker_has_ended
     try:
         options = pipeline_options.PipelineOptions(list(flags))
         standard = options.view_as(pipeline_options.StandardOptions)
@@ -102,11 +111,34 @@ def run(job: work.Job, missing: Sequence[plan.Shard], flags: Sequence[str]) -> N
             f"The pipeline stopped ({_reason(error)}). Finished shards are kept: when the cause is "
             "removed, run the same command again."
         ) from error
+    finally:
+        threading.excepthook = previous
     if state is not None and state != beam.runners.runner.PipelineState.DONE:
         raise errors.UserError(
             f"The pipeline ended in the state {state}; see the log of its runner. Finished shards "
             "are kept: run the same command again."
         )
+
+
+def _end_if_a_worker_has_ended(raised: threading.ExceptHookArgs) -> None:
+    """Ends this process if a worker process of this machine was killed.
+
+    Beam only learns of it in the thread that started the worker, and waits for its answer for ever.
+    """
+    if raised.thread is None or raised.thread.name != _WORKER_THREAD:
+        threading.__excepthook__(raised)
+        return
+    print(
+        f"error: A worker has ended ({raised.exc_value}), as it does if the memory is not enough. "
+        "Finished shards are kept: run the same command again, with fewer workers if "
+        "it was the memory. With another --batch_size, name another --output.",
+        file=sys.stderr,
+        flush=True,
+    )
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(2)
 
 
 def _reason(error: Exception) -> str:

@@ -32,7 +32,8 @@ def shown(job: work.Job, planned: plan.Plan, finished: Mapping[int, object]) -> 
         def look() -> None:
             with contextlib.suppress(errors.UserError):  # What is wrong, the pipeline says.
                 done = sum(images.get(name, 0) for name in storage.names_in(job.folder))
-                progress.update(done)
+                if done < planned.images or progress.done < done:
+                    progress.update(done)
 
         def watch() -> None:
             while not stopped.wait(_POLL_SECONDS):

@@ -127,7 +127,7 @@ def unreadable_in(output) -> dict[str, str]:
 
 
 def test_every_image_is_in_the_output_with_its_features_or_a_reason(
-    saved_model, folder, tmp_path, workers, network, capsys
+    saved_model, folder, tmp_path, workers, loaded, capsys
 ):
     output = tmp_path / "out"
     assert extract(saved_model, folder, output, "--outputs=features,logits") == 0
@@ -138,9 +138,8 @@ def test_every_image_is_in_the_output_with_its_features_or_a_reason(
     assert {os.path.basename(name) for name in reasons} == {"text.png", "cut.png", "gone.png"}
     assert "is not a JPEG, PNG, GIF or BMP file" in reasons[f"{folder}/below/text.png"]
     assert "cannot be read" in reasons[f"{folder}/gone.png"]
-    serve = tf.saved_model.load(saved_model).signatures["serving_bytes"]
     contents = [pathlib.Path(name).read_bytes() for name in columns["id"]]
-    want = serve(image_bytes=tf.constant(contents))
+    want = loaded._function(image_bytes=tf.constant(contents))
     for name in ("features", "logits"):
         np.testing.assert_allclose(columns[name], want[name], rtol=1e-5, atol=1e-6)
     manifest = tiny_runs.json_of(output / "manifest.json")
@@ -245,7 +244,7 @@ def test_other_models_images_and_outputs_are_refused(
         ("the fingerprint of the SavedModel", other_model, ()),
         ("the outputs", saved_model, ("--outputs=logits",)),
         ("--batch_size", saved_model, ("--batch_size=3",)),
-        ("this command of 13 images in shards of 6", saved_model, ("--shard_size=6",)),
+        ("this command of 13 in shards of 6", saved_model, ("--shard_size=6",)),
     ):
         assert extract(model, folder, output, *flags) == 2
         message = capsys.readouterr().err
@@ -263,7 +262,7 @@ def test_other_models_images_and_outputs_are_refused(
     assert "part-00000-of-00003.parquet is of another extraction" in capsys.readouterr().err
 
 
-def test_a_prepared_data_set_is_extracted_by_its_name(saved_model, tmp_path, workers):
+def test_a_prepared_data_set_is_extracted_by_its_name(saved_model, tmp_path, workers, loaded):
     data, output = tmp_path / "data", tmp_path / "out"
     name = tiny_scenes.prepare(tiny_scenes.Scenes, data)
     flags = (f"--input=tfds:{name}/test[3:14]", f"--data_dir={data}")
@@ -273,8 +272,7 @@ def test_a_prepared_data_set_is_extracted_by_its_name(saved_model, tmp_path, wor
     assert columns["id"] == source.example_names("test[3:14]")
     assert len(columns["id"]) == 11 and len(list(output.glob("*.parquet"))) == 3
     images = [example["image"].numpy() for example in source.examples("test[3:14]")]
-    serve = tf.saved_model.load(saved_model).signatures["serving_bytes"]
-    want = serve(image_bytes=tf.constant(images))["features"]
+    want = loaded._function(image_bytes=tf.constant(images))["features"]
     np.testing.assert_allclose(columns["features"], want, rtol=1e-5, atol=1e-6)
 
 

@@ -25,6 +25,8 @@ _DEFAULT_RUNNER = "FnApiRunner"
 _MAX_REASON = 300
 # The name that Beam gives to a thread that starts a worker process and waits for its end.
 _WORKER_THREAD = "run_worker"
+# And to one that reads what a worker answers, which fails as well.
+_CONTROL_THREAD = "beam_control_read"
 
 
 class Handler(base.ModelHandler[plan.Shard, shards.Result, network.Network]):
@@ -125,7 +127,10 @@ def _end_if_a_worker_has_ended(raised: threading.ExceptHookArgs) -> None:
 
     Beam only learns of it in the thread that started the worker, and waits for its answer for ever.
     """
-    if raised.thread is None or raised.thread.name != _WORKER_THREAD:
+    name = None if raised.thread is None else raised.thread.name
+    if name == _CONTROL_THREAD:
+        return
+    if name != _WORKER_THREAD:
         threading.__excepthook__(raised)
         return
     print(

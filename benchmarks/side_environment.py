@@ -36,7 +36,7 @@ def python(packages: Sequence[str], *, name: str, over: bool = False) -> str:
         if over:
             own = folder / "lib" / version / "site-packages" / "over.pth"
             own.write_text(sysconfig.get_paths()["purelib"] + "\n")
-        _run([str(executable), "-m", "pip", "install", "--quiet", *packages])
+        _run([str(executable), "-m", "pip", "install", "--quiet", "--no-compile", *packages])
         complete.touch()
     return str(executable)
 

@@ -451,3 +451,17 @@ def test_the_benchmark_does_not_count_the_start(tmp_path, monkeypatch):
         module, flags = command[2], command[3:]
         if module == "simclr_tf.bulk":
             assert program._parsed(flags)[1] == [one for one in flags if "--direct" in one]
+
+
+def test_every_batch_has_the_same_size(loaded, monkeypatch):
+    sizes, fine = [], loaded._function
+
+    def record(**given):
+        sizes.append(len(given["image_bytes"]))
+        return fine(**given)
+
+    monkeypatch.setattr(loaded, "_function", record)
+    for count in (1, 3, 4):
+        found, reasons = loaded.apply([loaded._blank] * count)
+        assert {len(values) for values in found.values()} == {count} and not reasons
+    assert sizes == [4, 4, 4]

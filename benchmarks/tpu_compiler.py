@@ -7,17 +7,14 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 from typing import Any
+
+from benchmarks import side_environment
 
 # The compiler is in libtpu. JAX's own requirement of it admits other versions.
 _PACKAGES = ("jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.42.1")
 _PROGRAM = pathlib.Path(__file__).with_name("tpu_compile.py")
-_INSTALLATION_SECONDS = 300
-
-
-class UnavailableError(Exception):
-    """The compiler cannot be installed; the message says why."""
+UnavailableError = side_environment.UnavailableError
 
 
 def python() -> str:
@@ -26,28 +23,8 @@ def python() -> str:
     Raises:
         UnavailableError: if that fails, as without a network.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    names = "-".join(package.replace("==", "") for package in _PACKAGES)
-    folder = pathlib.Path(cache, "simclr_tf", f"{version}-{names}")
-    executable, complete = folder / "bin" / "python", folder / "complete"
-    if not complete.exists():
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        _run([str(executable), "-m", "pip", "install", "--quiet", *_PACKAGES])
-        complete.touch()
-    return str(executable)
-
-
-def _run(command: list[str]) -> None:
-    try:
-        subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=_INSTALLATION_SECONDS
-        )
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
-        raise UnavailableError(f"{' '.join(command[1:4])}: {lines[-1]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{' '.join(command[1:4])}: {error}") from error
+    name = "-".join(package.replace("==", "") for package in _PACKAGES)
+    return side_environment.python(_PACKAGES, name=name)
 
 
 def compile_files(

@@ -22,7 +22,7 @@ BEGIN, END = "<!-- imports: docs/draw_imports.py -->\n", "<!-- end of imports --
 
 # From top to bottom. A package imports from its own modules and from the layers below it.
 LAYERS = (
-    ("__main__", "launch"),
+    ("__main__", "bulk", "launch"),
     ("commands",),
     ("report",),
     ("doctor",),

@@ -24,13 +24,19 @@ def write_json(path: str, value: Any) -> None:
     replace(path, json.dumps(value, indent=2) + "\n")
 
 
-def replace(path: str, content: str | bytes) -> None:
+def replace(path: str, content: str | bytes, *, partial: str = ".partial") -> None:
     """Writes a file atomically: a reader sees the old content or the new, never a mixture.
+
+    Args:
+        path: the file.
+        content: what to write.
+        partial: end of the name of the file while it is written, which must differ between
+            processes that write the same file at the same time.
 
     Raises:
         UserError: if the disk is full or refuses, or there is a folder of that name.
     """
-    partial = f"{path}.partial"
+    partial = f"{path}{partial}"
     try:
         with tf.io.gfile.GFile(partial, "w" if isinstance(content, str) else "wb") as file:
             file.write(content)

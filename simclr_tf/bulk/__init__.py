@@ -1,0 +1,1 @@
+"""Features of any number of images by Apache Beam and a SavedModel, in shards that resume."""

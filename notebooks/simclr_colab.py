@@ -17,10 +17,12 @@
 #
 # This notebook pretrains an encoder with SimCLR: a network that turns images into features, learned without labels.
 # It shows the augmented views and the curves of training, evaluates the encoder, draws a map of the images, and ends
-# with a SavedModel. *Runtime > Run all* does all of this with pictures of digits that come with the program, in about
-# five minutes on two CPU cores. Then name your own images in the second step, and run it again.
+# with a SavedModel. *Runtime > Run all* does all of this with pictures of digits that come with the program, whose
+# training takes three to four and a half minutes on two CPU cores. Then name your own images in the second step, and
+# run it again.
 #
-# It was run on CPUs, as a part of the tests. It has not been run on Colab, on a GPU or on a TPU yet.
+# A test runs every cell on CPUs, with few images and a small network. It has not been run on Colab, on a GPU or on a
+# TPU yet.
 #
 # ## 1. Choose a runtime
 #
@@ -145,6 +147,7 @@ sh(*run_py, "--mode=train_then_eval", *flags, f"--model_dir={MODEL_DIR}")
 # ## 6. Curves and views
 
 # %%
+# %matplotlib inline
 import json
 
 import matplotlib.pyplot as plt
@@ -164,12 +167,13 @@ display(Image(f"{MODEL_DIR}/views.png"))
 # ## 7. A map of the images
 #
 # Images with similar features are near each other. Distances between groups, and their sizes, mean nothing. The whole
-# report of the run, with all numbers and pictures, is `report.html` in its folder.
+# report of the run, with all numbers and pictures, is `report.html` in its folder. There is a map if the images have
+# labels and more than 24 of them are evaluated.
 
 # %%
 sh(*run_py, "--mode=eval", f"--model_dir={MODEL_DIR}", "--evaluations=map")
-(map_file,) = glob.glob(f"{MODEL_DIR}/evaluation/*/map.svg")
-display(SVG(filename=map_file))
+for path in sorted(glob.glob(f"{MODEL_DIR}/evaluation/*/map.svg"), key=os.path.getmtime)[-1:]:
+    display(SVG(filename=path))
 
 # %% [markdown]
 # ## 8. Download the SavedModel

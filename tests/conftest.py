@@ -35,6 +35,8 @@ NUM_VIRTUAL_CPUS = 4
 LONGEST = [
     *(
         "two_workers",
+        "tutorials",
+        "notebooks",
         "benchmarks",
         "every_setting",
         "transfer",

@@ -15,7 +15,7 @@ from typing import Any
 
 import page_commands
 import pytest
-import reference_r18
+import reference_forms
 import served_model
 import tensorflow as tf
 import tiny_runs
@@ -143,7 +143,8 @@ class Workspace:
 def workspace(tmp_path_factory: pytest.TempPathFactory, python: str) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("tutorials")
     (folder / "PATH").symlink_to(tiny_runs.photos(tmp_path_factory))
-    (folder / "WEIGHTS").symlink_to(reference_r18.folder(tmp_path_factory) / "saved_model")
+    small_model = reference_forms.random_model(reference_forms.architecture())
+    reference_forms.write_saved_model(small_model, folder / "WEIGHTS")
     (folder / "runs").mkdir()
     (folder / "runs" / "demo").symlink_to("mine")  # `make demo` does not run.
     image = tf.io.encode_jpeg(

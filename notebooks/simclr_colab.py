@@ -103,19 +103,20 @@ print("Runtime:", RUNTIME)
 # %% [markdown]
 # ## 4. Look at the views
 #
-# What is common to two views of an image is what the encoder will learn. If an operation removes what matters in your
-# images, weaken it in `MORE_FLAGS`, for example with `--color_jitter_strength=0.2`.
+# What is common to two views of an image is what the encoder will learn. This shows each operation, with the default
+# strengths. If one removes what matters in your images, weaken it in `MORE_FLAGS`, for example with
+# `--color_jitter_strength=0.2`. After training, section 6 shows the views that were used.
 
 # %%
 from IPython.display import SVG, Image, display
 
 if DATA == "digits":
-    data_flags = []  # The program's default.
+    data_flags = []  # The program's default, with settings of its own.
 elif "/" in DATA:
-    data_flags = ["--dataset=image_folder", f"--data_dir={DATA}", "--preset=auto"]
+    data_flags = ["--dataset=image_folder", f"--data_dir={DATA}"]
 else:
-    data_flags = [f"--dataset={DATA}", "--preset=auto"]
-flags = [*data_flags, *shlex.split(MORE_FLAGS)]
+    data_flags = [f"--dataset={DATA}"]
+flags = [*data_flags, *(["--preset=auto"] if data_flags else []), *shlex.split(MORE_FLAGS)]
 if RUNTIME == "tpu":
     flags += ["--use_tpu", "--mixed_precision=bfloat16"]
 if RUNTIME == "cpu":

@@ -16,6 +16,12 @@ LOCKED ?= 1
 LOCK := $(if $(filter-out 0,$(LOCKED)),$(wildcard locks/$(PLATFORM).txt))
 REQUIREMENTS := $(or $(LOCK),requirements.txt requirements-dev.txt)
 INSTALLED := $(VENV)/installed-$(if $(LOCK),locked,newest)
+# uv downloads and unpacks several packages at a time. Its own version is in the lock file, too. pip
+# is tried after it, because it may know an index that uv does not.
+INSTALL_BY_UV = awk '/^[^ \#]/ {of_uv = /^uv==/} of_uv' $(LOCK) >$(VENV)/uv.txt \
+	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/uv.txt \
+	&& $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes \
+		--python $(BIN)/python -r $(LOCK)
 # Tests and benchmarks import the project from this directory.
 export PYTHONPATH := $(CURDIR)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -55,6 +61,7 @@ RUN_TESTS = $(SYSMON) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) \
 test: $(INSTALLED) ## Run the tests, except those that are marked exhaustive.
 	$(RUN_TESTS) -m "not exhaustive"
 
+test-all: export XLA_FLAGS ?= # So that tests/conftest.py does not make XLA optimize less.
 test-all: $(INSTALLED) ## Run every test.
 	$(RUN_TESTS)
 
@@ -98,7 +105,8 @@ $(INSTALLED): $(REQUIREMENTS)
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "Set PYTHON to Python 3.11 or newer (now: $(or $(PYTHON),none found))."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		$(if $(LOCK),,--upgrade --upgrade-strategy eager) $(REQUIREMENTS:%=-r %)
+	$(if $(LOCK),$(INSTALL_BY_UV) ||) $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check $(if $(LOCK),,--upgrade --upgrade-strategy eager) \
+		$(REQUIREMENTS:%=-r %)
 	rm -f $(VENV)/installed-*
 	touch $@

@@ -220,6 +220,7 @@ def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
     """Returns the strategy for the machine, a `tf.distribute.Strategy`."""
     from simclr_tf import console, distribute, multi_worker
     from simclr_tf.doctor import gpus
+    from simclr_tf.runs import arithmetic
 
     if cluster is not None:
         strategy = multi_worker.make_strategy(cluster, num_virtual_cpus=config.num_virtual_cpus)
@@ -240,6 +241,7 @@ def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
             f"This machine has an NVIDIA GPU ({text.shortened(unused)}), but TensorFlow sees none "
             "and uses the CPU; python run.py --mode=doctor says why."
         )
+    arithmetic.warn_if_emulated(config.mixed_precision, strategy)
     return strategy
 
 

@@ -24,7 +24,7 @@ import tensorflow as tf
 from benchmarks import tpu_strategy
 from flags import command_line
 from simclr_tf import config as config_lib
-from simclr_tf.evaluation import features
+from simclr_tf.evaluation import forward
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders
 from simclr_tf.training import schedules, setup
@@ -78,10 +78,8 @@ def evaluation_step(
         "mask": tf.TensorSpec([images], tf.bool),
         "content": tf.TensorSpec([images], tf.int64),
     }
-    compiled: Any = features.compile_forward(
-        model, strategy, with_pixels=True, with_projection=True, with_thumbnails=True
-    )
-    compiled.get_concrete_function(batch)
+    outputs = forward.Outputs(pixels=True, projection=True, thumbnail_seed=0)
+    forward.Forward(model, strategy, outputs).compiled.get_concrete_function(batch)
     return strategy.lowered
 
 

@@ -33,7 +33,7 @@ from simclr_tf.runs import teachers
 from simclr_tf.scoring import trained
 from simclr_tf.serving import export, reference_format
 from simclr_tf.studies import launchers, schedule
-from simclr_tf.training import accumulation, loop, memory, optimizers, steps
+from simclr_tf.training import accumulation, averages, loop, memory, optimizers, steps
 
 Arguments = dict[str, Any]
 
@@ -210,11 +210,11 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
 
         patch.setattr(module, name, recorded)
 
-    def steps_of(arguments: Arguments) -> Callable[[Any, int], loop.Sums]:
-        def train_steps(batches: Any, count: int) -> loop.Sums:
+    def steps_of(arguments: Arguments) -> Callable[[Any, int], averages.Sums]:
+        def train_steps(batches: Any, count: int) -> averages.Sums:
             observed.batches = batches
             totals = {name: float(count) for name in arguments["step"].metrics}
-            return loop.Sums(count, 0.0, True, totals)
+            return averages.Sums(count, 0.0, True, totals)
 
         return train_steps
 

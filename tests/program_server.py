@@ -124,7 +124,13 @@ def _supervise(connection: socket.socket) -> None:
 
 
 def _run(argv: list[str], cwd: str, env: dict[str, str]) -> int:
-    """Runs a program, which the command line begins with, and returns its exit code."""
+    """Runs a program, and returns its exit code.
+
+    Args:
+        argv: the command line, which begins with the path of the program, or with -m and a module.
+        cwd: the working directory.
+        env: the environment.
+    """
     import atexit
     import runpy
     import threading
@@ -135,9 +141,13 @@ def _run(argv: list[str], cwd: str, env: dict[str, str]) -> int:
     os.environ.update(env)
     sys.path[1:1] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
     code: Any = 0
-    sys.path[0], sys.argv = os.path.dirname(os.path.abspath(argv[0])), argv
     try:
-        runpy.run_path(argv[0], run_name="__main__")
+        if argv[0] == "-m":
+            sys.path[0], sys.argv = cwd, argv[1:]
+            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0], sys.argv = os.path.dirname(os.path.abspath(argv[0])), argv
+            runpy.run_path(argv[0], run_name="__main__")
     except SystemExit as end:
         code = end.code
     except BaseException:

@@ -21,6 +21,7 @@ from simclr_tf.training import (
     tasks,
 )
 
+EXHAUSTIVE = functools.partial(pytest.param, marks=pytest.mark.exhaustive)
 _BATCH, _CHUNKS = 16, 4
 # At such a rate the update of a variable is its gradient, without rounding errors.
 _RATE = 1e4
@@ -160,14 +161,14 @@ def _assert_equal_steps(expected, step, tolerance):
         assert error <= tolerance * np.linalg.norm(expected) + 1e-6
 
 
-@pytest.mark.parametrize("objective", ["nt_xent", "supcon", "supervised"])
+@pytest.mark.parametrize("objective", ["nt_xent", EXHAUSTIVE("supcon"), "supervised"])
 def test_without_batch_statistics_chunks_have_the_gradient_of_the_whole_batch(objective):
     whole = _train(_Inference, objective, 1)
     assert any(np.abs(change).max() > 1e-6 for change in whole[1])
     _assert_equal_steps(whole, _train(_Inference, objective, _CHUNKS), 1e-5)
 
 
-@pytest.mark.parametrize("objective", ["nt_xent", "supcon"])
+@pytest.mark.parametrize("objective", ["nt_xent", EXHAUSTIVE("supcon")])
 def test_with_batch_statistics_chunks_have_the_gradient_of_statistics_per_chunk(objective):
     # This includes the moving averages: k chunks update them as much as one step does.
     whole = _train(_PerChunk, objective, 1)
@@ -176,7 +177,7 @@ def test_with_batch_statistics_chunks_have_the_gradient_of_statistics_per_chunk(
     assert not np.allclose(_train(simclr.SimCLR, objective, 1)[1][0], chunked[1][0], rtol=1e-2)
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [EXHAUSTIVE(2), 4])
 def test_chunks_on_several_replicas_have_the_gradient_of_the_whole_batch(replicas):
     # Without batch statistics it does not matter which images form a chunk.
     whole = _train(_Inference, "nt_xent", 1, weight_decay=1e-2)
@@ -189,7 +190,7 @@ def test_batch_statistics_of_a_chunk_are_over_all_replicas():
     _assert_equal_steps(whole, _train(simclr.SimCLR, "supcon", 2, 2), 1e-4)
 
 
-@pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("mixed_precision", [EXHAUSTIVE("bfloat16"), "float16"])
 def test_chunks_in_half_precision_are_near_float32(mixed_precision):
     plain = _train(_Inference, "nt_xent", _CHUNKS)
     half = _train(_Inference, "nt_xent", _CHUNKS, mixed_precision=mixed_precision)

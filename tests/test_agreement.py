@@ -1,4 +1,4 @@
-"""What the workers of a cluster must have in common: settings, images and weights."""
+"""What the workers of a cluster must have in common: settings, arithmetic, images and weights."""
 
 import dataclasses
 import shutil
@@ -89,6 +89,20 @@ def test_images_to_evaluate_are_compared_if_the_run_evaluates(photos, tmp_path):
     assert "images of 'test': 17 there, 18 on the chief" in found
 
 
+def test_auto_must_be_the_same_arithmetic_on_all_workers():
+    def worker(mixed_precision, name) -> Any:
+        settings = config.Config(mixed_precision=mixed_precision)
+        return [SimpleNamespace(config=settings, arithmetic=SimpleNamespace(name=name))]
+
+    chief, other = worker("auto", "bfloat16"), worker("auto", "float32")
+    found = refusal(agreement.check_arithmetic, chief, other)
+    assert found == (
+        "worker 1 differs from the chief (--mixed_precision=auto: float32 there, bfloat16 on the "
+        "chief); give all workers --mixed_precision=none."
+    )
+    agreement.check_arithmetic(Chief({"never": "compared"}), *worker("none", "float32"))
+
+
 def test_other_weights_are_refused():
     def network(value) -> Any:
         return SimpleNamespace(variables=[tf.Variable([1.0, value])])
@@ -115,5 +129,6 @@ def test_other_addresses_are_refused_by_the_names_of_the_workers():
 
 def test_a_single_worker_compares_nothing():
     missing: Any = None
+    agreement.check_arithmetic(workers.Alone(), missing)
     agreement.check_images(workers.Alone(), missing)
     agreement.check_weights(workers.Alone(), missing, 0)

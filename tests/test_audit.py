@@ -148,6 +148,7 @@ def _rows(audited: pathlib.Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((audited / "audit" / name).read_text())))
 
 
+@pytest.mark.exhaustive
 def test_planted_duplicates_are_found_and_no_others(audited):
     rows = _rows(audited, "duplicates.csv")
     groups = {}
@@ -161,6 +162,7 @@ def test_planted_duplicates_are_found_and_no_others(audited):
     assert numbers["duplicates/groups_with_several_labels"] == 0
 
 
+@pytest.mark.exhaustive
 def test_the_accuracy_without_duplicates_is_that_of_the_other_images(audited):
     numbers = json.loads((audited / "audit/audit.json").read_text())
     name = "knn/20/top_1_accuracy"
@@ -169,6 +171,7 @@ def test_the_accuracy_without_duplicates_is_that_of_the_other_images(audited):
     assert numbers[f"{name}_without_duplicates"] == pytest.approx(30 / 31)
 
 
+@pytest.mark.exhaustive
 def test_planted_wrong_labels_are_among_the_first(audited):
     rows = _rows(audited, "labels.csv")
     # The outlier is like no class, so that its label is doubted, too.
@@ -178,12 +181,14 @@ def test_planted_wrong_labels_are_among_the_first(audited):
     assert len(rows) <= 5
 
 
+@pytest.mark.exhaustive
 def test_the_planted_outlier_comes_first(audited):
     rows = _rows(audited, "outliers.csv")
     assert rows[0]["name"] == OUTLIER
     assert float(rows[0]["score"]) > 2 * float(rows[1]["score"]) if len(rows) > 1 else True
 
 
+@pytest.mark.exhaustive
 def test_pictures_show_what_was_found(audited):
     sheet = np.asarray(Image.open(audited / "audit/duplicates.png"))
     # Two groups of two images, of 8 px drawn at 96, with three lines of text below each.
@@ -193,6 +198,7 @@ def test_pictures_show_what_was_found(audited):
     assert {"outliers.png", "labels.png"} <= {path.name for path in (audited / "audit").iterdir()}
 
 
+@pytest.mark.exhaustive
 def test_a_threshold_that_is_given_needs_no_weights(audited, tmp_path, capsys):
     copy = shutil.copytree(audited, tmp_path / "copy")
     manifest = (copy / "manifest.json").read_text()

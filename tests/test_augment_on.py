@@ -31,7 +31,12 @@ def on_host(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"num_virtual_cpus": 2}, {"jit_compile": True}], ids=["one", "two", "xla"]
+    "changes",
+    [
+        pytest.param({}, id="one", marks=pytest.mark.exhaustive),
+        pytest.param({"num_virtual_cpus": 2}, id="two"),
+        pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_views_made_in_the_step_lead_to_the_same_weights(on_host, photos, tmp_path, changes):
     model_dir = tmp_path / "device"
@@ -43,6 +48,7 @@ def test_views_made_in_the_step_lead_to_the_same_weights(on_host, photos, tmp_pa
         np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.exhaustive
 def test_views_made_chunk_by_chunk_lead_to_the_same_weights(photos, tmp_path):
     # Both passes over the chunks make the views: different views would give another gradient.
     trained = {}
@@ -54,6 +60,7 @@ def test_views_made_chunk_by_chunk_lead_to_the_same_weights(photos, tmp_path):
         np.testing.assert_allclose(trained["auto"][name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.exhaustive
 def test_other_views_lead_to_other_weights(on_host, photos, tmp_path):
     model_dir = tmp_path / "other"
     settings = {**VIEWS, "augmentation": "crop,sobel", "augmentation_branches": "one"}

@@ -36,6 +36,7 @@ def failed_run(tmp_path_factory):
         patch.setattr(pipeline, "train_batches", with_huge_images)
         patch.setattr("simclr_tf.commands.train._show_views", lambda *_: None)
         patch.setattr("simclr_tf.training.loop._steps_per_call", lambda *_: 4)
+        patch.setattr("simclr_tf.runs.machine.instructions", frozenset)
         patch.setattr("sys.stderr", printed := _Printed())
         code = tiny_runs.main(
             "pretrain",
@@ -43,6 +44,7 @@ def failed_run(tmp_path_factory):
             tiny_runs.photos(tmp_path_factory),
             **tiny_runs.NO_COLOR,
             encoder="tiny_encoders:squaring",
+            mixed_precision="auto",
             train_steps=6,
             checkpoint_steps=3,
             train_summary_steps=6,
@@ -81,6 +83,9 @@ def test_the_state_before_the_step_and_its_batch_are_saved(failed_run):
         assert sorted(set(batch["label"])) == [0, 1, 2]
     facts = tiny_runs.json_of(folder / "step.json")
     assert (facts["step"], facts["loss"], facts["seed"], facts["replicas"]) == (BAD, "nan", 0, 1)
+    # It is run again in the same arithmetic, on whatever machine.
+    for flags, precision in ((model_dir, "auto"), (folder, "none")):
+        assert f"--mixed_precision={precision}\n" in (flags / "flags.txt").read_text()
     saved = tf.train.load_checkpoint(str(folder / "state"))
     for name in saved.get_variable_to_shape_map():
         value = saved.get_tensor(name)

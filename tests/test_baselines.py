@@ -47,8 +47,8 @@ def evaluated(monkeypatch, photos, tmp_path):
         run = opening.open_run(config, strategy, None, eval_split_given=False)
         gammas: list[float] = []
 
-        def extract(model, *_, **__):
-            scales = [v.numpy() for v in model.encoder.variables if "gamma" in v.name]
+        def extract(network, *_, **__):
+            scales = [v.numpy() for v in network.model.encoder.variables if "gamma" in v.name]
             gammas.append(min(map(np.min, scales), default=np.nan))
             labels = np.zeros(10, np.int64)
             numbers = np.arange(10, dtype=np.float32)[:, np.newaxis]

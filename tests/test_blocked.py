@@ -52,8 +52,10 @@ def test_does_not_overflow_at_the_lowest_temperature_that_skips_the_peaks():
 
 
 # Odd and even numbers of tiles, with and without padding, and one tile per replica.
-@pytest.mark.parametrize(("replicas", "tile"), [(1, 5), (2, 3), (3, 3), (4, 64)])
-@pytest.mark.parametrize("l2_normalize", [True, False])
+@pytest.mark.parametrize(
+    ("replicas", "tile", "l2_normalize"),
+    [(1, 5, True), (2, 3, False), (3, 3, True), (4, 64, False)],
+)
 def test_nt_xent_in_tiles_is_nt_xent(replicas, tile, l2_normalize):
     views = np.random.default_rng(0).normal(size=(2, 12, 5)).astype(np.float32)
     labels = np.zeros(12, np.int32)

@@ -128,6 +128,7 @@ def test_loss_and_gradient_are_finite_at_the_bounds_of_the_temperature(normalize
         assert np.all(np.isfinite(tape.gradient(loss, z)))
 
 
+@pytest.mark.exhaustive
 def test_the_largest_counts_work(photos, tmp_path, no_export):
     names = [
         "checkpoint_steps",

@@ -99,6 +99,7 @@ sys.exit(run.main(sys.argv))
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_saving_resumes(tmp_path, finished, photos, capsys):
     changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 3}
@@ -143,6 +144,7 @@ sys.exit(run.main(sys.argv))
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_saves_a_checkpoint_on_sigterm_and_resumes(tmp_path, finished, photos, capsys):
     changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 100}
@@ -175,6 +177,7 @@ def test_a_run_saves_a_checkpoint_on_sigterm_and_resumes(tmp_path, finished, pho
     check_same_outcome(tmp_path / "run", finished)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("file", ["ckpt-4.data-00000-of-00001", "ckpt-4.index"])
 def test_evaluation_skips_a_truncated_checkpoint_with_a_warning(copied, capsys, file):
     truncate(copied / file)
@@ -195,6 +198,7 @@ def test_training_resumes_from_the_checkpoint_before_a_truncated_one(
     check_same_outcome(copied, finished)
 
 
+@pytest.mark.exhaustive
 def test_fine_tuning_starts_from_the_checkpoint_before_a_truncated_one(
     copied, tmp_path, photos, capsys
 ):
@@ -276,6 +280,7 @@ def test_a_finished_run_is_not_trained_further_by_the_same_command(copied, photo
     assert tiny_runs.snapshot(copied, ["ckpt*", "metrics.jsonl", "architecture.json"]) == before
 
 
+@pytest.mark.exhaustive
 def test_rmsprop_and_step_decay_resume_to_the_same_weights(tmp_path, photos):
     decay = {"learning_rate_decay": "step", "decay_epochs": "0.3,0.6", "decay_factor": 0.2}
     changes = {"optimizer": "rmsprop", "learning_rate": 0.05, **decay}

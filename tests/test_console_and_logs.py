@@ -12,7 +12,7 @@ import tensorflow as tf
 from simclr_tf import config, console, storage
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import metrics_log
-from simclr_tf.training import collapse, feature_metrics, loop, schedules
+from simclr_tf.training import averages, collapse, feature_metrics, schedules
 
 
 def test_metrics_are_json_lines_and_scalars(tmp_path):
@@ -123,11 +123,11 @@ def _sums(**metrics):
     totals = {"contrast_loss": 1.0, "contrast_acc": 0.5, "total_loss": 2.0}
     totals |= {"feature_spread": 0.5, "feature_rank": 4.0, "negative_cosine": 0.1}
     totals = {f"train/{name}": value for name, value in {**totals, **metrics}.items()}
-    return loop.Sums(steps=1, waited=0.25, finite=True, totals=totals)
+    return averages.Sums(steps=1, waited=0.25, finite=True, totals=totals)
 
 
 def _watch():
-    return loop._Watch(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1), chance=math.log(199))
+    return averages.Averages(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1), chance=math.log(199))
 
 
 def test_a_progress_line_has_the_loss_chance_level_speed_and_input_wait():
@@ -213,7 +213,7 @@ def test_a_run_that_has_not_collapsed_prints_no_warning(capsys, spreads, loss):
 
 
 def test_no_collapse_is_reported_during_warm_up(capsys):
-    watch = loop._Watch(schedules.Plan(1000, 100, 50, 20, 10, 10, 0.1), chance=None)
+    watch = averages.Averages(schedules.Plan(1000, 100, 50, 20, 10, 10, 0.1), chance=None)
     _records(watch, [0.001] * 24)
     assert capsys.readouterr().out == ""
     _records(watch, [0.001])

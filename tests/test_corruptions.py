@@ -8,6 +8,7 @@ import pytest
 from simclr_tf import errors
 from simclr_tf.data import corruptions
 
+pytestmark = pytest.mark.exhaustive
 package = pytest.importorskip("imagecorruptions", reason="the extra [robustness] is not installed")
 
 

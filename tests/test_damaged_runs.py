@@ -219,7 +219,7 @@ def test_a_folder_in_place_of_the_list_of_checkpoints_is_named(tmp_path):
 # --- weights that are not finite
 
 
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("steps", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_weights_that_are_not_finite_are_neither_saved_nor_exported(
     photos, tmp_path, capsys, monkeypatch, steps
 ):

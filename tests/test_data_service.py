@@ -78,6 +78,7 @@ def test_an_image_that_only_pillow_decodes_is_refused_by_its_name(service, tmp_p
     assert next(iter(_batches(photos, None, batch_size=1)))["views"].shape == (1, 2, 8, 8, 3)
 
 
+@pytest.mark.exhaustive
 def test_training_runs_on_a_service(service, photos, tmp_path, no_export):
     model_dir = tmp_path / "run"
     settings = {**tiny_runs.NO_COLOR, "data_service": service}

@@ -11,6 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
     done = subprocess.run(
@@ -29,7 +30,8 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ""},
+        # With the optimizations of XLA that other tests leave out.
+        env={**os.environ, "PYTHONPATH": "", "XLA_FLAGS": ""},
         check=False,
     )
     assert done.returncode == 0, done.stderr

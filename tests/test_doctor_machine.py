@@ -55,6 +55,14 @@ def test_the_instructions_that_make_training_fast_are_listed(sets, state, value)
     assert value in found.value
 
 
+def test_onednn_that_was_switched_off_is_a_warning():
+    for on in ({}, {machine.ONEDNN: "1"}):
+        assert processor.onednn(on) == finding.ok("oneDNN", "on")
+    found = processor.onednn({machine.ONEDNN: "0"})
+    assert (found.state, found.value) == ("warning", "off (TF_ENABLE_ONEDNN_OPTS=0)")
+    assert found.remedy.endswith("run: unset TF_ENABLE_ONEDNN_OPTS")
+
+
 @pytest.mark.parametrize(
     ("groups", "files", "quota"),
     [

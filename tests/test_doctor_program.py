@@ -18,6 +18,7 @@ import run
 from simclr_tf import config as config_lib
 from simclr_tf.commands import doctor
 from simclr_tf.doctor import finding, gpus, packages, probe, processor, speed, trial
+from simclr_tf.runs import machine
 
 IMPORTED = {"version": "2.15.1", "cuda_build": True, "seconds": 6.1}
 NO_GPU = {"names": ["CPU"], "free": 2**33}
@@ -114,6 +115,22 @@ def test_both_speeds_are_shown_and_which_is_faster(bfloat16, advice):
     )
 
 
+def test_bfloat16_is_not_measured_where_it_is_emulated(monkeypatch, capsys):
+    monkeypatch.setattr(machine, "instructions", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(
+        speed,
+        "images_per_second",
+        lambda network, strategy, precisions, _: [400.0] * len(precisions),
+    )
+    assert probe.main(["0"]) == 0
+    found = trial.check_speed(trial.read(capsys.readouterr().out.encode(), b"", None))
+    assert found == finding.ok(
+        "training step",
+        "ResNet-14, 28 px, batch 128, on 1 replica: 400 images/s in float32; bfloat16 would be "
+        "emulated, because this processor has no instructions for bfloat16",
+    )
+
+
 @pytest.mark.parametrize(
     ("missing", "error", "ended", "value", "remedy"),
     [
@@ -159,10 +176,12 @@ def test_what_tensorflow_says_of_gpus_is_read():
     assert "not installed" in seen.unmet["nvidia-cudnn-cu12"]
 
 
+@pytest.mark.exhaustive
 def test_the_program_trains_measures_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(speed, "ON_CPU", speed.Network(8, 8, 2))
     monkeypatch.setattr(processor, "load", lambda average, of: finding.ok("load", "0.0"))
+    monkeypatch.setattr(machine, "instructions", lambda: frozenset({"avx2", "avx512_bf16"}))
 
     def run_here(command, **settings):
         """Runs the probe in this process."""
@@ -180,7 +199,8 @@ def test_the_program_trains_measures_and_writes_nothing(tmp_path, monkeypatch, c
     settings = config_lib.Config(mode="doctor", model_dir=str(tmp_path / "run"))
     assert doctor.examine(settings, seconds=0.0)
     printed = capsys.readouterr().out
-    assert f"│ ok      │ TensorFlow           │ {tf.__version__} " in printed
+    # The column before is as wide as "warning" only if there is one.
+    assert f" │ TensorFlow           │ {tf.__version__} " in printed
     assert "ResNet-8, 8 px, batch 2, on 1 replica: " in printed
     assert printed.count(" images/s in ") == 2
     assert f"run directory        │ {tmp_path}/run, does not exist yet" in printed

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.exhaustive
+
 SCRIPT = pathlib.Path(__file__).parents[1] / "docs" / "draw_imports.py"
 # In layers, from the top: commands; data and models; errors. Each module and what it holds.
 MODULES = {

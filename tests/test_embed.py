@@ -90,6 +90,7 @@ class Killed(Exception):
     """Stands for a kill, which runs no handler of the program."""
 
 
+@pytest.mark.exhaustive
 def test_a_killed_embed_resumes_after_its_finished_shards_to_the_same_bytes(
     embedded, checkpoint, tmp_path, monkeypatch
 ):
@@ -116,6 +117,7 @@ def test_a_killed_embed_resumes_after_its_finished_shards_to_the_same_bytes(
     assert tiny_runs.snapshot(folder) == tiny_runs.snapshot(embedded)
 
 
+@pytest.mark.exhaustive
 def test_a_shard_that_was_damaged_is_written_again(copy, embedded, checkpoint, capsys):
     path = copy / "part-00001-of-00003.features.npy"
     path.write_bytes(path.read_bytes()[:-1])
@@ -160,6 +162,7 @@ def test_an_unreadable_image_stops_it_with_its_name(checkpoint, photos, tmp_path
     assert not list((tmp_path / "out").glob("part*"))
 
 
+@pytest.mark.exhaustive
 def test_images_without_labels_are_embedded_without_unreadable_ones(
     checkpoint, tmp_path_factory, tmp_path
 ):

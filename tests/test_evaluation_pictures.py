@@ -15,7 +15,15 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf.data import sources
-from simclr_tf.evaluation import features, outcome, per_class, registry, retrieval, thumbnails
+from simclr_tf.evaluation import (
+    features,
+    forward,
+    outcome,
+    per_class,
+    registry,
+    retrieval,
+    thumbnails,
+)
 from simclr_tf.models import simclr
 from simclr_tf.report import evaluation_files
 
@@ -138,13 +146,14 @@ def test_thumbnails_are_those_of_their_rows(photos, monkeypatch):
         tiny_runs.ARCHITECTURE, encoder="tiny_encoders:pixels", class_names=None
     )
     model = simclr.SimCLR(architecture, seed=0)
-    found = features.extract(model, source, "test", batch_size=7, thumbnail_seed=1)
+    network = forward.Forward(model, outputs=forward.Outputs(thumbnail_seed=1))
+    found = features.extract(network, source, "test", batch_size=7)
     small = found.thumbnails
     assert len(small.rows) == 10 and list(small.rows) == sorted(set(small.rows))
     # The features are the pixels, less a half.
     pixels = 255 * (found.features[small.rows].reshape(10, _SIDE, _SIDE, 3) + 0.5)
     np.testing.assert_allclose(small.images, pixels, atol=0.51)
-    assert features.extract(model, source, "test", batch_size=7).thumbnails is None
+    assert features.extract(forward.Forward(model), source, "test", batch_size=7).thumbnails is None
 
 
 def test_large_images_are_made_small():

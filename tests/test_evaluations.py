@@ -60,6 +60,7 @@ def test_an_interval_stays_between_0_and_1(hits):
     assert 0 <= low <= value <= high <= 1 and high - low > 0.3
 
 
+@pytest.mark.exhaustive
 def test_the_mean_per_class_counts_classes_equally_and_its_interval_covers_repetitions():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 7], [200, 20, 50])
@@ -315,6 +316,7 @@ def test_label_free_numbers_of_a_case_worked_by_hand():
     assert result.numbers["label_free/rankme"] == pytest.approx(4)
 
 
+@pytest.mark.exhaustive
 def test_the_map_keeps_separate_groups_apart():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 30)

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf.data import policies, sources
-from simclr_tf.evaluation import features
+from simclr_tf.evaluation import features, forward
 from simclr_tf.models import simclr
 
 COUNT = 36  # Images in the training split of the folder.
@@ -26,8 +26,8 @@ def model():
 
 @pytest.mark.parametrize("limit", [1, 7, 8, 9, 35])
 def test_a_limit_counts_examples_and_not_batches(source, model, limit):
-    whole = features.extract(model, source, "train", batch_size=8)
-    some = features.extract(model, source, "train", batch_size=8, limit=limit)
+    whole = features.extract(forward.Forward(model), source, "train", batch_size=8)
+    some = features.extract(forward.Forward(model), source, "train", batch_size=8, limit=limit)
     assert len(whole.features) == len(whole.logits) == len(whole.labels) == COUNT
     assert len(some.features) == len(some.logits) == len(some.labels) == limit
     np.testing.assert_array_equal(some.labels, whole.labels[:limit])
@@ -38,17 +38,18 @@ def test_a_limit_counts_examples_and_not_batches(source, model, limit):
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_replicas_split_batches_and_return_each_example_once(source, model, replicas):
     """With batches of 7, the 36 examples do not divide by anything."""
-    expected = features.extract(model, source, "train", batch_size=36, with_pixels=True)
+    outputs = forward.Outputs(pixels=True)
+    expected = features.extract(
+        forward.Forward(model, outputs=outputs), source, "train", batch_size=36
+    )
     strategy = testing_replicas.strategy(replicas)
     with strategy.scope():
         copy = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
     found = features.extract(
-        copy,
+        forward.Forward(copy, strategy, outputs),
         source,
         "train",
         batch_size=7,
-        strategy=strategy,
-        with_pixels=True,
     )
     np.testing.assert_array_equal(found.labels, expected.labels)
     np.testing.assert_array_equal(found.pixels, expected.pixels)
@@ -66,14 +67,13 @@ def test_views_are_of_different_images_and_grouped_by_image(source, images, repl
     with strategy.scope():
         model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=0)
     views = features.extract_views(
-        model,
+        forward.Forward(model, strategy, forward.Outputs(projection=True)),
         source,
         "train",
         policies.Policy(8, ops=("flip",)),
         images=images,
         num_views=3,
         seed=0,
-        strategy=strategy,
     )
     if expected is None:
         assert views is None
@@ -90,7 +90,7 @@ def test_views_are_of_different_images_and_grouped_by_image(source, images, repl
 
 
 def test_a_limit_above_the_number_of_examples_takes_all(source, model):
-    found = features.extract(model, source, "train", batch_size=8, limit=COUNT + 1)
+    found = features.extract(forward.Forward(model), source, "train", batch_size=8, limit=COUNT + 1)
     assert len(found.features) == COUNT
 
 
@@ -105,11 +105,11 @@ def test_a_network_that_changes_while_it_is_run_is_refused(source, model, monkey
 
     monkeypatch.setattr(model, "infer", change_and_infer)
     with pytest.raises(RuntimeError, match="changed while features were extracted"):
-        features.extract(model, source, "train", batch_size=8, limit=8)
+        features.extract(forward.Forward(model), source, "train", batch_size=8, limit=8)
 
 
 def test_statistics_of_batch_norm_do_not_change(source, model):
     before = [variable.numpy() for variable in model.variables]
-    features.extract(model, source, "train", batch_size=8, limit=8)
+    features.extract(forward.Forward(model), source, "train", batch_size=8, limit=8)
     for variable, old in zip(model.variables, before):
         np.testing.assert_array_equal(variable, old, variable.name)

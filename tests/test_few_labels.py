@@ -260,6 +260,7 @@ def test_an_evaluation_reads_no_other_label(pretrained, photos, swapped):
     assert results[0] == results[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_training_reads_no_other_label_and_lists_the_images(photos, swapped, tmp_path):
     files, drawn = swapped
@@ -293,6 +294,7 @@ def test_the_draw_is_the_same_on_two_replicas_and_after_resuming(tmp_path_factor
     assert list_of(first.folder / "labels_used.csv") == used and len(used) == 9
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_the_linear_evaluation_is_repeated_for_each_draw(pretrained, photos):
     flags = {"labels_per_class": 3}

@@ -113,6 +113,7 @@ def sixty_images(photos, tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.exhaustive
 def test_the_command_of_the_readme_fine_tunes_on_60_images(
     pretrained, tmp_path, sixty_images, capsys, no_export
 ):

@@ -12,7 +12,7 @@ import tensorflow as tf
 import test_accumulation
 import test_steps
 
-from simclr_tf.training import accumulation, gradients, loop, schedules, steps
+from simclr_tf.training import accumulation, averages, gradients, loop, schedules, steps
 
 RATE = test_accumulation._RATE
 INFERENCE = test_accumulation._Inference  # Whose result does not depend on chunks.
@@ -112,7 +112,7 @@ def test_a_metric_is_averaged_over_the_steps_in_which_it_is_defined():
     step = steps.Step(train, ("train/total_loss", NORM), scales_loss=True, multi_graph=True)
     sums = loop.compile_steps(step)(iter([{}] * 3), 3)
     assert sums.steps == 3 and sums.finite
-    watch = loop._Watch(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1), None)
+    watch = averages.Averages(schedules.Plan(1000, 100, 50, 0, 10, 10, 0.1), None)
     watch.add(sums, 1.0)
     means = watch.flush()
     assert means[NORM] == 3 and means["train/total_loss"] == 1

@@ -38,6 +38,7 @@ def test_the_bootstrap_over_groups_agrees_with_one_that_draws_whole_groups():
     assert [found.low, found.high] == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.015)
 
 
+@pytest.mark.exhaustive
 def test_it_covers_the_mean_of_correlated_images_where_wilsons_interval_is_too_narrow():
     rng, covered = np.random.default_rng(1), np.zeros(2)
     for _ in range(120):

@@ -257,6 +257,7 @@ def test_no_groups_are_suggested_for_the_images_of_other_tests(photos, capsys):
 # The program.
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_evaluated_and_compared_over_groups(
     pretrained, photos, tmp_path, capsys, monkeypatch
 ):

@@ -15,6 +15,8 @@ from simclr_tf.commands import train
 from simclr_tf.models import batch_norm, keras_encoders, layers, simclr
 from simclr_tf.serving import export
 
+SLOW = [pytest.mark.slow, pytest.mark.exhaustive]
+
 
 def _encoder(encoder, *, image_size=32, seed=0, dtype="float32", momentum=0.9):
     make = layers.LayerMaker(tf.keras.mixed_precision.Policy(dtype), seed, bn_momentum=momentum)
@@ -33,8 +35,8 @@ def _norms(encoder):
     ("name", "width", "norms"),
     [
         ("MobileNetV3Small", 576, True),
-        pytest.param("EfficientNetV2B0", 1280, True, marks=pytest.mark.slow),
-        pytest.param("ConvNeXtTiny", 768, False, marks=pytest.mark.slow),
+        pytest.param("EfficientNetV2B0", 1280, True, marks=SLOW),
+        pytest.param("ConvNeXtTiny", 768, False, marks=SLOW),
     ],
 )
 def test_an_application_returns_features_of_images(name, width, norms):
@@ -182,6 +184,7 @@ def test_an_exported_encoder_keeps_its_python_control_flow():
         )
 
 
+@pytest.mark.exhaustive
 def test_the_program_trains_evaluates_exports_and_fine_tunes_an_encoder(
     tmp_path, photos, capsys, monkeypatch
 ):

@@ -150,6 +150,7 @@ def test_a_lock_that_another_process_took_meanwhile_is_not_removed(tmp_path):
     assert json.loads((tmp_path / lock.LOCK).read_text())["host"] == "elsewhere"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("stale", [False, True])
 def test_of_several_starts_at_the_same_moment_one_succeeds(tmp_path, monkeypatch, stale):
     check, seen = lock._check_ended, threading.Barrier(6)

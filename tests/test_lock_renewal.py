@@ -15,7 +15,7 @@ import tiny_runs
 
 from simclr_tf import errors, storage
 from simclr_tf.runs import lock
-from simclr_tf.training import loop
+from simclr_tf.training import averages, loop
 
 
 @pytest.fixture
@@ -171,6 +171,7 @@ def test_a_process_that_was_killed_while_it_took_the_lock_blocks_nobody(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["training", "saving", "export"])
 def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
     photos, tmp_path, capsys, monkeypatch, no_export, moment
@@ -178,9 +179,9 @@ def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
     model_dir = tmp_path / "run"
 
     def compile_steps(_):
-        def train_steps(*_: object) -> loop.Sums:
+        def train_steps(*_: object) -> averages.Sums:
             delete()
-            return loop.Sums(1, 0.0, True, {"train/total_loss": 1.0})
+            return averages.Sums(1, 0.0, True, {"train/total_loss": 1.0})
 
         return train_steps
 
@@ -212,9 +213,9 @@ def test_training_ends_before_it_writes_if_another_host_took_over(
     monkeypatch.setattr(lock.Held, "_keep_renewing", lambda _: None)
 
     def compile_steps(_):
-        def train_steps(*_: object) -> loop.Sums:
+        def train_steps(*_: object) -> averages.Sums:
             test_lock.write_lock(model_dir, host="elsewhere")
-            return loop.Sums(1, 0.0, True, {"train/total_loss": 1.0})
+            return averages.Sums(1, 0.0, True, {"train/total_loss": 1.0})
 
         return train_steps
 

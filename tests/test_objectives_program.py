@@ -18,6 +18,7 @@ from simclr_tf.runs import directory
 
 pytestmark = pytest.mark.usefixtures("no_export")
 
+SLOW = [pytest.mark.slow, pytest.mark.exhaustive]
 STEPS = 2
 LABELS = {"train/supervised_loss", "train/supervised_acc"}
 CONTRAST = {
@@ -47,6 +48,8 @@ OBJECTIVES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"train/distillation_loss", "train/teacher_agreement", *LABELS},
     ),
 }
+# One of each kind; the losses and the steps have tests of their own.
+ON_BOTH_STACKS = ("nt_xent", "supcon", "supervised", "distill")
 ALWAYS = {
     *("train/weight_decay", "train/total_loss", "train/images_per_second", "train/input_wait"),
     "train/gradient_norm",
@@ -81,7 +84,13 @@ def check_equal_weights(one: pathlib.Path, other: pathlib.Path) -> None:
         np.testing.assert_allclose(other_weights[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    "objective",
+    [
+        pytest.param(name, marks=[] if name in ON_BOTH_STACKS else pytest.mark.exhaustive)
+        for name in OBJECTIVES
+    ],
+)
 def test_every_objective_trains_the_encoder_and_records_its_metrics(trained, objective):
     model_dir = trained(objective)
     lines = tiny_runs.lines_of(model_dir / "metrics.jsonl")
@@ -99,17 +108,19 @@ def test_every_objective_trains_the_encoder_and_records_its_metrics(trained, obj
 
 # With labels, and with a teacher; test_export.py has a run without either. The losses and the steps
 # have tests of their own on up to four replicas.
-@pytest.mark.parametrize("objective", ["supcon", pytest.param("distill", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("objective", ["supcon", pytest.param("distill", marks=SLOW)])
 def test_two_replicas_end_with_the_weights_of_one(trained, objective):
     check_equal_weights(trained(objective), trained(objective, 2))
 
 
+@pytest.mark.exhaustive
 def test_a_saved_model_as_teacher_equals_its_run_directory_as_teacher(trained, tmp_path_factory):
     (folder,) = (tiny_runs.pretrained(tmp_path_factory) / "saved_model").iterdir()
     student = trained("distill")
     check_equal_weights(student, trained("distill", teacher=folder))
 
 
+@pytest.mark.exhaustive
 def test_a_student_on_unlabelled_images_gets_the_classes_of_its_teacher(tmp_path_factory, tmp_path):
     teacher = tiny_runs.pretrained(tmp_path_factory)
     unlabelled = tiny_runs.unlabelled_photos(tmp_path_factory)
@@ -122,6 +133,7 @@ def test_a_student_on_unlabelled_images_gets_the_classes_of_its_teacher(tmp_path
     assert line["train/distillation_loss"] > 0
 
 
+@pytest.mark.exhaustive
 def test_a_batch_in_chunks_ends_with_the_weights_of_the_batch_at_once(trained, tmp_path_factory):
     # With the encoder frozen no batch norm sees its batch, so that chunks make no difference.
     frozen = {"train_mode": "finetune", "fine_tune_after_block": 4}
@@ -131,6 +143,7 @@ def test_a_batch_in_chunks_ends_with_the_weights_of_the_batch_at_once(trained, t
     check_equal_weights(at_once, chunks)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_chunks_on_two_replicas_have_the_positives_of_the_whole_batch(trained):
     chunks = trained("supcon", 2, accum_chunks=2)
@@ -143,6 +156,7 @@ def test_chunks_on_two_replicas_have_the_positives_of_the_whole_batch(trained):
     assert np.isfinite(lines[1]["train/total_loss"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_mixing_images_changes_the_loss(trained, mix):
     mixed = trained("supervised", **{mix: 1.0})
@@ -152,6 +166,7 @@ def test_mixing_images_changes_the_loss(trained, mix):
     assert all(np.isfinite(line["train/total_loss"]) for line in lines)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_with_large_chunks_takes_several_steps(tmp_path: pathlib.Path) -> None:
     # From about 200 MiB on, TensorFlow's memory optimizer rewrites loops in graphs: with the chunks

@@ -17,7 +17,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
 from simclr_tf.config import other_images as other_image_settings
 from simclr_tf.data import corruptions, sources
-from simclr_tf.evaluation import features, in_memory, robustness
+from simclr_tf.evaluation import features, forward, in_memory, robustness
 from simclr_tf.models import simclr
 from simclr_tf.runs import dataset
 from simclr_tf.scoring import corrupted, network, other_images
@@ -49,7 +49,7 @@ def model():
 @pytest.fixture(scope="module")
 def expected(model, source):
     """What is extracted from the training split itself."""
-    return features.extract(model, source, "train", batch_size=36)
+    return features.extract(forward.Forward(model), source, "train", batch_size=36)
 
 
 @pytest.mark.parametrize(("replicas", "batch_size"), [(1, 5), (2, 7)])
@@ -305,6 +305,7 @@ def _evaluate(model_dir, flags):
     return program.main(["run.py", "--mode=eval", f"--model_dir={model_dir}", *given])
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_evaluated_on_corrupted_shifted_and_other_images(evaluated):
     flags, model_dir = evaluated
     shifted, other = (pathlib.Path(flags[f"{kind}_datasets"]).name for kind in ("shift", "ood"))
@@ -325,6 +326,7 @@ def test_a_run_is_evaluated_on_corrupted_shifted_and_other_images(evaluated):
     assert sheet.shape == (6 + 3 * (18 + 96 + 6), 6 + 2 * (96 + 6), 3)
 
 
+@pytest.mark.exhaustive
 def test_labels_of_the_evaluation_split_choose_none_of_the_images(
     evaluated, small_corruptions, tmp_path, monkeypatch
 ):
@@ -333,8 +335,8 @@ def test_labels_of_the_evaluation_split_choose_none_of_the_images(
     model_dir = pathlib.Path(shutil.copytree(first, tmp_path / "run"))
     extract = features.extract
 
-    def permuted(model, source, split, **arguments):
-        found = extract(model, source, split, **arguments)
+    def permuted(network, source, split, **arguments):
+        found = extract(network, source, split, **arguments)
         if split != "test":
             return found
         return dataclasses.replace(found, labels=np.roll(found.labels, 1))

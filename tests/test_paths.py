@@ -100,6 +100,7 @@ def test_weights_of_a_run_are_read_from_its_own_directory(pretrained, tmp_path, 
     assert weights.open_weights(f"{tmp_path}/{name}/ckpt-2").step == 2
 
 
+@pytest.mark.exhaustive
 def test_a_run_in_a_directory_with_brackets_is_evaluated_and_exported(pretrained, tmp_path):
     model_dir = pathlib.Path(shutil.copytree(pretrained, tmp_path / "lr[1]"))
     shutil.copytree(pretrained, tmp_path / "lr1")
@@ -241,6 +242,7 @@ def test_a_remote_path_stays_as_it_is(path):
     assert paths.absolute(path) == path
 
 
+@pytest.mark.exhaustive
 def test_a_run_at_a_remote_path_is_evaluated(pretrained):
     # TensorFlow reads the scheme, as it does that of a bucket; for a local path it is "file:".
     url = f"file://{pretrained}"

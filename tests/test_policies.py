@@ -1,6 +1,7 @@
 """Policies by name, and their views: the same on host and device, whole or in subsets."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -79,22 +80,38 @@ def test_pretraining_and_fine_tuning_have_their_own_policies():
     assert builders.policy_of(fine_tuning).ops == operation_names.POLICIES["supervised"]
 
 
-@pytest.mark.parametrize("name", ["crop", *operation_names.OPERATIONS])
-def test_views_of_a_subset_and_under_xla_are_those_of_the_whole_batch(name):
+EACH = ["crop", *operation_names.OPERATIONS]
+
+
+def _views(name, images, indices=None):
+    """Returns the views of images, which are all or some of a batch of six."""
     # Views this small are compiled only by the caller; those of 12 pixels would not be blurred.
+    policy = policies.Policy(20 if name == "blur" else 12, operation_names.parse(name))
+    subset = None if indices is None else views.Subset(indices, 6)
+    return views.make_views(images, SEED, policy, num_views=2, subset=subset)
+
+
+@functools.cache
+def _all_views(name):
+    return _views(name, _images()).numpy()
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_views_of_a_subset_are_those_of_the_whole_batch(name):
+    whole = _all_views(name)
     size = 20 if name == "blur" else 12
-    policy, images = policies.Policy(size, operation_names.parse(name)), _images()
-
-    def make(images, indices):
-        subset = None if indices is None else views.Subset(indices, 6)
-        return views.make_views(images, SEED, policy, num_views=2, subset=subset)
-
-    whole = make(images, None).numpy()
     assert whole.shape == (6, 2, size, size, 3) and whole.min() >= 0 and whole.max() <= 1
-    some = make(images[3:5], tf.range(3, 5))
+    some = _views(name, _images()[3:5], tf.range(3, 5))
     np.testing.assert_allclose(some, whole[3:5], atol=1e-5)
-    compiled = tf.function(make, jit_compile=True)(tf.constant(images[:2]), tf.range(2))
-    np.testing.assert_allclose(compiled, whole[:2], atol=1e-5)
+
+
+# On both stacks, test_views.py compiles the operations of SimCLR.
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", EACH)
+def test_views_under_xla_are_those_without(name):
+    compiled = tf.function(_views, jit_compile=True)
+    some = compiled(name, tf.constant(_images()[:2]), tf.range(2))
+    np.testing.assert_allclose(some, _all_views(name)[:2], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["noise", "sobel", "cutout", "rotate"])

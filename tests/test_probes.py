@@ -10,7 +10,7 @@ import tensorflow as tf
 import tiny_runs
 
 from simclr_tf.data import sources
-from simclr_tf.evaluation import features
+from simclr_tf.evaluation import features, forward
 from simclr_tf.evaluation import probes as probes_lib
 from simclr_tf.models import simclr
 from simclr_tf.scoring import probes
@@ -80,17 +80,18 @@ def test_representations_are_of_the_changed_images(tmp_path_factory, replicas):
         return 1 - images
 
     found = features.extract(
-        model,
+        forward.Forward(
+            model, strategy, forward.Outputs(projection=True, pixels=True), change=change
+        ),
         source,
         "test",
         batch_size=8,
-        strategy=strategy,
-        change=change,
-        with_projection=True,
-        with_pixels=True,
     )
     plain = features.extract(
-        model, source, "test", batch_size=8, strategy=strategy, with_pixels=True
+        forward.Forward(model, strategy, forward.Outputs(pixels=True)),
+        source,
+        "test",
+        batch_size=8,
     )
     np.testing.assert_allclose(found.pixels, 1 - plain.pixels, atol=1e-6)
     assert plain.projection is None

@@ -172,13 +172,14 @@ def test_evaluations_that_lack_something_are_left_out_of_all_with_the_reason(ful
     assert printed.count("Left out of --evaluations=all") == 3
 
 
+@pytest.mark.exhaustive
 def test_labels_of_the_evaluation_split_change_nothing_but_scores(full_run, tmp_path, monkeypatch):
     """Evaluates again with the labels of the evaluation split permuted."""
     model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
     extract = features.extract
 
-    def permuted(model, source, split, **arguments):
-        found = extract(model, source, split, **arguments)
+    def permuted(network, source, split, **arguments):
+        found = extract(network, source, split, **arguments)
         if split != "test":
             return found
         return dataclasses.replace(found, labels=np.roll(found.labels, 1))
@@ -262,6 +263,7 @@ def test_an_evaluation_keeps_the_numbers_that_it_does_not_measure_again(full_run
     assert len(re.findall(r"[\d.]+% \([\d.]+-[\d.]+\) *│ +[\d.]+%", printed)) == 4
 
 
+@pytest.mark.exhaustive
 def test_numbers_of_another_step_are_not_kept(full_run, tmp_path):
     model_dir = pathlib.Path(shutil.copytree(full_run[0], tmp_path / "run"))
     of_step_4 = (model_dir / "result_4.json").read_text()
@@ -278,6 +280,7 @@ def test_numbers_of_another_step_are_not_kept(full_run, tmp_path):
     assert (model_dir / "result_4.json").read_text() == of_step_4
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", ["data", "labels", "weights", "damaged file"])
 def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
     full_run, tmp_path, capsys, change
@@ -309,6 +312,7 @@ def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
         assert "baseline/raw_pixels/top_1_accuracy" in earlier
 
 
+@pytest.mark.exhaustive
 def test_a_checkpoint_is_evaluated_on_the_data_of_its_run(pretrained, photos, tmp_path, capsys):
     arguments = ["run.py", "--mode=eval", f"--checkpoint={pretrained}/ckpt-2", "--nolinear_eval"]
     arguments += [f"--model_dir={tmp_path}/new", "--eval_batch_size=5", "--eval_steps=1"]
@@ -324,6 +328,7 @@ def test_a_checkpoint_is_evaluated_on_the_data_of_its_run(pretrained, photos, tm
     assert "train/seconds" not in result  # The time belongs to the other run.
 
 
+@pytest.mark.exhaustive
 def test_eval_uses_the_evaluation_split_of_the_run(pretrained, photos, capsys):
     text = (pretrained / "flags.txt").read_text()
     (pretrained / "flags.txt").write_text(
@@ -334,6 +339,7 @@ def test_eval_uses_the_evaluation_split_of_the_run(pretrained, photos, capsys):
     assert tiny_runs.json_of(pretrained / "result.json")["eval/examples"] == 9
 
 
+@pytest.mark.exhaustive
 def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
     tmp_path, tmp_path_factory, capsys, no_export, monkeypatch
 ):
@@ -369,6 +375,7 @@ def test_pretraining_on_unlabelled_images_reports_why_it_is_not_evaluated(
     assert not SCORES & result.keys()
 
 
+@pytest.mark.exhaustive
 def test_pretraining_on_an_unlabelled_split_of_labelled_data(
     photos, tmp_path, tmp_path_factory, capsys, no_export
 ):
@@ -429,6 +436,7 @@ def test_a_frozen_encoder_does_not_change_while_the_head_is_trained(
         assert not np.array_equal(value, after[name]), name
 
 
+@pytest.mark.exhaustive
 def test_fine_tuning_ends_with_the_accuracy_of_its_classifier(
     pretrained, photos, tmp_path, capsys, no_export
 ):
@@ -447,6 +455,7 @@ def test_fine_tuning_ends_with_the_accuracy_of_its_classifier(
     assert not (tmp_path / "tuned_2" / "result.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_fine_tuning_without_labels_to_evaluate_on_is_refused_with_the_remedy(
     pretrained, photos, tmp_path, tmp_path_factory, capsys, no_export
 ):
@@ -481,6 +490,7 @@ def test_freezing_up_to_group_1_trains_only_the_later_groups(
     assert same == frozen
 
 
+@pytest.mark.exhaustive
 def test_fine_tuning_on_other_classes_loads_all_but_the_linear_head(
     pretrained, photos, tmp_path, capsys, no_export, monkeypatch
 ):
@@ -514,6 +524,7 @@ def _head_of(checkpoints):
     return [v.numpy() for v in checkpoints._checkpoint.model.linear_head.variables]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("selector, layers", [(1, 1), (-1, 2)])
 def test_fine_tuning_uses_the_selected_stage_of_the_projection_head(
     pretrained, photos, tmp_path, no_export, selector, layers
@@ -532,6 +543,7 @@ def test_fine_tuning_uses_the_selected_stage_of_the_projection_head(
     assert {value.shape for value in head.values()} == {((64, 8)[layers - 1], 3), (3,)}
 
 
+@pytest.mark.exhaustive
 def test_fine_tuning_without_a_checkpoint_trains_from_scratch_and_reports_it(
     photos, tmp_path, capsys, no_export
 ):

@@ -37,7 +37,10 @@ elif what == "sleep":
     time.sleep(100)
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Python itself is used there")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(sys.platform != "linux", reason="Python itself is used there"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,10 @@ def program(tmp_path_factory):
     return path
 
 
-def run(python: str, program: pathlib.Path, *arguments: str, **environment: str):
+def run(python: str, program: pathlib.Path, *arguments: str, as_module=False, **environment: str):
+    named = ["-m", program.stem] if as_module else [program.name]
     return subprocess.run(
-        [python, program.name, *arguments],
+        [python, *named, *arguments],
         cwd=program.parent,
         env={**os.environ, "PYTHONPATH": "", **environment},
         capture_output=True,
@@ -73,6 +77,14 @@ def test_output_and_exit_codes_are_those_of_the_program(python, program, through
     assert outcome("error") == (1, "", ["ValueError: a bug"])
     assert outcome("signal") == (-signal.SIGTERM, "", [])
     assert outcome("child")[1].endswith(" 5\n")
+
+
+def test_a_module_is_run_as_a_program_is(python, program):
+    done = run(python, program, "output", "a", as_module=True, OF_THE_CALLER="x")
+    assert (done.returncode, done.stdout) == (0, f"a {program.parent} x\nlate\n")
+    paths = f"['{program.parent}', '/somewhere']"
+    done = run(python, program, "modules", as_module=True, PYTHONPATH="/somewhere")
+    assert done.stdout == f"True False {paths}\n"
 
 
 def test_tensorflow_is_imported_and_this_project_is_not_found(python, program):

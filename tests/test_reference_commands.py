@@ -330,6 +330,7 @@ def test_a_flag_that_neither_program_has_is_an_error(arguments, words):
     assert [word for word in words if word not in str(raised.value)] == [], raised.value
 
 
+@pytest.mark.exhaustive
 def test_pretraining_and_linear_evaluation_of_the_readmes_run(
     tmp_path, photos, capsys, monkeypatch
 ):

@@ -176,6 +176,7 @@ def fine_tune(loaded, variables, steps=4, **settings):
     return [float(train_step(batch)) for _ in range(steps)]
 
 
+@pytest.mark.exhaustive
 def test_training_a_linear_head_on_an_export_does_not_change_the_export(loaded):
     before = [variable.numpy() for variable in loaded.variables]
     losses = fine_tune(loaded, [], trainable=False, learning_rate=1e-3)
@@ -183,6 +184,7 @@ def test_training_a_linear_head_on_an_export_does_not_change_the_export(loaded):
     assert all(np.array_equal(v, old) for v, old in zip(loaded.variables, before))
 
 
+@pytest.mark.exhaustive
 def test_the_encoder_of_an_export_can_be_fine_tuned(loaded):
     before = {variable.name: variable.numpy() for variable in loaded.variables}
     encoder = [v for v in loaded.trainable_variables_list if v.name.startswith("resnet")]

@@ -31,6 +31,8 @@ NETWORKS = {
         50, sk_ratio=0.1, se_ratio=0.1, num_proj_layers=4, class_names=CLASSES, ft_proj_selector=4
     ),
 }
+# The others have every kind of block.
+ON_ONE_STACK = ("basic, squeezed, wide", "deeper basic, ResNet-D")
 
 
 def build(folder):
@@ -53,7 +55,13 @@ def read_back(model, folder):
     return parsed
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.exhaustive if name in ON_ONE_STACK else [])
+        for name in NETWORKS
+    ],
+)
 def model(request):
     """A network with random variables."""
     return reference_forms.random_model(NETWORKS[request.param])
@@ -198,6 +206,7 @@ def test_a_run_directory_of_the_reference_is_refused_as_model_dir(small, tmp_pat
         assert "is a run of google-research/simclr; convert it" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_runs_of_this_program_are_not_converted_and_converted_runs_are_not_resumed(
     small, tmp_path, capsys, photos, pretrained, monkeypatch
 ):

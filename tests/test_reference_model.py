@@ -47,7 +47,16 @@ def check_equal(value, want):
     np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("path", ["", "saved_model", "checkpoint", "checkpoint/ckpt-975"])
+# On both stacks, a SavedModel and a checkpoint; the others are ways to name these.
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("", marks=pytest.mark.exhaustive),
+        "saved_model",
+        pytest.param("checkpoint", marks=pytest.mark.exhaustive),
+        "checkpoint/ckpt-975",
+    ],
+)
 def test_weights_of_the_reference_give_its_outputs(reference_run, outputs, path):
     opened = weights.open_weights(str(reference_run / path))
     assert opened.architecture == reference_r18.ARCHITECTURE
@@ -63,7 +72,14 @@ def test_weights_of_the_reference_give_its_outputs(reference_run, outputs, path)
         check_equal(value, outputs[OUTPUTS[name]])
 
 
-@pytest.mark.parametrize("path", ["", "saved_model", "checkpoint"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("", marks=pytest.mark.exhaustive),
+        "saved_model",
+        pytest.param("checkpoint", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_run_of_the_reference_can_be_a_teacher(reference_run, outputs, path):
     teacher = teachers.load(str(reference_run / path), image_size=16)
     assert (teacher.num_classes, teacher.class_names) == (10, None)
@@ -72,6 +88,7 @@ def test_a_run_of_the_reference_can_be_a_teacher(reference_run, outputs, path):
     check_equal(logits, outputs["logits_sup"])
 
 
+@pytest.mark.exhaustive
 @made_up_run
 @pytest.mark.slow
 def test_a_run_of_the_reference_can_be_converted(reference_run, outputs, tmp_path, capsys, photos):
@@ -112,6 +129,7 @@ def test_fine_tuning_starts_from_weights_of_the_reference(reference_run, tmp_pat
     assert (stored["resnet_depth"], stored["stem"], stored["image_size"]) == (18, "small", 16)
 
 
+@pytest.mark.exhaustive
 @made_up_run
 def test_weights_of_the_reference_are_evaluated_without_conversion(
     reference_run, tmp_path, photos, capsys

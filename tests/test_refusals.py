@@ -140,7 +140,7 @@ INVALID = {
     "stem that does not exist": ({"stem": "large"}, ["--stem", "auto, small, imagenet"]),
     "precision that does not exist": (
         {"mixed_precision": "fp16"},
-        ["--mixed_precision", "none, bfloat16, float16"],
+        ["--mixed_precision", "none, auto, bfloat16, float16"],
     ),
     "text for a number": (
         {"train_steps": "many"},

@@ -15,6 +15,8 @@ import written_runs
 
 from simclr_tf.report import run_files, run_page, side_by_side
 
+pytestmark = pytest.mark.exhaustive
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Of a phone, and of a screen.
 WIDTHS = (360, 1280)

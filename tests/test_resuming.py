@@ -120,6 +120,7 @@ def test_another_experiment_in_a_used_run_directory_is_refused_with_all_differen
     ) in message
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_resumed_with_changes_on_request_and_records_them(capsys, photos, pretrained):
     changes = {"learning_rate": 1.0, "train_steps": 6}
     began = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
@@ -213,6 +214,7 @@ def test_settings_that_do_not_change_the_outcome_are_updated(photos, pretrained,
     assert flags_of(pretrained) == dataclasses.replace(before, **want)
 
 
+@pytest.mark.exhaustive
 def test_a_folder_of_other_images_is_refused_and_allowed_on_request(
     capsys, photos, pretrained, tmp_path
 ):
@@ -254,6 +256,7 @@ def test_settings_that_an_older_run_did_not_store_have_their_defaults(photos, pr
     assert resume(pretrained, photos) == 0
 
 
+@pytest.mark.exhaustive
 def test_a_run_without_stored_settings_is_resumed_with_a_warning(capsys, photos, pretrained):
     (pretrained / "flags.txt").unlink()
     assert resume(pretrained, photos, learning_rate=3, train_steps=5) == 0

@@ -72,6 +72,7 @@ def test_the_scores_of_a_run_are_read_again_from_its_numbers():
     assert robustness.scores_in({"linear_eval/top_1_accuracy": 0.5}) is None
 
 
+@pytest.mark.exhaustive
 def test_the_interval_of_a_mean_over_the_same_images_covers_repetitions():
     rng, covered, narrower = np.random.default_rng(0), [], []
     for _ in range(200):
@@ -120,6 +121,7 @@ def test_auroc_and_false_positives_are_those_of_scikit_learn():
         assert ood.false_positives(inside, outside) == fpr[np.argmax(tpr >= 0.95)]
 
 
+@pytest.mark.exhaustive
 def test_the_interval_of_an_auroc_covers_repetitions():
     rng, covered = np.random.default_rng(0), []
     truth = special.ndtr(1 / math.sqrt(2))  # Of two normal distributions one deviation apart.

@@ -19,7 +19,7 @@ from simclr_tf import config, errors
 from simclr_tf.commands import study_selection
 from simclr_tf.evaluation import contrasts
 from simclr_tf.report import study_figures, study_page
-from simclr_tf.studies import hparams, plans, reading, results, tuning
+from simclr_tf.studies import hparams, plans, published, reading, results, tuning
 
 
 @pytest.fixture(autouse=True)
@@ -218,13 +218,38 @@ def test_the_command_of_a_study_repeats_it(study, tmp_path, monkeypatch, given, 
 
 def test_costs_count_every_run_once(found):
     other = tiny_studies.results_of(found.study, found.finished, costs={**found.costs, "x": 60.0})
-    page = study_page.index([found, other], ["a.md", "b/b.md"])
+    summaries = [published.of_results(one) for one in (found, other)]
+    page = study_page.index(summaries, ["a.md", "b/b.md"])
     assert "The times of all runs add up to 7 min." in page
     assert "[Width of the head](b/b.md)" in page
     # Two equal orders: Holm doubles the smaller p-value.
     rows = [line.split(" | ") for line in page.splitlines() if "16 above 8" in line]
     assert float(rows[0][5]) == pytest.approx(2 * float(rows[0][4]), rel=0.1)
-    assert "Of 2 studies, 2 show every order that they expect. p-values" in page
+    assert "Of 2 studies, 2 with every expected order shown. p-values" in page
+
+
+def test_the_list_of_studies_is_the_same_from_the_files_of_their_results(found, tmp_path):
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(results.to_json(found, str(tmp_path))))
+    pages = [
+        study_page.index([summary], ["tiny.md"])
+        for summary in (published.of_results(found), published.read(str(tmp_path), found.study))
+    ]
+    assert pages[0] == pages[1]
+    assert "| +10." in pages[0] and "**shown**" in pages[0]
+
+
+def test_results_of_other_expected_orders_do_not_count(study, tmp_path):
+    assert published.read(str(tmp_path), study) is None
+    empty = tiny_studies.results_of(study, [])
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(results.to_json(empty, str(tmp_path))))
+    assert published.read(str(tmp_path), study).tested == [None]
+    changed = tiny_studies.read(tmp_path, tiny_studies.TEXT.replace("16 above 8", "now"))
+    assert published.read(str(tmp_path), changed) is None
+    path.write_text("{}")
+    with pytest.raises(errors.UserError, match=r"tiny.json is not a file of results .*delete it"):
+        published.read(str(tmp_path), study)
 
 
 def test_orders_are_kept_and_a_change_of_them_is_on_the_page(tmp_path, study, capsys):
@@ -246,12 +271,15 @@ def test_the_settings_that_were_tuned_are_on_the_page(tmp_path):
         '[tuning]\nseed = 7\nflags = { eval_split = "train[80%:]" }\n[tuning.axes.rate]\n'
         'title = "rate"\nvalues.low = { learning_rate = 1.0 }\n'
         "values.high = { learning_rate = 2.0 }\n"
+        '[tuning.axes.other]\ntitle = "rate"\nonly.width = ["8"]\n'
+        "values.same = {}\n"
     )
     study = tiny_studies.read(tmp_path, text)
     groups = {trial.group for trial in tuning.trials(study, {})}
     chosen = {group: ({"rate": "high"}, {"low": 0.25, "high": 0.5}) for group in groups}
     page = study_page.write(tiny_studies.results_of(study, [], chosen=chosen), [])
     assert rows_of(page, "Settings that were tuned")[0][1:] == ["**high**", "low: 25.0, high: 50.0"]
+    assert "\nrate: chosen for each row" in page  # Both axes have this title.
     assert "`eval_split=train[80%:]`, seed 7" in page
 
 

@@ -170,16 +170,38 @@ def test_without_jobs_the_results_of_what_is_done_are_written(tmp_path, monkeypa
     assert study("--jobs=0", name="all") == 0
     assert "a: no cell is done." in capsys.readouterr().out
     index = (tmp_path / "runs" / "studies" / "README.md").read_text()
-    assert "Of 2 studies, 2 are not run." in index
+    assert "Of 2 studies, 2 not run." in index
     assert "| Width of the head | 16 above 8 |  |  |  |  | not run |" in index
     assert not list(tmp_path.glob("runs/studies/*/*.md"))
     done = tiny_studies.outcomes_of(one, {"8": 0.5, "16": 0.6})
     monkeypatch.setattr(
         "simclr_tf.commands.study._run", lambda one, *_: tiny_studies.results_of(one, done)
     )
-    monkeypatch.setattr("simclr_tf.studies.results.to_json", lambda *_: {})
     assert study("--jobs=0", name="all") == 0
     assert "[Width of the head](a/a.md)" in (tmp_path / "runs/studies/README.md").read_text()
+
+
+def test_results_of_more_cells_are_kept_and_listed(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    one = tiny_studies.read(folder)
+    monkeypatch.setattr("flags.flagfiles.STUDIES", folder)
+    cells = tiny_studies.outcomes_of(one, {"8": 0.5, "16": 0.6})
+    (tmp_path / "runs" / "studies" / "tiny").mkdir(parents=True)
+    texts = []
+    for done in (cells, [], cells[:2]):
+        monkeypatch.setattr(
+            "simclr_tf.commands.study._run",
+            lambda one, *_, done=done: tiny_studies.results_of(one, done),
+        )
+        assert study("--jobs=0", "--study_results=docs", name="all") == 0
+        files = ("README.md", "tiny.md", "tiny.json", "tiny.svg")
+        texts.append([(tmp_path / "docs" / name).read_text() for name in files])
+    assert texts[0] == texts[1] == texts[2]
+    assert "| **shown** |" in texts[0][0] and "[Width of the head](tiny.md)" in texts[0][0]
+    printed = capsys.readouterr().out
+    assert "docs/tiny.json has the results of 4 cells, of which 0 are done in" in printed
+    assert "of which 2 are done in" in printed and "delete it" in printed
 
 
 def test_results_of_all_studies_are_linked_from_one_page(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from simclr_tf import errors, preemption
 from simclr_tf.runs import listing
 from simclr_tf.studies import attempts, cells, launchers, schedule
 
+pytestmark = pytest.mark.exhaustive
+
 
 def test_a_run_that_ends_well_is_done_and_its_costs_are_measured(tmp_path):
     code = "import time; print('hello'); x = bytearray(80_000_000); sum(range(3_000_000))"

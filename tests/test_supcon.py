@@ -1,5 +1,6 @@
 """SupCon equals equations 2 and 3 in loops and golden values, on any number of replicas."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -82,26 +83,35 @@ def _loss(variant, *, temperature=0.3, tile=None):
     )
 
 
+@functools.cache
+def _gradient_by_loops(variant):
+    """Returns the gradient of the formula at `_views()`."""
+    return over.numerical_gradient(
+        lambda views: _by_loops(views, LABELS, 0.3, **VARIANTS[variant]), _views()
+    )
+
+
 @pytest.mark.parametrize("tile", [None, 5])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_value_and_gradient_equal_the_formula(variant, tile):
     views = _views()
     value, gradient = over.value_and_gradient(_loss(variant, tile=tile), views, LABELS)
+    assert value == pytest.approx(_by_loops(views, LABELS, 0.3, **VARIANTS[variant]), rel=1e-10)
+    np.testing.assert_allclose(gradient, _gradient_by_loops(variant), atol=1e-7)
 
-    def oracle(views):
-        return _by_loops(views, LABELS, 0.3, **VARIANTS[variant])
 
-    assert value == pytest.approx(oracle(views), rel=1e-10)
-    np.testing.assert_allclose(gradient, over.numerical_gradient(oracle, views), atol=1e-7)
+@functools.cache
+def _on_one_replica(variant):
+    """Returns the loss and its gradient in float32."""
+    return over.value_and_gradient(_loss(variant), _views(dtype=np.float32), LABELS)
 
 
 @pytest.mark.parametrize(("replicas", "tile"), [(4, None), (2, 3)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_value_and_gradient_do_not_depend_on_the_number_of_replicas(variant, replicas, tile):
-    views = _views(dtype=np.float32)
-    want, want_gradient = over.value_and_gradient(_loss(variant), views, LABELS)
+    want, want_gradient = _on_one_replica(variant)
     value, gradient = over.value_and_gradient(
-        _loss(variant, tile=tile), views, LABELS, replicas=replicas
+        _loss(variant, tile=tile), _views(dtype=np.float32), LABELS, replicas=replicas
     )
     assert value == pytest.approx(want, rel=1e-5)
     np.testing.assert_allclose(gradient, want_gradient, rtol=1e-4, atol=1e-6)
@@ -109,10 +119,8 @@ def test_value_and_gradient_do_not_depend_on_the_number_of_replicas(variant, rep
 
 @pytest.mark.parametrize("variant", ["out", "in", "n-pairs"])
 def test_gradient_flows_through_the_gather_to_all_replicas(variant):
-    views = _views()
-    _, gradient = over.value_and_gradient(_loss(variant), views, LABELS, replicas=2)
-    want = over.numerical_gradient(lambda v: _by_loops(v, LABELS, 0.3, **VARIANTS[variant]), views)
-    np.testing.assert_allclose(gradient, want, atol=1e-7)
+    _, gradient = over.value_and_gradient(_loss(variant), _views(), LABELS, replicas=2)
+    np.testing.assert_allclose(gradient, _gradient_by_loops(variant), atol=1e-7)
 
 
 @pytest.mark.parametrize("tile", [None, 50])

@@ -22,9 +22,9 @@ SETTINGS = {**tiny_runs.NO_COLOR, "train_steps": 3, "learning_rate": 0.02, "eval
 NOT_COMPARED = ("feature_rank", "feature_spread", "images_per_second", "input_wait", "seconds")
 
 
-def start(mode, model_dir, photos, *, workers=2, **settings):
-    """Starts workers in processes of their own."""
-    program = [sys.executable, "-m", "simclr_tf.launch", f"--workers={workers}", "--"]
+def start(python, mode, model_dir, photos, **settings):
+    """Starts two workers in processes of their own."""
+    program = [python, "-m", "simclr_tf.launch", "--workers=2", "--"]
     flags = tiny_runs.arguments(mode, model_dir, photos, **settings)[1:]
     return subprocess.Popen(
         [*program, *flags],
@@ -82,11 +82,12 @@ def of_one(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory):
+def of_two(python, tmp_path_factory):
     """The same run of two workers with two replicas each, and what was printed."""
     folder = tmp_path_factory.mktemp("runs") / "two"
     photos = tiny_runs.photos(tmp_path_factory)
-    return folder, finish(start("train_then_eval", folder, photos, **SETTINGS, num_virtual_cpus=2))
+    process = start(python, "train_then_eval", folder, photos, **SETTINGS, num_virtual_cpus=2)
+    return folder, finish(process)
 
 
 def test_two_workers_train_and_evaluate_as_one_process_does(of_one, of_two):
@@ -117,7 +118,8 @@ def test_a_signal_to_one_worker_ends_both_at_a_step_from_which_they_resume_bit_e
 ):
     settings = {**SETTINGS, "train_steps": 60, "checkpoint_steps": 1000}
     ended, whole = tmp_path / "ended", tmp_path / "whole"
-    process = start("pretrain", ended, photos, **settings)
+    # A signal to a client of `python` would end the client, and kill its program.
+    process = start(sys.executable, "pretrain", ended, photos, **settings)
     deadline = time.monotonic() + 1200
     while not (ended / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -127,8 +129,8 @@ def test_a_signal_to_one_worker_ends_both_at_a_step_from_which_they_resume_bit_e
     (checkpoint,) = ended.glob("ckpt-*.index")
     assert 0 < int(checkpoint.stem.removeprefix("ckpt-")) < 60
     assert not (ended / "training.lock").exists()
-    assert "resumed from" in finish(start("pretrain", ended, photos, **settings))
-    finish(start("pretrain", whole, photos, **settings))
+    assert "resumed from" in finish(start(sys.executable, "pretrain", ended, photos, **settings))
+    finish(start(sys.executable, "pretrain", whole, photos, **settings))
     assert tiny_runs.equal(tiny_runs.weights(ended, 60), tiny_runs.weights(whole, 60))
 
 
@@ -139,11 +141,13 @@ def children(parent):
 
 
 @pytest.mark.usefixtures("no_export")
-def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(photos, tmp_path):
+def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(
+    python, photos, tmp_path
+):
     # Batch norm normalizes a chunk of all replicas, so there must be as many of them.
     settings = {**SETTINGS, "accum_chunks": 2, "augment_on": "device", "eval_epochs": 1}
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(start("train", two, photos, **settings))
+    finish(start(python, "train", two, photos, **settings))
     assert tiny_runs.main("train", one, photos, **settings, num_virtual_cpus=2) == 0
     assert "validation/" in (two / "metrics.jsonl").read_text()
     assert_same_metrics(two, one)
@@ -153,16 +157,18 @@ def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(phot
     )
 
 
-def test_two_workers_evaluate_a_run_as_one_process_does(photos, tmp_path, pretrained):
+def test_two_workers_evaluate_a_run_as_one_process_does(python, photos, tmp_path, pretrained):
     two = shutil.copytree(pretrained, tmp_path / "two")
     settings = {"evaluations": "knn,label_free,map", "train_steps": 4}
-    finish(start("eval", two, photos, **settings))
+    finish(start(python, "eval", two, photos, **settings))
     assert tiny_runs.main("eval", pretrained, photos, **settings) == 0
     assert_same_result(two, pretrained)
 
 
 @pytest.mark.usefixtures("no_export")
-def test_two_workers_fine_tune_on_draws_of_labels_as_one_process_does(photos, tmp_path, pretrained):
+def test_two_workers_fine_tune_on_draws_of_labels_as_one_process_does(
+    python, photos, tmp_path, pretrained
+):
     settings = {
         **SETTINGS,
         "train_mode": "finetune",
@@ -171,9 +177,9 @@ def test_two_workers_fine_tune_on_draws_of_labels_as_one_process_does(photos, tm
         "label_draws": 2,
     }
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(start("train_then_eval", two, photos, **settings))
+    finish(start(python, "train_then_eval", two, photos, **settings))
     assert tiny_runs.main("train_then_eval", one, photos, **settings) == 0
     for draw in ("draw-0", "draw-1"):
         assert_same_metrics(two / draw, one / draw)
         assert_close(*(tiny_runs.part(tiny_runs.weights(f / draw), "encoder") for f in (two, one)))
-    assert "is finished" in finish(start("train_then_eval", two, photos, **settings))
+    assert "is finished" in finish(start(python, "train_then_eval", two, photos, **settings))

@@ -98,6 +98,7 @@ def test_a_batch_without_any_label_trains_all_but_the_head(chunks):
     assert not moved[model.linear_head.dense.bias.name]  # It has no weight decay, either.
 
 
+@pytest.mark.exhaustive
 def test_pretraining_on_both_kinds_of_images(mixed, tmp_path, capsys, no_export):
     changes = {**tiny_runs.NO_COLOR, "train_split": MIXED, "train_steps": 2}
     assert tiny_runs.main("pretrain", tmp_path / "run", mixed, **changes) == 0

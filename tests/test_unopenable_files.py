@@ -75,6 +75,7 @@ def test_check_data_lists_what_cannot_be_opened_beside_what_cannot_be_decoded(
     assert "--max_bad_images=2" in err
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_opened_is_excluded_if_the_run_allows_it(
     own_photos, tmp_path, capsys, no_pictures
 ):

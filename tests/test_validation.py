@@ -23,7 +23,7 @@ from simclr_tf.report import overview
 from simclr_tf.runs import best, opening, validation_images
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
-from simclr_tf.training import loop, schedules
+from simclr_tf.training import averages, loop, schedules
 
 LARGEST_K = "validation/knn/20/top_1_accuracy"
 # Of 36 images 6 are left out, so an epoch has 4 steps.
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_reported(tmp_path):
 
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, [4, 8, 9]), (4, [])])
 def test_a_checkpoint_is_complete_before_it_is_evaluated(monkeypatch, stop_at, expected):
-    monkeypatch.setattr(loop._Watch, "summary", lambda self: "")
+    monkeypatch.setattr(averages.Averages, "summary", lambda self: "")
     events: list[tuple[str, int]] = []
     step = _Variable(0)
     state: Any = types.SimpleNamespace(
@@ -299,7 +299,7 @@ def test_a_checkpoint_is_complete_before_it_is_evaluated(monkeypatch, stop_at, e
     log: Any = types.SimpleNamespace(write=lambda *_: None)
     plan = schedules.Plan(100, 10, 9, 0, 100, 100, 0.1, validation_steps=4)
     loop.fit(
-        lambda batches, count: loop.Sums(count, 0.0, True, {}),
+        lambda batches, count: averages.Sums(count, 0.0, True, {}),
         iter(()),
         plan,
         schedules.WarmupCosine(0.1, 0, 9),
@@ -402,6 +402,7 @@ def interrupted(tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_evaluation_is_repeated(interrupted, trained):
     for step in (4, 8):
         assert of_step(interrupted, step) == of_step(trained, step)
@@ -410,6 +411,7 @@ def test_an_interrupted_evaluation_is_repeated(interrupted, trained):
     assert tiny_runs.equal(tiny_runs.weights(interrupted, 8), tiny_runs.weights(trained, 8))
 
 
+@pytest.mark.exhaustive
 def test_labels_of_the_evaluation_split_do_not_choose_the_best(interrupted, trained):
     assert (interrupted / "best.json").read_text() == (trained / "best.json").read_text()
 

@@ -52,7 +52,13 @@ def calls(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("mode", ["eval", "finetune", "export", "convert"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *(pytest.param(x, marks=pytest.mark.exhaustive) for x in ("eval", "finetune", "convert")),
+        "export",
+    ],
+)
 def test_a_command_finds_and_parses_the_weights_of_the_reference_once(
     mode, small, tmp_path, photos, calls, monkeypatch
 ):

@@ -15,6 +15,8 @@ import pytest
 
 import simclr_tf
 
+pytestmark = pytest.mark.exhaustive
+
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "setup.py", "requirements.txt", "README.md", "LICENSE", "run.py")
 PROGRAM = "simclr_tf/program"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import fcntl
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -56,15 +58,29 @@ NO_COLOR = {"use_color_jitter": False, "use_color_drop": False, "use_blur": Fals
 def once(
     make: Callable[[pytest.TempPathFactory], pathlib.Path],
 ) -> Callable[[pytest.TempPathFactory], pathlib.Path]:
-    """Calls a function once per session and keeps its result for all test files."""
+    """Calls a function once per session and keeps its result for all test files and workers."""
     results: list[pathlib.Path] = []
 
     def get(factory: pytest.TempPathFactory) -> pathlib.Path:
         if not results:
-            results.append(make(factory))
+            shared = "PYTEST_XDIST_WORKER" in os.environ
+            results.append(_made_by_one_worker(make, factory) if shared else make(factory))
         return results[0]
 
     return get
+
+
+def _made_by_one_worker(
+    make: Callable[[pytest.TempPathFactory], pathlib.Path], factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """Returns what the first worker of pytest-xdist that comes here makes; others wait for it."""
+    folder, name = factory.getbasetemp().parent, f"{make.__module__}.{make.__name__}"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Until the file is closed, or the worker has ended.
+        path = folder / f"{name}.path"
+        if not path.exists():
+            path.write_text(str(make(factory)))
+        return pathlib.Path(path.read_text())
 
 
 def write_image(path: pathlib.Path, *, channel: int, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Checks that all workers have the same settings, images and weights as the chief.
+"""Checks that all workers have the settings, arithmetic, images and weights of the chief.
 
 TensorFlow compares none of them. With other images or weights on one worker, the result would be
 wrong without an error, or workers would wait for each other forever.
@@ -19,7 +19,7 @@ from simclr_tf import workers as workers_lib
 from simclr_tf.data import labels, split_names
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
-from simclr_tf.runs import opening, teachers
+from simclr_tf.runs import arithmetic, opening, teachers
 
 # Of a value in a message, such as a list of classes.
 _MOST_CHARACTERS = 60
@@ -78,6 +78,22 @@ def check_settings(
     facts["TensorFlow"] = tf.__version__
     remedy = "start all workers with the same flags, addresses and version of TensorFlow"
     check(workers, facts, remedy, name=cluster.name)
+
+
+def check_arithmetic(workers: workers_lib.Workers, run: opening.Run) -> None:
+    """Refuses workers on which --mixed_precision=auto is another arithmetic than on the chief.
+
+    Args:
+        workers: the connection to the other workers.
+        run: the run.
+
+    Raises:
+        UserError: naming the worker, and what it is on both.
+    """
+    if workers.count == 1 or run.config.mixed_precision != arithmetic.AUTO:
+        return
+    facts = {f"--mixed_precision={arithmetic.AUTO}": run.arithmetic.name}
+    check(workers, facts, f"give all workers --mixed_precision={arithmetic.FLOAT32}")
 
 
 def check_images(workers: workers_lib.Workers, run: opening.Run) -> None:

@@ -61,6 +61,7 @@ def _check_tensorflow(tried: trial.Trial) -> list[finding.Finding]:
 
 def _check_machine(config: config_lib.Config) -> Iterator[finding.Finding]:
     yield processor.instructions(machine.processor(), machine.instructions())
+    yield processor.onednn(os.environ)
     usable, of = len(attempts.processors()), os.cpu_count() or 1
     yield processor.cores(usable, of, cgroup.cpu_quota())
     if hasattr(os, "getloadavg"):  # Not on every system.

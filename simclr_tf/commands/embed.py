@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.commands import check_data
+from simclr_tf.commands import check_data, embedded
 from simclr_tf.data import parts as parts_lib
 from simclr_tf.data import sources, split_names
 from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import shards
-from simclr_tf.evaluation import features
+from simclr_tf.evaluation import features, forward
 from simclr_tf.models import simclr
 from simclr_tf.runs import (
     builders,
@@ -55,6 +55,7 @@ def embed(
     folder = config.embeddings
     source = check_data.open_source(config)
     splits = _splits(config, source)
+    config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)
     directory.ensure_writable(folder, flag="embeddings")
     source = _without_unreadable(config, source, splits)
@@ -66,10 +67,10 @@ def embed(
     manifest = _manifest(config, weights, model, source, splits, len(planned))
     manifest = _with_finished(manifest, folder)
     manifest_lib.write(folder, manifest)
-    compiled = features.compile_forward(
-        model, strategy, with_projection="projection" in config.embed_output_names
-    )
-    run = _Embedding(config, model, strategy, source, compiled, len(planned))
+    with_projection = "projection" in config.embed_output_names
+    outputs = forward.Outputs(projection=with_projection, content=True)
+    network = forward.Forward(model, strategy, outputs)
+    run = _Embedding(config, network, source, len(planned))
     for number, (split, part) in enumerate(planned):
         if number not in manifest.shards:
             manifest = manifest.with_shard(number, run.shard(number, split, part))
@@ -87,18 +88,14 @@ class _Embedding:
 
     Attributes:
         config: the settings.
-        model: the network.
-        strategy: the strategy whose replicas run it.
+        network: the network and what is extracted from it.
         source: the data set.
-        compiled: see `features.extract`.
         num_shards: number of all shards.
     """
 
     config: config_lib.Config
-    model: simclr.SimCLR
-    strategy: tf.distribute.Strategy
+    network: forward.Forward
     source: sources.Source
-    compiled: features.Compiled
     num_shards: int
 
     def shard(self, number: int, split: str, part: str) -> manifest_lib.Shard:
@@ -116,14 +113,11 @@ class _Embedding:
         what = f"shard {number + 1} of {self.num_shards}: features"
         try:
             found = features.extract(
-                self.model,
+                self.network,
                 source,
                 part,
                 batch_size=self.config.eval_batch_size,
-                strategy=self.strategy,
-                with_content=True,
-                compiled=self.compiled,
-                what=what,
+                progress=what,
             )
         except tf.errors.ResourceExhaustedError as error:
             raise diagnosis.out_of_memory(
@@ -146,7 +140,7 @@ class _Embedding:
 
     def _explained(self, source: sources.Source, part: str, error: tf.errors.OpError) -> Exception:
         data = dataset.Data(source, part, part)
-        run = opening.Run(self.config, data, self.strategy, self.model.architecture)
+        run = opening.Run(self.config, data, self.network.strategy, self.network.model.architecture)
         return diagnosis.find_unreadable_image(run, error)
 
 

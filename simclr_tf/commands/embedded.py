@@ -1,8 +1,9 @@
-"""What search and audit read beside the embeddings: their network and their images."""
+"""What embed, search and audit read of a folder of embeddings, its network and its images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+import dataclasses
 import os
 
 import numpy as np
@@ -12,11 +13,38 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.data import evaluation_images, sources
 from simclr_tf.data import parts as parts_lib
+from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import reading
 from simclr_tf.evaluation import features
 from simclr_tf.models import simclr
-from simclr_tf.runs import directory, initialization
+from simclr_tf.runs import arithmetic, directory, initialization
 from simclr_tf.runs import weights as weights_lib
+
+
+def with_arithmetic(
+    config: config_lib.Config, strategy: tf.distribute.Strategy
+) -> config_lib.Config:
+    """Returns the settings to embed with, in which --mixed_precision is not "auto".
+
+    All embeddings of a folder are of one arithmetic, so what it was begun in is kept.
+
+    Args:
+        config: the settings.
+        strategy: the strategy whose replicas run the network.
+
+    Raises:
+        UserError: if the manifest of the folder is damaged.
+    """
+    assert config.embeddings is not None
+    chosen = arithmetic.choose(config.mixed_precision, strategy)
+    precision = chosen.mixed_precision
+    stored = manifest_lib.read(config.embeddings)
+    if config.mixed_precision == arithmetic.AUTO and stored is not None:
+        precision = stored.mixed_precision
+        if precision != chosen.mixed_precision:
+            kept = arithmetic.Arithmetic(precision)
+            console.say(f"{config.embeddings} was begun in {kept}, which is kept; here: {chosen}.")
+    return dataclasses.replace(config, mixed_precision=precision)
 
 
 def network(found: reading.Embeddings, weights: weights_lib.Weights | None) -> simclr.SimCLR:

@@ -60,6 +60,7 @@ def evaluate(
     checkpoints = checkpoints_lib.Checkpoints(run.model_dir, model, None)
     from_weights &= checkpoints.restore_latest() is None
     step = _load_weights(run, model) if from_weights else int(checkpoints.step)
+    agreement.check_arithmetic(workers or workers_lib.Alone(), run)
     agreement.check_images(workers or workers_lib.Alone(), run)
     agreement.check_weights(workers or workers_lib.Alone(), model, step)
     start = time.monotonic()

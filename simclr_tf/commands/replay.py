@@ -11,7 +11,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf.models import simclr
-from simclr_tf.runs import bad_step, checkpoints, directory
+from simclr_tf.runs import arithmetic, bad_step, checkpoints, directory
 from simclr_tf.training import bad_steps, layer_outputs, loop, schedules, setup, steps, tasks
 
 # Replicas and GPUs may sum in another order.
@@ -84,7 +84,7 @@ def _build(
         model = simclr.SimCLR(
             architecture,
             seed=config.seed,
-            mixed_precision=config.mixed_precision,
+            mixed_precision=arithmetic.choose(config.mixed_precision, strategy).mixed_precision,
             global_bn=config.global_bn,
             recompute=config.recompute,
         )

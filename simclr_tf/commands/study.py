@@ -26,6 +26,7 @@ from simclr_tf.studies import (
     measurements,
     outcomes,
     plans,
+    published,
     results,
     schedule,
     tuning,
@@ -103,21 +104,21 @@ def _run_all(
         return schedule.train_all(runs, root, make_launcher, preemption, what=what)
 
     found: list[results.Results] = []
+    summaries: list[published.Summary] = []
     pages: list[str | None] = []
     for one in studies:
         output = config.study_results or os.path.join(root, one.name)
         shown = study_selection.shown(config, one, overrides)
         found.append(_run(one, overrides, root, train, shown))
-        if config.jobs or found[-1].finished:
-            pages.append(_write(found[-1], output, root, overrides))
-        else:
-            console.say(f"{one.name}: no cell is done.")
-            pages.append(None)
+        trains = config.jobs > 0
+        summary, page = _keep_or_write(found[-1], output, root, overrides, trains=trains)
+        summaries.append(summary)
+        pages.append(page)
     if config.study == study_selection.ALL:
         top = config.study_results or root
         index = os.path.join(top, "README.md")
         links = [page and os.path.relpath(page, top) for page in pages]
-        storage.replace(index, study_page.index(found, links))
+        storage.replace(index, study_page.index(summaries, links))
         console.say(f"{index}: all studies, with Holm's correction over all of their orders.")
     failed = [failure.title for one in found for failure in one.failures]
     if failed:
@@ -126,6 +127,37 @@ def _run_all(
             f"({text.shortened(failed, separator='; ')}); the warnings above have the reasons, and "
             "the same command runs them again."
         )
+
+
+def _keep_or_write(
+    found: results.Results, output: str, root: str, overrides: Mapping[str, Any], *, trains: bool
+) -> tuple[published.Summary, str | None]:
+    """Writes results, unless an earlier run of the program wrote those of more cells.
+
+    Args:
+        found: the results.
+        output: the folder of the page.
+        root: the folder of all studies.
+        overrides: see `study_selection.overrides`.
+        trains: whether cells are trained, so that a page lists those that failed.
+
+    Returns:
+        What the list of all studies says of this one, and its page; None if it has no page.
+    """
+    done = len(found.finished)
+    earlier = published.read(output, found.study)
+    if earlier is not None and earlier.cells > done:
+        console.say(
+            f"{published.path_of(output, found.study)} has the results of {earlier.cells} cells, "
+            f"of which {done} are done in {root}. It is kept; delete it to write the results of "
+            "fewer cells."
+        )
+        return earlier, study_page.path_of(output, found.study)
+    summary = published.of_results(found)
+    if trains or done:
+        return summary, _write(found, output, root, overrides)
+    console.say(f"{found.study.name}: no cell is done.")
+    return summary, None
 
 
 def _run(
@@ -234,12 +266,12 @@ def _write(found: results.Results, output: str, root: str, overrides: Mapping[st
     figures = _figures(found, overrides)
     for file, content in figures.items():
         storage.replace(os.path.join(output, file), content)
-    page = os.path.join(output, f"{name}.md")
+    page = study_page.path_of(output, found.study)
     written = study_page.write(found, list(figures))
     storage.replace(page, written)
     report = os.path.join(root, name, _REPORT)
     storage.replace(report, study_html.render(found.study.title, written, figures))
-    storage.write_json(os.path.join(output, f"{name}.json"), results.to_json(found, root))
+    storage.write_json(published.path_of(output, found.study), results.to_json(found, root))
     rows = [
         [cell.replace("**", "") for cell in study_orders.order_row(one)] for one in found.verdicts
     ]

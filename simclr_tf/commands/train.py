@@ -16,13 +16,13 @@ from simclr_tf.commands import control as control_lib
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
+    arithmetic,
     batches,
     best,
     dataset,
+    description,
     diagnosis,
     directory,
-    environment,
-    few_labels,
     initialization,
     lock,
     metrics_log,
@@ -99,6 +99,7 @@ def _train(
     # Checked again: before the lock was held, another training may have changed the run.
     resumption = resuming.check(run.config, run.model_dir, run.data)
     run = opening.exclude_unreadable(run)
+    agreement.check_arithmetic(control.workers, run)
     agreement.check_images(control.workers, run)
     dataset.warn_of_dark_images(run.data)
     drawn = _draw_validation_images(run)
@@ -115,7 +116,7 @@ def _train(
     if unfinished:
         _check_memory(training, needed)
     # Only now: if the start is refused, stored settings stay as they were.
-    _write_description(run, resumption, int(checkpoints.step))
+    description.write(run, resumption, int(checkpoints.step), unfinished=unfinished)
     overview.before_training(run, training.plan, model, origin, needed)
     try:
         if validates is not None:
@@ -203,15 +204,6 @@ def _initialize(
     )
 
 
-def _write_description(run: opening.Run, resumption: resuming.Resumption, step: int) -> None:
-    """Stores architecture, settings, data and environment in the run directory."""
-    directory.write_architecture(run.model_dir, run.architecture)
-    resolved = dataclasses.replace(run.config, eval_split=run.data.eval_split)
-    resuming.record(resolved, run.model_dir, resumption, step)
-    few_labels.write_list(run.model_dir, run.data.draws)
-    environment.write(run.model_dir, run.strategy)
-
-
 def _estimate_memory(training: setup.Training) -> memory.Estimate:
     run = training.run
     with console.working("Estimating the memory of a step"):
@@ -228,7 +220,7 @@ def _check_memory(training: setup.Training, needed: memory.Estimate) -> None:
     run = training.run
     total = memory.total_bytes(run.strategy)
     # With mixed precision, estimates were measured to be up to twice what a step took on CPUs.
-    if total is not None and run.config.mixed_precision == "none":
+    if total is not None and run.arithmetic.mixed_precision == arithmetic.FLOAT32:
         images = training.plan.batch_size // run.strategy.num_replicas_in_sync
         memory.check_possible(needed, images, run.config.accum_chunks, total)
 

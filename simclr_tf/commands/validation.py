@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simclr_tf import console
-from simclr_tf.evaluation import features, label_free
+from simclr_tf.evaluation import features, forward, label_free
 from simclr_tf.evaluation import validation as measuring
 from simclr_tf.models import simclr
 from simclr_tf.runs import best, builders, checkpoints, metrics_log, opening, validation_images
@@ -26,10 +26,10 @@ class Validation:
             drawn: its training images, divided.
             model: the network that is trained.
         """
-        self._run, self._drawn, self._model = run, drawn, model
-        # Traced once for all evaluations.
-        self._forward = features.compile_forward(model, run.strategy)
-        self._forward_views = features.compile_forward(model, run.strategy, with_projection=True)
+        self._run, self._drawn = run, drawn
+        # Compiled once for all evaluations.
+        self._forward = forward.Forward(model, run.strategy)
+        self._forward_views = forward.Forward(model, run.strategy, forward.Outputs(projection=True))
 
     def is_done(self, step: int) -> bool:
         """Returns whether the checkpoint of a step has been evaluated on the same images."""
@@ -71,13 +71,11 @@ class Validation:
         run, drawn = self._run, self._drawn
         source, is_validation = run.data.source, drawn.is_validation()
         rows = features.extract(
-            self._model,
+            self._forward,
             drawn.to_evaluate(source),
             drawn.split,
             batch_size=run.config.eval_batch_size,
-            strategy=run.strategy,
-            compiled=self._forward,
-            shown=False,
+            progress=None,
         )
         is_validation = is_validation[rows.positions]
         names = run.data.class_names
@@ -94,15 +92,13 @@ class Validation:
     def _views(self) -> label_free.Views:
         run, drawn = self._run, self._drawn
         views = features.extract_views(
-            self._model,
+            self._forward_views,
             drawn.validation_only(run.data.source),
             drawn.split,
             builders.policy_of(run.config),
             images=_IMAGES,
             num_views=_VIEWS_BESIDE_LABELS if drawn.is_labelled else _VIEWS,
             seed=run.config.seed,
-            strategy=run.strategy,
-            compiled=self._forward_views,
             shown=False,
         )
         assert views is not None, "there are two validation images at least"

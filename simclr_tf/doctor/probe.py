@@ -16,6 +16,7 @@ from typing import Any
 # Keys of what is written, in this order, and of the error that ended it.
 IMPORTED, DEVICES, NETWORK = "imported", "devices", "network"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
+EMULATED = "emulated"  # Why bfloat16 is not measured.
 ERROR = "error"
 
 
@@ -47,7 +48,7 @@ def _probe(seconds: float) -> None:
 
     from simclr_tf import distribute, text
     from simclr_tf.doctor import speed
-    from simclr_tf.runs import environment
+    from simclr_tf.runs import arithmetic, environment
     from simclr_tf.training import memory
 
     strategy = distribute.make_strategy()
@@ -56,7 +57,11 @@ def _probe(seconds: float) -> None:
     has_gpu = any(device.startswith("GPU") for device in devices)
     network = speed.ON_GPU if has_gpu else speed.ON_CPU
     _write(NETWORK, f"{network}, on {text.count(strategy.num_replicas_in_sync, 'replica')}")
-    precisions = {FLOAT32: "none", BFLOAT16: "bfloat16"}
+    precisions = {FLOAT32: arithmetic.FLOAT32, BFLOAT16: arithmetic.BFLOAT16}
+    fast, why = arithmetic.support(strategy)
+    if fast is False:  # A step in it may take longer than all the rest.
+        _write(EMULATED, why)
+        del precisions[BFLOAT16]
     rates = speed.images_per_second(network, strategy, list(precisions.values()), seconds)
     for key, rate in zip(precisions, rates, strict=True):
         _write(key, rate)

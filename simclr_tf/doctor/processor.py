@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from simclr_tf import text
 from simclr_tf.doctor import finding
+from simclr_tf.runs import machine
 
 # Linux's names of instruction sets, and those of the makers.
 _FLOAT32 = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "NEON", "sve": "SVE"}
-_BFLOAT16 = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "BF16"}
 _X86 = "sse2"  # Every such processor with 64 bits has it.
 _BUSY = 0.5  # Of all cores.
 
@@ -24,9 +24,9 @@ def instructions(model: str, sets: Set[str]) -> finding.Finding:
     what, name = "processor", model or "unknown model"
     if not sets:
         return finding.ok(what, f"{name}; its instructions are unknown")
+    float32 = [shown for one, shown in _FLOAT32.items() if one in sets]
     by_kind = [
-        ", ".join(shown for one, shown in names.items() if one in sets) or "none"
-        for names in (_FLOAT32, _BFLOAT16)
+        ", ".join(shown) or "none" for shown in (float32, machine.bfloat16_instructions(sets))
     ]
     value = f"{name}; fast instructions for float32: {by_kind[0]}; for bfloat16: {by_kind[1]}"
     if _X86 not in sets or "avx2" in sets:
@@ -40,6 +40,23 @@ def instructions(model: str, sets: Set[str]) -> finding.Finding:
         finding.PROBLEM,
         f"{value}; it has no AVX, without which TensorFlow from PyPI ends at its import",
         f"Use another machine, or build TensorFlow for this one. {pass_through}",
+    )
+
+
+def onednn(environment: Mapping[str, str]) -> finding.Finding:
+    """Checks whether TensorFlow uses oneDNN on the processor.
+
+    Args:
+        environment: the variables of the process.
+    """
+    what = "oneDNN"
+    if machine.uses_onednn(environment):
+        return finding.ok(what, "on")
+    return finding.Finding(
+        what,
+        finding.WARNING,
+        f"off ({machine.ONEDNN}={environment[machine.ONEDNN]})",
+        f"Training on a processor is slower without it; run: unset {machine.ONEDNN}",
     )
 
 

@@ -56,7 +56,7 @@ def images_per_second(
         precisions: values of --mixed_precision.
         seconds: how long to train, after the first steps, which include building the graphs.
     """
-    steps = [_make_step(network, strategy, precision) for precision in precisions]
+    steps = [make_step(network, strategy, precision) for precision in precisions]
     for step in steps:
         step()
     durations: list[list[float]] = [[] for _ in steps]
@@ -70,7 +70,7 @@ def images_per_second(
     return [images / statistics.median(measured) for measured in durations]
 
 
-def _make_step(
+def make_step(
     network: Network, strategy: tf.distribute.Strategy, precision: str
 ) -> Callable[[], float]:
     """Returns a function that trains one step, waits for its end, and returns its loss."""

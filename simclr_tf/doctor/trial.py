@@ -136,6 +136,12 @@ def check_speed(trial: Trial) -> finding.Finding | None:
             f"{network}: {float32:,.0f} images/s in float32, {bfloat16:,.0f} images/s in bfloat16; "
             f"--mixed_precision=bfloat16 is {gain} here",
         )
+    if probe.EMULATED in facts and probe.FLOAT32 in facts:
+        return finding.ok(
+            what,
+            f"{network}: {facts[probe.FLOAT32]:,.0f} images/s in float32; bfloat16 would be "
+            f"emulated, because {facts[probe.EMULATED]}",
+        )
     failure = text.limited(trial.failure or "the process ended without a message")
     value = f"{network} failed: {failure}"
     remedy = "Please report this with all of this output."

@@ -153,10 +153,8 @@ def _encoder(run: opening.Run, model: simclr.SimCLR) -> str:
 
 
 def _arithmetic(run: opening.Run) -> str:
-    precision = run.config.mixed_precision
-    layers = "float32" if precision == "none" else f"mixed {precision}"
     strategy = type(run.strategy).__name__.replace("V1", "").replace("V2", "")
-    return f"{layers}, {strategy}{', XLA' if run.config.jit_compile else ''}"
+    return f"{run.arithmetic}, {strategy}{', XLA' if run.config.jit_compile else ''}"
 
 
 def _count(model: Any) -> int:

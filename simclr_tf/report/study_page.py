@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Sequence
+import os
 
 import numpy as np
 
 from simclr_tf import console, text
 from simclr_tf.report import markdown, study_orders
-from simclr_tf.studies import attempts, definition, outcomes, results, schedule, verdicts
+from simclr_tf.studies import attempts, definition, outcomes, published, results, schedule, verdicts
 
 _MOST_COMMANDS = 3
+
+
+def path_of(folder: str, study: definition.Study) -> str:
+    """Returns the file of the page of a study."""
+    return os.path.join(folder, f"{study.name}.md")
 
 
 def write(found: results.Results, figures: Sequence[str]) -> str:
@@ -148,7 +154,8 @@ def _tuning(found: results.Results) -> str:
     tuning = found.study.tuning
     if tuning is None or not found.chosen:
         return ""
-    title = ", ".join(axis.title for axis in tuning.axes)
+    # Objectives may have axes of their own with the same title.
+    title = ", ".join(dict.fromkeys(axis.title for axis in tuning.axes))
     rows = [
         [
             definition.described(dict(group)),
@@ -186,31 +193,31 @@ def _how(found: results.Results) -> str:
     return "\n".join(lines)
 
 
-def index(found: Sequence[results.Results], pages: Sequence[str | None]) -> str:
+def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -> str:
     """Returns the page that lists all studies, with Holm's correction over all of their orders.
 
     Args:
-        found: the results of all studies.
+        summaries: all studies.
         pages: the path of each one's page, relative to this one; None if it has no page.
     """
-    orders = [one for study in found for one in study.study.orders]
-    tested = [one.contrast for study in found for one in study.verdicts]
+    orders = [one for summary in summaries for one in summary.study.orders]
+    tested = [one for summary in summaries for one in summary.tested]
     decided = iter(verdicts.decide(orders, tested))
     rows, counts = [], collections.Counter[str]()
-    for study, page in zip(found, pages, strict=True):
-        of_study = [study_orders.order_row(next(decided)) for _ in study.verdicts]
+    for summary, page in zip(summaries, pages, strict=True):
+        of_study = [study_orders.order_row(next(decided)) for _ in summary.tested]
         counts[_extent([row[-1] for row in of_study])] += 1
-        title = study.study.title if page is None else f"[{study.study.title}]({page})"
+        title = summary.study.title if page is None else f"[{summary.study.title}]({page})"
         empty = [""] * len(study_orders.HEADER)
         for position, row in enumerate(of_study or [empty]):
             rows.append([title if not position else "", *row])
     # Studies share runs, which are counted once.
-    costs = {identity: seconds for one in found for identity, seconds in one.costs.items()}
+    costs = {run: seconds for one in summaries for run, seconds in one.costs.items()}
     return "\n".join(
         [
             "# Studies\n",
             "The findings of the papers, tested on a machine that a reader has: see the page of "
-            f"each study. Of {len(found)} studies, "
+            f"each study. Of {len(summaries)} studies, "
             f"{', '.join(f'{count} {extent}' for extent, count in counts.most_common())}. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             markdown.table(
@@ -223,12 +230,12 @@ def index(found: Sequence[results.Results], pages: Sequence[str | None]) -> str:
 
 
 def _extent(of_study: Sequence[str]) -> str:
-    """Returns what a study shows, from the verdicts of its orders."""
+    """Returns how many of its orders a study shows, from their verdicts."""
     if not of_study:
-        return "expect no order"
+        return "without an expected order"
     if all(verdict == verdicts.MISSING for verdict in of_study):
-        return "are not run"
+        return "not run"
     shown = of_study.count(study_orders.SHOWN)
     if shown == len(of_study):
-        return "show every order that they expect"
-    return "show some of the orders that they expect" if shown else "show none of them"
+        return "with every expected order shown"
+    return "with some of them shown" if shown else "with none of them shown"

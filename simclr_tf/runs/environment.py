@@ -9,25 +9,48 @@ from typing import Any
 import tensorflow as tf
 
 import simclr_tf
-from simclr_tf import keras_api, storage
+from simclr_tf import errors, keras_api, storage
+from simclr_tf.runs import arithmetic as arithmetic_lib
 from simclr_tf.runs import machine
 
 ENVIRONMENT = "environment.json"
+_PRECISION = "mixed_precision"
 
 
-def write(model_dir: str, strategy: tf.distribute.Strategy) -> None:
-    """Writes versions, devices and the host of this process into the run directory.
+def write(
+    model_dir: str, strategy: tf.distribute.Strategy, arithmetic: arithmetic_lib.Arithmetic
+) -> None:
+    """Writes versions, devices, arithmetic and the host of this process into the run directory.
 
     A run that is resumed on another machine has the description of the latest one.
 
     Args:
         model_dir: the run directory, which exists.
         strategy: the strategy that runs on the replicas.
+        arithmetic: in what the layers compute.
 
     Raises:
         UserError: if the disk is full or refuses.
     """
-    storage.write_json(os.path.join(model_dir, ENVIRONMENT), describe(strategy))
+    described = {
+        **describe(strategy),
+        _PRECISION: arithmetic.mixed_precision,
+        f"{_PRECISION}_reason": f"auto: {arithmetic.reason}" if arithmetic.reason else "given",
+    }
+    storage.write_json(os.path.join(model_dir, ENVIRONMENT), described)
+
+
+def arithmetic_of(model_dir: str) -> arithmetic_lib.Arithmetic | None:
+    """Returns the arithmetic in which a run was trained last; None if that is not known."""
+    path = os.path.join(model_dir, ENVIRONMENT)
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        stored = storage.read_json(path)
+    except errors.UserError:  # Training writes it again.
+        return None
+    precision = stored.get(_PRECISION) if isinstance(stored, dict) else None
+    return arithmetic_lib.Arithmetic(precision) if isinstance(precision, str) else None
 
 
 def describe(strategy: tf.distribute.Strategy) -> dict[str, Any]:
@@ -44,6 +67,7 @@ def describe(strategy: tf.distribute.Strategy) -> dict[str, Any]:
         "host": platform.node(),
         "host_cpu": machine.processor(),
         "host_cores": os.cpu_count(),
+        "onednn": machine.uses_onednn(os.environ),
         "platform": platform.platform(),
     }
 

@@ -10,6 +10,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, text
 from simclr_tf.models import simclr
 from simclr_tf.runs import (
+    arithmetic,
     batch_size,
     builders,
     compatibility,
@@ -53,13 +54,18 @@ class Run:
         """Views per image, see `Config.num_views`."""
         return self.config.num_views
 
+    @property
+    def arithmetic(self) -> arithmetic.Arithmetic:
+        """In what the layers compute, see `arithmetic.choose`."""
+        return arithmetic.choose(self.config.mixed_precision, self.strategy)
+
     def new_model(self) -> simclr.SimCLR:
         """Returns the network with its initial weights, a function of the seed."""
         with self.strategy.scope():
             return simclr.SimCLR(
                 self.architecture,
                 seed=self.config.seed,
-                mixed_precision=self.config.mixed_precision,
+                mixed_precision=self.arithmetic.mixed_precision,
                 global_bn=self.config.global_bn,
                 recompute=self.config.recompute,
             )

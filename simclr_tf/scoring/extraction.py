@@ -6,7 +6,7 @@ import numpy as np
 
 from simclr_tf import console
 from simclr_tf.data import layout
-from simclr_tf.evaluation import features
+from simclr_tf.evaluation import features, forward
 from simclr_tf.models import simclr
 from simclr_tf.runs import opening
 
@@ -27,10 +27,8 @@ def extract(
     run: opening.Run,
     model: simclr.SimCLR,
     split: str,
+    outputs: forward.Outputs | None = None,
     *,
-    with_pixels: bool = False,
-    with_projection: bool = False,
-    with_thumbnails: bool = False,
     what: str = _FEATURES,
 ) -> features.Extracted:
     """Runs a network over the labelled images of a split.
@@ -39,9 +37,7 @@ def extract(
         run: the run.
         model: the network.
         split: the training or the evaluation split.
-        with_pixels: whether to return the pixels too.
-        with_projection: whether to return the output of the projection head too.
-        with_thumbnails: whether to return small copies of the images too.
+        outputs: what to extract besides features.
         what: name of the work in the progress line.
     """
     config, count = run.config, run.data.source.num_examples(split)
@@ -53,17 +49,13 @@ def extract(
             "(--linear_eval_examples)."
         )
     return features.extract(
-        model,
+        forward.Forward(model, run.strategy, outputs),
         run.data.source,
         split,
         batch_size=config.eval_batch_size,
-        strategy=run.strategy,
         limit=limit,
         labelled_only=True,
-        with_pixels=with_pixels,
-        with_projection=with_projection,
-        thumbnail_seed=config.seed if with_thumbnails else None,
-        what=what,
+        progress=what,
     )
 
 

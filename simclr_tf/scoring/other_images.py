@@ -23,7 +23,7 @@ from simclr_tf.data import (
     split_names,
 )
 from simclr_tf.data import labels as labels_lib
-from simclr_tf.evaluation import features
+from simclr_tf.evaluation import features, forward
 from simclr_tf.scoring import network
 
 _TEST = "test"
@@ -97,13 +97,12 @@ def extract(
     run = context.run
     with explained(other.name):
         return features.extract(
-            context.model,
+            forward.Forward(context.model, run.strategy),
             other.source,
             other.split,
             batch_size=run.config.eval_batch_size,
-            strategy=run.strategy,
             labelled_only=labelled_only,
-            what=f"{other.short}: images",
+            progress=f"{other.short}: images",
         )
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import console
 from simclr_tf.data import jitter, random, tones
-from simclr_tf.evaluation import features, outcome
+from simclr_tf.evaluation import features, forward, outcome
 from simclr_tf.evaluation import probes as probes_lib
 from simclr_tf.scoring import network
 
@@ -121,15 +121,14 @@ def _representations(
         return changed(name, images, of_images, positions, seed)
 
     found = features.extract(
-        context.model,
+        forward.Forward(
+            context.model, run.strategy, forward.Outputs(projection=True), change=change
+        ),
         run.data.source,
         split,
         batch_size=run.config.eval_batch_size,
-        strategy=run.strategy,
         limit=limit,
-        with_projection=True,
-        change=change,
-        what=f"{name} probe",
+        progress=f"{name} probe",
     )
     assert found.projection is not None
     representations = {probes_lib.FEATURES: found.features}

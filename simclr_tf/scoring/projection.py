@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simclr_tf import console
-from simclr_tf.evaluation import comparison, features, outcome
+from simclr_tf.evaluation import comparison, features, forward, outcome
 from simclr_tf.scoring import extraction, groups, label_repeats, linear_fits, network
 
 NAME = "projection"
@@ -62,7 +62,11 @@ def evaluate(context: network.Context) -> outcome.Outcome:
 def _extract(context: network.Context, split: str) -> features.Extracted:
     """Returns g(h) of the images whose h was evaluated."""
     extracted = extraction.extract(
-        context.run, context.model, split, with_projection=True, what=f"projections of {split}"
+        context.run,
+        context.model,
+        split,
+        forward.Outputs(projection=True),
+        what=f"projections of {split}",
     )
     if split == context.run.data.train_split:
         return label_repeats.of_draw(context.run, extracted, 0)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from simclr_tf import console
-from simclr_tf.evaluation import features, linear, outcome, registry
+from simclr_tf.evaluation import features, forward, linear, outcome, registry
 from simclr_tf.models import simclr
 from simclr_tf.runs import few_labels, opening
 from simclr_tf.scoring import extraction, label_repeats, linear_fits, network, unlabelled, untrained
@@ -49,13 +49,11 @@ def score(
 def _score_with_labels(
     run: opening.Run, model: simclr.SimCLR, scores: scores_lib.Scores, *, baselines: bool
 ) -> None:
-    test = extraction.extract(
-        run,
-        model,
-        run.data.eval_split,
-        with_pixels=baselines,
-        with_thumbnails=not _WITH_PICTURES.isdisjoint(run.config.evaluation_names),
+    draws_pictures = not _WITH_PICTURES.isdisjoint(run.config.evaluation_names)
+    outputs = forward.Outputs(
+        pixels=baselines, thumbnail_seed=run.config.seed if draws_pictures else None
     )
+    test = extraction.extract(run, model, run.data.eval_split, outputs)
     extraction.say_left_out(run, run.data.eval_split, len(test.labels))
     extraction.warn_of_missing_classes(run, test.labels)
     scores.test = test
@@ -73,7 +71,8 @@ def _score_with_labels(
             scores.class_scores = test.logits
     if not run.config.linear_eval:
         return
-    extracted = extraction.extract(run, model, run.data.train_split, with_pixels=baselines)
+    outputs = forward.Outputs(pixels=baselines)
+    extracted = extraction.extract(run, model, run.data.train_split, outputs)
     extraction.say_left_out(run, run.data.train_split, len(extracted.labels))
     train = label_repeats.of_draw(run, extracted, 0)
     labels = (train.labels, test.labels)

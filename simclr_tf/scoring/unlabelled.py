@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simclr_tf import console
-from simclr_tf.evaluation import features, label_free, outcome
+from simclr_tf.evaluation import features, forward, label_free, outcome
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, opening
 
@@ -18,14 +18,13 @@ def score(run: opening.Run, model: simclr.SimCLR) -> outcome.Outcome | None:
         What was found; None, with a warning, if there are too few images.
     """
     views = features.extract_views(
-        model,
+        forward.Forward(model, run.strategy, forward.Outputs(projection=True)),
         run.data.source,
         run.data.eval_split,
         builders.policy_of(run.config),
         images=_LABEL_FREE_IMAGES,
         num_views=_LABEL_FREE_VIEWS,
         seed=run.config.seed,
-        strategy=run.strategy,
     )
     if views is None:
         console.warn(f"{run.data.eval_split} has too few images for evaluations without labels.")

@@ -136,6 +136,7 @@ def to_json(results: Results, root: str) -> dict[str, Any]:
         "orders_sha256": study.orders_hash,
         "orders_versions": list(results.versions),
         "machines": list(results.machines),
+        "costs": {run: round(seconds, 1) for run, seconds in results.costs.items()},
         # The bits of "right" are in the order of the sorted names.
         "images": len(names),
         "images_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),

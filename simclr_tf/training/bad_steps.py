@@ -74,7 +74,9 @@ def report(
     )
     kept = text.last_checkpoint(checkpoints.latest(run.model_dir))
     arrays = None if batch is None else _joined(run.strategy, batch)
-    saved = bad_step.save(run.config, facts, arrays, state)
+    # The step is run again in the same arithmetic, on whatever machine.
+    config = dataclasses.replace(run.config, mixed_precision=run.arithmetic.mixed_precision)
+    saved = bad_step.save(config, facts, arrays, state)
     return errors.UserError(f"{error}: {clause}; {saved}; {kept}. {_REMEDY}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-import dataclasses
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from simclr_tf import console, errors
-from simclr_tf.training import collapse, schedules, steps
+from simclr_tf.training import averages, schedules, steps
 
 if TYPE_CHECKING:
     from simclr_tf.runs import checkpoints as checkpoints_lib
@@ -21,29 +20,6 @@ if TYPE_CHECKING:
 # calling, short enough for a progress bar.
 _SECONDS_PER_CALL = 1.0
 _MAX_STEPS_PER_CALL = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Sums:
-    """The result of one call of the compiled loop.
-
-    Attributes:
-        steps: number of steps run; fewer than requested if the last one was not finite.
-        waited: seconds spent waiting for input.
-        finite: whether the loss and the gradient of every step were finite. Those of the last step
-            were not otherwise, and its update was left out.
-        totals: sum of each metric over the steps in which it was finite.
-        missing: number of steps in which a metric was not finite, if there are any: the gradient
-            overflowed float16, or the metric is undefined for the images of the step.
-        last: metrics of the last step.
-    """
-
-    steps: int
-    waited: float
-    finite: bool
-    totals: dict[str, float]
-    missing: dict[str, int] = dataclasses.field(default_factory=dict)
-    last: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class NotFiniteError(errors.UserError):
@@ -88,7 +64,7 @@ def _is_good(step: steps.Step, last: tf.Tensor) -> tf.Tensor:
     return good if step.scales_loss else good & finite[step.metrics.index(steps.GRADIENT_NORM)]
 
 
-def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
+def compile_steps(step: steps.Step) -> Callable[[Iterator, int], averages.Sums]:
     """Returns a function of (iterator, count) that trains for `count` steps.
 
     All steps of a call run in a single graph, unless the step consists of several.
@@ -127,9 +103,9 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
     # Outside a graph, tf.while_loop is a Python loop.
     run = train_many if step.multi_graph else tf.function(train_many, autograph=step.autograph)
 
-    def call(iterator: Iterator, count: int) -> Sums:
+    def call(iterator: Iterator, count: int) -> averages.Sums:
         done, waited, totals, missing, last = run(iterator, tf.constant(count))
-        return Sums(
+        return averages.Sums(
             int(done),
             float(waited),
             bool(_is_good(step, last)),
@@ -142,7 +118,7 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], Sums]:
 
 
 def fit(
-    train_steps: Callable[[Iterator, int], Sums],
+    train_steps: Callable[[Iterator, int], averages.Sums],
     iterator: Iterator,
     plan: schedules.Plan,
     schedule: schedules.Schedule,
@@ -177,7 +153,7 @@ def fit(
         NotFiniteError: if the loss, the gradient or a weight is not finite.
         UserError: if a checkpoint cannot be written.
     """
-    watch = _Watch(plan, chance, judges_rank=judges_rank)
+    means = averages.Averages(plan, chance, judges_rank=judges_rank)
     step, per_call = int(checkpoints.step), 1
     with console.Progress("step", plan.total_steps, step) as progress:
         while step < plan.total_steps:
@@ -193,25 +169,18 @@ def fit(
             seconds = time.monotonic() - start
             step += sums.steps
             rate = float(schedule(step - 1))
-            if not sums.finite:
-                checkpoints.step.assign(step - 1)
-                loss_is_finite = math.isfinite(sums.last[steps.TOTAL_LOSS])
-                what = f"The {'gradient' if loss_is_finite else 'loss'} of step {step} is"
-                raise NotFiniteError(what, step, sums.last, before=False, rate=rate)
-            checkpoints.step.assign(step)
+            checkpoints.step.assign(step if sums.finite else step - 1)
+            _check_step(sums, step, rate)
             checkpoints.seconds.assign_add(seconds)
-            watch.add(sums, seconds)
-            progress.update(step, watch.summary())
+            means.add(sums, seconds)
+            progress.update(step, means.summary())
             stops, pace = agree(should_stop(), seconds / sums.steps)
             ends = step == plan.total_steps or stops
             validates = plan.validates(step)
             if step % plan.summary_steps == 0 or ends:
-                log.write(step, {**watch.flush(), "learning_rate": rate})
+                log.write(step, {**means.flush(), "learning_rate": rate})
             if step % plan.checkpoint_steps == 0 or ends or validates:
-                # The loss of a step does not show what its own update does to the weights.
-                if not checkpoints.has_finite_weights():
-                    what = f"The weights after step {step} are"
-                    raise NotFiniteError(what, step + 1, sums.last, before=True, rate=rate)
+                _check_weights(checkpoints, sums, step, rate)
                 checkpoints.save()
             if validates and not stops:  # A run that was stopped does it when it resumes.
                 validate(step)
@@ -219,6 +188,27 @@ def fit(
             if ends:
                 break
             per_call = _steps_per_call(pace, per_call)
+
+
+def _check_step(sums: averages.Sums, step: int, rate: float) -> None:
+    """Raises NotFiniteError if the loss or the gradient of the last step is not finite."""
+    if sums.finite:
+        return
+    loss_is_finite = math.isfinite(sums.last[steps.TOTAL_LOSS])
+    what = f"The {'gradient' if loss_is_finite else 'loss'} of step {step} is"
+    raise NotFiniteError(what, step, sums.last, before=False, rate=rate)
+
+
+def _check_weights(
+    checkpoints: checkpoints_lib.Checkpoints, sums: averages.Sums, step: int, rate: float
+) -> None:
+    """Raises NotFiniteError if a weight is not finite.
+
+    The loss of a step does not show what its own update does to the weights.
+    """
+    if not checkpoints.has_finite_weights():
+        what = f"The weights after step {step} are"
+        raise NotFiniteError(what, step + 1, sums.last, before=True, rate=rate)
 
 
 def _until_next(step: int, every: int) -> int:
@@ -229,65 +219,3 @@ def _steps_per_call(seconds_per_step: float, previous: int) -> int:
     """Returns the steps of the next call, which grow gradually: the first call also compiles."""
     fitting = int(_SECONDS_PER_CALL / max(seconds_per_step, 1e-6))
     return max(1, min(fitting, 4 * previous, _MAX_STEPS_PER_CALL))
-
-
-class _Watch:
-    """Sums metrics between two log entries, and warns once if the representation collapses."""
-
-    def __init__(
-        self, plan: schedules.Plan, chance: float | None, *, judges_rank: bool = False
-    ) -> None:
-        self._plan = plan
-        self._chance = chance
-        self._collapse = collapse.Watch(warmup_steps=plan.warmup_steps, judges_rank=judges_rank)
-        self._steps_seen = 0
-        self._last: dict[str, float] = {}
-        self._clear()
-
-    def _clear(self) -> None:
-        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
-        self._totals: dict[str, float] = {}
-        self._missing: dict[str, int] = {}
-
-    def add(self, sums: Sums, seconds: float) -> None:
-        """Adds the result of one call that took `seconds`."""
-        self._steps += sums.steps
-        self._steps_seen += sums.steps
-        self._seconds += seconds
-        self._waited += sums.waited
-        for name, value in sums.totals.items():
-            self._totals[name] = self._totals.get(name, 0.0) + value
-            self._missing[name] = self._missing.get(name, 0) + sums.missing.get(name, 0)
-        self._last = self._means()
-
-    def _means(self) -> dict[str, float]:
-        counts = {name: self._steps - missing for name, missing in self._missing.items()}
-        means = {name: self._totals[name] / count for name, count in counts.items() if count}
-        means["train/images_per_second"] = self._steps * self._plan.batch_size / self._seconds
-        means["train/input_wait"] = self._waited / self._seconds
-        return means
-
-    def summary(self) -> str:
-        """Returns the latest metrics in one line."""
-        m, parts = self._last, []
-        if "train/contrast_loss" in m:
-            chance = f" (chance {self._chance:.3f})" if self._chance is not None else ""
-            parts.append(f"loss {m['train/contrast_loss']:.3f}{chance}")
-            parts.append(f"contrastive acc. {m['train/contrast_acc']:.1%}")
-        else:
-            parts.append(f"loss {m['train/total_loss']:.3f}")
-        if "train/supervised_acc" in m:
-            parts.append(f"label acc. {m['train/supervised_acc']:.1%}")
-        parts.append(f"{m['train/images_per_second']:,.0f} images/s")
-        parts.append(f"input wait {m['train/input_wait']:.0%}")
-        return "  ".join(parts)
-
-    def flush(self) -> dict[str, float]:
-        """Returns the means since the last flush and starts again."""
-        means = self._means()
-        if "train/contrast_loss" in means:
-            if self._chance is not None:
-                means["train/chance_loss"] = self._chance
-            self._collapse.record(self._steps_seen, means)
-        self._clear()
-        return means

@@ -52,9 +52,13 @@ class MachineSettings:
     )
     mixed_precision: str = _MACHINE.setting(
         "none",
-        "Arithmetic of the layers; losses, normalisation and statistics stay in float32. Only "
-        "faster where the hardware supports it.",
-        choices=("none", "bfloat16", "float16"),
+        "Arithmetic of the layers; losses, normalisation and statistics stay in float32. auto is "
+        "bfloat16 where all devices multiply in it (processors with AVX512-BF16 or AMX, ARM "
+        "processors with BF16, TPUs, NVIDIA GPUs of compute capability 8.0 or higher), and "
+        "otherwise none, which is float32. Where a processor emulates bfloat16, it is many times "
+        "slower. float16 is for older NVIDIA GPUs (7.0 and 7.5), and scales the loss. A run that "
+        "was started with auto resumes on any machine, in the arithmetic of that one.",
+        choices=("none", "auto", "bfloat16", "float16"),
     )
     jit_compile: bool = _MACHINE.setting(
         False,

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     log = pathlib.Path(os.environ["PAGE_LOG"])
     line = shlex.join(arguments)
     used = [text for text in rules["checked"] if text in line]
-    small = _smaller(arguments, rules)
+    small = _smaller(arguments, rules, trains=not used)
     earlier = [json.loads(text)["small"] for text in log.read_text().splitlines()]
     if used or small not in earlier:  # Pages share runs.
         code = _check(small) if used else _run(small)
@@ -38,14 +38,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _smaller(arguments: Sequence[str], rules: dict[str, Any]) -> list[str]:
-    """Returns the arguments of a small run: those given, changed by the rules."""
+def _smaller(arguments: Sequence[str], rules: dict[str, Any], *, trains: bool) -> list[str]:
+    """Returns the arguments of a small run, or of one that is only checked, by the rules."""
     small, named = [], set()
     for argument in arguments:
         new = rules["replaced"].get(argument)
         small += [argument] if new is None else new
         named |= {one.partition("=")[0] for one in new or ()}
-    if any(argument.startswith(tuple(rules["training"])) for argument in arguments):
+    training = tuple(rules["training"])
+    if trains and any(argument.startswith(training) for argument in arguments):
         small += [f"{name}={value}" for name, value in rules["sizes"].items() if name not in named]
     return small
 

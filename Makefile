@@ -27,7 +27,8 @@ export PYTHONPATH := $(CURDIR)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studies test test-all test-fast check lint types dependencies format lock clean install
+.PHONY: help demo studies test test-all test-fast check lint types dependencies format \
+	notebooks lock clean install
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +84,9 @@ dependencies: $(INSTALLED) ## Check that what is imported is in requirements.txt
 format: $(INSTALLED) ## Format the code and fix what can be fixed.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+notebooks: $(INSTALLED) ## Write notebooks/*.ipynb from notebooks/*.py.
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 
 lock: $(INSTALLED) ## Write the lock files; UPGRADE=1 takes the newest versions allowed.
 	mkdir -p locks

@@ -39,6 +39,8 @@ LONGEST = [
     *(
         "tpu_compile",
         "two_workers",
+        "tutorials",
+        "notebooks",
         "benchmarks",
         "every_setting",
         "transfer",

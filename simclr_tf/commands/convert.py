@@ -37,7 +37,7 @@ def convert(
     directory.write_config(model_dir, _with_reference_settings(weights, config, explicit))
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
     with console.working("Exporting the SavedModel"):
-        folder = export.export(model, model_dir, 0)
+        folder = export.export(model, model_dir, 0, names=config.export_output_names)
     for line in report:
         console.say(line)
     console.say(f"Wrote {checkpoint} and {folder}.")

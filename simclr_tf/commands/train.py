@@ -127,7 +127,11 @@ def _train(
     control.held.check(now=True)
     with console.working("Exporting the SavedModel"):
         export.export(
-            model, run.model_dir, int(checkpoints.step), keep=run.config.keep_hub_module_max
+            model,
+            run.model_dir,
+            int(checkpoints.step),
+            keep=run.config.keep_hub_module_max,
+            names=run.config.export_output_names,
         )
     return run, model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import contextlib
 import os
 import re
@@ -9,59 +10,12 @@ import re
 import tensorflow as tf
 
 from simclr_tf import errors, storage, text
-from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
+from simclr_tf.serving import servable as servables
 
 FOLDER = "saved_model"
 # Ends of the names of an export that is being written, and of one that a new one replaces.
 _PARTIAL, _REPLACED = ".partial", ".replaced"
-
-
-class Servable(tf.Module):
-    """The network with the preprocessing of evaluation, for two kinds of inputs.
-
-    Both functions return "features" (b, f), the input of the heads, and with a linear head
-    "logits" (b, c), in the order of the class names in architecture.json.
-
-    Attributes:
-        of_images: function of images (b, h, w, 3) float32 in [0, 1], of any size.
-        of_bytes: function of encoded images (b,) string: JPEG, PNG, GIF, or BMP that is not
-            compressed. Photos are turned upright.
-    """
-
-    def __init__(self, model: simclr.SimCLR) -> None:
-        """Creates the functions for the weights of a model, which it does not copy."""
-        super().__init__(name="simclr")
-        self._infer = model.infer
-        # The variables and not the layers, so that Keras does not add objects to the file.
-        self._weights = [v for layer in model.inference_layers() for v in layer.variables]
-        self._size = model.architecture.image_size
-        self.of_images = tf.function(
-            self._of_images,
-            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")],
-            autograph=model.needs_autograph,
-        )
-        self.of_bytes = tf.function(
-            self._of_bytes,
-            input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
-            autograph=model.needs_autograph,
-        )
-
-    def _of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._outputs(crops.evaluation_image(images, self._size))
-
-    def _of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        def prepare(encoded: tf.Tensor) -> tf.Tensor:
-            # Pillow is not in a SavedModel, which refuses what TensorFlow alone does not decode.
-            image = decode.decode_image(encoded, with_pillow=False)
-            return crops.evaluation_image(image, self._size)
-
-        spec = tf.TensorSpec([self._size, self._size, 3], tf.float32)
-        return self._outputs(tf.map_fn(prepare, image_bytes, fn_output_signature=spec))
-
-    def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.ensure_shape(images, [None, self._size, self._size, 3])
-        return self._infer(images)
 
 
 def plain_copy(model: simclr.SimCLR) -> simclr.SimCLR:
@@ -76,7 +30,14 @@ def plain_copy(model: simclr.SimCLR) -> simclr.SimCLR:
     return plain
 
 
-def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) -> str:
+def export(
+    model: simclr.SimCLR,
+    model_dir: str,
+    step: int,
+    *,
+    keep: int = 1,
+    names: Sequence[str] | None = None,
+) -> str:
     """Writes MODEL_DIR/saved_model/STEP and removes older ones.
 
     Args:
@@ -84,20 +45,17 @@ def export(model: simclr.SimCLR, model_dir: str, step: int, *, keep: int = 1) ->
         model_dir: the run directory.
         step: name of the export.
         keep: number of exports to keep.
+        names: outputs of the signatures, see `outputs.choose`.
 
     Returns:
         The folder written.
 
     Raises:
-        UserError: if it cannot be written.
+        UserError: if it cannot be written, or the network has no head for an output.
     """
-    servable = Servable(plain_copy(model))
-    signatures = {
-        "serving_default": servable.of_images,
-        "serving_bytes": servable.of_bytes,
-    }
+    servable = servables.Servable(plain_copy(model), names)
     parent = os.path.join(model_dir, FOLDER)
-    return write(servable, parent, step, signatures=signatures, keep=keep)
+    return write(servable, parent, step, signatures=servable.signatures(), keep=keep)
 
 
 def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: int) -> str:

@@ -38,8 +38,14 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
                 model, model_dir, weights.step, keep=keep
             )
         else:
-            names = config.export_output_names
-            folder = serving.export(model, model_dir, weights.step, keep=keep, names=names)
+            folder = serving.export(
+                model,
+                model_dir,
+                weights.step,
+                keep=keep,
+                names=config.export_output_names,
+                weights_license=config.weights_license,
+            )
     if config.format == "official" and model.linear_head is None:
         console.warn(
             f"There is no linear head, so {folder} has no logits_sup; google-research/simclr would "

@@ -73,7 +73,10 @@ def validate(config: Config) -> None:
 
 def _check_export(config: Config) -> None:
     """Refuses outputs that do not exist, and what a SavedModel of the other format cannot have."""
-    given = {"export_outputs": config.export_output_names is not None}
+    given = {
+        "export_outputs": config.export_output_names is not None,
+        "weights_license": config.weights_license is not None,
+    }
     for name in given:
         if config.format == "official" and given[name]:
             raise errors.UserError(

@@ -106,6 +106,11 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
     return _resize(image, size)
 
 
+def evaluation_crop(size: int) -> float:
+    """Returns the fraction of the shorter side that evaluation keeps, for a size of results."""
+    return _EVALUATION_CROP if size > operation_names.SMALL_IMAGE else 1.0
+
+
 def evaluation_encoded(
     encoded: tf.Tensor, header: decode.Header, size: int, *, with_pillow: bool = True
 ) -> tf.Tensor:
@@ -131,8 +136,9 @@ def _evaluation_square(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns y, x and side of the square that evaluation keeps of an image."""
     side = tf.minimum(height, width)
-    if size > operation_names.SMALL_IMAGE:
-        side = tf.cast(tf.round(_EVALUATION_CROP * tf.cast(side, tf.float32)), tf.int32)
+    share = evaluation_crop(size)
+    if share < 1:
+        side = tf.cast(tf.round(share * tf.cast(side, tf.float32)), tf.int32)
     return (height - side + 1) // 2, (width - side + 1) // 2, side
 
 

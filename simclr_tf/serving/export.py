@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import os
 import re
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import errors, storage, text
 from simclr_tf.models import simclr
+from simclr_tf.serving import bundle, outputs, reloading
 from simclr_tf.serving import servable as servables
 
 FOLDER = "saved_model"
@@ -37,8 +38,9 @@ def export(
     *,
     keep: int = 1,
     names: Sequence[str] | None = None,
+    weights_license: str | None = None,
 ) -> str:
-    """Writes MODEL_DIR/saved_model/STEP and removes older ones.
+    """Writes MODEL_DIR/saved_model/STEP, checks it in a fresh process, and removes older ones.
 
     Args:
         model: the trained network.
@@ -46,19 +48,45 @@ def export(
         step: name of the export.
         keep: number of exports to keep.
         names: outputs of the signatures, see `outputs.choose`.
+        weights_license: licence of the weights, for the files that describe them.
 
     Returns:
         The folder written.
 
     Raises:
-        UserError: if it cannot be written, or the network has no head for an output.
+        UserError: if it cannot be written, the network has no head for an output, or the network
+            that is loaded again is another one.
     """
-    servable = servables.Servable(plain_copy(model), names)
-    parent = os.path.join(model_dir, FOLDER)
-    return write(servable, parent, step, signatures=servable.signatures(), keep=keep)
+    names = outputs.choose(model, names)
+    with reloading.fresh_process() as fresh:
+        plain = plain_copy(model)
+        servable = servables.Servable(plain, names)
+
+        def complete(folder: str) -> None:
+            bundle.write(
+                folder,
+                servable,
+                plain.architecture,
+                model_dir,
+                step,
+                weights_license=weights_license,
+            )
+            fresh.check(folder, plain, names)
+
+        parent = os.path.join(model_dir, FOLDER)
+        signatures = servable.signatures()
+        return write(servable, parent, step, signatures=signatures, keep=keep, complete=complete)
 
 
-def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: int) -> str:
+def write(
+    module: tf.Module,
+    parent: str,
+    step: int,
+    *,
+    signatures: dict,
+    keep: int,
+    complete: Callable[[str], None] = lambda folder: None,
+) -> str:
     """Writes a module as PARENT/STEP and removes older ones.
 
     It is written under another name, which programs that serve PARENT ignore, and then renamed, so
@@ -70,30 +98,39 @@ def write(module: tf.Module, parent: str, step: int, *, signatures: dict, keep: 
         step: name of the export.
         signatures: functions of the module, by name.
         keep: number of exports to keep.
+        complete: called with the folder before it is renamed, to add files and to check them.
 
     Returns:
         The folder written.
 
     Raises:
-        UserError: if it cannot be written.
+        UserError: if it cannot be written, or from `complete`.
     """
     folder = os.path.join(parent, str(step))
     try:
         _remove_leftovers(parent)
         tf.saved_model.save(module, folder + _PARTIAL, signatures=signatures)
+        complete(folder + _PARTIAL)
         if tf.io.gfile.isdir(folder):
             tf.io.gfile.rename(folder, folder + _REPLACED)
         tf.io.gfile.rename(folder + _PARTIAL, folder)
         _rename_older(parent, keep)
         _remove_leftovers(parent)
     except (OSError, tf.errors.OpError) as error:
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            tf.io.gfile.rmtree(folder + _PARTIAL)
+        _remove_partial(folder)
         raise errors.UserError(
             f"The SavedModel could not be written to {folder} ({text.reason(error)}); "
             f"{storage.remedy(error, folders=(parent, folder))} and run the same command again."
         ) from error
+    except errors.UserError:
+        _remove_partial(folder)
+        raise
     return folder
+
+
+def _remove_partial(folder: str) -> None:
+    with contextlib.suppress(OSError, tf.errors.OpError):
+        tf.io.gfile.rmtree(folder + _PARTIAL)
 
 
 def _remove_leftovers(parent: str) -> None:

@@ -22,6 +22,8 @@ class Servable(tf.Module):
 
     Attributes:
         names: what is returned, see `outputs`.
+        feature_width: f, the length of the features.
+        weights: the variables on which that depends.
         of_images: function of images (b, h, w, 3) float32 in [0, 1], of any size.
         of_uint8: function of images (b, h, w, 3) uint8, of any size.
         of_prepared: function of images (b, s, s, 3) float32 in [0, 1], which are not resized.
@@ -48,7 +50,8 @@ class Servable(tf.Module):
         def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return outputs.compute(model, images, names)
 
-        self._weights = outputs.variables(model, names)
+        self.feature_width = model.encoder.num_features
+        self.weights = outputs.variables(model, names)
         autograph = model.needs_autograph
 
         def function(call: Any, shape: list[int | None], dtype: tf.DType, name: str) -> Any:

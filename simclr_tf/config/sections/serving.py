@@ -26,6 +26,13 @@ class ServingSettings:
         resume="freely",
     )
 
+    weights_license: str | None = _SERVING.setting(
+        None,
+        "Licence of the weights, such as CC-BY-4.0, for model.json and MODEL_CARD.md of the "
+        "SavedModel.",
+        resume="freely",
+    )
+
     @property
     def export_output_names(self) -> tuple[str, ...] | None:
         """The outputs that --export_outputs names, in the order of `OUTPUTS`; None for auto.

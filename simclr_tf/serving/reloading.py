@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -89,7 +90,8 @@ class FreshProcess:
             _warn(f"it was ended by signal {-self._process.returncode}")
             return None
         if self._process.returncode:
-            reason = (problem.strip() or "it printed no reason").splitlines()[-1]
+            named = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", problem, re.MULTILINE)
+            reason = [*(problem.strip().splitlines() or ["it printed no reason"]), *named][-1]
             raise errors.UserError(
                 f"The SavedModel was written, but a new process cannot load it ({reason}), and so "
                 "could no server; it was not kept. If --encoder names code of your own, use only "

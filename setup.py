@@ -21,5 +21,6 @@ setuptools.setup(
             *("recipes/*.flags", "presets/*.flags", "studies/*.flags", "studies/*.toml"),
         ],
         "simclr_tf.report": ["templates/*"],
+        "simclr_tf.serving": ["templates/*"],
     },
 )

@@ -5,10 +5,10 @@
     python benchmarks/fuzz_images.py --json           also prints a JSON object as the last line
 
 Each file passes through what check_data does, through the input of training, and through
-`serving_bytes` of an exported network. They must agree whether it can be used, and the reason must
-be true. All of this is done in another process, so that a crash of a library is counted, too; it is
-then started again. The exit status is 1 if anything is counted. The files are a function of --seed
-and their number, and `--first=NUMBER --files=1` repeats one.
+`serving_bytes_strict` of an exported network. They must agree whether it can be used, and the
+reason must be true. All of this is done in another process, so that a crash of a library is
+counted, too; it is then started again. The exit status is 1 if anything is counted. The files are
+a function of --seed and their number, and `--first=NUMBER --files=1` repeats one.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Reader:
     def _serve(self, encoded: bytes, reason: str | None) -> Iterator[tuple[str, str]]:
         needs_pillow = bool(decode.needs_pillow(tf.constant(encoded)))
         try:
-            self._model.signatures["serving_bytes"](tf.constant([encoded]))
+            self._model.signatures["serving_bytes_strict"](tf.constant([encoded]))
         except tf.errors.OpError as error:
             if needs_pillow and "The image is" not in error.message:
                 yield "serving", f"refuses without a sentence: {error.message}"

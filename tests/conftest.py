@@ -3,6 +3,7 @@
 # ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
 
 from collections.abc import Iterator
+import contextlib
 import gc
 import os
 
@@ -27,7 +28,7 @@ from tensorflow.python.util import tf_stack
 
 from simclr_tf.commands import report, train
 from simclr_tf.data import iterators
-from simclr_tf.serving import export
+from simclr_tf.serving import export, reloading
 from simclr_tf.training import memory
 import program_server
 import quick_tensorflow
@@ -84,6 +85,18 @@ report.write_after_run = lambda model_dir: None
 # `with_memory_estimates` does.
 _estimate_memory = memory.estimate
 memory.estimate = lambda *_, **__: memory.Estimate(0, 0, 0)
+
+
+# A process that imports TensorFlow for every export; `with_fresh_process` starts it.
+_fresh_process = reloading.fresh_process
+
+
+@contextlib.contextmanager
+def _no_process() -> Iterator[reloading.FreshProcess]:
+    yield reloading.FreshProcess(None)
+
+
+reloading.fresh_process = _no_process
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -173,6 +186,12 @@ def _skip_export(patch: pytest.MonkeyPatch) -> None:
 def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets runs write their reports, as they do outside these tests."""
     monkeypatch.setattr(report, "write_after_run", _write_after_run)
+
+
+@pytest.fixture
+def with_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets exports be checked in a process of their own, as they are outside these tests."""
+    monkeypatch.setattr(reloading, "fresh_process", _fresh_process)
 
 
 @pytest.fixture

@@ -348,7 +348,9 @@ def test_other_signatures_are_refused(tmp_path):
     tf.saved_model.save(other, str(tmp_path / "a"), signatures={"serving_default": other.double})
     with pytest.raises(errors.UserError, match=r"no signature serving_bytes.*serving_default"):
         signature.read(str(tmp_path / "a"))
-    tf.saved_model.save(other, str(tmp_path / "b"), signatures={"serving_bytes": other.double})
+    tf.saved_model.save(
+        other, str(tmp_path / "b"), signatures={"serving_bytes_strict": other.double}
+    )
     with pytest.raises(errors.UserError, match="must take one input, encoded images"):
         signature.read(str(tmp_path / "b"))
     (tmp_path / "b" / "saved_model.pb").write_bytes(b"\xff\xff\xff")

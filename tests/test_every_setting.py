@@ -208,6 +208,10 @@ ROWS = [
     Row("keep_checkpoint_max", 1, observe.checkpoints),
     Row("keep_hub_module_max", 2, observe.argument("export", "keep")),
     Row("keep_hub_module_max", 2, observe.argument("export", "keep"), EXPORT),
+    Row("export_outputs", "features", observe.argument("export", "names"), EXPORT),
+    Row("export_outputs", "embedding", observe.argument("export", "names")),
+    Row("weights_license", "MIT", observe.argument("export", "weights_license"), EXPORT),
+    Row("weights_license", "MIT", observe.argument("export", "weights_license")),
     Row("train_summary_steps", 2, observe.recorded_steps),
     # Evaluation.
     Row("eval_batch_size", 8, observe.every_argument("extract", "batch_size"), EVAL),

@@ -117,16 +117,21 @@ def test_served_outputs_are_those_of_the_network(tmp_path, changes, names):
 
 def test_signatures_have_the_documented_names_and_types(run_dirs):
     signatures = tf.saved_model.load(str(exported(run_dirs["float32"]))).signatures
-    assert set(signatures) == {"serving_default", "serving_bytes"}
-    for name, argument, shape, dtype in (
-        ("serving_default", "images", [None, None, None, 3], tf.float32),
-        ("serving_bytes", "image_bytes", [None], tf.string),
-    ):
+    expected = {
+        "serving_default": ("images", [None, None, None, 3], tf.float32),
+        "serving_uint8": ("images", [None, None, None, 3], tf.uint8),
+        "prepared": ("images", [None, 8, 8, 3], tf.float32),
+        "serving_bytes": ("image_bytes", [None], tf.string),
+        "serving_bytes_strict": ("image_bytes", [None], tf.string),
+    }
+    assert set(signatures) == set(expected)
+    for name, (argument, shape, dtype) in expected.items():
         signature = signatures[name]
         inputs = signature.structured_input_signature[1]
         assert inputs == {argument: tf.TensorSpec(shape, dtype, name=argument)}
-        assert set(signature.structured_outputs) == {"features", "logits"}
-        assert {spec.dtype for spec in signature.structured_outputs.values()} == {tf.float32}
+        of_outputs = {one: spec.dtype for one, spec in signature.structured_outputs.items()}
+        valid = {"valid": tf.bool} if name == "serving_bytes" else {}
+        assert of_outputs == {"features": tf.float32, "logits": tf.float32, **valid}
 
 
 @pytest.mark.parametrize("kind", KINDS)

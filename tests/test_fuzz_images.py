@@ -27,7 +27,7 @@ def _reader(crop, serve):
     """Returns a reader whose last two ways are functions of the test."""
     reader = object.__new__(fuzz_images._Reader)
     reader._crop = crop
-    reader._model = types.SimpleNamespace(signatures={"serving_bytes": serve})
+    reader._model = types.SimpleNamespace(signatures={"serving_bytes_strict": serve})
     return reader
 
 

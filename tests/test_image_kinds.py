@@ -206,11 +206,11 @@ def test_a_run_whose_input_is_made_elsewhere_refuses_what_needs_pillow():
 
 
 @pytest.fixture(scope="module")
-def serving_bytes(tmp_path_factory):
+def serving_strictly(tmp_path_factory):
     model = simclr.SimCLR(tiny_runs.ARCHITECTURE, seed=3)
     folder = export.export(model, str(tmp_path_factory.mktemp("served")), 1)
-    model = tf.saved_model.load(folder)
-    return lambda *files: model.signatures["serving_bytes"](tf.constant(files))["features"].numpy()
+    serve = tf.saved_model.load(folder).signatures["serving_bytes_strict"]
+    return lambda *files: serve(tf.constant(files))["features"].numpy()
 
 
 # What a SavedModel refuses, and the sentence.
@@ -223,16 +223,16 @@ SERVED = {
 
 
 @pytest.mark.parametrize(("encoded", "sentence"), SERVED.values(), ids=SERVED.keys())
-def test_a_saved_model_refuses_what_needs_pillow_in_a_sentence(serving_bytes, encoded, sentence):
+def test_a_saved_model_refuses_what_needs_pillow_in_a_sentence(serving_strictly, encoded, sentence):
     with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
-        serving_bytes(encoded)
+        serving_strictly(encoded)
 
 
-def test_a_saved_model_turns_photos_upright(serving_bytes):
+def test_a_saved_model_turns_photos_upright(serving_strictly):
     y, x = np.mgrid[:16, :16]
     picture = Image.fromarray(np.stack([y * 15, x * 9, (x + y) * 4], -1).astype(np.uint8))
     turned = _encoded(picture, "PNG", exif=_exif(6))
     upright = _encoded(ImageOps.exif_transpose(Image.open(io.BytesIO(turned))), "PNG")
-    lying, got, want = serving_bytes(_encoded(picture, "PNG"), turned, upright)
+    lying, got, want = serving_strictly(_encoded(picture, "PNG"), turned, upright)
     np.testing.assert_array_equal(got, want)
     assert np.abs(got - lying).max() > 1e-3

@@ -13,7 +13,7 @@ import tiny_runs
 from benchmarks import sizes
 from simclr_tf.commands import train
 from simclr_tf.models import batch_norm, keras_encoders, layers, simclr
-from simclr_tf.serving import export
+from simclr_tf.serving import servable as servables
 
 SLOW = [pytest.mark.slow, pytest.mark.exhaustive]
 
@@ -176,7 +176,7 @@ def test_an_exported_encoder_keeps_its_python_control_flow():
         tiny_runs.ARCHITECTURE, encoder="tiny_encoders:branching", image_size=8
     )
     model = simclr.SimCLR(architecture, seed=0)
-    servable = export.Servable(model)
+    servable = servables.Servable(model)
     for darkest in (0.0, 0.7):
         images = darkest + 0.2 * _images(2, 8)
         np.testing.assert_allclose(

@@ -206,6 +206,7 @@ def test_requests_to_a_server_have_the_form_that_the_saved_model_takes(
         run_python(client, workspace, {"8501": str(port)})
     assert '"serving_bytes"' in printed
     (row,) = json.loads(printed.splitlines()[-1])["predictions"]
+    assert row.pop("valid") is True
     assert {name: len(values) for name, values in row.items()} == {"features": 64, "logits": 3}
     assert capsys.readouterr().out == "2 images, 64 features\n"
     features = run_python(in_process, workspace, {})["features"]

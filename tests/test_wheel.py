@@ -62,9 +62,7 @@ def _command(installed, *arguments, **settings):
 def test_the_wheel_holds_every_module_template_recipe_and_study_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(INFO)}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "simclr_tf").rglob("*.py")}
-    package |= {
-        str(path.relative_to(ROOT)) for path in (ROOT / "simclr_tf/report/templates").iterdir()
-    }
+    package |= {str(path.relative_to(ROOT)) for path in (ROOT / "simclr_tf").glob("*/templates/*")}
     flags = [*(ROOT / "flags").glob("*.py"), *(ROOT / "flags").glob("*/*.flags")]
     flags += (ROOT / "flags").glob("*/*.toml")
     program = {f"{PROGRAM}/{path.relative_to(ROOT)}" for path in (ROOT / "run.py", *flags)}

@@ -13,8 +13,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from simclr_tf import errors, storage, text
+from simclr_tf.serving import servable
 
-NAME = "serving_bytes"
+NAME = servable.OF_BYTES_STRICT
 _FILE = "saved_model.pb"
 _SERVE = "serve"
 _BLOCK = 2**22
@@ -22,11 +23,11 @@ _BLOCK = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """The signature `serving_bytes` of a SavedModel.
+    """The signature `serving_bytes_strict` of a SavedModel.
 
     Attributes:
         folder: the SavedModel.
-        fingerprint: a hash of the names and the content of all its files.
+        fingerprint: a hash of the names and the content of the files that make its results.
         argument: name of the input, encoded images (b,) string.
         outputs: name of an output (b, w) float32 -> w.
     """
@@ -114,13 +115,15 @@ def _width(info: Any) -> int | None:
 
 
 def _fingerprint(folder: str) -> str:
-    """Returns a hash of the files of a SavedModel."""
+    """Returns a hash of the files of a SavedModel that make its results.
+
+    What describes it, such as a model card, changes when it is evaluated again.
+    """
     digest = hashlib.sha256()
-    found = sorted(
-        os.path.join(parent, name)
-        for parent, _, names in tf.io.gfile.walk(folder)
-        for name in names
-    )
+    found = [os.path.join(folder, _FILE)]
+    for name in ("variables", "assets"):
+        for parent, _, names in tf.io.gfile.walk(os.path.join(folder, name)):
+            found += sorted(os.path.join(parent, one) for one in names)
     for path in found:
         digest.update(
             f"{os.path.relpath(path, folder)}\n{tf.io.gfile.stat(path).length}\n".encode()

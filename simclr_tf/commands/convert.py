@@ -36,8 +36,14 @@ def convert(
     directory.write_architecture(model_dir, architecture)
     directory.write_config(model_dir, _with_reference_settings(weights, config, explicit))
     checkpoint = checkpoints.Checkpoints(model_dir, model, None).save()
-    with console.working("Exporting the SavedModel"):
-        folder = export.export(model, model_dir, 0)
+    with console.working("Exporting the SavedModel, and loading it in a new process"):
+        folder = export.export(
+            model,
+            model_dir,
+            0,
+            names=config.export_output_names,
+            weights_license=config.weights_license,
+        )
     for line in report:
         console.say(line)
     console.say(f"Wrote {checkpoint} and {folder}.")

@@ -31,11 +31,21 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
         directory.check_same(weights.architecture, requested, getattr(config, flag), flag=flag)
     model, _ = initialization.build(weights)
     directory.ensure_writable(model_dir)
-    write = {"serving": serving.export, "official": reference_format.export_reference_model}[
-        config.format
-    ]
+    keep = config.keep_hub_module_max
     with console.working("Exporting the SavedModel"):
-        folder = write(model, model_dir, weights.step, keep=config.keep_hub_module_max)
+        if config.format == "official":
+            folder = reference_format.export_reference_model(
+                model, model_dir, weights.step, keep=keep
+            )
+        else:
+            folder = serving.export(
+                model,
+                model_dir,
+                weights.step,
+                keep=keep,
+                names=config.export_output_names,
+                weights_license=config.weights_license,
+            )
     if config.format == "official" and model.linear_head is None:
         console.warn(
             f"There is no linear head, so {folder} has no logits_sup; google-research/simclr would "

@@ -126,9 +126,14 @@ def _train(
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
     control.held.check(now=True)
-    with console.working("Exporting the SavedModel"):
+    with console.working("Exporting the SavedModel, and loading it in a new process"):
         export.export(
-            model, run.model_dir, int(checkpoints.step), keep=run.config.keep_hub_module_max
+            model,
+            run.model_dir,
+            int(checkpoints.step),
+            keep=run.config.keep_hub_module_max,
+            names=run.config.export_output_names,
+            weights_license=run.config.weights_license,
         )
     return run, model
 

@@ -51,6 +51,7 @@ def validate(config: Config) -> None:
         raise errors.UserError(
             "--mode=runs has no folder to search; set --under to one with runs, as in --under=runs."
         )
+    _check_export(config)
     if config.mode in embeddings.EMBEDDING_MODES:
         _check_embeddings(config)
     other_images.check(config)
@@ -68,6 +69,20 @@ def validate(config: Config) -> None:
             "--mixed_precision=float16 scales the loss, which TPUs do not support; use "
             "--mixed_precision=bfloat16."
         )
+
+
+def _check_export(config: Config) -> None:
+    """Refuses outputs that do not exist, and what a SavedModel of the other format cannot have."""
+    given = {
+        "export_outputs": config.export_output_names is not None,
+        "weights_license": config.weights_license is not None,
+    }
+    for name in given:
+        if config.format == "official" and given[name]:
+            raise errors.UserError(
+                f"--{name}={getattr(config, name)} has no effect with --format=official, whose "
+                "outputs and files are those of google-research/simclr; leave it out."
+            )
 
 
 def _check_embeddings(config: Config) -> None:

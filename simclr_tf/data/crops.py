@@ -101,12 +101,45 @@ def evaluation_image(image: tf.Tensor, size: int) -> tf.Tensor:
         (size, size, 3) or (b, size, size, 3) float32 in [0, 1].
     """
     height, width = tf.unstack(tf.shape(image)[-3:-1])
-    side = tf.minimum(height, width)
-    if size > operation_names.SMALL_IMAGE:
-        side = tf.cast(tf.round(_EVALUATION_CROP * tf.cast(side, tf.float32)), tf.int32)
-    y, x = (height - side + 1) // 2, (width - side + 1) // 2
+    y, x, side = _evaluation_square(height, width, size)
     image = image[..., y : y + side, x : x + side, :]
     return _resize(image, size)
+
+
+def evaluation_crop(size: int) -> float:
+    """Returns the fraction of the shorter side that evaluation keeps, for a size of results."""
+    return _EVALUATION_CROP if size > operation_names.SMALL_IMAGE else 1.0
+
+
+def evaluation_encoded(
+    encoded: tf.Tensor, header: decode.Header, size: int, *, with_pillow: bool = True
+) -> tf.Tensor:
+    """Decodes what `evaluation_image` keeps of an image; of a JPEG, little more than that.
+
+    Args:
+        encoded: () string, the content of an image file.
+        header: its header, which has been checked.
+        size: side of the result, in pixels.
+        with_pillow: as for `decode.decode_image`.
+
+    Returns:
+        (size, size, 3) float32 in [0, 1], equal to `evaluation_image` of the decoded image.
+    """
+    height, width = tf.unstack(exif.upright_size(header.size, header.orientation))
+    y, x, side = _evaluation_square(height, width, size)
+    box = tf.stack([y, x, side, side])
+    return _resize(decode.decode_window(encoded, box, header, with_pillow=with_pillow), size)
+
+
+def _evaluation_square(
+    height: tf.Tensor, width: tf.Tensor, size: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns y, x and side of the square that evaluation keeps of an image."""
+    side = tf.minimum(height, width)
+    share = evaluation_crop(size)
+    if share < 1:
+        side = tf.cast(tf.round(share * tf.cast(side, tf.float32)), tf.int32)
+    return (height - side + 1) // 2, (width - side + 1) // 2, side
 
 
 def _resize(images: tf.Tensor, size: int) -> tf.Tensor:

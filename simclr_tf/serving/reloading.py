@@ -1,0 +1,139 @@
+"""Loads a SavedModel in a fresh process, and compares its answers with those of the network.
+
+Such a process has neither this package nor what the network's code has registered in this one: as
+on a server. An encoder of the user's may depend on that, for example by `tf.py_function`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from simclr_tf import console, errors, text
+from simclr_tf.data import crops
+from simclr_tf.models import simclr
+from simclr_tf.serving import outputs, servable
+
+_PROGRAM = pathlib.Path(__file__).with_name("answer_once.py")
+# The import of TensorFlow and a large model take a minute on a busy machine.
+_SECONDS = 900
+# Graphs are optimised, so the last digits differ.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+
+
+class FreshProcess:
+    """A process that imports TensorFlow while this one writes the model."""
+
+    def __init__(self, process: subprocess.Popen | None) -> None:
+        """Takes the process; None if none could be started."""
+        self._process = process
+
+    def check(self, folder: str, model: simclr.SimCLR, names: tuple[str, ...]) -> None:
+        """Compares the answers for two images.
+
+        Where the process cannot run at all, or is ended, a warning says that nothing was compared.
+
+        Args:
+            folder: folder of the SavedModel of a `servable.Servable`.
+            model: its network.
+            names: its outputs.
+
+        Raises:
+            UserError: if the process cannot load the SavedModel, or its answers differ.
+        """
+        pictures = _pictures(model.architecture.image_size)
+        got = self._answers(folder, pictures)
+        if got is None:
+            return
+        prepared = [crops.evaluation_image(one, model.architecture.image_size) for one in pictures]
+        want = outputs.compute(model, tf.stack(prepared), names)
+        differing = [
+            name
+            for name in names
+            if name != "top_classes" and not _close(np.array(got[name]), want[name].numpy())
+        ]
+        if differing or not all(got[outputs.VALID]):
+            raise errors.UserError(
+                f"The SavedModel was loaded in a new process to check it, and its "
+                f"{' and '.join(differing) or 'valid'} differed from the network's, so it was not "
+                "kept; if --encoder names code of your own, let its layers depend on their "
+                "inputs and weights only, and otherwise report this as a bug."
+            )
+
+    def _answers(self, folder: str, pictures: np.ndarray) -> dict[str, Any] | None:
+        """Returns what the process answers, None if it cannot."""
+        if self._process is None:
+            return None
+        encoded = [tf.io.encode_png(one).numpy() for one in pictures]
+        request = {
+            "folder": folder,
+            "signature": servable.OF_BYTES,
+            "images": [base64.b64encode(one).decode() for one in encoded],
+        }
+        try:
+            answer, problem = self._process.communicate(json.dumps(request) + "\n", _SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            _warn(text.reason(error))
+            return None
+        if self._process.returncode < 0:
+            _warn(f"it was ended by signal {-self._process.returncode}")
+            return None
+        if self._process.returncode:
+            named = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", problem, re.MULTILINE)
+            reason = [*(problem.strip().splitlines() or ["it printed no reason"]), *named][-1]
+            raise errors.UserError(
+                f"The SavedModel was written, but a new process cannot load it ({reason}), and so "
+                "could no server; it was not kept. If --encoder names code of your own, use only "
+                "operations of TensorFlow in it, and no tf.py_function."
+            )
+        return json.loads(answer.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def fresh_process() -> Iterator[FreshProcess]:
+    """Starts a process, which ends with the context."""
+    # Accelerators are this process's, and the modules beside the program are none of its own.
+    settings = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, str(_PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **settings},
+        )
+    except OSError as error:
+        _warn(text.reason(error))
+        yield FreshProcess(None)
+        return
+    with process:
+        try:
+            yield FreshProcess(process)
+        finally:
+            process.kill()
+
+
+def _warn(reason: str) -> None:
+    console.warn(f"The SavedModel was not loaded in a new process to check it ({reason}).")
+
+
+def _pictures(size: int) -> np.ndarray:
+    """Returns two images (2, s, s, 3) uint8, the same in every export."""
+    return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    scale = float(np.max(np.abs(other)))
+    return np.allclose(one, other, rtol=_RELATIVE, atol=_ABSOLUTE * scale)

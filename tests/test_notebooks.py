@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import signal
 import sys
+import tempfile
 from typing import Any
 from urllib import request
 import zipfile
@@ -112,17 +113,24 @@ def _outputs(notebook: Any) -> dict[str, list[str]]:
 
 @pytest.fixture
 def tensorboard(tmp_path, monkeypatch):
-    """The folder in which servers of TensorBoard describe themselves; they are ended."""
+    """A function that lists what servers of TensorBoard of this test say of themselves.
+
+    They are ended. Where they say it cannot be chosen: a kernel knows its temporary folder already.
+    """
     binary = tmp_path / "tensorboard"
     binary.write_text(TENSORBOARD)
     binary.chmod(0o755)
     monkeypatch.setenv("TENSORBOARD_BINARY", str(binary))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", "")
-    folder = tmp_path / ".tensorboard-info"
-    yield folder
-    for path in folder.glob("pid-*.info"):
-        os.kill(tiny_runs.json_of(path)["pid"], signal.SIGTERM)
+
+    def servers() -> list[dict[str, Any]]:
+        folder = pathlib.Path(tempfile.gettempdir()) / ".tensorboard-info"
+        found = [json.loads(path.read_text()) for path in folder.glob("pid-*.info")]
+        return [info for info in found if str(tmp_path) in info["logdir"]]
+
+    yield servers
+    for info in servers():
+        os.kill(info["pid"], signal.SIGTERM)
 
 
 @pytest.fixture
@@ -153,7 +161,7 @@ def test_the_notebook_pretrains_evaluates_draws_and_exports(
         assert "saved_model/2/saved_model.pb" in archive.namelist()
     # What %tensorboard showed is a server, which has the curves of the run.
     assert any("<iframe" in html for html in outputs["text/html"])
-    (info,) = (tiny_runs.json_of(path) for path in tensorboard.glob("pid-*.info"))
+    (info,) = tensorboard()
     with request.urlopen(f"http://localhost:{info['port']}/data/plugin/scalars/tags") as answer:
         (tags,) = json.load(answer).values()
     assert "train/contrast_loss" in tags

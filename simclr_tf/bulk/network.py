@@ -116,4 +116,6 @@ def _reason(error: tf.errors.OpError) -> str:
     if not named or not named[0]:
         return text.reason(error)
     said = re.sub(r"^\(\d+\) \w+: *", "", lines[named[0] - 1])
+    # The operation is in a data set within the graph, whose stages are named first.
+    said = re.sub(r"^.* with iterator: \S+: *", "", said)
     return re.sub(r"^assertion failed: \[(.*)\]$", r"\1", said).rstrip(".")

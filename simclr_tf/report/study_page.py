@@ -13,6 +13,14 @@ from simclr_tf.report import markdown, study_orders
 from simclr_tf.studies import attempts, definition, outcomes, published, results, schedule, verdicts
 
 _MOST_COMMANDS = 3
+# How many of its expected orders a study shows.
+_EXTENTS = (
+    "with every expected order shown",
+    "with some of them shown",
+    "with none of them shown",
+    "without an expected order",
+    "not run",
+)
 
 
 def path_of(folder: str, study: definition.Study) -> str:
@@ -218,7 +226,7 @@ def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -
             "# Studies\n",
             "The findings of the papers, tested on a machine that a reader has: see the page of "
             f"each study. Of {len(summaries)} studies, "
-            f"{', '.join(f'{count} {extent}' for extent, count in counts.most_common())}. "
+            f"{', '.join(f'{counts[one]} {one}' for one in _EXTENTS if counts[one])}. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             markdown.table(
                 ("study", *study_orders.HEADER), ("---", *study_orders.ALIGNMENTS), rows
@@ -230,12 +238,13 @@ def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -
 
 
 def _extent(of_study: Sequence[str]) -> str:
-    """Returns how many of its orders a study shows, from their verdicts."""
+    """Returns how many of its orders a study shows, one of `_EXTENTS`, from their verdicts."""
+    every, some, none, without, missing = _EXTENTS
     if not of_study:
-        return "without an expected order"
+        return without
     if all(verdict == verdicts.MISSING for verdict in of_study):
-        return "not run"
+        return missing
     shown = of_study.count(study_orders.SHOWN)
     if shown == len(of_study):
-        return "with every expected order shown"
-    return "with some of them shown" if shown else "with none of them shown"
+        return every
+    return some if shown else none

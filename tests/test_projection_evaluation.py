@@ -36,7 +36,7 @@ def context(monkeypatch):
         clear = 3 * np.eye(3)[of_split] + rng.normal(size=(len(of_split), 3))
         faint = 0.7 * np.eye(3)[of_split] + rng.normal(size=(len(of_split), 3))
         splits[split] = extracted(clear, of_split, faint)
-    monkeypatch.setattr(extraction, "extract", lambda run, model, split, **_: splits[split])
+    monkeypatch.setattr(extraction, "extract", lambda run, model, split, *_, **__: splits[split])
     monkeypatch.setattr(groups, "of_both", lambda *_: groups.NONE)
     run: Any = types.SimpleNamespace(
         config=types.SimpleNamespace(seed=0),

@@ -54,7 +54,7 @@ def test_published_studies_share_the_cells_that_are_equal():
     for name in ("training_length", "batch_size", "color_strength"):
         study = reading.read(flagfiles.STUDIES / f"{name}.toml")
         identities.append({one.run.identity for one in tuning.cells_of(study, {}, {})})
-    assert identities[0] < identities[1]
+    assert len(identities[0] & identities[1]) == 2
     assert len(identities[0] & identities[2]) == 3
 
 

@@ -12,8 +12,7 @@ import tiny_runs
 from flags import command_line
 from simclr_tf.evaluation import features, linear, logistic
 from simclr_tf.models import simclr
-from simclr_tf.report import result_numbers
-from simclr_tf.runs import opening
+from simclr_tf.runs import measured, opening
 from simclr_tf.scoring import untrained
 
 BASELINE = "baseline/random_encoder"
@@ -69,7 +68,7 @@ def evaluated(monkeypatch, photos, tmp_path):
         monkeypatch.setattr(features, "extract", extract)
         monkeypatch.setattr(linear, "fit", lambda *_, **__: next(fits))
         result = untrained.score(run, (np.zeros(10), np.zeros(10)))
-        return result, gammas, run
+        return result, gammas
 
     return evaluated
 
@@ -80,20 +79,20 @@ def evaluated(monkeypatch, photos, tmp_path):
 def test_the_better_initialisation_is_the_baseline_and_both_are_reported(
     evaluated, zero, unit, better
 ):
-    result, gammas, run = evaluated(zero, unit)
+    result, gammas = evaluated(zero, unit)
     assert gammas == [0, 0, 1, 1]  # Training and evaluation split of each.
     assert result[f"{BASELINE}/zero_gammas/top_1_accuracy"] == zero
     assert result[f"{BASELINE}/unit_gammas/top_1_accuracy"] == unit
     assert result[f"{BASELINE}/top_1_accuracy"] == max(zero, unit)
     assert result[f"{BASELINE}/l2_inverse_strength"] == 0.1
     assert result[f"{BASELINE}/initialization"] == f"{better}_gammas"
-    names = result_numbers.accuracy_names(run.config, result)
+    names = measured.accuracy_names(result, contrastive=True)
     want = f"linear evaluation, untrained encoder ({better} gammas)"
     assert names[f"{BASELINE}/"] == want
 
 
 def test_an_encoder_with_one_initialisation_is_evaluated_once(evaluated):
-    result, gammas, run = evaluated(0.4, encoder="tiny_encoders:sequential")
+    result, gammas = evaluated(0.4, encoder="tiny_encoders:sequential")
     assert len(gammas) == 2
     assert result.keys() == {
         f"{BASELINE}/{name}"
@@ -102,5 +101,5 @@ def test_an_encoder_with_one_initialisation_is_evaluated_once(evaluated):
             "l2_inverse_strength",
         )
     }
-    names = result_numbers.accuracy_names(run.config, result)
+    names = measured.accuracy_names(result, contrastive=True)
     assert names[f"{BASELINE}/"] == "linear evaluation, untrained encoder"

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -98,7 +99,7 @@ def test_model_json_describes_the_network_and_its_signatures(folder, model):
     got = described(folder)
     assert (got["step"], got["license"], got["encoder"]) == (7, "CC-BY-4.0", "ResNet-8")
     assert (got["image_size"], got["feature_width"], got["classes"]) == (8, 64, ["a", "b", "c"])
-    assert got["metrics"] == got["data"] == {}
+    assert got["metrics"] == got["measured_on"] == got["data"] == {}
     signatures = tf.saved_model.load(str(folder)).signatures
     assert set(got["signatures"]) == set(signatures)
     for name, one in got["signatures"].items():
@@ -131,21 +132,38 @@ def test_a_run_is_described_with_its_data_and_after_an_evaluation_with_its_resul
     environment = tiny_runs.json_of(pretrained / "environment.json")
     assert before["program"]["commit"] == environment["commit"]
     assert "These weights have not been evaluated." in (of_run / bundle.CARD).read_text()
-    result = {
-        "eval/top_1_accuracy": 0.75,
-        "eval/top_1_accuracy_95": [0.5, 0.9],
-        "eval/measured_on": {"dataset": "x"},
-        "train/seconds": 3.0,
+    metrics = {
+        "eval/label_top_1_accuracy": 0.5,
+        "eval/label_top_1_accuracy_95": [0.25, 0.75],
+        "linear_eval/top_1_accuracy": 0.75,
+        "linear_eval/top_1_accuracy_95": [0.5, 0.9],
+        "linear_eval/top_5_accuracy": 1.0,
+        "baseline/random_encoder/top_1_accuracy": 0.375,
     }
-    (pretrained / "result_4.json").write_text(json.dumps(result))
+    measured_on = {"dataset": "x", "eval_split": "test", "eval_examples": 12, "data_dir": None}
+    others = {"eval/measured_on": measured_on, "train/seconds": 3.0, "knn/1/top_1_accuracy": 0.7}
+    (pretrained / "result_4.json").write_text(json.dumps({**metrics, **others}))
     bundle.update_metrics(str(of_run), str(pretrained), 4)
     after = described(of_run)
-    assert after.pop("metrics") == {
-        name: result[name] for name in ("eval/top_1_accuracy", "eval/top_1_accuracy_95")
-    }
-    assert before.pop("metrics") == {} and after == before
+    assert after.pop("metrics") == metrics and before.pop("metrics") == {}
+    assert after.pop("measured_on") == {"dataset": "x", "split": "test", "images": 12}
+    assert before.pop("measured_on") == {} and after == before
     card = (of_run / bundle.CARD).read_text()
-    assert "| `eval/top_1_accuracy` | 0.7500 | 0.5000 to 0.9000 |" in card
+    for row in (
+        "| linear evaluation of the encoder | 75.0% | 50.0 to 90.0 | 100.0% |",
+        "| online linear head | 50.0% | 25.0 to 75.0 |  |",
+        "| linear evaluation, untrained encoder | 37.5% |  |  |",
+        "Measured on dataset x, split test, images 12.",
+    ):
+        assert row in card.splitlines()
+
+
+def test_the_classifier_of_a_finetuned_network_is_not_called_an_online_head(folder, tmp_path):
+    copy = pathlib.Path(shutil.copytree(folder, tmp_path / "export"))
+    (tmp_path / "flags.txt").write_text("--train_mode=finetune\n")
+    (tmp_path / "result_7.json").write_text('{"eval/label_top_1_accuracy": 0.5}')
+    bundle.update_metrics(str(copy), str(tmp_path), 7)
+    assert "| trained classifier | 50.0% |  |  |" in (copy / bundle.CARD).read_text()
 
 
 def test_an_export_without_a_description_is_left_as_it_is(tmp_path):

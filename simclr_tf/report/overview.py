@@ -12,8 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
 from simclr_tf.evaluation import intervals, outcome
-from simclr_tf.report import result_numbers
-from simclr_tf.runs import best
+from simclr_tf.runs import best, measured
 from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
@@ -182,7 +181,8 @@ def after_evaluation(
             return
         console.say(f"No accuracy was measured: {result['eval/skipped']}.")
     rows, earlier = [], []
-    for key, name in result_numbers.accuracy_names(run.config, result).items():
+    accuracies = measured.accuracy_names(result, contrastive=run.config.contrastive)
+    for key, name in accuracies.items():
         if f"{key}top_1_accuracy" in result:
             rows.append([name, _with_interval(result, f"{key}top_1_accuracy")])
             rows[-1].append(f"{result[f'{key}top_5_accuracy']:.1%}")

@@ -10,6 +10,7 @@ from typing import Any
 from simclr_tf import config as config_lib
 from simclr_tf.evaluation import intervals
 from simclr_tf.report import metric_columns
+from simclr_tf.runs import measured
 
 _INTERVAL = "_95"  # Ends the name of the interval of a number.
 # Beginning of the names in result.json -> title and what the numbers are.
@@ -160,24 +161,12 @@ def _name(key: str) -> str:
 def accuracies(config: config_lib.Config | None, result: Mapping[str, Any]) -> list[Accuracy]:
     """Returns the accuracies of the network and of the baselines."""
     rows = []
-    for prefix, what in accuracy_names(config or config_lib.Config(), result).items():
+    contrastive = (config or config_lib.Config()).contrastive
+    for prefix, what in measured.accuracy_names(result, contrastive=contrastive).items():
         top_1 = find(result, f"{prefix}top_1_accuracy")
         if top_1 is not None:
             rows.append(Accuracy(what, top_1, find(result, f"{prefix}top_5_accuracy")))
     return rows
-
-
-def accuracy_names(config: config_lib.Config, result: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what the accuracies in result.json are called in tables, by their prefix."""
-    # Older results and encoders with a single initialisation do not name it.
-    initialization = str(result.get("baseline/random_encoder/initialization", ""))
-    how = f" ({initialization.replace('_', ' ')})" if initialization else ""
-    return {
-        "linear_eval/": "linear evaluation of the encoder",
-        "eval/label_": "online linear head" if config.contrastive else "trained classifier",
-        "baseline/random_encoder/": f"linear evaluation, untrained encoder{how}",
-        "baseline/raw_pixels/": "linear evaluation, raw pixels",
-    }
 
 
 def headline(config: config_lib.Config | None, result: Mapping[str, Any]) -> Accuracy | None:

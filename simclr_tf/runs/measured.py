@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -70,6 +71,25 @@ def accuracy(result: dict[str, Any], *, classifies: bool) -> Accuracy | None:
         step=int(result["global_step"]),
         labels=(result.get("eval/measured_on") or {}).get("eval_labels"),
     )
+
+
+def accuracy_names(result: Mapping[str, Any], *, contrastive: bool) -> dict[str, str]:
+    """Returns what the accuracies in result.json are called in tables, by their prefix.
+
+    Args:
+        result: the content of result.json.
+        contrastive: whether the network was pretrained, so that its classifier was trained beside
+            it.
+    """
+    # Older results and encoders with a single initialisation do not name it.
+    initialization = str(result.get("baseline/random_encoder/initialization", ""))
+    how = f" ({initialization.replace('_', ' ')})" if initialization else ""
+    return {
+        "linear_eval/": "linear evaluation of the encoder",
+        "eval/label_": "online linear head" if contrastive else "trained classifier",
+        "baseline/random_encoder/": f"linear evaluation, untrained encoder{how}",
+        "baseline/raw_pixels/": "linear evaluation, raw pixels",
+    }
 
 
 def best(content: dict[str, Any]) -> Best:

@@ -10,16 +10,18 @@ from typing import Any
 
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
 from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
-from simclr_tf.runs import directory, environment
+from simclr_tf.runs import directory, environment, measured
 from simclr_tf.serving import inputs, outputs, warmup
 from simclr_tf.serving import servable as servables
 
 DESCRIPTION, CARD = "assets.extra/model.json", "MODEL_CARD.md"
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 _DATA = "data.json"
+_MEASURED = ("linear_eval/", "eval/", "baseline/")  # Beginnings of names in result.json.
 
 
 def write(
@@ -64,9 +66,9 @@ def write(
         "license": weights_license,
         "program": _program(model_dir),
         "data": _data(model_dir),
-        "metrics": _metrics(model_dir, step),
+        **_evaluation(model_dir, step),
     }
-    _write_both(folder, description)
+    _write_both(folder, description, model_dir)
 
 
 def update_metrics(folder: str, model_dir: str, step: int) -> None:
@@ -82,7 +84,8 @@ def update_metrics(folder: str, model_dir: str, step: int) -> None:
     """
     path = os.path.join(folder, DESCRIPTION)
     if tf.io.gfile.exists(path):
-        _write_both(folder, {**storage.read_json(path), "metrics": _metrics(model_dir, step)})
+        described = {**storage.read_json(path), **_evaluation(model_dir, step)}
+        _write_both(folder, described, model_dir)
 
 
 def fingerprint(variables: list[tf.Variable]) -> str:
@@ -94,7 +97,7 @@ def fingerprint(variables: list[tf.Variable]) -> str:
     return digest.hexdigest()
 
 
-def _write_both(folder: str, description: dict[str, Any]) -> None:
+def _write_both(folder: str, description: dict[str, Any], model_dir: str) -> None:
     import jinja2  # Not before an export is written.
 
     templates = jinja2.Environment(
@@ -105,7 +108,8 @@ def _write_both(folder: str, description: dict[str, Any]) -> None:
         lstrip_blocks=True,
     )
     storage.write_json(os.path.join(folder, DESCRIPTION), description)
-    card = templates.get_template(f"{CARD}.jinja").render(description)
+    accuracies = _accuracies(model_dir, description["metrics"])
+    card = templates.get_template(f"{CARD}.jinja").render(description, accuracies=accuracies)
     storage.replace(os.path.join(folder, CARD), card.rstrip() + "\n")
 
 
@@ -125,7 +129,7 @@ def _signatures(servable: servables.Servable) -> dict[str, Any]:
 def _preprocessing(size: int) -> dict[str, Any]:
     """Returns, in numbers and words, what is done to an image before the network sees it."""
     kept = crops.evaluation_crop(size)
-    share = "its shorter side" if kept == 1 else f"{kept} of its shorter side"
+    share = "the shorter side" if kept == 1 else f"{kept} of the shorter side"
     return {
         "colours": "RGB",
         "range": [0.0, 1.0],
@@ -133,8 +137,8 @@ def _preprocessing(size: int) -> dict[str, Any]:
         "resize": "bicubic",
         "size": [size, size],
         "description": (
-            "Values are RGB from 0 to 1, 8-bit ones divided by 255. Of an image, the square in the "
-            f"centre whose side is {share} is kept, and resized to {size} x {size} pixels by "
+            "Values are RGB from 0 to 1, 8-bit ones divided by 255. The square in the centre of "
+            f"an image, with {share} as its side, is kept and resized to {size} x {size} pixels by "
             "TensorFlow's bicubic kernel without antialiasing; results are clipped to [0, 1]. "
             "Encoded photos are turned upright by their EXIF orientation first. All signatures do "
             "this themselves, except for `prepared`, which takes the result."
@@ -152,23 +156,54 @@ def _program(model_dir: str) -> dict[str, Any]:
 
 def _data(model_dir: str) -> dict[str, Any]:
     """Returns what the run directory says of the data that the network was trained on."""
-    found: dict[str, Any] = {}
-    with contextlib.suppress(errors.UserError):  # Damaged files do not keep a network from use.
-        config = directory.read_config(model_dir)
-        if config is not None:
-            found = {"dataset": config.resolved_dataset, "split": config.train_split}
+    config = _config(model_dir)
+    found = config and {"dataset": config.resolved_dataset, "split": config.train_split}
     images = _read(os.path.join(model_dir, _DATA)).get("images")
-    return {**found, "images": images} if images is not None else found
+    return {**(found or {}), **({} if images is None else {"images": images})}
 
 
-def _metrics(model_dir: str, step: int) -> dict[str, Any]:
-    """Returns the numbers of the evaluation of a step, with their intervals, named NAME_95."""
+def _config(model_dir: str) -> config_lib.Config | None:
+    with contextlib.suppress(errors.UserError):  # Damaged files do not keep a network from use.
+        return directory.read_config(model_dir)
+    return None
+
+
+def _evaluation(model_dir: str, step: int) -> dict[str, Any]:
+    """Returns the accuracies at a step with their intervals, named NAME_95, and of which images."""
     found = _read(os.path.join(model_dir, f"result_{step}.json"))
+    on = found.get("eval/measured_on") or {}
     return {
-        name: value
-        for name, value in found.items()
-        if name.startswith("eval/") and isinstance(value, (int, float, list))
+        "metrics": {
+            name: value
+            for name, value in found.items()
+            if name.startswith(_MEASURED) and isinstance(value, (int, float, list))
+        },
+        "measured_on": {
+            name: on[key]
+            for name, key in (
+                ("dataset", "dataset"),
+                ("split", "eval_split"),
+                ("images", "eval_examples"),
+            )
+            if key in on
+        },
     }
+
+
+def _accuracies(model_dir: str, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows of the card's table."""
+    config = _config(model_dir)
+    names = measured.accuracy_names(metrics, contrastive=config is None or config.contrastive)
+    return [
+        {
+            "name": name,
+            "top_1": metrics[f"{prefix}top_1_accuracy"],
+            "ends": metrics.get(f"{prefix}top_1_accuracy_95"),
+            "top_5": metrics.get(f"{prefix}top_5_accuracy"),
+        }
+        for prefix, name in names.items()
+        if f"{prefix}top_1_accuracy" in metrics
+    ]
 
 
 def _read(path: str) -> dict[str, Any]:

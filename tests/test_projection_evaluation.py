@@ -36,10 +36,11 @@ def context(monkeypatch):
         clear = 3 * np.eye(3)[of_split] + rng.normal(size=(len(of_split), 3))
         faint = 0.7 * np.eye(3)[of_split] + rng.normal(size=(len(of_split), 3))
         splits[split] = extracted(clear, of_split, faint)
-    monkeypatch.setattr(extraction, "extract", lambda run, model, split, *_, **__: splits[split])
+    monkeypatch.setattr(extraction, "extract", lambda run, network, split, **__: splits[split])
     monkeypatch.setattr(groups, "of_both", lambda *_: groups.NONE)
     run: Any = types.SimpleNamespace(
         config=types.SimpleNamespace(seed=0),
+        strategy=None,
         architecture=types.SimpleNamespace(proj_head_mode="nonlinear"),
         data=types.SimpleNamespace(
             train_split="train",
@@ -57,7 +58,8 @@ def context(monkeypatch):
         class_names=("a", "b", "c"),
         seed=0,
     )
-    return network.Context(run, cast(Any, None), train, test, fit, inputs)
+    model = cast(Any, types.SimpleNamespace(needs_autograph=False))
+    return network.Context(run, model, train, test, fit, inputs)
 
 
 def test_the_accuracy_is_that_of_a_classifier_of_the_projections(context):

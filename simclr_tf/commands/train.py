@@ -239,7 +239,8 @@ def _fit(
     """Trains from the step of the checkpoints to the end of the plan."""
     run, start = training.run, int(checkpoints.step)
     log = metrics_log.MetricsLog(run.model_dir, from_step=start)
-    _show_views(training, start, log)
+    stream = batches.Batches(run, training.by_class, start)
+    _show_views(stream, log)
     step = setup.make_step(run.config, run.strategy, training.learner, training.task)
 
     def validate(step: int) -> None:
@@ -251,7 +252,7 @@ def _fit(
         with control.preemption.training():
             loop.fit(
                 control.held.checked(loop.compile_steps(step)),
-                iter(batches.distributed(run, training.by_class, start)),
+                iter(stream.distributed()),
                 training.plan,
                 training.schedule,
                 checkpoints,
@@ -275,22 +276,20 @@ def _judges_rank(run: opening.Run) -> bool:
     return collapse.judges_rank(reads_labels=run.config.reads_labels, images=images)
 
 
-def _show_views(training: setup.Training, step: int, log: metrics_log.MetricsLog) -> None:
+def _show_views(stream: batches.Batches, log: metrics_log.MetricsLog) -> None:
     """Writes a picture of the views of the first batch, for the user and for TensorBoard."""
-    run = training.run
+    run = stream.run
 
     def first_views(batch: batches.Batch) -> batches.Batch:
         batch = {name: x[:_SHOWN_IMAGES] for name, x in batch.items()}
         on_device = run.config.resolved_augment_on == "device"
         return batches.make_views(run.config, run.strategy, batch) if on_device else batch
 
-    shown = batches.train_batches(run, training.by_class, step).map(
-        tf.autograph.experimental.do_not_convert(first_views)
-    )
+    shown = stream.whole.map(tf.autograph.experimental.do_not_convert(first_views))
     with console.working("Making the first views"):
         batch = next(iter(shown))
     views = batch["views"].numpy().swapaxes(0, 1)  # (v, b, s, s, 3)
     rows = [(f"view {number} of each image", row) for number, row in enumerate(views, 1)]
     sheet = contact_sheet.draw(rows)
-    log.image("train/views", step, sheet)
+    log.image("train/views", stream.start_step, sheet)
     storage.write_png(os.path.join(run.model_dir, _VIEWS), sheet)

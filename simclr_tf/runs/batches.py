@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
@@ -34,48 +37,77 @@ def open_by_class(config: config_lib.Config, data: dataset.Data) -> balanced.ByC
     return images
 
 
-def train_batches(
-    run: opening.Run,
-    by_class: balanced.ByClass | None,
-    start_step: int,
-    *,
-    num_shards: int = 1,
-    shard: int = 0,
-) -> tf.data.Dataset:
-    """Returns the endless stream of training batches of a host.
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """The endless stream of the training batches of a run.
 
-    Args:
+    An element is {"views": (b, v, s, s, 3), "label": (b,)}; see `pipeline.train_batches`. If the
+    objective learns from labels, an image without one raises an error, see `is_unlabelled_error`.
+
+    Attributes:
         run: the run.
         by_class: the result of `open_by_class`.
         start_step: step of the first batch.
-        num_shards: number of hosts that split each batch.
-        shard: index of this host.
-
-    Returns:
-        A data set of {"views": (b, v, s, s, 3), "label": (b,)}; see `pipeline.train_batches`. If
-        the objective learns from labels, an image without one raises an error, see
-        `is_unlabelled_error`.
     """
-    config = run.config
-    batches = pipeline.train_batches(
-        run.data.source,
-        run.data.train_split,
-        builders.policy_of(config),
-        batch_size=config.train_batch_size,
-        num_views=run.num_views,
-        seed=config.seed,
-        start_step=start_step,
-        num_shards=num_shards,
-        shard=shard,
-        cache=config.cache_dataset,
-        augment_on=config.resolved_augment_on,
-        data_service=config.data_service,
-        with_pillow=dataset.has_pillow(config),
-        by_class=by_class,
-        samples_per_class=config.samples_per_class,
-    )
-    checked = labels.known(run.data.source, run.data.train_split) is not None  # At the start.
-    return batches if checked or not config.reads_labels else batches.map(_check_labels)
+
+    run: opening.Run
+    by_class: balanced.ByClass | None
+    start_step: int
+
+    @functools.cached_property
+    def whole(self) -> tf.data.Dataset:
+        """Batches that one host makes alone. It takes seconds to build, so all readers share it."""
+        return self._of_host(1, 0)
+
+    def distributed(self) -> tf.distribute.DistributedDataset:
+        """Returns the batches of all hosts, split among their replicas."""
+        strategy = self.run.strategy
+        per_replica = self.run.config.train_batch_size // strategy.num_replicas_in_sync
+        # The host of a TPU may be another machine than this one, on which `whole` is.
+        is_shared = not isinstance(strategy, tf.distribute.TPUStrategy)
+
+        def host_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            hosts = context.num_input_pipelines
+            if hosts == 1 and is_shared:
+                batches = self.whole
+            else:
+                batches = self._of_host(hosts, context.input_pipeline_id)
+            if context.num_replicas_in_sync > hosts:
+                # Views are made for the whole host and then split, so that they do not depend on
+                # the number of replicas.
+                batches = batches.rebatch(per_replica).prefetch(2 * context.num_replicas_in_sync)
+            if hosts == 1:
+                return batches
+            # Otherwise the hosts would ask each other before each batch whether all have one, and
+            # batches would have no static shape.
+            return batches.apply(
+                tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY)
+            )
+
+        return strategy.distribute_datasets_from_function(host_batches)
+
+    def _of_host(self, num_shards: int, shard: int) -> tf.data.Dataset:
+        """Returns the part of each batch that a host makes."""
+        run, config = self.run, self.run.config
+        batches = pipeline.train_batches(
+            run.data.source,
+            run.data.train_split,
+            builders.policy_of(config),
+            batch_size=config.train_batch_size,
+            num_views=run.num_views,
+            seed=config.seed,
+            start_step=self.start_step,
+            num_shards=num_shards,
+            shard=shard,
+            cache=config.cache_dataset,
+            augment_on=config.resolved_augment_on,
+            data_service=config.data_service,
+            with_pillow=dataset.has_pillow(config),
+            by_class=self.by_class,
+            samples_per_class=config.samples_per_class,
+        )
+        checked = labels.known(run.data.source, run.data.train_split) is not None  # At the start.
+        return batches if checked or not config.reads_labels else batches.map(_check_labels)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -89,35 +121,6 @@ def _check_labels(batch: Batch) -> Batch:
 def is_unlabelled_error(error: Exception) -> bool:
     """Returns whether an error is about an image without a label."""
     return _UNLABELLED in str(error)
-
-
-def distributed(
-    run: opening.Run, by_class: balanced.ByClass | None, start_step: int
-) -> tf.distribute.DistributedDataset:
-    """Returns `train_batches` of all hosts, split among their replicas."""
-    per_replica = run.config.train_batch_size // run.strategy.num_replicas_in_sync
-
-    def host_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batches = train_batches(
-            run,
-            by_class,
-            start_step,
-            num_shards=context.num_input_pipelines,
-            shard=context.input_pipeline_id,
-        )
-        if context.num_replicas_in_sync > context.num_input_pipelines:
-            # Views are made for the whole host and then split, so that they do not depend on the
-            # number of replicas.
-            batches = batches.rebatch(per_replica).prefetch(2 * context.num_replicas_in_sync)
-        if context.num_input_pipelines == 1:
-            return batches
-        # Otherwise the hosts would ask each other before each batch whether all have one, and
-        # batches would have no static shape.
-        return batches.apply(
-            tf.data.experimental.assert_cardinality(tf.data.experimental.INFINITE_CARDINALITY)
-        )
-
-    return run.strategy.distribute_datasets_from_function(host_batches)
 
 
 def make_views(config: config_lib.Config, strategy: tf.distribute.Strategy, batch: Batch) -> Batch:

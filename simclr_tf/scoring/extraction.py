@@ -7,7 +7,6 @@ import numpy as np
 from simclr_tf import console
 from simclr_tf.data import layout
 from simclr_tf.evaluation import features, forward
-from simclr_tf.models import simclr
 from simclr_tf.runs import opening
 
 _FEATURES = "features"
@@ -24,20 +23,14 @@ def number_of_examples(run: opening.Run, split: str) -> int:
 
 
 def extract(
-    run: opening.Run,
-    model: simclr.SimCLR,
-    split: str,
-    outputs: forward.Outputs | None = None,
-    *,
-    what: str = _FEATURES,
+    run: opening.Run, network: forward.Forward, split: str, *, what: str = _FEATURES
 ) -> features.Extracted:
     """Runs a network over the labelled images of a split.
 
     Args:
         run: the run.
-        model: the network.
+        network: the network and what to extract. One for all splits is compiled once.
         split: the training or the evaluation split.
-        outputs: what to extract besides features.
         what: name of the work in the progress line.
     """
     config, count = run.config, run.data.source.num_examples(split)
@@ -49,7 +42,7 @@ def extract(
             "(--linear_eval_examples)."
         )
     return features.extract(
-        forward.Forward(model, run.strategy, outputs),
+        network,
         run.data.source,
         split,
         batch_size=config.eval_batch_size,

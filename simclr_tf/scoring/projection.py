@@ -30,8 +30,9 @@ def evaluate(context: network.Context) -> outcome.Outcome:
             "(--proj_head_mode=none)."
         )
         return found
-    train = _extract(context, run.data.train_split)
-    test = _extract(context, run.data.eval_split)
+    projecting = forward.Forward(context.model, run.strategy, forward.Outputs(projection=True))
+    train = _extract(context, projecting, run.data.train_split)
+    test = _extract(context, projecting, run.data.eval_split)
     assert train.projection is not None and test.projection is not None
     _, scores = linear_fits.evaluate(
         run,
@@ -59,15 +60,11 @@ def evaluate(context: network.Context) -> outcome.Outcome:
     return found
 
 
-def _extract(context: network.Context, split: str) -> features.Extracted:
+def _extract(
+    context: network.Context, projecting: forward.Forward, split: str
+) -> features.Extracted:
     """Returns g(h) of the images whose h was evaluated."""
-    extracted = extraction.extract(
-        context.run,
-        context.model,
-        split,
-        forward.Outputs(projection=True),
-        what=f"projections of {split}",
-    )
+    extracted = extraction.extract(context.run, projecting, split, what=f"projections of {split}")
     if split == context.run.data.train_split:
         return label_repeats.of_draw(context.run, extracted, 0)
     return extracted

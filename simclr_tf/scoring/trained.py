@@ -50,10 +50,10 @@ def _score_with_labels(
     run: opening.Run, model: simclr.SimCLR, scores: scores_lib.Scores, *, baselines: bool
 ) -> None:
     draws_pictures = not _WITH_PICTURES.isdisjoint(run.config.evaluation_names)
-    outputs = forward.Outputs(
-        pixels=baselines, thumbnail_seed=run.config.seed if draws_pictures else None
-    )
-    test = extraction.extract(run, model, run.data.eval_split, outputs)
+    seed = run.config.seed if draws_pictures else None
+    outputs = forward.Outputs(pixels=baselines, thumbnail_seed=seed)
+    network = forward.Forward(model, run.strategy, outputs)
+    test = extraction.extract(run, network, run.data.eval_split)
     extraction.say_left_out(run, run.data.eval_split, len(test.labels))
     extraction.warn_of_missing_classes(run, test.labels)
     scores.test = test
@@ -71,8 +71,9 @@ def _score_with_labels(
             scores.class_scores = test.logits
     if not run.config.linear_eval:
         return
-    outputs = forward.Outputs(pixels=baselines)
-    extracted = extraction.extract(run, model, run.data.train_split, outputs)
+    if draws_pictures:  # Of evaluated images only.
+        network = forward.Forward(model, run.strategy, forward.Outputs(pixels=baselines))
+    extracted = extraction.extract(run, network, run.data.train_split)
     extraction.say_left_out(run, run.data.train_split, len(extracted.labels))
     train = label_repeats.of_draw(run, extracted, 0)
     labels = (train.labels, test.labels)

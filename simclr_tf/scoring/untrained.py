@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from simclr_tf.evaluation import forward
 from simclr_tf.runs import opening
 from simclr_tf.scoring import extraction, label_repeats, linear_fits
 from simclr_tf.scoring import groups as groups_lib
@@ -34,10 +35,11 @@ def score(
         of their own, "baseline/random_encoder/zero_gammas/..." and ".../unit_gammas/...".
     """
     baseline, model = "baseline/random_encoder", run.new_model()
+    network = forward.Forward(model, run.strategy)
 
     def score_of(name: str, what: str) -> dict[str, Any]:
         train, test = (
-            extraction.extract(run, model, split, what=what)
+            extraction.extract(run, network, split, what=what)
             for split in (run.data.train_split, run.data.eval_split)
         )
         train = label_repeats.of_draw(run, train, 0)

@@ -53,7 +53,7 @@ def report(
     run = training.run
     batch = None
     if run.config.data_service is None:
-        batch = next(iter(batches.distributed(run, training.by_class, error.step - 1)))
+        batch = next(iter(batches.Batches(run, training.by_class, error.step - 1).distributed()))
     try:
         finding = _find(training, batch)
     except Exception as failure:  # Nothing may hide the report of the step.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.evaluation import features, held_out, linear, one_vs_rest
+from simclr_tf.evaluation import features, forward, held_out, linear, one_vs_rest
 from simclr_tf.models import simclr
 from simclr_tf.runs import class_scores, opening, predictions
 from simclr_tf.scoring import extraction, linear_fits
@@ -92,11 +92,11 @@ def evaluate(
 def _candidate(
     run: opening.Run, model: simclr.SimCLR, target: targets.Target, initialization: str | None
 ) -> _Candidate:
-    data = run.data
-    learned = [extraction.extract(run, model, data.train_split)]
+    data, frozen = run.data, forward.Forward(model, run.strategy)
+    learned = [extraction.extract(run, frozen, data.train_split)]
     if target.validation_split is not None:
-        learned.append(extraction.extract(run, model, target.validation_split))
-    test = extraction.extract(run, model, data.eval_split)
+        learned.append(extraction.extract(run, frozen, target.validation_split))
+    test = extraction.extract(run, frozen, data.eval_split)
     joined = np.concatenate([one.features for one in learned])
     labels = np.concatenate([one.labels for one in learned])
     split = None

@@ -1,8 +1,9 @@
 """Runs Python programs without the seconds that the import of TensorFlow takes.
 
 A server imports TensorFlow once and is forked for every program. `start` writes an executable that
-is called like Python; whoever runs it gets the program's output and exit code. A program that sees
-this executable as `sys.executable` starts its own processes in the same way.
+is called like Python; whoever runs it gets the program's output and exit code, and SIGTERM is
+passed on to the program. A program that sees this executable as `sys.executable` starts its own
+processes in the same way.
 
 The server imports libraries only, so that programs find this project in the way that they would
 without it. In its programs, TensorFlow leaves out the same as in the tests; see `quick_tensorflow`.
@@ -61,6 +62,8 @@ def run_elsewhere(address: str) -> None:
         connection.connect(address)
         message = {"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}
         socket.send_fds(connection, [json.dumps(message).encode()], [0, 1, 2])
+        program = int(connection.recv(_MOST_BYTES))
+        signal.signal(signal.SIGTERM, lambda number, _: os.kill(program, number))
         status = int(connection.recv(_MOST_BYTES))
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
@@ -111,6 +114,7 @@ def _supervise(connection: socket.socket) -> None:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os._exit(_run(**json.loads(content)))
+    connection.send(str(program).encode())
     for descriptor in descriptors:
         os.close(descriptor)
     ended = os.pidfd_open(program)

@@ -32,6 +32,10 @@ elif what == "error":
     raise ValueError("a bug")
 elif what == "signal":
     os.kill(os.getpid(), signal.SIGTERM)
+elif what == "signalled":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+    print("ready", flush=True)
+    time.sleep(100)
 elif what == "sleep":
     print(os.getpid(), flush=True)
     time.sleep(100)
@@ -91,6 +95,14 @@ def test_tensorflow_is_imported_and_this_project_is_not_found(python, program):
     printed = run(python, program, "modules", PYTHONPATH="/somewhere").stdout
     assert printed == f"True False ['{program.parent}', '/somewhere']\n"
     assert run(python, program, "child").stdout == "True 5\n"
+
+
+def test_a_program_gets_sigterm_from_its_client(python, program):
+    command = [python, str(program), "signalled"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None and client.stdout.readline() == "ready\n"
+        client.terminate()
+    assert client.returncode == 9
 
 
 def test_a_program_ends_with_its_client(python, program):

@@ -1,12 +1,12 @@
 """Two processes with one or two replicas each train and evaluate as one process does."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -114,30 +114,33 @@ def test_one_process_resumes_the_run_of_two_workers(photos, tmp_path, of_one, of
 
 
 def test_a_signal_to_one_worker_ends_both_at_a_step_from_which_they_resume_bit_equal(
-    photos, tmp_path
+    python, photos, tmp_path
 ):
     settings = {**SETTINGS, "train_steps": 60, "checkpoint_steps": 1000}
     ended, whole = tmp_path / "ended", tmp_path / "whole"
-    # A signal to a client of `python` would end the client, and kill its program.
-    process = start(sys.executable, "pretrain", ended, photos, **settings)
+    process = start(python, "train", ended, photos, **settings)
     deadline = time.monotonic() + 1200
     while not (ended / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    last = children(process.pid)[-1]
-    os.kill(last, signal.SIGTERM)
+    os.kill(workers_of(ended)[-1], signal.SIGTERM)
     assert "by SIGTERM after a checkpoint was saved" in finish(process, code=143)
     (checkpoint,) = ended.glob("ckpt-*.index")
     assert 0 < int(checkpoint.stem.removeprefix("ckpt-")) < 60
     assert not (ended / "training.lock").exists()
-    assert "resumed from" in finish(start(sys.executable, "pretrain", ended, photos, **settings))
-    finish(start(sys.executable, "pretrain", whole, photos, **settings))
+    assert "resumed from" in finish(start(python, "train", ended, photos, **settings))
+    finish(start(python, "train", whole, photos, **settings))
     assert tiny_runs.equal(tiny_runs.weights(ended, 60), tiny_runs.weights(whole, 60))
 
 
-def children(parent):
-    """Returns the processes that a process started, oldest first."""
-    found = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(child) for child in found]
+def workers_of(model_dir):
+    """Returns the processes that were started as workers of a run, oldest first."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # It has ended.
+            arguments = path.read_bytes().decode(errors="replace").split("\0")
+            if "simclr_tf" in arguments and f"--model_dir={model_dir}" in arguments:
+                found.append(int(path.parent.name))
+    return sorted(found)
 
 
 @pytest.mark.usefixtures("no_export")

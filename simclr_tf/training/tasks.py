@@ -117,15 +117,8 @@ def contrastive_task(
         }
         if not labelled:
             return tf.constant(0.0), metrics
-        views = batch["views"].shape[1]
-        labels = tf.tile(batch["label"], [views])  # (v * b,)
-        weights = tf.tile(batch[LABEL_WEIGHT], [views])  # (v * b,), NaN or 0 without a label
-        defined = ~tf.math.is_nan(weights)
-        losses = classification.cross_entropy(outputs["logits"], tf.maximum(labels, 0))
-        loss = tf.reduce_mean(tf.where(defined, weights, 0.0) * losses)
-        metrics["train/supervised_loss"] = tf.where(defined[0], loss, np.nan)
-        metrics["train/supervised_acc"] = accuracy(outputs["logits"], labels, weights)
-        return loss, metrics
+        loss, of_head = _head_loss(batch, outputs["logits"])
+        return loss, {**metrics, **of_head}
 
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
         za, zb = tf.split(projection, 2)  # (b, d) each
@@ -159,6 +152,20 @@ def contrastive_task(
         autograph=model.needs_autograph,
         weighs_labels=labelled,
     )
+
+
+def _head_loss(batch: Batch, logits: tf.Tensor) -> LossAndMetrics:
+    """Returns the loss of the linear head on all views (v * b, c) of the labelled images."""
+    views = batch["views"].shape[1]
+    labels = tf.tile(batch["label"], [views])  # (v * b,)
+    weights = tf.tile(batch[LABEL_WEIGHT], [views])  # (v * b,), NaN or 0 without a label
+    defined = ~tf.math.is_nan(weights)
+    losses = classification.cross_entropy(logits, tf.maximum(labels, 0))
+    loss = tf.reduce_mean(tf.where(defined, weights, 0.0) * losses)
+    return loss, {
+        "train/supervised_loss": tf.where(defined[0], loss, np.nan),
+        "train/supervised_acc": accuracy(logits, labels, weights),
+    }
 
 
 def _stack_views(views: tf.Tensor) -> tf.Tensor:

@@ -55,6 +55,17 @@ def test_what_is_not_a_policy_is_refused(augmentation, says):
         config.validate(config.Config(augmentation=augmentation))
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "switch", "named"),
+    [("crop,blur", "use_blur", "blur"), ("sobel,crop", "use_crop", "crop")],
+)
+def test_a_list_with_an_operation_that_a_setting_leaves_out_is_refused(augmentation, switch, named):
+    says = f"{augmentation} names {named}, which --no{switch} leaves out; give --{switch}, or"
+    with pytest.raises(errors.UserError, match=says):
+        config.validate(config.Config(augmentation=augmentation, **{switch: False}))
+    config.validate(config.Config(augmentation="simclr", **{switch: False}))
+
+
 def test_settings_of_a_run_become_its_policy():
     made = builders.policy_of(
         config.Config(
@@ -158,13 +169,14 @@ def test_a_crop_after_other_operations_crops_what_they_made():
 
 
 def test_on_one_branch_the_second_view_is_cropped_although_its_crop_is_not_first():
-    policy = policies.Policy(20, ("sobel", "later_crop"), branches="one")
-    made = views.make_views(_images(6, 20, 20), SEED, policy, num_views=2).numpy()
-    crops = views.make_views(
-        _images(6, 20, 20), SEED, policies.Policy(20, ("later_crop",), branches="one"), num_views=2
-    ).numpy()
+    def views_of(*ops):
+        policy = policies.Policy(20, ops, branches="one")
+        return views.make_views(_images(6, 20, 20), SEED, policy, num_views=2).numpy()
+
+    made, crops = views_of("sobel", "later_crop"), views_of("later_crop")
     np.testing.assert_allclose(made[:, 1], crops[:, 1], atol=1e-6)
-    assert np.abs(crops[:, 1] - _images(6, 20, 20)).max((1, 2, 3)).min() > 0.05
+    for one, other in [(crops[:, 1], _images(6, 20, 20)), (crops[:, 0], crops[:, 1])]:
+        assert np.abs(one - other).max((1, 2, 3)).min() > 0.05
 
 
 def test_ops_follow_the_order_of_the_list():

@@ -55,8 +55,7 @@ def validate(config: Config) -> None:
     if config.mode in embeddings.EMBEDDING_MODES:
         _check_embeddings(config)
     other_images.check(config)
-    if config.augmentation != "auto":
-        operation_names.parse(config.augmentation)
+    _check_augmentation(config)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):
         raise errors.UserError(
             f"--data_service={config.data_service} is not an address; give the dispatcher's, as in "
@@ -69,6 +68,23 @@ def validate(config: Config) -> None:
             "--mixed_precision=float16 scales the loss, which TPUs do not support; use "
             "--mixed_precision=bfloat16."
         )
+
+
+def _check_augmentation(config: Config) -> None:
+    """Refuses unknown operations, and a list of which a setting would leave something out."""
+    if config.augmentation == "auto":
+        return
+    operations = operation_names.parse(config.augmentation)
+    if config.augmentation in operation_names.POLICIES:
+        return
+    for name in operations:
+        switch = operation_names.SWITCHES.get(name)
+        if switch is not None and not getattr(config, switch):
+            name = operation_names.CROP if name == operation_names.LATER_CROP else name
+            raise errors.UserError(
+                f"--augmentation={config.augmentation} names {name}, which --no{switch} leaves "
+                f"out; give --{switch}, or leave it out of the list."
+            )
 
 
 def _check_export(config: Config) -> None:

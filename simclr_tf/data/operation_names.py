@@ -34,6 +34,15 @@ OPERATIONS = {
     "randaugment": "RandAugment",
     LATER_CROP: "random crop after other operations, then resized",
 }
+# The setting that leaves an operation out of a policy.
+SWITCHES = {
+    CROP: "use_crop",
+    LATER_CROP: "use_crop",
+    "flip": "use_flip",
+    "color_jitter": "use_color_jitter",
+    "color_drop": "use_color_drop",
+    "blur": "use_blur",
+}
 POLICIES = {
     "simclr": (CROP, "flip", "color_jitter", "color_drop", "blur"),
     "supervised": (CROP, "flip"),

@@ -116,7 +116,9 @@ def _distort(
         images = tf.reshape(images, [-1, num_views, *images.shape[1:]])
         first = distort(images[:, 0], seed, policy, 1, subset)[:, tf.newaxis]
         rest = tf.reshape(images[:, 1:], [-1, *images.shape[2:]])
-        rest = distort(rest, seed, policy.only_crops, num_views - 1, subset)
+        # With the seed of the first view, a later crop would crop all views of an image alike.
+        _, for_rest = random.split_seed(seed, 2)
+        rest = distort(rest, for_rest, policy.only_crops, num_views - 1, subset)
         rest = tf.reshape(rest, [-1, num_views - 1, *first.shape[2:]])
         return tf.reshape(tf.concat([first, rest], axis=1), [-1, *first.shape[2:]])
     number = subset.total * num_views if subset else _shape(images)[0]

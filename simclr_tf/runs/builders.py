@@ -9,14 +9,7 @@ from simclr_tf.models import keras_encoders, resnet, simclr
 
 def policy_of(config: config_lib.Config) -> policies.Policy:
     """Returns the augmentation policy of a run."""
-    turned_off = {
-        "crop": not config.use_crop,
-        operation_names.LATER_CROP: not config.use_crop,
-        "flip": not config.use_flip,
-        "color_jitter": not config.use_color_jitter,
-        "color_drop": not config.use_color_drop,
-        "blur": not config.use_blur,
-    }
+    off = [op for op, name in operation_names.SWITCHES.items() if not getattr(config, name)]
     policy = policies.Policy(
         config.image_size,
         ops=operation_names.parse(config.resolved_augmentation),
@@ -28,7 +21,7 @@ def policy_of(config: config_lib.Config) -> policies.Policy:
         randaugment_level=config.randaugment_level,
         branches=config.augmentation_branches,
     )
-    return policy.without(*(op for op, off in turned_off.items() if off))
+    return policy.without(*off)
 
 
 def architecture_of(

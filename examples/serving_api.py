@@ -64,10 +64,10 @@ class RequestError(Exception):
 
 def _readable(detail: str) -> str:
     """Returns a message of TensorFlow without the names of its operations."""
-    plain = "".join(one if one.isprintable() else " " for one in detail)
+    plain = " ".join("".join(one if one.isprintable() else " " for one in detail).split())
     plain = re.sub(r"^.*(Graph execution error:|with iterator: \S+) | \[\[.*$", "", plain)
     asserted = re.match(r"assertion failed: (\[.*\])", plain)
-    return " ".join(re.findall(r"\[(.*?)\]", asserted[1]) if asserted else plain.split())
+    return " ".join(re.findall(r"\[(.*?)\]", asserted[1])) if asserted else plain
 
 
 class GrpcClient:

@@ -83,14 +83,16 @@ def compute(
     return {"valid": np.ones(len(paths), np.bool_), **outputs}  # Strict signatures have no "valid".
 
 
-def list_bad(client: Client, bad: Sequence[pathlib.Path]) -> None:
+def list_bad(client: Client, bad: Sequence[pathlib.Path], retries: int) -> None:
     """Prints the images that cannot be used, and why: the strict signature says so."""
     for path in bad[:_MOST_LISTED]:
+        call = functools.partial(client.predict, _STRICT, [path.read_bytes()])
         try:
-            client.predict(_STRICT, [path.read_bytes()])
-            reason = "not valid"
+            serving_api.with_retries(call, retries)
+            reason = "the server does not say why"
         except serving_api.RequestError as error:
-            reason = error.detail
+            is_told = error.code == "INVALID_ARGUMENT"
+            reason = error.detail if is_told else f"the server does not say why ({error})"
         print(f"cannot be used: {path}: {reason}", file=sys.stderr)
     if len(bad) > _MOST_LISTED:
         print(f"cannot be used: {len(bad) - _MOST_LISTED:,} more", file=sys.stderr)
@@ -152,9 +154,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the features, and returns the exit status."""
     arguments = parse(argv)
-    make = {"grpc": serving_api.GrpcClient, "rest": serving_api.RestClient}[arguments.api]
+    kind = serving_api.GrpcClient if arguments.api == "grpc" else serving_api.RestClient
     try:
-        client = make(arguments.server, arguments.model, arguments.timeout)
+        client: Client = kind(arguments.server, arguments.model, arguments.timeout)
         outputs = compute(client, arguments.paths, arguments)
     except serving_api.RequestError as error:
         advice = remedy(error, client, arguments.signature)
@@ -170,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         np.save(arguments.output, outputs["features"])
     else:
         np.savez(arguments.output, names=np.array([*map(str, arguments.paths)]), **outputs)
-    list_bad(client, bad)
+    list_bad(client, bad, arguments.retries)
     shapes = [f"{name} {' x '.join(map(str, values.shape))}" for name, values in outputs.items()]
     print(f"{arguments.output}: {', '.join(shapes)}; {len(bad)} of the images cannot be used")
     return 1 if bad else 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-import io
 import pathlib
+import re
 import socket
 import sys
 import threading
 import types
 from typing import Any
-import urllib.error
 
 import numpy as np
 import pytest
@@ -20,6 +19,9 @@ import serving_requests
 import serving_server
 import tensorflow as tf
 
+from simclr_tf.serving import warmup
+
+ROOT = pathlib.Path(__file__).parents[1]
 STRICT = "serving_bytes_strict"
 REASON = "The image is not a JPEG, PNG, GIF or BMP file"
 
@@ -115,6 +117,12 @@ def test_bad_images_are_listed_with_the_reason_and_the_others_are_kept(client, t
     assert printed.out == f"{out}: features 3 x 2; 1 of the images cannot be used\n"
 
 
+def test_a_server_that_does_not_say_why_an_image_is_bad_is_no_error(client, model, capsys):
+    del model.signatures[STRICT]
+    assert client(poor="bad") == 1
+    assert "poor.jpg: the server does not say why (" in capsys.readouterr().err
+
+
 def test_of_many_bad_images_the_first_ones_are_listed(client, capsys):
     assert client(**{f"image{number}": "bad" for number in range(25)}) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -158,14 +166,14 @@ def test_what_would_fail_again_is_not_tried_again(client, model, code):
 
 def test_a_request_ends_at_its_deadline_and_is_tried_again(client, model):
     model.slow = 1
-    assert client("--timeout=0.5", a="abc") == 0
-    assert model.requests == [1, 1]
+    assert client("--timeout=1", a="abc") == 0
+    assert model.slow == 0 and len(model.pauses) >= 1
 
 
 def test_a_server_that_is_too_slow_is_given_up(client, model, capsys):
     model.slow = 9
     assert client("--timeout=0.2", "--retries=1", a="abc") == 2
-    assert len(model.requests) == 2
+    assert len(model.pauses) == 1
     message = capsys.readouterr().err
     assert "DEADLINE_EXCEEDED" in message and "--batch_size" in message and "--timeout" in message
 
@@ -251,39 +259,21 @@ def test_arguments_that_cannot_be_used_are_refused(arguments, words, tmp_path, m
     assert words in capsys.readouterr().err
 
 
+def test_the_settings_of_the_example_server_fit_together_and_to_the_client(tmp_path):
+    settings = (ROOT / "examples" / "batching.config").read_text()
+    largest = int(re.search(r"^max_batch_size \{ value: (\d+) \}$", settings, re.MULTILINE)[1])
+    allowed = [*map(int, re.findall(r"^allowed_batch_sizes: (\d+)$", settings, re.MULTILINE))]
+    assert allowed == sorted(set(allowed)) and allowed[-1] == largest
+    assert set(warmup.BATCH_SIZES) <= set(allowed)
+    (tmp_path / "a.jpg").touch()
+    defaults = serving_client.parse([str(tmp_path / "a.jpg"), f"--output={tmp_path / 'a.npy'}"])
+    assert defaults.batch_size in allowed
+    assert "./batching.config:" in (ROOT / "examples" / "docker-compose.yml").read_text()
+
+
 def test_without_the_classes_of_grpc_the_message_names_the_package(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     (tmp_path / "a.jpg").touch()
     arguments = [str(tmp_path / "a.jpg"), f"--output={tmp_path / 'a.npy'}"]
     assert serving_client.main(arguments) == 2
     assert "pip install tensorflow-serving-api, or --api=rest" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "values",
-    [np.full((2, 3), 0.5, np.float32), np.arange(4, dtype=np.int64), np.zeros((0, 3), "f")],
-)
-def test_arrays_are_read_in_both_forms_of_a_message(values):
-    tensor = tf.make_tensor_proto(values)  # As bytes, or as one number for equal ones.
-    for one in (tensor, _with_fields(values)):
-        got = serving_api._array(one)
-        np.testing.assert_array_equal(got, values)
-        assert (got.dtype, got.shape) == (values.dtype, values.shape)
-
-
-def _with_fields(values: np.ndarray) -> Any:
-    """Returns a message as TensorFlow Serving makes it: every number in a field."""
-    tensor = tf.make_tensor_proto(np.zeros(0, values.dtype), shape=[0])
-    tensor.Clear()
-    tensor.dtype = tf.as_dtype(values.dtype).as_datatype_enum
-    for size in values.shape:
-        tensor.tensor_shape.dim.add().size = size
-    field = {np.dtype("f"): "float_val", np.dtype(np.int64): "int64_val"}[values.dtype]
-    getattr(tensor, field).extend(values.ravel().tolist())
-    return tensor
-
-
-def test_what_stands_between_may_answer_in_another_form():
-    text = io.BytesIO(b"<html>Bad gateway</html>")
-    error = urllib.error.HTTPError("http://x", 502, "Bad Gateway", {}, text)
-    assert serving_api._said(error) == "<html>Bad gateway</html>"

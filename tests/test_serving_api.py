@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email import message
 import io
 from typing import Any
 import urllib.error
@@ -60,5 +61,5 @@ def _with_fields(values: np.ndarray) -> Any:
 
 def test_what_stands_between_may_answer_in_another_form():
     text = io.BytesIO(b"<html>Bad gateway</html>")
-    error = urllib.error.HTTPError("http://x", 502, "Bad Gateway", {}, text)
+    error = urllib.error.HTTPError("http://x", 502, "Bad Gateway", message.Message(), text)
     assert serving_api._said(error) == "<html>Bad gateway</html>"

@@ -134,7 +134,7 @@ def test_rows_and_columns_have_the_same_values(ask, by_grpc):
     want = by_grpc.predict("serving_bytes", [GOOD[0], BAD[1]])
     files = [b64(GOOD[0]), b64(BAD[1])]
     path, name = "simclr:predict", {"signature_name": "serving_bytes"}
-    asked = {
+    asked: dict[str, Any] = {
         "rows with names": {"instances": [{"image_bytes": one} for one in files]},
         "rows": {"instances": files},
         "columns with names": {"inputs": {"image_bytes": files}},

@@ -52,7 +52,7 @@ LONGEST = [
     *("checkpoints", "supcon_recipes", "accumulation", "reference_files", "study_program"),
     *("steps", "reference_export", "supcon", "pipeline", "reference_model", "policies", "export"),
     *("keras_encoders", "views", "data_commands", "sources", "demo", "sizes", "validation"),
-    *("unopenable_files", "few_labels", "weights", "resuming", "wheel"),
+    *("unopenable_files", "serving_contract", "few_labels", "weights", "resuming", "wheel"),
 ]
 
 tf.config.set_logical_device_configuration(

@@ -28,6 +28,7 @@ SMALLEST = {
     "train_step.py": ["--smallest", "--rounds=1"],
     "linear_evaluation.py": ["--smallest", "--rounds=1"],
     "fuzz_images.py": ["--files=100"],
+    "serving.py": ["--smallest"],
 }
 
 
@@ -132,6 +133,17 @@ def test_linear_evaluation_measures_both_solvers(processes):
     one, other = (results.pop(f"{name}_accuracy") for name in solvers)
     assert 0.4 < one < 1 and other == pytest.approx(one, abs=0.02)
     assert not results
+
+
+def test_serving_measures_the_signatures_and_the_network(processes):
+    rows = _results(processes, "serving.py")["rows"]
+    names = ("network alone", "prepared", "serving_bytes")
+    assert [(row.pop("name"), row.pop("batch")) for row in rows] == [
+        (name, batch) for batch in (1, 2) for name in names
+    ]
+    for row in rows:
+        assert row.keys() == {"images_per_second", "p50_ms", "p99_ms"}
+        assert min(row.values()) > 0 and row["p50_ms"] <= row["p99_ms"]
 
 
 def test_objectives_prints_the_linear_evaluation_of_its_run(processes, folder):

@@ -16,7 +16,7 @@ from typing import Any
 import page_commands
 import pytest
 import reference_forms
-import served_model
+import serving_server
 import tensorflow as tf
 import tiny_runs
 
@@ -121,12 +121,17 @@ class Workspace:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
-    def run(self, page: str, port: int = 8501) -> str:
-        """Runs the commands of a page, the first time, and returns what they print."""
+    def run(self, page: str, server: dict[str, str] | None = None) -> str:
+        """Runs the commands of a page, the first time, and returns what they print.
+
+        Args:
+            page: its name.
+            server: the addresses of a server, by those on the page.
+        """
         if page in self._ran:
             return ""
         script = "\n".join(page_commands.blocks(PAGES[page], "sh"))
-        script = page_commands.replaced(script, {**SHELL, "8501": str(port)})
+        script = page_commands.replaced(script, {**SHELL, **(server or {})})
         own = {"PAGE_RULES": f"{self.folder}/rules.json", "PAGE_LOG": f"{self.folder}/log"}
         environment = {**ENVIRONMENT, **own, "PYTHONPATH": str(ROOT)}
         printed = page_commands.run(script, self.folder, environment)
@@ -196,20 +201,23 @@ def test_the_commands_for_more_hardware_have_valid_flags(workspace, page):
 
 
 def test_requests_to_a_server_have_the_form_that_the_saved_model_takes(
-    workspace, monkeypatch, capsys
+    workspace, python, monkeypatch, capsys
 ):
     workspace.run("README.md")
-    with served_model.serve(workspace.folder / "runs" / "mine" / "saved_model") as port:
-        printed = workspace.run("serving.md", port)
+    exports = workspace.folder / "runs" / "mine" / "saved_model"
+    with serving_server.start(python, exports) as addresses:
+        server = {"localhost:8501": addresses.rest, "localhost:8500": addresses.grpc}
+        printed = workspace.run("serving.md", server)
         client, in_process = page_commands.blocks(PAGES["serving.md"], "python")
         monkeypatch.chdir(workspace.folder)
-        run_python(client, workspace, {"8501": str(port)})
+        run_python(client, workspace, server)
     assert '"serving_bytes"' in printed
-    # A line may have an answer before this one, because answers end without a newline.
-    (row,) = json.loads(printed[printed.rindex('{"predictions"') :])["predictions"]
+    answer = printed[printed.rindex('{\n "predictions"') :]
+    (row,) = json.JSONDecoder().raw_decode(answer)[0]["predictions"]
     assert row.pop("valid") is True
     assert {name: len(values) for name, values in row.items()} == {"features": 64, "logits": 3}
-    assert capsys.readouterr().out == "2 images, 64 features\n"
+    assert printed.count("features 54 x 64") == 2  # By gRPC and by REST.
+    assert capsys.readouterr().out == "1 image, 64 features\n"
     features = run_python(in_process, workspace, {})["features"]
     assert features.numpy()[0] == pytest.approx(row["features"], abs=1e-4)
 

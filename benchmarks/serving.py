@@ -1,0 +1,179 @@
+"""Measures the speed of the signatures of a SavedModel, next to that of the network alone.
+
+    python benchmarks/serving.py              prints a table; takes long on a CPU
+    python benchmarks/serving.py --json       also prints one JSON object as the last line
+    python benchmarks/serving.py --write      also writes the table into docs/serving.md
+    python benchmarks/serving.py --smallest   takes seconds
+
+The network is a ResNet-50 with a linear head and random weights, whose speed is that of any other.
+`prepared` is given what the network takes, and `serving_bytes` JPEG files: the difference of the
+two is decoding, cropping and resizing. The calls take turns, so that other load on the machine
+meets all of them; latencies are percentiles over the rounds, without the first call. Network and
+signatures run in this process: gRPC and HTTP are not measured. The figures are those of a machine
+that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import numpy as np
+
+import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import tensorflow as tf  # isort: skip
+
+from benchmarks import pages
+from simclr_tf.models import simclr
+from simclr_tf.serving import export, outputs
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "serving.md"
+NETWORK = "network alone"
+_SIGNATURES = ("prepared", "serving_bytes")
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Amount:
+    """What is measured: the network, the size of the JPEG files, and how often."""
+
+    depth: int
+    stem: str
+    image_size: int
+    height: int
+    width: int
+    batches: tuple[int, ...]
+    rounds: int
+
+    def architecture(self) -> simclr.Architecture:
+        """Returns the architecture of the network."""
+        return simclr.Architecture(
+            resnet_depth=self.depth,
+            width_multiplier=1,
+            stem=self.stem,
+            image_size=self.image_size,
+            proj_head_mode="nonlinear",
+            num_proj_layers=2,
+            proj_out_dim=128,
+            ft_proj_selector=0,
+            batch_norm_decay=0.9,
+            class_names=tuple(map(str, range(1000))),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"ResNet-{self.depth}, {self.image_size} px, JPEG files of "
+            f"{self.width} x {self.height} px, {self.rounds} rounds"
+        )
+
+
+# Most photos of ImageNet have this size.
+_FULL = Amount(50, "imagenet", 224, 375, 500, (1, 8, 32), 100)
+SMALLEST = Amount(8, "small", 8, 20, 30, (1, 2), 3)
+
+
+def _photo(amount: Amount) -> bytes:
+    """Returns a JPEG file of smoothed noise, which has a usual number of bytes."""
+    rough = np.random.default_rng(0).uniform(0, 255, (12, 16, 3))
+    smooth = tf.image.resize(rough, (amount.height, amount.width), "bicubic")
+    return tf.io.encode_jpeg(tf.cast(tf.clip_by_value(smooth, 0, 255), tf.uint8)).numpy()
+
+
+def _calls(model: simclr.SimCLR, folder: str) -> dict[str, Callable[[tf.Tensor], Any]]:
+    """Returns what is measured, by name: functions of a batch."""
+    signatures = tf.saved_model.load(export.export(model, folder, 1)).signatures
+    size = model.architecture.image_size
+    names = ("features", "logits")
+    network = tf.function(
+        lambda images: outputs.compute(model, images, names),
+        input_signature=[tf.TensorSpec([None, size, size, 3])],
+        autograph=model.needs_autograph,
+    )
+    return {NETWORK: network, **{name: signatures[name] for name in _SIGNATURES}}
+
+
+def measure(amount: Amount) -> list[Row]:
+    """Returns a row for each batch size and function.
+
+    Returns:
+        Rows of "name", "batch", "images_per_second", and of "p50_ms" and "p99_ms", the latencies of
+        a batch in milliseconds.
+    """
+    model = simclr.SimCLR(amount.architecture(), seed=0)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        calls = _calls(model, folder)
+        for count in amount.batches:
+            side = amount.image_size
+            images = tf.random.stateless_uniform([count, side, side, 3], [0, 1])
+            given = dict.fromkeys(calls, images)
+            given["serving_bytes"] = tf.constant(count * [_photo(amount)])
+            seconds: dict[str, list[float]] = {name: [] for name in calls}
+            for _ in range(amount.rounds + 1):
+                for name, call in calls.items():
+                    start = time.perf_counter()
+                    call(given[name])["features"].numpy()
+                    seconds[name].append(time.perf_counter() - start)
+            for name, found in seconds.items():
+                rows.append(_row(name, count, np.array(found[1:])))
+                print(_line(rows[-1]), flush=True)
+    return rows
+
+
+def _row(name: str, count: int, seconds: np.ndarray) -> Row:
+    p50, p99 = np.percentile(1000 * seconds, (50, 99))
+    return {
+        "name": name,
+        "batch": count,
+        "images_per_second": float(count * len(seconds) / seconds.sum()),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+    }
+
+
+def _line(row: Row) -> str:
+    speed, p50, p99 = (row[key] for key in ("images_per_second", "p50_ms", "p99_ms"))
+    return f"| {row['name']} | {row['batch']} | {speed:.1f} | {p50:.1f} | {p99:.1f} |"
+
+
+def table(rows: list[Row], amount: Amount) -> str:
+    """Returns the rows as a table in Markdown, with what was measured and where."""
+    where = f"{os.cpu_count()} CPU cores, TensorFlow {tf.__version__}"
+    head = ["| | images in a batch | images/s | p50 (ms) | p99 (ms) |", "|---|--:|--:|--:|--:|"]
+    return "\n".join([f"{amount}; {where}:", "", *head, *map(_line, rows), ""])
+
+
+def main() -> None:
+    """Measures the signatures and prints the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
+    parser.add_argument("--smallest", action="store_true", help="measure little, as a check")
+    arguments = parser.parse_args()
+    if arguments.smallest and arguments.write:
+        parser.error("--smallest measures too little for docs/serving.md; leave out --write")
+    amount = SMALLEST if arguments.smallest else _FULL
+    rows = measure(amount)
+    if arguments.write:
+        pages.replace_table(str(PAGE), pathlib.Path(__file__).name, table(rows, amount))
+    if arguments.json:
+        print(json.dumps({"rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

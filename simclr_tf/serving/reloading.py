@@ -28,8 +28,10 @@ from simclr_tf.serving import outputs, servable
 _PROGRAM = pathlib.Path(__file__).with_name("answer_once.py")
 # The import of TensorFlow and a large model take a minute on a busy machine.
 _SECONDS = 900
-# Graphs are optimised, so the last digits differ.
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+# What outputs may differ by from those of the network in float32: relative, and as a part of the
+# largest one. In float32 graphs are optimised, so the last digits differ. What int8 may differ by
+# depends on the network and is measured on images.
+_TOLERANCES = {"float32": (1e-3, 1e-4), "float16": (1e-2, 1e-2), "bfloat16": (0.1, 0.05)}
 
 
 class FreshProcess:
@@ -39,29 +41,31 @@ class FreshProcess:
         """Takes the process; None if none could be started."""
         self._process = process
 
-    def check(self, folder: str, model: simclr.SimCLR, names: tuple[str, ...]) -> None:
+    def check(
+        self, folder: str, model: simclr.SimCLR, names: tuple[str, ...], *, dtype: str = "float32"
+    ) -> None:
         """Compares the answers for two images.
 
         Where the process cannot run at all, or is ended, a warning says that nothing was compared.
 
         Args:
             folder: folder of the SavedModel of a `servable.Servable`.
-            model: its network.
+            model: its network, in float32.
             names: its outputs.
+            dtype: in what the SavedModel computes.
 
         Raises:
             UserError: if the process cannot load the SavedModel, or its answers differ.
         """
-        pictures = _pictures(model.architecture.image_size)
-        got = self._answers(folder, pictures)
+        size = model.architecture.image_size
+        got = self._answers(folder, _pictures(size))
         if got is None:
             return
-        prepared = [crops.evaluation_image(one, model.architecture.image_size) for one in pictures]
-        want = outputs.compute(model, tf.stack(prepared), names)
+        want = outputs.compute(model, prepared_pictures(size), names)
         differing = [
             name
             for name in names
-            if name != "top_classes" and not _close(np.array(got[name]), want[name].numpy())
+            if not is_close(name, np.array(got[name]), want[name].numpy(), dtype)
         ]
         if differing or not all(got[outputs.VALID]):
             raise errors.UserError(
@@ -134,6 +138,22 @@ def _pictures(size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
 
 
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
+def prepared_pictures(size: int) -> tf.Tensor:
+    """Returns the two images that exports are checked by, (2, s, s, 3) float32 in [0, 1]."""
+    return tf.stack([crops.evaluation_image(one, size) for one in _pictures(size)])
+
+
+def is_close(name: str, one: np.ndarray, other: np.ndarray, dtype: str) -> bool:
+    """Returns whether an output differs from that of the network in float32 by no more than it may.
+
+    Args:
+        name: its name; the order of classes that are almost equally likely may differ.
+        one: the output.
+        other: that of the network.
+        dtype: in what the output was computed.
+    """
+    if name == "top_classes" or dtype not in _TOLERANCES:
+        return True
+    relative, absolute = _TOLERANCES[dtype]
     scale = float(np.max(np.abs(other)))
-    return np.allclose(one, other, rtol=_RELATIVE, atol=_ABSOLUTE * scale)
+    return np.allclose(one, other, rtol=relative, atol=absolute * scale)

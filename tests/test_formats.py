@@ -134,8 +134,7 @@ def test_what_int8_costs_is_printed_and_in_the_card_before_anybody_uses_it(int8)
     assert f"| {' | '.join(difference)} |" in card.splitlines()
     assert "`model.json` has all of this" in card and "assets.extra" not in card
     assert "megapixels" not in card and "The program that calls the network does this." in card
-    # What other code writes is not for this terminal.
-    assert "deprecated" not in int8.printed
+    assert "This is the network in int8; its inputs and outputs are float32." in card
 
 
 def test_int8_computes_in_integers_and_takes_and_returns_float32(int8):
@@ -394,7 +393,7 @@ def test_onnx_without_its_packages_is_refused_with_the_remedy(monkeypatch):
     code, printed = program("--model_dir=nowhere", "--format=onnx")
     assert code == 2
     assert "--format=onnx needs tf2onnx_that_is_missing, the extra [onnx]" in printed
-    assert "docs/serving.md" in printed
+    assert "run pip install '.[onnx]' in the folder of this program" in printed
 
 
 def test_a_tensorflow_without_a_converter_is_refused(model, tmp_path, monkeypatch):

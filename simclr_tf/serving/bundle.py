@@ -132,7 +132,8 @@ def conversion_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.append((f"cosine to the {found['cosine_of']} in float32", "", cosine))
     sizes = [f"{found[name] / 1e6:.2f} MB" for name in ("bytes_float32", "bytes")]
     times = [f"{found[name]:.2f} ms" for name in ("ms_per_image_float32", "ms_per_image")]
-    return [*rows, ("size of the weights, of the export", *sizes), ("time of one image", *times)]
+    rows.append(("size of the weights, of the export", sizes[0], sizes[1]))
+    return [*rows, ("time of one image", times[0], times[1])]
 
 
 def _with_ends(found: Mapping[str, Any], name: str) -> str:

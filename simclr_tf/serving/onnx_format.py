@@ -27,9 +27,9 @@ def check_installed() -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise errors.UserError(
-            f"--format=onnx needs {' and '.join(missing)}, the extra [onnx], not installed here; "
-            "make a virtual environment with them beside this program's packages, as "
-            "docs/serving.md says, or use --format=tflite."
+            f"--format=onnx needs {' and '.join(missing)}, the extra [onnx], which is not "
+            "installed; run pip install '.[onnx]' in the folder of this program, or use "
+            "--format=tflite."
         )
 
 

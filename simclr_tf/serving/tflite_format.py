@@ -65,9 +65,15 @@ def load(path: str) -> converted.Run:
             )
             prepared = interpreter.get_signature_runner(servable.PREPARED)
 
+    shapes = set()
+
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        # For a new shape it prepares itself again, and says so.
+        with contextlib.nullcontext() if images.shape in shapes else _quiet():
+            found = prepared(images=images)
+        shapes.add(images.shape)
         # Copies, because the next call may change the interpreter's memory.
-        return {name: np.array(values) for name, values in prepared(images=images).items()}
+        return {name: np.array(values) for name, values in found.items()}
 
     return run
 
@@ -108,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops what native code writes to the standard error: statistics of the conversion."""
+    """Drops what native code writes to the standard error, such as statistics of a conversion."""
     sys.stderr.flush()
     before = os.dup(2)
     with open(os.devnull, "w") as nowhere:

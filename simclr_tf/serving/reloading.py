@@ -28,10 +28,13 @@ from simclr_tf.serving import outputs, servable
 _PROGRAM = pathlib.Path(__file__).with_name("answer_once.py")
 # The import of TensorFlow and a large model take a minute on a busy machine.
 _SECONDS = 900
-# What outputs may differ by from those of the network in float32: relative, and as a part of the
-# largest one. In float32 graphs are optimised, so the last digits differ. What int8 may differ by
-# depends on the network and is measured on images.
-_TOLERANCES = {"float32": (1e-3, 1e-4), "float16": (1e-2, 1e-2), "bfloat16": (0.1, 0.05)}
+# What outputs in float32 may differ by, relative and as a part of the largest one. Graphs are
+# optimised, so the last digits differ.
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+# In other dtypes, the length of the difference as a part of the length of the output. In bfloat16
+# that was 0.003 for the features of a trained ResNet-14, and up to 0.1 in random networks; of other
+# weights it is about 1. What int8 may differ by depends on the network and is measured on images.
+_TOLERANCES = {"float16": 0.02, "bfloat16": 0.3}
 
 
 class FreshProcess:
@@ -152,8 +155,12 @@ def is_close(name: str, one: np.ndarray, other: np.ndarray, dtype: str) -> bool:
         other: that of the network.
         dtype: in what the output was computed.
     """
-    if name == "top_classes" or dtype not in _TOLERANCES:
+    if name == "top_classes":
         return True
-    relative, absolute = _TOLERANCES[dtype]
-    scale = float(np.max(np.abs(other)))
-    return np.allclose(one, other, rtol=relative, atol=absolute * scale)
+    if dtype == "float32":
+        scale = float(np.max(np.abs(other)))
+        return np.allclose(one, other, rtol=_RELATIVE, atol=_ABSOLUTE * scale)
+    if name == "probabilities" or dtype not in _TOLERANCES:  # Small differences of scores grow.
+        return True
+    difference = float(np.linalg.norm(one - other))
+    return difference <= _TOLERANCES[dtype] * float(np.linalg.norm(other))  # NaN is not.

@@ -275,7 +275,7 @@ def test_a_saved_model_in_bfloat16_is_compared_in_a_fresh_process(
 ):
     monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setitem(reloading._TOLERANCES, "bfloat16", 1e-7)
-    with pytest.raises(errors.UserError, match="logits differed .* leave out --export_dtype=bf"):
+    with pytest.raises(errors.UserError, match=r"logits differed .* leave out --export_dtype=bf"):
         export.export(model, str(tmp_path), 5, dtype="bfloat16")
     assert list((tmp_path / "saved_model_bfloat16").iterdir()) == []
 

@@ -210,6 +210,7 @@ ROWS = [
     Row("keep_hub_module_max", 2, observe.argument("export", "keep"), EXPORT),
     Row("export_outputs", "features", observe.argument("export", "names"), EXPORT),
     Row("export_outputs", "embedding", observe.argument("export", "names")),
+    Row("export_dtype", "bfloat16", observe.argument("export", "dtype"), EXPORT),
     Row("weights_license", "MIT", observe.argument("export", "weights_license"), EXPORT),
     Row("weights_license", "MIT", observe.argument("export", "weights_license")),
     Row("train_summary_steps", 2, observe.recorded_steps),

@@ -40,7 +40,7 @@ FREELY = {
     *("label_draws", "untrained_baselines", "study", "dry_run", "study_seeds", "study_results"),
     *("launcher", "jobs", "slurm_parameters"),
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
-    *("export_outputs", "weights_license"),
+    *("export_outputs", "export_dtype", "weights_license"),
     *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),
     *("baseline_run", "shift_datasets", "ood_datasets"),
 }

@@ -77,9 +77,11 @@ def test_the_wheel_requires_what_requirements_txt_lists(wheel):
     extras = {one.name for one in required if "extra ==" in str(one.marker)}
     of_all = {one for one in required if one.name not in extras}
     assert of_all == set(map(requirements.Requirement, listed))
-    # The tests need what only some users do; tests/test_bulk_beam.py installs Beam itself.
+    # The tests need what only some users do; those of Beam and of ONNX install it themselves.
     development = (ROOT / "requirements-dev.txt").read_text()
-    assert {name for name in extras if f"\n{name}" not in development} == {"apache-beam"}
+    assert {name for name in extras if f"\n{name}" not in development} == {
+        *("apache-beam", "onnx", "onnxruntime", "tf2onnx")
+    }
     assert metadata["Version"] == simclr_tf.__version__
 
 

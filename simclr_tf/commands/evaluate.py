@@ -30,7 +30,7 @@ from simclr_tf.runs import (
 from simclr_tf.scoring import extraction, groups, trained
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
-from simclr_tf.serving import bundle, export
+from simclr_tf.serving import bundle, forms
 
 
 def evaluate(
@@ -75,9 +75,9 @@ def evaluate(
         result["train/images_per_second"] = round(trained / seconds, 3) if seconds else 0.0
     result["eval/seconds"] = round(time.monotonic() - start, 3)
     written = directory.write_result(run.model_dir, result)
-    bundle.update_metrics(
-        os.path.join(run.model_dir, export.FOLDER, str(step)), run.model_dir, step
-    )
+    for form in forms.ALL:
+        folder = os.path.join(run.model_dir, form.folder, str(step))
+        bundle.update_metrics(folder, run.model_dir, step)
     if written.keys() == result.keys():  # What earlier files describe was replaced.
         evaluation_files.remove(run.model_dir, step)
         predictions.remove(run.model_dir)

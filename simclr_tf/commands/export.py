@@ -1,17 +1,33 @@
-"""The export command: writes a SavedModel of a checkpoint, without data."""
+"""The export command: writes a checkpoint as a SavedModel, or in another form."""
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
+from simclr_tf.commands import conversion
+from simclr_tf.models import simclr
 from simclr_tf.runs import builders, directory, initialization
 from simclr_tf.runs import weights as weights_lib
+from simclr_tf.serving import (
+    converted,
+    forms,
+    onnx_format,
+    outputs,
+    reference_format,
+    tflite_format,
+)
 from simclr_tf.serving import export as serving
-from simclr_tf.serving import reference_format
+
+_RUNTIMES: dict[str, converted.Runtime] = {"tflite": tflite_format, "onnx": onnx_format}
 
 
 def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> str:
-    """Writes a SavedModel into --model_dir, or without one into the run directory of --checkpoint.
+    """Writes an export into --model_dir, or without one into the run directory of --checkpoint.
+
+    What another form than a SavedModel in float32 costs is measured on images of the run.
 
     Args:
         config: the settings.
@@ -23,6 +39,8 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
     Raises:
         UserError: if there is nothing to export, it is damaged, or it cannot be written.
     """
+    if config.format == "onnx":
+        onnx_format.check_installed()
     weights = weights or _open_run(config)
     model_dir = _folder_to_write(config, weights)
     if weights.architecture is not None:
@@ -31,28 +49,77 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
         directory.check_same(weights.architecture, requested, getattr(config, flag), flag=flag)
     model, _ = initialization.build(weights)
     directory.ensure_writable(model_dir)
-    keep = config.keep_hub_module_max
+    if config.format == "official":
+        folder = _export_official(config, model, model_dir, weights.step)
+    elif (config.format, config.export_dtype) == ("serving", "float32"):
+        with console.working("Exporting the SavedModel"):
+            folder = serving.export(model, model_dir, weights.step, **_options(config))
+    else:
+        folder = _export_other(config, weights, model, model_dir)
+    console.say(f"Wrote {folder}.")
+    return folder
+
+
+def _options(config: config_lib.Config) -> dict[str, Any]:
+    """Returns the arguments that all exports have."""
+    return {
+        "keep": config.keep_hub_module_max,
+        "names": config.export_output_names,
+        "weights_license": config.weights_license,
+    }
+
+
+def _export_official(
+    config: config_lib.Config, model: simclr.SimCLR, model_dir: str, step: int
+) -> str:
     with console.working("Exporting the SavedModel"):
-        if config.format == "official":
-            folder = reference_format.export_reference_model(
-                model, model_dir, weights.step, keep=keep
-            )
-        else:
-            folder = serving.export(
-                model,
-                model_dir,
-                weights.step,
-                keep=keep,
-                names=config.export_output_names,
-                weights_license=config.weights_license,
-            )
-    if config.format == "official" and model.linear_head is None:
+        folder = reference_format.export_reference_model(
+            model, model_dir, step, keep=config.keep_hub_module_max
+        )
+    if model.linear_head is None:
         console.warn(
             f"There is no linear head, so {folder} has no logits_sup; google-research/simclr would "
             "not export such a run at all."
         )
-    console.say(f"Wrote {folder}.")
     return folder
+
+
+def _export_other(
+    config: config_lib.Config, weights: weights_lib.Weights, model: simclr.SimCLR, model_dir: str
+) -> str:
+    """Writes an export in another form, after measuring what it costs."""
+    form = forms.Form(config.format, config.export_dtype)
+    images = conversion.images_of(config, weights, form)
+    plain = serving.plain_copy(model)
+    names = outputs.choose(model, config.export_output_names)
+    network = converted.Prepared(plain, names)
+    size = plain.architecture.image_size
+    examine = conversion.Examination(
+        converted.of_function(network.of_prepared),
+        images,
+        form,
+        num_bytes=sum(4 * variable.shape.num_elements() for variable in network.weights),
+        image_size=size,
+    )
+    if form.format == "serving":
+        return serving.export(
+            model,
+            model_dir,
+            weights.step,
+            dtype=form.dtype,
+            examine=examine,
+            **_options(config),
+        )
+    return converted.export(
+        plain,
+        model_dir,
+        weights.step,
+        form=form,
+        runtime=_RUNTIMES[form.format],
+        examine=examine,
+        samples=functools.partial(images.samples, size) if form.dtype == "int8" else None,
+        **_options(config),
+    )
 
 
 def _open_run(config: config_lib.Config) -> weights_lib.Weights:

@@ -8,6 +8,7 @@ from typing import Any
 from simclr_tf import errors, paths, text
 from simclr_tf.config import flagfile, metadata, other_images
 from simclr_tf.config.sections import embeddings
+from simclr_tf.config.sections.serving import FORMAT_DTYPES
 from simclr_tf.config.settings import Config
 from simclr_tf.data import label_origin, operation_names
 
@@ -88,7 +89,15 @@ def _check_augmentation(config: Config) -> None:
 
 
 def _check_export(config: Config) -> None:
-    """Refuses outputs that do not exist, and what a SavedModel of the other format cannot have."""
+    """Refuses outputs that do not exist, and what an export of the format cannot have."""
+    dtypes = FORMAT_DTYPES[config.format]
+    if config.export_dtype not in dtypes:
+        others = [name for name, has in FORMAT_DTYPES.items() if config.export_dtype in has]
+        raise errors.UserError(
+            f"--export_dtype={config.export_dtype} is not for --format={config.format}, which has "
+            f"{' and '.join(dtypes)}; choose --export_dtype={'|'.join(dtypes)}, or "
+            f"--format={'|'.join(others)}."
+        )
     given = {
         "export_outputs": config.export_output_names is not None,
         "weights_license": config.weights_license is not None,

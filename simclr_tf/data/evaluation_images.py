@@ -80,6 +80,44 @@ def batches(
     return iterators.without_tuning(made.prefetch(tf.data.AUTOTUNE))
 
 
+@tf.autograph.experimental.do_not_convert
+def spread(
+    source: sources.Source, split: str, *, images: int, batch_size: int, image_size: int
+) -> tf.data.Dataset:
+    """Streams some images of a split, at equal distances in its stored order.
+
+    Of images that are stored class after class, these are of all classes; only they are decoded.
+
+    Args:
+        source: the opened data set.
+        split: split of the data set, in tensorflow-datasets syntax.
+        images: number of images; all if there are fewer.
+        batch_size: images per batch; the last batch may have fewer.
+        image_size: side of the images that the encoder sees.
+
+    Returns:
+        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32, "position":
+        (b,) int32 in the stored order of the split}.
+    """
+    count = source.num_examples(split)
+    wanted = min(images, count)
+
+    def chosen(position: tf.Tensor, example: dict[str, tf.Tensor]) -> tf.Tensor:
+        del example
+        return (position + 1) * wanted // count > position * wanted // count
+
+    def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {
+            "image": decoded(example["image"], image_size),
+            "label": tf.cast(example["label"], tf.int32),
+            "position": tf.cast(position, tf.int32),
+        }
+
+    examples = source.examples(split).enumerate().filter(chosen)
+    made = examples.map(prepare, num_parallel_calls=iterators.CORES).batch(batch_size)
+    return iterators.without_tuning(made.prefetch(tf.data.AUTOTUNE))
+
+
 def _rows_of_host(
     examples: tf.data.Dataset, batch_size: int, num_shards: int, shard: int
 ) -> tf.data.Dataset:

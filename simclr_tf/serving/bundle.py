@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import contextlib
 import hashlib
 import os
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -15,25 +16,46 @@ from simclr_tf import errors, storage
 from simclr_tf.data import crops, decode
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory, environment, measured
-from simclr_tf.serving import inputs, outputs, warmup
+from simclr_tf.serving import forms, inputs, outputs
 from simclr_tf.serving import servable as servables
 
 DESCRIPTION, CARD = "assets.extra/model.json", "MODEL_CARD.md"
+_PLAIN_DESCRIPTION = "model.json"  # Where it is beside a file that is no SavedModel.
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 _DATA = "data.json"
+_LIMITS = {
+    "max_pixels": decode.MAX_PIXELS,
+    "max_aspect": inputs.MAX_ASPECT,
+    "tolerance": inputs.TOLERANCE,
+}
+# What the descriptions of older versions lack.
+_OF_OLDER_EXPORTS = {"format": "serving", "dtype": "float32", "conversion": None}
 _MEASURED = ("linear_eval/", "eval/", "baseline/")  # Beginnings of names in result.json.
+
+
+class Exported(Protocol):
+    """What is saved in an export; see `servable.Servable`."""
+
+    names: tuple[str, ...]
+    feature_width: int
+    weights: list[tf.Variable]
+
+    def signatures(self) -> dict[str, Any]:
+        """Returns the functions by the names of their signatures."""
 
 
 def write(
     folder: str,
-    servable: servables.Servable,
+    servable: Exported,
     architecture: simclr.Architecture,
     model_dir: str,
     step: int,
     *,
     weights_license: str | None,
+    form: forms.Form = forms.SAVED_MODEL,
+    conversion: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes warm-up requests, model.json and MODEL_CARD.md into the folder of a SavedModel.
+    """Writes model.json and MODEL_CARD.md into the folder of an export.
 
     Args:
         folder: the folder.
@@ -42,26 +64,26 @@ def write(
         model_dir: its run directory, whose data and results are described.
         step: its training step.
         weights_license: licence of the weights; None if it was not given.
+        form: the form of the export.
+        conversion: how it differs from the network in float32; None if it does not.
 
     Raises:
         UserError: if a file cannot be written.
     """
-    warmup.write(folder, architecture.image_size)
     description = {
         "step": step,
+        "format": form.format,
+        "dtype": form.dtype,
+        "conversion": conversion,
         "encoder": architecture.encoder_name,
         "classes": architecture.class_names and list(architecture.class_names),
         "image_size": architecture.image_size,
         "feature_width": servable.feature_width,
         "features_have_length_1": architecture.normalize_features,
         "signatures": _signatures(servable),
-        "outputs": {name: outputs.DESCRIPTIONS[name] for name in (*servable.names, outputs.VALID)},
-        "preprocessing": _preprocessing(architecture.image_size),
-        "limits": {
-            "max_pixels": decode.MAX_PIXELS,
-            "max_aspect": inputs.MAX_ASPECT,
-            "tolerance": inputs.TOLERANCE,
-        },
+        "outputs": {name: outputs.DESCRIPTIONS[name] for name in _outputs(servable, form)},
+        "preprocessing": _preprocessing(architecture.image_size, form),
+        "limits": _LIMITS if form.format == "serving" else None,
         "fingerprint": fingerprint(servable.weights),
         "license": weights_license,
         "program": _program(model_dir),
@@ -82,10 +104,42 @@ def update_metrics(folder: str, model_dir: str, step: int) -> None:
     Raises:
         UserError: if a file cannot be read or written.
     """
-    path = os.path.join(folder, DESCRIPTION)
-    if tf.io.gfile.exists(path):
-        described = {**storage.read_json(path), **_evaluation(model_dir, step)}
-        _write_both(folder, described, model_dir)
+    for name in (DESCRIPTION, _PLAIN_DESCRIPTION):
+        path = os.path.join(folder, name)
+        if tf.io.gfile.exists(path):
+            described = {**storage.read_json(path), **_evaluation(model_dir, step)}
+            _write_both(folder, described, model_dir)
+
+
+def conversion_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns rows of a table of what a conversion changes: what, in float32, converted.
+
+    Args:
+        found: what was measured, as in model.json.
+    """
+    rows = []
+    if "accuracy" in found:
+        before, after, difference = (
+            _with_ends(found, name)
+            for name in ("accuracy_float32", "accuracy", "accuracy_difference")
+        )
+        rows += [("accuracy of the linear head", before, after), ("difference", "", difference)]
+    if "changed_predictions" in found:
+        changed = f"{found['changed_predictions']:.1%}"
+        rows.append(("images with another likeliest class", "", changed))
+    if "cosine" in found:
+        cosine = f"{found['cosine']:.4f} (least {found['cosine_least']:.4f})"
+        rows.append((f"cosine to the {found['cosine_of']} in float32", "", cosine))
+    sizes = [f"{found[name] / 1e6:.2f} MB" for name in ("bytes_float32", "bytes")]
+    times = [f"{found[name]:.2f} ms" for name in ("ms_per_image_float32", "ms_per_image")]
+    rows.append(("size of the weights, of the export", sizes[0], sizes[1]))
+    return [*rows, ("time of one image", times[0], times[1])]
+
+
+def _with_ends(found: Mapping[str, Any], name: str) -> str:
+    low, high = found[f"{name}_95"]
+    sign = "+" if name.endswith("difference") else ""
+    return f"{found[name]:{sign}.1%} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
 
 def fingerprint(variables: list[tf.Variable]) -> str:
@@ -107,13 +161,24 @@ def _write_both(folder: str, description: dict[str, Any], model_dir: str) -> Non
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    storage.write_json(os.path.join(folder, DESCRIPTION), description)
+    form = description.get("format", forms.SAVED_MODEL.format)
+    name = DESCRIPTION if form == forms.SAVED_MODEL.format else _PLAIN_DESCRIPTION
+    tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, name)))
+    storage.write_json(os.path.join(folder, name), description)
     accuracies = _accuracies(model_dir, description["metrics"])
-    card = templates.get_template(f"{CARD}.jinja").render(description, accuracies=accuracies)
+    described = {**_OF_OLDER_EXPORTS, **description, "accuracies": accuracies}
+    measured_conversion = described["conversion"] or {}
+    if "images" in measured_conversion:
+        described["conversion_rows"] = conversion_rows(measured_conversion)
+    card = templates.get_template(f"{CARD}.jinja").render(described, description_file=name)
     storage.replace(os.path.join(folder, CARD), card.rstrip() + "\n")
 
 
-def _signatures(servable: servables.Servable) -> dict[str, Any]:
+def _outputs(servable: Exported, form: forms.Form) -> tuple[str, ...]:
+    return (*servable.names, *([outputs.VALID] if form.format == "serving" else []))
+
+
+def _signatures(servable: Exported) -> dict[str, Any]:
     described = {}
     for name, function in servable.signatures().items():
         (taken,) = function.input_signature
@@ -126,10 +191,13 @@ def _signatures(servable: servables.Servable) -> dict[str, Any]:
     return described
 
 
-def _preprocessing(size: int) -> dict[str, Any]:
+def _preprocessing(size: int, form: forms.Form) -> dict[str, Any]:
     """Returns, in numbers and words, what is done to an image before the network sees it."""
     kept = crops.evaluation_crop(size)
     share = "the shorter side" if kept == 1 else f"{kept} of the shorter side"
+    who = "The program that calls the network does this."
+    if form.format == "serving":
+        who = "All signatures do this themselves, except for `prepared`, which takes the result."
     return {
         "colours": "RGB",
         "range": [0.0, 1.0],
@@ -140,8 +208,7 @@ def _preprocessing(size: int) -> dict[str, Any]:
             "Values are RGB from 0 to 1, 8-bit ones divided by 255. The square in the centre of "
             f"an image, with {share} as its side, is kept and resized to {size} x {size} pixels by "
             "TensorFlow's bicubic kernel without antialiasing; results are clipped to [0, 1]. "
-            "Encoded photos are turned upright by their EXIF orientation first. All signatures do "
-            "this themselves, except for `prepared`, which takes the result."
+            f"Encoded photos are turned upright by their EXIF orientation first. {who}"
         ),
     }
 

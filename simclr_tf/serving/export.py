@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import contextlib
 import os
-import re
 
 import tensorflow as tf
 
-from simclr_tf import errors, storage, text
 from simclr_tf.models import simclr
-from simclr_tf.serving import bundle, outputs, reloading
+from simclr_tf.serving import bundle, converted, forms, outputs, reloading, versions, warmup
 from simclr_tf.serving import servable as servables
 
-FOLDER = "saved_model"
-# Ends of the names of an export that is being written, and of one that a new one replaces.
-_PARTIAL, _REPLACED = ".partial", ".replaced"
+FOLDER = forms.SAVED_MODEL.folder
 
 
-def plain_copy(model: simclr.SimCLR) -> simclr.SimCLR:
-    """Returns a copy of a network to export: float32, and independent of any strategy."""
+def plain_copy(model: simclr.SimCLR, dtype: str = "float32") -> simclr.SimCLR:
+    """Returns a copy of a network to export, independent of any strategy.
+
+    Args:
+        model: the network.
+        dtype: in what the copy computes, "float32" or "bfloat16". Its variables are float32.
+    """
+    mixed_precision = "none" if dtype == "float32" else dtype
     with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
-        plain = simclr.SimCLR(model.architecture, seed=0, global_bn=False)
+        plain = simclr.SimCLR(
+            model.architecture, seed=0, global_bn=False, mixed_precision=mixed_precision
+        )
     # Keras lists frozen variables last, so both must be frozen alike for their orders to agree.
     plain.encoder.freeze(model.encoder.frozen_groups)
     for target, trained in zip(plain.variables, model.variables):
@@ -39,8 +42,12 @@ def export(
     keep: int = 1,
     names: Sequence[str] | None = None,
     weights_license: str | None = None,
+    dtype: str = "float32",
+    examine: converted.Examine | None = None,
 ) -> str:
     """Writes MODEL_DIR/saved_model/STEP, checks it in a fresh process, and removes older ones.
+
+    With another dtype it is MODEL_DIR/saved_model_DTYPE/STEP.
 
     Args:
         model: the trained network.
@@ -49,6 +56,9 @@ def export(
         keep: number of exports to keep.
         names: outputs of the signatures, see `outputs.choose`.
         weights_license: licence of the weights, for the files that describe them.
+        dtype: in what the network computes, see `plain_copy`.
+        examine: compares it with the network in float32, before it gets its final name; None if it
+            is that.
 
     Returns:
         The folder written.
@@ -58,22 +68,28 @@ def export(
             that is loaded again is another one.
     """
     names = outputs.choose(model, names)
+    form = forms.Form("serving", dtype)
     with reloading.fresh_process() as fresh:
         plain = plain_copy(model)
-        servable = servables.Servable(plain, names)
+        served = plain if dtype == "float32" else plain_copy(model, dtype)
+        servable = servables.Servable(served, names)
 
         def complete(folder: str) -> None:
+            warmup.write(folder, plain.architecture.image_size)
+            found = examine(converted.of_saved_model(folder), folder) if examine else None
             bundle.write(
                 folder,
                 servable,
                 plain.architecture,
                 model_dir,
                 step,
+                form=form,
+                conversion=found,
                 weights_license=weights_license,
             )
-            fresh.check(folder, plain, names)
+            fresh.check(folder, plain, names, dtype=dtype)
 
-        parent = os.path.join(model_dir, FOLDER)
+        parent = os.path.join(model_dir, form.folder)
         signatures = servable.signatures()
         return write(servable, parent, step, signatures=signatures, keep=keep, complete=complete)
 
@@ -87,10 +103,7 @@ def write(
     keep: int,
     complete: Callable[[str], None] = lambda folder: None,
 ) -> str:
-    """Writes a module as PARENT/STEP and removes older ones.
-
-    It is written under another name, which programs that serve PARENT ignore, and then renamed, so
-    an export that is found is complete even if this process is killed.
+    """Writes a module as PARENT/STEP and removes older ones, see `versions.write`.
 
     Args:
         module: the module to write.
@@ -106,46 +119,10 @@ def write(
     Raises:
         UserError: if it cannot be written, or from `complete`.
     """
-    folder = os.path.join(parent, str(step))
-    try:
-        _remove_leftovers(parent)
-        tf.saved_model.save(module, folder + _PARTIAL, signatures=signatures)
-        complete(folder + _PARTIAL)
-        if tf.io.gfile.isdir(folder):
-            tf.io.gfile.rename(folder, folder + _REPLACED)
-        tf.io.gfile.rename(folder + _PARTIAL, folder)
-        _rename_older(parent, keep)
-        _remove_leftovers(parent)
-    except (OSError, tf.errors.OpError) as error:
-        _remove_partial(folder)
-        raise errors.UserError(
-            f"The SavedModel could not be written to {folder} ({text.reason(error)}); "
-            f"{storage.remedy(error, folders=(parent, folder))} and run the same command again."
-        ) from error
-    except errors.UserError:
-        _remove_partial(folder)
-        raise
-    return folder
 
+    def save(folder: str) -> None:
+        tf.saved_model.save(module, folder, signatures=signatures)
 
-def _remove_partial(folder: str) -> None:
-    with contextlib.suppress(OSError, tf.errors.OpError):
-        tf.io.gfile.rmtree(folder + _PARTIAL)
-
-
-def _remove_leftovers(parent: str) -> None:
-    """Deletes exports that were replaced, and what a killed process did not finish."""
-    for name in storage.names_in(parent):
-        if re.fullmatch(rf"[0-9]+({re.escape(_PARTIAL)}|{re.escape(_REPLACED)})", name):
-            tf.io.gfile.rmtree(os.path.join(parent, name))
-
-
-def _rename_older(parent: str, keep: int) -> None:
-    steps = sorted(
-        int(name)
-        for name in storage.names_in(parent)
-        if re.fullmatch("0|[1-9][0-9]*", name) and tf.io.gfile.isdir(os.path.join(parent, name))
+    return versions.write(
+        parent, step, save, keep=keep, name=forms.SAVED_MODEL.name, complete=complete
     )
-    for step in steps[:-keep]:
-        folder = os.path.join(parent, str(step))
-        tf.io.gfile.rename(folder, folder + _REPLACED)

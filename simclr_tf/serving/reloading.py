@@ -28,8 +28,14 @@ from simclr_tf.serving import outputs, servable
 _PROGRAM = pathlib.Path(__file__).with_name("answer_once.py")
 # The import of TensorFlow and a large model take a minute on a busy machine.
 _SECONDS = 900
-# Graphs are optimised, so the last digits differ.
+# What outputs in float32 may differ by, relative and as a part of the largest one. Graphs are
+# optimised, so the last digits differ.
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+# In other dtypes, the length of the difference as a part of the length of the output. In bfloat16
+# that was 0.003 for the features of a trained ResNet-14, 0.02 for a random ResNet-18 and 0.2 for a
+# random ResNet-50; of other weights it is about 1. What int8 may differ by depends on the network
+# and is measured on images.
+_TOLERANCES = {"float16": 0.02, "bfloat16": 0.3}
 
 
 class FreshProcess:
@@ -39,30 +45,38 @@ class FreshProcess:
         """Takes the process; None if none could be started."""
         self._process = process
 
-    def check(self, folder: str, model: simclr.SimCLR, names: tuple[str, ...]) -> None:
+    def check(
+        self, folder: str, model: simclr.SimCLR, names: tuple[str, ...], *, dtype: str = "float32"
+    ) -> None:
         """Compares the answers for two images.
 
         Where the process cannot run at all, or is ended, a warning says that nothing was compared.
 
         Args:
             folder: folder of the SavedModel of a `servable.Servable`.
-            model: its network.
+            model: its network, in float32.
             names: its outputs.
+            dtype: in what the SavedModel computes.
 
         Raises:
             UserError: if the process cannot load the SavedModel, or its answers differ.
         """
-        pictures = _pictures(model.architecture.image_size)
-        got = self._answers(folder, pictures)
+        size = model.architecture.image_size
+        got = self._answers(folder, _pictures(size))
         if got is None:
             return
-        prepared = [crops.evaluation_image(one, model.architecture.image_size) for one in pictures]
-        want = outputs.compute(model, tf.stack(prepared), names)
+        want = outputs.compute(model, prepared_pictures(size), names)
         differing = [
             name
             for name in names
-            if name != "top_classes" and not _close(np.array(got[name]), want[name].numpy())
+            if not is_close(name, np.array(got[name]), want[name].numpy(), dtype)
         ]
+        if dtype != "float32" and differing:
+            raise errors.UserError(
+                f"The SavedModel in {dtype} was loaded in a new process to check it, and its "
+                f"{' and '.join(differing)} differed from those in float32 by more than "
+                f"{_TOLERANCES[dtype]:.0%}, so it was not kept; leave out --export_dtype={dtype}."
+            )
         if differing or not all(got[outputs.VALID]):
             raise errors.UserError(
                 f"The SavedModel was loaded in a new process to check it, and its "
@@ -134,6 +148,26 @@ def _pictures(size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
 
 
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    scale = float(np.max(np.abs(other)))
-    return np.allclose(one, other, rtol=_RELATIVE, atol=_ABSOLUTE * scale)
+def prepared_pictures(size: int) -> tf.Tensor:
+    """Returns the two images that exports are checked by, (2, s, s, 3) float32 in [0, 1]."""
+    return tf.stack([crops.evaluation_image(one, size) for one in _pictures(size)])
+
+
+def is_close(name: str, one: np.ndarray, other: np.ndarray, dtype: str) -> bool:
+    """Returns whether an output differs from that of the network in float32 by no more than it may.
+
+    Args:
+        name: its name; the order of classes that are almost equally likely may differ.
+        one: the output.
+        other: that of the network.
+        dtype: in what the output was computed.
+    """
+    if name == "top_classes":
+        return True
+    if dtype == "float32":
+        scale = float(np.max(np.abs(other)))
+        return np.allclose(one, other, rtol=_RELATIVE, atol=_ABSOLUTE * scale)
+    if name == "probabilities" or dtype not in _TOLERANCES:  # Small differences of scores grow.
+        return True
+    difference = float(np.linalg.norm(one - other))
+    return difference <= _TOLERANCES[dtype] * float(np.linalg.norm(other))  # NaN is not.

@@ -102,10 +102,12 @@ class TaskSettings:
     )
     format: str = _WHAT.setting(
         "serving",
-        "SavedModel format that export writes. serving: for TensorFlow Serving, the same as at the "
-        "end of training. official: called like the SavedModels of google-research/simclr, with "
-        "the same outputs and variable names, for code that was written for those.",
-        choices=("serving", "official"),
+        "Format that export writes. serving: a SavedModel for TensorFlow Serving, the same as at "
+        "the end of training. official: a SavedModel that is called like those of "
+        "google-research/simclr, with the same outputs and variable names, for code that was "
+        "written for those. tflite: a file for TensorFlow Lite, for phones and small devices. "
+        "onnx: a file for ONNX Runtime, by tf2onnx, the extra [onnx].",
+        choices=("serving", "official", "tflite", "onnx"),
         only_with=("mode", ("export",)),
         resume="freely",
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,9 +62,10 @@ def test_what_is_not_a_policy_is_refused(augmentation, says):
 )
 def test_a_list_with_an_operation_that_a_setting_leaves_out_is_refused(augmentation, switch, named):
     says = f"{augmentation} names {named}, which --no{switch} leaves out; give --{switch}, or"
+    off: dict[str, Any] = {switch: False}
     with pytest.raises(errors.UserError, match=says):
-        config.validate(config.Config(augmentation=augmentation, **{switch: False}))
-    config.validate(config.Config(augmentation="simclr", **{switch: False}))
+        config.validate(config.Config(augmentation=augmentation, **off))
+    config.validate(config.Config(augmentation="simclr", **off))
 
 
 def test_settings_of_a_run_become_its_policy():

@@ -300,7 +300,10 @@ REFUSED = {
         ["--model_dir={run}", "--resnet_depth=18"],
         ["resnet_depth is 8 there and 18 here"],
     ),
-    "a format that does not exist": (["--format=onnx"], ["--format", "serving, official", "onnx"]),
+    "a format that does not exist": (
+        ["--format=tensorrt"],
+        ["--format", "serving, official, tflite, onnx", "tensorrt"],
+    ),
     "a format for another mode": (
         ["--format=official", "--mode=train", "--dataset=digits"],
         ["--format=official applies only to --mode=export (the mode is train)"],

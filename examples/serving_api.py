@@ -186,7 +186,7 @@ class RestClient:
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """Returns the message in the JSON of an error, or its text if it is none of the server."""
+    """Returns the message in the JSON of an error, or its text if the server did not write it."""
     text = error.read().decode(errors="replace")
     try:
         return str(json.loads(text)["error"])

@@ -16,7 +16,7 @@ import tiny_runs
 from flags import command_line
 import run
 from simclr_tf import config
-from simclr_tf.data import pipeline
+from simclr_tf.data import pipeline, sources
 from simclr_tf.evaluation import features
 from simclr_tf.serving import export
 from simclr_tf.training import loop
@@ -310,6 +310,23 @@ def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
         assert f"{path} was an evaluation of other weights or data, and is replaced" in printed
         earlier = tiny_runs.json_of(model_dir / "result_4.earlier.json")
         assert "baseline/raw_pixels/top_1_accuracy" in earlier
+
+
+@pytest.mark.usefixtures("no_export")
+def test_the_images_that_a_seed_held_out_are_evaluated_with_a_checkpoint(photos, tmp_path, capsys):
+    flat, trained, new = photos / "train", tmp_path / "trained", tmp_path / "new"
+    assert tiny_runs.main("train", trained, flat, seed=5, train_steps=1) == 0
+    arguments = ["run.py", "--mode=eval", f"--checkpoint={trained}", f"--model_dir={new}"]
+    assert run.main([*arguments, "--evaluations=none"]) == 0
+    assert "--seed=5" in capsys.readouterr().out
+    found = parquet.read_table(new / "predictions.parquet").to_pydict()["name"]
+    held_out = [
+        sources.open_source("image_folder", data_dir=str(flat), seed=seed).example_names(
+            "validation"
+        )
+        for seed in (5, 0)
+    ]
+    assert sorted(found) == sorted(held_out[0]) != sorted(held_out[1])
 
 
 @pytest.mark.exhaustive

@@ -1,4 +1,4 @@
-"""The example client, by gRPC and by REST, with a server that fails as it is told to."""
+"""The example client, by gRPC and by REST, with a server that fails on request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Images:
         (files,) = inputs.values()
         self.requests.append(len(files))
         if self.refusals:
-            raise serving_requests.Refusal(self.refusals.pop(0), "as it was told")
+            raise serving_requests.Refusal(self.refusals.pop(0), "on request")
         if self.slow:
             self.slow -= 1
             self.released.wait(30)
@@ -147,7 +147,7 @@ def test_a_server_that_never_works_is_given_up(client, model, tmp_path, capsys):
     assert len(model.requests) == 3 and len(model.pauses) == 2
     message = capsys.readouterr().err
     assert message.count("trying again in") == 2
-    assert "UNAVAILABLE: as it was told - in the request with" in message
+    assert "UNAVAILABLE: on request - in the request with" in message
     assert "Start the server" in message and "port 8500" in message
     assert not (tmp_path / "out.npz").exists()
 

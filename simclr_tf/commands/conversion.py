@@ -25,12 +25,7 @@ _IMAGES = 2000
 _SAMPLES = 200
 _BATCH = 32
 _TIMED = 20  # Runs of one image.
-# Settings that name the data; those that are given win over those of the run.
-_DATA = (
-    *("dataset", "data_dir", "labels", "group", "image_key", "label_key"),
-    *("train_split", "eval_split"),
-)
-# Without seeing what they cost, nobody should use these.
+# These are written only if what they cost can be measured.
 _ONLY_MEASURED = ("float16", "int8")
 
 
@@ -97,8 +92,7 @@ def images_of(config: config_lib.Config, weights: weights_lib.Weights, form: for
         form: the form of the export.
 
     Raises:
-        UserError: if the form is for nobody who has not seen what it costs, and the data cannot be
-            opened.
+        UserError: if the data cannot be opened, and the form may not be written unmeasured.
     """
     try:
         data, split = _open(config, weights)
@@ -122,12 +116,12 @@ def _open(config: config_lib.Config, weights: weights_lib.Weights) -> tuple[data
     """Returns the opened data, and the split to measure on: that of training without another."""
     given = {
         name: getattr(config, name)
-        for name in _DATA
+        for name in dataset.SETTINGS
         if getattr(config, name) != getattr(config_lib.Config, name)
     }
     stored = None if weights.from_reference else directory.read_config(weights.folder)
     changes: dict[str, Any] = given
-    if "dataset" in given:  # The folder of the other data set is none of this one.
+    if "dataset" in given:  # The stored folder is that of another data set.
         changes = {**given, "data_dir": config.data_dir}
     # Training needs no split to evaluate on.
     config = dataclasses.replace(

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 from simclr_tf import errors, paths, text
-from simclr_tf.config import flagfile, metadata, other_images
+from simclr_tf.config import augmentations, flagfile, metadata, other_images
 from simclr_tf.config.sections import embeddings
 from simclr_tf.config.sections.serving import FORMAT_DTYPES
 from simclr_tf.config.settings import Config
-from simclr_tf.data import label_origin, operation_names
+from simclr_tf.data import label_origin
 
 # Short forms of --mode: what they mean for --mode and --train_mode.
 SHORT_MODES = {"pretrain": ("train", "pretrain"), "finetune": ("train_then_eval", "finetune")}
@@ -56,7 +56,7 @@ def validate(config: Config) -> None:
     if config.mode in embeddings.EMBEDDING_MODES:
         _check_embeddings(config)
     other_images.check(config)
-    _check_augmentation(config)
+    augmentations.check(config)
     if config.data_service is not None and not config.data_service.startswith("grpc://"):
         raise errors.UserError(
             f"--data_service={config.data_service} is not an address; give the dispatcher's, as in "
@@ -69,23 +69,6 @@ def validate(config: Config) -> None:
             "--mixed_precision=float16 scales the loss, which TPUs do not support; use "
             "--mixed_precision=bfloat16."
         )
-
-
-def _check_augmentation(config: Config) -> None:
-    """Refuses unknown operations, and a list of which a setting would leave something out."""
-    if config.augmentation == "auto":
-        return
-    operations = operation_names.parse(config.augmentation)
-    if config.augmentation in operation_names.POLICIES:
-        return
-    for name in operations:
-        switch = operation_names.SWITCHES.get(name)
-        if switch is not None and not getattr(config, switch):
-            name = operation_names.CROP if name == operation_names.LATER_CROP else name
-            raise errors.UserError(
-                f"--augmentation={config.augmentation} names {name}, which --no{switch} leaves "
-                f"out; give --{switch}, or leave it out of the list."
-            )
 
 
 def _check_export(config: Config) -> None:

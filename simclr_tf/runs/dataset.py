@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import psutil
 
@@ -14,7 +15,7 @@ from simclr_tf.runs import directory, few_labels, label_checks, unreadable
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
-_SETTINGS = (
+SETTINGS = (
     *("dataset", "data_dir", "labels", "group", "image_key", "label_key"),
     *("train_split", "eval_split"),
 )
@@ -232,14 +233,17 @@ def check_memory(flag: str, split: str, needed: int) -> None:
     console.say(f"Kept in memory: {size} of {text.gib(free)} free.")
 
 
-def stored_settings(weights: weights_lib.Weights) -> dict[str, str]:
+def stored_settings(weights: weights_lib.Weights) -> dict[str, Any]:
     """Returns the settings of the data that weights were trained on, as far as they are stored.
 
-    The data folder of google-research/simclr is left out: it was one of another machine.
+    The seed is one of them: it draws the images that are held out of a folder without splits. The
+    data folder of google-research/simclr is left out: it was one of another machine.
     """
     if weights.from_reference:
-        stored = {name: weights.flags.get(name) for name in _SETTINGS if name != "data_dir"}
-    else:
-        config = directory.read_config(weights.folder)
-        stored = {name: getattr(config, name, None) for name in _SETTINGS}
-    return {name: value for name, value in stored.items() if isinstance(value, str)}
+        stored = {name: weights.flags.get(name) for name in SETTINGS if name != "data_dir"}
+        return {name: value for name, value in stored.items() if isinstance(value, str)}
+    config = directory.read_config(weights.folder)
+    if config is None:
+        return {}
+    stored = {name: getattr(config, name) for name in (*SETTINGS, "seed")}
+    return {name: value for name, value in stored.items() if value is not None}

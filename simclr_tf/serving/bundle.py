@@ -20,7 +20,7 @@ from simclr_tf.serving import forms, inputs, outputs
 from simclr_tf.serving import servable as servables
 
 DESCRIPTION, CARD = "assets.extra/model.json", "MODEL_CARD.md"
-_PLAIN_DESCRIPTION = "model.json"  # Where it is beside a file that is no SavedModel.
+_PLAIN_DESCRIPTION = "model.json"  # Its place beside a file that is not a SavedModel.
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 _DATA = "data.json"
 _LIMITS = {

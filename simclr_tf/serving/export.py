@@ -57,8 +57,8 @@ def export(
         names: outputs of the signatures, see `outputs.choose`.
         weights_license: licence of the weights, for the files that describe them.
         dtype: in what the network computes, see `plain_copy`.
-        examine: compares it with the network in float32, before it gets its final name; None if it
-            is that.
+        examine: compares it with the network in float32, before it gets its final name; None for
+            float32.
 
     Returns:
         The folder written.

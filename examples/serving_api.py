@@ -1,11 +1,9 @@
-"""Clients of a model server, by gRPC and by REST, and when to ask it again.
+"""Clients of a model server, by gRPC and by REST, and what they retry.
 
 The server is TensorFlow Serving with a SavedModel of this project, whose signatures serving_bytes
 and serving_bytes_strict take the contents of image files. This module depends on nothing of the
 project. It needs NumPy. REST needs nothing else. gRPC also needs the package
 tensorflow-serving-api, whose classes import TensorFlow: that takes seconds and some hundred MB.
-TensorFlow is not used otherwise, so classes that protoc makes of the same .proto files would do
-without it.
 """
 
 from __future__ import annotations

@@ -187,9 +187,10 @@ def test_all_evaluations_leave_out_what_lacks_something(monkeypatch):
 def test_a_data_set_that_cannot_be_opened_is_refused_before_the_network_is_trained(
     photos, tmp_path, capsys
 ):
-    flags = {"evaluations": "ood", "ood_datasets": "/nowhere", "linear_eval": True}
+    missing = tmp_path / "missing"
+    flags = {"evaluations": "ood", "ood_datasets": missing, "linear_eval": True}
     assert tiny_runs.main("train_then_eval", tmp_path / "run", photos, **flags) == 2
-    assert "--ood_datasets names /nowhere, which does not exist" in capsys.readouterr().err
+    assert f"--ood_datasets names {missing}, which does not exist" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

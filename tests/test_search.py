@@ -111,10 +111,13 @@ def test_a_folder_of_queries_is_read_in_order(photos):
 
 def test_what_cannot_be_searched_is_said(embedded, photos, checkpoint, tmp_path, capsys):
     query = photos / "test/red/0.png"
-    assert "does not exist; name a folder that --mode=embed" in refusal(capsys, "/nowhere", query)
+    assert "does not exist; name a folder that --mode=embed" in refusal(
+        capsys, tmp_path / "missing", query
+    )
     assert "has no manifest.json" in refusal(capsys, photos, query)
-    assert "--query=/no.png names /no.png, which does not exist" in refusal(
-        capsys, embedded, "/no.png"
+    missing = tmp_path / "missing.png"
+    assert f"--query={missing} names {missing}, which does not exist" in refusal(
+        capsys, embedded, missing
     )
     (tmp_path / "empty").mkdir()
     assert "holds no images" in refusal(capsys, embedded, tmp_path / "empty")

@@ -1,6 +1,7 @@
 """Tests of simclr_tf.data.views: what makes up a view, and that a seed decides it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -82,19 +83,26 @@ ALTERNATING = ("crop", "warp", "flip", "blur", "equalize", "color_drop", "cutout
     ids=["one branch", "alternating", "ends batched", "crop", "too small to compile"],
 )
 def test_views_made_one_by_one_are_those_made_together(policy):
-    images = _images(12)
-    together, alone = (
-        views.make_views(images, SEED, policy, num_views=2, one_by_one=one_by_one)
-        for one_by_one in (False, True)
-    )
-    assert alone.shape == (12, 2, policy.image_size, policy.image_size, 3)
-    np.testing.assert_allclose(alone, together, atol=1e-5)
-    cut = np.random.default_rng(0).uniform(-9, 264, size=together.shape).astype(np.float32)
-    together, alone = (
-        views.distort_views(cut, SEED, policy, one_by_one=one_by_one)
-        for one_by_one in (False, True)
-    )
-    np.testing.assert_allclose(alone, together, atol=1e-5)
+    cut = np.random.default_rng(0).uniform(-9, 264, size=(12, 2, *(2 * (policy.image_size,)), 3))
+
+    @functools.partial(tf.function, autograph=False)  # Outside of a graph nothing is compiled.
+    def make(one_by_one):
+        made = views.make_views(_images(12), SEED, policy, num_views=2, one_by_one=one_by_one)
+        images = tf.constant(cut, tf.float32)
+        return made, views.distort_views(images, SEED, policy, one_by_one=one_by_one)
+
+    for alone, together in zip(make(one_by_one=True), make(one_by_one=False)):
+        assert alone.shape == (12, 2, policy.image_size, policy.image_size, 3)
+        np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def test_compiled_views_are_those_made_outside_of_a_graph(monkeypatch):
+    policy = policies.Policy(20, ops=("color_jitter", "color_drop", "flip"))
+    cut = 255 * _images(4, 20, 20)[:, np.newaxis]
+    make = functools.partial(views.distort_views, cut, SEED, policy)
+    compiled = tf.function(make, autograph=False)()
+    monkeypatch.setattr(type(tf.function(make)), "__call__", None)
+    np.testing.assert_allclose(make(), compiled, atol=1e-5)
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])

@@ -251,11 +251,13 @@ def _operations_pass(
 def _compiled(function: Callable, policy: policies.Policy) -> Callable:
     """Compiles a function by XLA, which fuses dozens of passes over the pixels into a few.
 
-    Not for the smallest images, where compiling takes longer than it saves.
+    Not for the smallest images, nor where it is called outside of a graph, so only a few times:
+    compiling would take longer than it saves.
     """
     if policy.image_size < _COMPILE_FROM:
         return function
-    return tf.function(function, jit_compile=True, autograph=False)
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    return lambda *args: (function if tf.executing_eagerly() else compiled)(*args)
 
 
 def _gather(params: tf.Tensor, subset: Subset | None, num_views: int) -> tf.Tensor:

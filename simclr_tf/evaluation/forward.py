@@ -64,9 +64,9 @@ class Forward:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.outputs = outputs or Outputs()
         self._change = change
+        # Traced for each size of batches, which several workers and TPUs must know.
         self.compiled: Any = tf.function(
             lambda batch: self.strategy.run(self._on_replica, (batch,)),
-            reduce_retracing=True,
             autograph=model.needs_autograph,
         )
 

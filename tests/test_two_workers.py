@@ -17,7 +17,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ROOT = pathlib.Path(__file__).parents[1]
 # At a high rate, rounding decides which ReLUs are active, and weights diverge within two steps.
-SETTINGS = {**tiny_runs.NO_COLOR, "train_steps": 3, "learning_rate": 0.02, "evaluations": "knn"}
+SETTINGS = {
+    **tiny_runs.NO_COLOR,
+    "train_steps": 3,
+    "learning_rate": 0.02,
+    "evaluations": "knn",
+    "untrained_baselines": False,  # An evaluation alone has them, below.
+}
 # Of these, each replica measures its own images, or the machine decides.
 NOT_COMPARED = ("feature_rank", "feature_spread", "images_per_second", "input_wait", "seconds")
 

@@ -77,9 +77,8 @@ def _check_export(config: Config) -> None:
     if config.export_dtype not in dtypes:
         others = [name for name, has in FORMAT_DTYPES.items() if config.export_dtype in has]
         raise errors.UserError(
-            f"--export_dtype={config.export_dtype} is not for --format={config.format}, which has "
-            f"{' and '.join(dtypes)}; choose --export_dtype={'|'.join(dtypes)}, or "
-            f"--format={'|'.join(others)}."
+            f"--export_dtype={config.export_dtype} is not for --format={config.format}; choose "
+            f"--export_dtype={'|'.join(dtypes)}, or --format={'|'.join(others)}."
         )
     given = {
         "export_outputs": config.export_output_names is not None,

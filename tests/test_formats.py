@@ -358,7 +358,10 @@ def test_images_are_taken_at_equal_distances_and_each_once(photos):
 REFUSED = {
     "int8 of a SavedModel": (
         ["--export_dtype=int8"],
-        ["int8 is not for --format=serving, which has float32 and bfloat16", "--format=tflite."],
+        [
+            "int8 is not for --format=serving; choose --export_dtype=float32|bfloat16, or ",
+            "--format=tflite.",
+        ],
     ),
     "bfloat16 of TensorFlow Lite": (
         ["--format=tflite", "--export_dtype=bfloat16"],
@@ -366,11 +369,11 @@ REFUSED = {
     ),
     "float16 of ONNX": (
         ["--format=onnx", "--export_dtype=float16"],
-        ["--format=onnx, which has float32;", "or --format=tflite."],
+        ["is not for --format=onnx; choose --export_dtype=float32, or --format="],
     ),
     "bfloat16 of the reference's format": (
         ["--format=official", "--export_dtype=bfloat16"],
-        ["--format=official, which has float32;"],
+        ["is not for --format=official; choose --export_dtype=float32, or "],
     ),
     "an unknown dtype": (["--export_dtype=int4"], ["--export_dtype must be one of float32"]),
     "another mode": (

@@ -99,12 +99,17 @@ def _learner(model, **settings):
     )
 
 
-def _task(model, objective):
+def _task(model, objective, num_views=2):
     if objective == "supervised":
         return tasks.supervised_task(model)
     run = config.Config(objective=objective, temperature=0.5)
     return tasks.contrastive_task(
-        model, objectives.make_objective(run), temperature=0.5, hidden_norm=True, labelled=True
+        model,
+        objectives.make_objective(run),
+        temperature=0.5,
+        hidden_norm=True,
+        labelled=True,
+        num_views=num_views,
     )
 
 
@@ -117,7 +122,7 @@ def _data(num_views):
 
 
 @functools.cache
-def _train(kind, objective, chunks, replicas=1, jit_compile=False, **settings):
+def _train(kind, objective, chunks, replicas=1, jit_compile=False, num_views=2, **settings):
     """Returns the metrics of the first step that moves weights, and how far all variables moved.
 
     That is the first of all, unless its scale overflows float16: then the scale is halved.
@@ -127,13 +132,13 @@ def _train(kind, objective, chunks, replicas=1, jit_compile=False, **settings):
         precision = settings.get("mixed_precision", "none")
         model = kind(_ARCHITECTURE, seed=0, mixed_precision=precision)
         learner = _learner(model, **settings)
-    task = _task(model, objective)
+    task = _task(model, objective, num_views)
     if chunks > 1:
         step = accumulation.chunked_step(learner, task, strategy, chunks, jit_compile=jit_compile)
     else:
         step = steps.whole_step(learner, task, strategy, jit_compile=jit_compile)
     before = [v.numpy() for v in (*learner.variables, *model.non_trainable_variables)]
-    data = _data(1 if objective == "supervised" else 2)
+    data = _data(1 if objective == "supervised" else num_views)
     batches = tf.data.Dataset.from_tensor_slices(data).batch(
         _BATCH // replicas, drop_remainder=True
     )
@@ -183,6 +188,11 @@ def test_chunks_on_several_replicas_have_the_gradient_of_the_whole_batch(replica
     whole = _train(_Inference, "nt_xent", 1, weight_decay=1e-2)
     chunked = _train(_Inference, "nt_xent", 2, replicas, weight_decay=1e-2)
     _assert_equal_steps(whole, chunked, 1e-4)
+
+
+def test_chunks_of_three_views_on_two_replicas_have_the_gradient_of_the_whole_batch():
+    whole = _train(_Inference, "nt_xent", 1, num_views=3)
+    _assert_equal_steps(whole, _train(_Inference, "nt_xent", 2, 2, num_views=3), 1e-4)
 
 
 def test_batch_statistics_of_a_chunk_are_over_all_replicas():

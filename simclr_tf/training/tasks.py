@@ -86,6 +86,7 @@ def contrastive_task(
     temperature: float,
     hidden_norm: bool,
     labelled: bool,
+    num_views: int = 2,
 ) -> Task:
     """Returns the pretraining task: a contrastive loss, and a linear head trained alongside.
 
@@ -96,14 +97,17 @@ def contrastive_task(
     Args:
         model: the network.
         objective: the contrastive loss.
-        temperature: temperature of the similarities whose accuracy and entropy are logged.
+        temperature: temperature of the similarities whose accuracy and entropy are logged; they,
+            and the cosines, are those of the first two views, so that they can be compared with
+            those of other numbers of views.
         hidden_norm: whether those similarities are cosines.
         labelled: whether to train the linear head; "label" must then hold the classes, and -1 for
             examples without one. Its loss and accuracy are means over the labelled examples of the
             global batch. Without any, the loss is 0, and its metrics are NaN.
+        num_views: v.
 
     Returns:
-        The task, for batches of {"views": (b, 2, h, w, 3), "label": (b,)}.
+        The task, for batches of {"views": (b, v, h, w, 3), "label": (b,)}.
     """
 
     def forward(batch: Batch) -> Outputs:
@@ -121,8 +125,9 @@ def contrastive_task(
         return loss, {**metrics, **of_head}
 
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
-        za, zb = tf.split(projection, 2)  # (b, d) each
-        loss, objective_metrics = objective.loss(za, zb, labels)
+        views = tf.split(projection, num_views)  # (b, d) each
+        loss, objective_metrics = objective.loss(views, labels)
+        za, zb, *_ = views
         agreement = contrastive.agreement(
             za,
             zb,
@@ -148,7 +153,7 @@ def contrastive_task(
         (*_FEATURES, *(_SUPERVISED if labelled else ())),
         batch_loss,
         (*_CONTRASTIVE, *objective.metrics),
-        num_views=2,
+        num_views=num_views,
         autograph=model.needs_autograph,
         weighs_labels=labelled,
     )

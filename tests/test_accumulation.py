@@ -99,17 +99,12 @@ def _learner(model, **settings):
     )
 
 
-def _task(model, objective, num_views=2):
+def _task(model, objective):
     if objective == "supervised":
         return tasks.supervised_task(model)
     run = config.Config(objective=objective, temperature=0.5)
     return tasks.contrastive_task(
-        model,
-        objectives.make_objective(run),
-        temperature=0.5,
-        hidden_norm=True,
-        labelled=True,
-        num_views=num_views,
+        model, objectives.make_objective(run), temperature=0.5, hidden_norm=True, labelled=True
     )
 
 
@@ -132,7 +127,7 @@ def _train(kind, objective, chunks, replicas=1, jit_compile=False, num_views=2, 
         precision = settings.get("mixed_precision", "none")
         model = kind(_ARCHITECTURE, seed=0, mixed_precision=precision)
         learner = _learner(model, **settings)
-    task = _task(model, objective, num_views)
+    task = _task(model, objective)
     if chunks > 1:
         step = accumulation.chunked_step(learner, task, strategy, chunks, jit_compile=jit_compile)
     else:

@@ -14,6 +14,7 @@ import tiny_runs
 from simclr_tf import config
 from simclr_tf.losses import contrastive, supcon
 from simclr_tf.report import contact_sheet, overview
+from simclr_tf.runs import batches
 from simclr_tf.serving import export
 from simclr_tf.training import objectives
 
@@ -151,6 +152,18 @@ def test_the_table_at_the_start_counts_what_a_view_is_compared_with(settings, wo
 def test_rejects_one_side_of_three_views():
     with pytest.raises(ValueError, match="needs two views, the two sides, got 3"):
         contrastive.nt_xent(list(_views()), temperature=TAU, negatives="one")
+
+
+def test_a_device_makes_three_views_of_images_of_one_size():
+    run = config.Config(num_views=3, train_batch_size=4, image_size=8, augmentation="crop")
+    batch = {
+        "image": tf.zeros([4, 8, 8, 3], tf.uint8),
+        "seed": tf.zeros([4, 2], tf.int32),
+        "index": tf.range(4),
+        "label": tf.zeros([4], tf.int32),
+    }
+    made = batches.make_views(run, tf.distribute.get_strategy(), batch)
+    assert made["views"].shape == (4, 3, 8, 8, 3)
 
 
 def test_a_run_with_three_views_in_chunks_shows_them_and_their_loss(

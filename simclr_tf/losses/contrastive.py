@@ -24,9 +24,9 @@ def nt_xent(
 ) -> tf.Tensor:
     """Computes NT-Xent, the loss of SimCLR (Chen et al. 2020, Algorithm 1), of two views or more.
 
-    Row i of each of the `views` is a view of image i. The positives of a view are the others of
-    its image, its negatives the v (B - 1) views of the other images of the *global* batch. A view
-    is never compared with itself. The loss is the mean over positives of
+    Row i of each of the `views` is of image i. The positives of a view are the others of its image,
+    its negatives the v (B - 1) views of other images of the *global* batch. The loss of a view is
+    the mean over its positives of
 
         -log( exp(u.p / tau) / sum over all other views a of exp(u.a / tau) )
 
@@ -37,16 +37,14 @@ def nt_xent(
         views: v >= 2 of (b, d), projections of the first views, the second, ..., of any length.
         temperature: tau, the divisor of the similarities; greater than 0.
         l2_normalize: whether to take cosine similarities, as the paper does; else plain products.
-        negatives: "both", or "one": of two views, only the B - 1 of the side opposite to the
-            view's (B.10).
-        decoupled: whether the denominator is of the negatives only (Yeh et al. 2022, eq. 6). It is
-            left out if there are none.
+        negatives: "both", or of two views "one": only the B - 1 of the other side (B.10).
+        decoupled: whether the denominator is of the negatives only (Yeh et al. 2022, eq. 6).
         tile: largest number of views in a tile, to compute the similarities tile by tile; None
             computes and keeps all of them.
 
     Returns:
-        () mean over this replica's v * b views. Its mean over replicas is the papers' loss; that of
-        google-research/simclr adds the two sides, twice this value.
+        () mean over this replica's v * b views. Its mean over replicas is the papers' loss.
+        (google-research/simclr adds the two sides: twice this value.)
 
     Raises:
         ValueError: if `temperature` is not positive, the views do not have one static shape

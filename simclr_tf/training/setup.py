@@ -92,7 +92,6 @@ def _objective_task(
             temperature=config.temperature,
             hidden_norm=config.hidden_norm,
             labelled=model.linear_head is not None,
-            num_views=config.num_views,
         )
     if teacher is not None:
         return tasks.distillation_task(

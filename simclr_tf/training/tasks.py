@@ -45,7 +45,6 @@ class Task:
         batch_loss: returns the loss and metrics of the projections (v * b, d) and labels (b,) of
             this replica's whole batch; None if the task has no such term.
         batch_metrics: names of the metrics of `batch_loss`.
-        num_views: v.
         make_views: makes the views of a batch or a chunk, the same ones at every call. By default
             batches hold their views already.
         autograph: whether `forward` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
@@ -57,7 +56,6 @@ class Task:
     per_example_metrics: tuple[str, ...]
     batch_loss: Callable[[tf.Tensor, tf.Tensor], LossAndMetrics] | None = None
     batch_metrics: tuple[str, ...] = ()
-    num_views: int = 1
     make_views: Callable[[Batch], Batch] = lambda batch: batch
     autograph: bool = False
     weighs_labels: bool = False
@@ -86,7 +84,6 @@ def contrastive_task(
     temperature: float,
     hidden_norm: bool,
     labelled: bool,
-    num_views: int = 2,
 ) -> Task:
     """Returns the pretraining task: a contrastive loss, and a linear head trained alongside.
 
@@ -104,7 +101,6 @@ def contrastive_task(
         labelled: whether to train the linear head; "label" must then hold the classes, and -1 for
             examples without one. Its loss and accuracy are means over the labelled examples of the
             global batch. Without any, the loss is 0, and its metrics are NaN.
-        num_views: v.
 
     Returns:
         The task, for batches of {"views": (b, v, h, w, 3), "label": (b,)}.
@@ -125,7 +121,7 @@ def contrastive_task(
         return loss, {**metrics, **of_head}
 
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
-        views = tf.split(projection, num_views)  # (b, d) each
+        views = tf.split(projection, projection.shape[0] // labels.shape[0])  # (b, d) each
         loss, objective_metrics = objective.loss(views, labels)
         za, zb, *_ = views
         agreement = contrastive.agreement(
@@ -153,7 +149,6 @@ def contrastive_task(
         (*_FEATURES, *(_SUPERVISED if labelled else ())),
         batch_loss,
         (*_CONTRASTIVE, *objective.metrics),
-        num_views=num_views,
         autograph=model.needs_autograph,
         weighs_labels=labelled,
     )

@@ -73,16 +73,16 @@ def reference(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
 
 
 def _dense(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
-    return contrastive.nt_xent(za, zb, temperature=_TEMPERATURE)
+    return contrastive.nt_xent([za, zb], temperature=_TEMPERATURE)
 
 
 def _blocked(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
-    return contrastive.nt_xent(za, zb, temperature=_TEMPERATURE, tile=_tile(za))
+    return contrastive.nt_xent([za, zb], temperature=_TEMPERATURE, tile=_tile(za))
 
 
 def _supcon_blocked(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
     labels = tf.range(za.shape[0]) % 100
-    tile = _tile(za, by_label=True)
+    tile = _tile(za, masked=True)
     return supcon.supcon([za, zb], labels, temperature=_TEMPERATURE, tile=tile).loss
 
 
@@ -91,9 +91,9 @@ def _supcon_dense(za: tf.Tensor, zb: tf.Tensor) -> tf.Tensor:
     return supcon.supcon([za, zb], labels, temperature=_TEMPERATURE).loss
 
 
-def _tile(za: tf.Tensor, *, by_label: bool = False) -> int:
+def _tile(za: tf.Tensor, *, masked: bool = False) -> int:
     """Returns the side of the tiles that training uses, or the default for a small batch."""
-    return objectives.tile_side(2 * za.shape[0], by_label=by_label) or blocked.TILE
+    return objectives.tile_side(2 * za.shape[0], masked=masked) or blocked.TILE
 
 
 LOSSES: dict[str, Loss] = {

@@ -99,7 +99,7 @@ def _new_model(
 
 def _batch(config: config_lib.Config, images: int, stored_size: int) -> dict[str, tf.TensorSpec]:
     """Returns the specification of a replica's batch, see `pipeline.train_batches`."""
-    side, views = config.image_size, config.num_views
+    side, views = config.image_size, config.resolved_num_views
     batch: dict[str, Any] = {"label": tf.TensorSpec([images], tf.int32)}
     made = tf.TensorSpec([images, views, side, side, 3], tf.float32)
     if config.resolved_augment_on == "host":

@@ -117,7 +117,7 @@ def _data(num_views):
 
 
 @functools.cache
-def _train(kind, objective, chunks, replicas=1, jit_compile=False, **settings):
+def _train(kind, objective, chunks, replicas=1, jit_compile=False, num_views=2, **settings):
     """Returns the metrics of the first step that moves weights, and how far all variables moved.
 
     That is the first of all, unless its scale overflows float16: then the scale is halved.
@@ -133,7 +133,7 @@ def _train(kind, objective, chunks, replicas=1, jit_compile=False, **settings):
     else:
         step = steps.whole_step(learner, task, strategy, jit_compile=jit_compile)
     before = [v.numpy() for v in (*learner.variables, *model.non_trainable_variables)]
-    data = _data(1 if objective == "supervised" else 2)
+    data = _data(1 if objective == "supervised" else num_views)
     batches = tf.data.Dataset.from_tensor_slices(data).batch(
         _BATCH // replicas, drop_remainder=True
     )
@@ -183,6 +183,11 @@ def test_chunks_on_several_replicas_have_the_gradient_of_the_whole_batch(replica
     whole = _train(_Inference, "nt_xent", 1, weight_decay=1e-2)
     chunked = _train(_Inference, "nt_xent", 2, replicas, weight_decay=1e-2)
     _assert_equal_steps(whole, chunked, 1e-4)
+
+
+def test_chunks_of_three_views_on_two_replicas_have_the_gradient_of_the_whole_batch():
+    whole = _train(_Inference, "nt_xent", 1, num_views=3)
+    _assert_equal_steps(whole, _train(_Inference, "nt_xent", 2, 2, num_views=3), 1e-4)
 
 
 def test_batch_statistics_of_a_chunk_are_over_all_replicas():

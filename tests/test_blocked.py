@@ -62,7 +62,7 @@ def test_nt_xent_in_tiles_is_nt_xent(replicas, tile, l2_normalize):
 
     def loss(views, _, tile=None):
         return contrastive.nt_xent(
-            *tf.unstack(views), temperature=0.2, l2_normalize=l2_normalize, tile=tile
+            tf.unstack(views), temperature=0.2, l2_normalize=l2_normalize, tile=tile
         )
 
     want, want_gradient = over.value_and_gradient(loss, views, labels)
@@ -80,11 +80,11 @@ def test_compiles_under_xla_and_agrees():
     def compiled(views):
         with tf.GradientTape() as tape:
             tape.watch(views)
-            loss = contrastive.nt_xent(*tf.unstack(views), temperature=0.2, tile=4)
+            loss = contrastive.nt_xent(tf.unstack(views), temperature=0.2, tile=4)
         return loss, tape.gradient(loss, views)
 
     want, want_gradient = over.value_and_gradient(
-        lambda v, _: contrastive.nt_xent(*tf.unstack(v), temperature=0.2),
+        lambda v, _: contrastive.nt_xent(tf.unstack(v), temperature=0.2),
         views,
         np.zeros(9, np.int32),
     )
@@ -100,7 +100,7 @@ def test_no_tensor_of_the_graph_holds_all_similarities():
     def graph(views):
         with tf.GradientTape() as tape:
             tape.watch(views)
-            loss = contrastive.nt_xent(*tf.unstack(views), temperature=0.2, tile=tile)
+            loss = contrastive.nt_xent(tf.unstack(views), temperature=0.2, tile=tile)
         return tape.gradient(loss, views)
 
     concrete = graph.get_concrete_function(tf.TensorSpec([2, n // 2, 8]))

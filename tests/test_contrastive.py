@@ -42,6 +42,10 @@ def _nt_xent_term(positive, negatives):
     return -np.log(np.exp(positive) / (np.exp(positive) + sum(np.exp(x) for x in negatives)))
 
 
+def _decoupled_term(positive, negatives):
+    return -np.log(np.exp(positive) / sum(np.exp(x) for x in negatives))
+
+
 def _log_sigmoid(x):
     return -np.log1p(np.exp(-x))
 
@@ -67,14 +71,18 @@ def _cases():
     """Returns name -> (loss of views, its oracle), for every loss and its variants."""
     cases: dict[str, Any] = {}
     for negatives in ("both", "one"):
+        for decoupled in (False, True):
 
-        def nt_xent(v, negatives=negatives):
-            return contrastive.nt_xent(*tf.unstack(v), temperature=0.5, negatives=negatives)
+            def nt_xent(v, negatives=negatives, decoupled=decoupled):
+                return contrastive.nt_xent(
+                    tf.unstack(v), temperature=0.5, negatives=negatives, decoupled=decoupled
+                )
 
-        cases[f"nt_xent-{negatives}"] = (
-            nt_xent,
-            lambda v, n=negatives: _oracle(v, _nt_xent_term, n, 0.5),
-        )
+            term = _decoupled_term if decoupled else _nt_xent_term
+            cases[f"nt_xent-{negatives}{'-decoupled' if decoupled else ''}"] = (
+                nt_xent,
+                lambda v, t=term, n=negatives: _oracle(v, t, n, 0.5),
+            )
         for hard in (False, True):
 
             def nt_logistic(v, negatives=negatives, hard=hard):
@@ -150,7 +158,7 @@ def test_nt_xent_equals_the_golden_value_and_gradient(golden, case, dtype, tile)
     with tf.GradientTape() as tape:
         tape.watch(z)
         loss = contrastive.nt_xent(
-            *tf.split(z, 2),
+            tf.split(z, 2),
             temperature=float(want["temperature"]),
             l2_normalize=bool(want["l2_normalize"]),
             tile=tile,
@@ -177,16 +185,16 @@ def test_semi_hard_triplets_are_those_of_tensorflow_addons():
 
 def test_half_precision_projections_are_compared_in_float32():
     views = _views(b=16).astype(np.float16)
-    loss = contrastive.nt_xent(*views, temperature=0.05)
+    loss = contrastive.nt_xent(views, temperature=0.05)
     assert loss.dtype == tf.float32
     assert float(loss) == pytest.approx(_oracle(views, _nt_xent_term, "both", 0.05), rel=1e-5)
 
 
 def test_ignores_the_length_of_projections_only_if_normalised():
     za, zb = _views()
-    plain = contrastive.nt_xent(za, zb, temperature=0.5)
-    assert float(contrastive.nt_xent(3 * za, zb, temperature=0.5)) == pytest.approx(float(plain))
-    products = contrastive.nt_xent(za, zb, temperature=10.0, l2_normalize=False)
+    plain = contrastive.nt_xent([za, zb], temperature=0.5)
+    assert float(contrastive.nt_xent([3 * za, zb], temperature=0.5)) == pytest.approx(float(plain))
+    products = contrastive.nt_xent([za, zb], temperature=10.0, l2_normalize=False)
     want = _oracle(_views(), _nt_xent_term, "both", 10.0, l2_normalize=False)
     assert float(products) == pytest.approx(want, rel=1e-5)
 
@@ -194,8 +202,8 @@ def test_ignores_the_length_of_projections_only_if_normalised():
 @pytest.mark.parametrize("negatives", ["both", "one"])
 def test_collapsed_projections_are_at_chance(negatives):
     z = tf.ones([8, 4])
-    loss = contrastive.nt_xent(z, z, temperature=0.1, negatives=negatives)
-    assert float(loss) == pytest.approx(contrastive.chance_level(8, negatives), rel=1e-5)
+    loss = contrastive.nt_xent([z, z], temperature=0.1, negatives=negatives)
+    assert float(loss) == pytest.approx(contrastive.chance_level(8, negatives=negatives), rel=1e-5)
     assert contrastive.chance_level(256) == pytest.approx(6.236, abs=1e-3)
 
 
@@ -256,15 +264,15 @@ def test_agreement_measures_the_cosines_of_all_pairs_of_a_first_and_a_second_vie
 @pytest.mark.parametrize("temperature", [0, -1])
 def test_rejects_a_temperature_that_is_not_positive(temperature):
     with pytest.raises(ValueError, match=f"temperature must be > 0, got {temperature}"):
-        contrastive.nt_xent(*_views(), temperature=temperature)
+        contrastive.nt_xent(_views(), temperature=temperature)
 
 
 def test_reports_arguments_that_it_cannot_use():
     with pytest.raises(ValueError, match=r"one static shape \(b, d\), got \(4, 8\) and \(3, 8\)"):
-        contrastive.nt_xent(_views(4)[0], _views(3)[0], temperature=0.1)
+        contrastive.nt_xent([_views(4)[0], _views(3)[0]], temperature=0.1)
     with pytest.raises(ValueError, match="margin must be >= 0, got -1"):
         contrastive.margin_triplet(*_views(), margin=-1)
     with pytest.raises(ValueError, match="one of both, one, got 'none'"):
-        contrastive.nt_xent(*_views(), temperature=0.1, negatives="none")
+        contrastive.nt_xent(_views(), temperature=0.1, negatives="none")
     with pytest.raises(ValueError, match="got negatives='one'"):
-        contrastive.nt_xent(*_views(), temperature=0.1, negatives="one", tile=4)
+        contrastive.nt_xent(_views(), temperature=0.1, negatives="one", tile=4)

@@ -126,6 +126,7 @@ ROWS = [
     Row("label_draw", 1, observe.left_out, {**FINETUNE, "labels_per_class": 3}),
     Row("label_draws", 2, lambda run: len(run.calls["compile_steps"]), DRAWN),
     # Views.
+    Row("num_views", 3, observe.argument("train_batches", "num_views"), CROP),
     Row("augmentation", "crop,flip", observe.views_of, LARGER),
     Row("augmentation_branches", "one", observe.views_of, LARGER),
     Row("augment_on", "device", observe.argument("train_batches", "augment_on"), CROP),
@@ -165,6 +166,8 @@ ROWS = [
     Row("hidden_norm", False, observe.metric("contrast_entropy")),
     Row("hidden_norm", False, observe.metric("contrast_loss"), SUPCON),
     Row("negatives", "one", observe.metric("contrast_loss")),
+    Row("decoupled", True, observe.metric("contrast_loss")),
+    Row("decoupled", True, observe.metric("contrast_loss"), SUPCON),
     Row("semi_hard", True, observe.metric("contrast_loss"), {"objective": "nt_logistic"}),
     Row("margin", 0.2, observe.metric("contrast_loss"), {"objective": "margin_triplet"}),
     Row("supcon_positives", 1, observe.metric("contrast_loss"), SUPCON),

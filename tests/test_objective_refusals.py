@@ -38,6 +38,11 @@ INVALID = {
         {"accum_chunks": 4, "num_virtual_cpus": 4},
         ["--accum_chunks=4", "2 images of a replica's batch", "use 2"],
     ),
+    "one view": ({"num_views": 1}, ["--num_views must be at least 2", "another one", "got 1"]),
+    "one side of three views": (
+        {"num_views": 3, "negatives": "one"},
+        ["--negatives=one contrasts the two sides", "--num_views=3 has more", "=both, or --num"],
+    ),
     "zero chunks": ({"accum_chunks": 0}, ["--accum_chunks must be at least 1", "got 0"]),
     "positives below zero": (
         {"objective": "supcon", "supcon_positives": -1},
@@ -77,7 +82,9 @@ def test_an_invalid_objective_is_refused_with_the_numbers_and_the_remedy(
 
 # setting: (a value, an objective that does not read it, an objective that reads it).
 UNREAD = {
+    "num_views": (3, "margin_triplet", "nt_xent"),
     "negatives": ("one", "supcon", "nt_xent"),
+    "decoupled": (True, "nt_logistic", "supcon"),
     "semi_hard": (True, "nt_xent", "nt_logistic"),
     "margin": (0.4, "nt_logistic", "margin_triplet"),
     "supcon_positives": (2, "n_pairs", "supcon"),

@@ -28,6 +28,7 @@ LOWEST = {"linear_eval/top_1_accuracy": 0.34, "linear_eval/top_1_accuracy_95": [
 BELOW = {"eval/label_top_1_accuracy": 0.2, "eval/label_top_1_accuracy_95": [0.15, 0.3]}
 
 
+VIEWS = dataclasses.replace(written_runs.CONFIG, train_batch_size=8, train_steps=40, num_views=4)
 SUPERVISED = dataclasses.replace(written_runs.CONFIG, objective="supervised")
 # Supervised training records no contrastive metrics.
 NO_CONTRAST = {"train/contrast_loss": None, "train/contrast_acc": None}
@@ -58,6 +59,14 @@ NO_CONTRAST = {"train/contrast_loss": None, "train/contrast_acc": None}
         (
             {"metrics": {"train/contrast_loss": 4.85, "train/contrast_acc": 0.5}},
             "4.850, is above that of equal projections, 4.844, although views are recognised in",
+        ),
+        # One of 8 views is recognised by chance, however many an image has.
+        (
+            {
+                "settings": VIEWS,
+                "metrics": {"train/contrast_loss": 3.44, "train/contrast_acc": 0.14},
+            },
+            "3.434, and views are recognised in 14.0% of the cases: the network has hardly learned",
         ),
         (
             {"settings": SUPERVISED, "metrics": {**NO_CONTRAST, "train/supervised_loss": 1.2}},

@@ -141,7 +141,7 @@ def test_equals_the_golden_value_and_gradient(golden, case, kind, tile):
 def test_takes_one_view_or_three_views():
     for num_views in (1, 3):
         views = _views(num_views)
-        for variant in ("out", "in", "out-most-3"):
+        for variant in ("out", "in", "out-most-3", "n-pairs"):
             value = float(_loss(variant)(tf.constant(views), tf.constant(LABELS)))
             want = _by_loops(views, LABELS, 0.3, **VARIANTS[variant])
             assert value == pytest.approx(want, rel=1e-10)
@@ -154,7 +154,7 @@ def test_with_a_class_for_each_image_it_is_nt_xent(function, tile):
     for labels in (np.arange(8), np.full(8, -1)):
         found = function([za, zb], tf.constant(labels, tf.int32), temperature=0.2, tile=tile)
         assert float(found.loss) == pytest.approx(
-            float(contrastive.nt_xent(za, zb, temperature=0.2)), rel=1e-10
+            float(contrastive.nt_xent([za, zb], temperature=0.2)), rel=1e-10
         )
         assert float(found.without_positive) == 0
 

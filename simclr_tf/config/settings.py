@@ -102,9 +102,9 @@ class Config(
         return self.resolved_objective in objective_settings.CONTRASTIVE_OBJECTIVES
 
     @property
-    def num_views(self) -> int:
-        """Views per image: two to contrast, one to classify."""
-        return 2 if self.contrastive else 1
+    def resolved_num_views(self) -> int:
+        """Views per image: `num_views` to contrast, one to classify."""
+        return self.num_views if self.contrastive else 1
 
     @property
     def resolved_augmentation(self) -> str:

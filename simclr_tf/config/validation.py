@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from simclr_tf import errors, paths, text
-from simclr_tf.config import augmentations, flagfile, metadata, other_images
+from simclr_tf.config import augmentations, flagfile, metadata, objectives, other_images
 from simclr_tf.config.sections import embeddings
 from simclr_tf.config.sections.serving import FORMAT_DTYPES
 from simclr_tf.config.settings import Config
@@ -28,7 +28,7 @@ def validate(config: Config) -> None:
     for field in dataclasses.fields(config):
         _check_effect(config, field.name, metadata.describe(field))
     _check_labels(config)
-    _check_objective(config)
+    objectives.check(config)
     if config.ft_proj_selector:
         _check_selector(config)
     if config.encoder != "resnet":
@@ -187,29 +187,6 @@ def _kind(value: Any) -> str | None:
     """Returns the beginning of a value such as tfrecord:GLOB; None for other values."""
     kind, colon, _ = str(value).partition(":")
     return kind if colon else None
-
-
-def _check_objective(config: Config) -> None:
-    objective = config.resolved_objective
-    if config.train_mode == "finetune" and config.contrastive:
-        raise errors.UserError(
-            f"--objective={objective} pretrains; leave out --train_mode=finetune, or fine-tune "
-            "with --objective=supervised."
-        )
-    if config.mixup and config.cutmix:
-        raise errors.UserError(
-            f"--mixup={config.mixup:g} and --cutmix={config.cutmix:g} both mix images; use one."
-        )
-    if config.zero_init_logits_layer and config.contrastive and config.checkpoint is None:
-        raise errors.UserError(
-            f"--zero_init_logits_layer has no effect, because --objective={objective} without "
-            "--checkpoint starts from random weights; leave it out, or give "
-            "--nozero_init_logits_layer if a flagfile sets it."
-        )
-    if objective == "distill" and config.teacher is None:
-        raise errors.UserError(
-            "--objective=distill has no teacher; set --teacher to a trained run or a SavedModel."
-        )
 
 
 def _check_samples_per_class(config: Config) -> None:

@@ -47,7 +47,7 @@ def images_per_second(
     """Trains for some seconds and returns the images per second of all replicas together.
 
     It is the step of pretraining with its default objective, without reading images and making
-    views. An image counts once, although the step processes two views of it. Precisions are
+    views. An image counts once, although the step processes several views of it. Precisions are
     measured in turns, so that other load on the machine affects all of them alike.
 
     Args:
@@ -87,9 +87,9 @@ def make_step(
     task = setup.make_task(config, strategy, learner, None)
     step = setup.make_step(config, strategy, learner, task)
     train = tf.function(step.train, autograph=step.autograph)
-    side = network.side
+    shape = [network.batch, config.num_views, network.side, network.side, 3]
     batch = {
-        "views": tf.random.stateless_uniform([network.batch, 2, side, side, 3], [0, 1]),
+        "views": tf.random.stateless_uniform(shape, [0, 1]),
         "label": tf.zeros([network.batch], tf.int32),
     }
     return lambda: float(train(batch)[steps_lib.TOTAL_LOSS])

@@ -1,7 +1,8 @@
-"""Contrastive losses of two views of each image (Chen et al. 2020, table 2)."""
+"""Contrastive losses of views of each image (Chen et al. 2020, table 2)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
 from typing import NamedTuple
 
@@ -13,52 +14,79 @@ from simclr_tf.losses import blocked, projections
 
 
 def nt_xent(
-    za: tf.Tensor,
-    zb: tf.Tensor,
+    views: Sequence[tf.Tensor],
     *,
     temperature: float,
     l2_normalize: bool = True,
     negatives: str = "both",
+    decoupled: bool = False,
     tile: int | None = None,
 ) -> tf.Tensor:
-    """Computes NT-Xent, the loss of SimCLR (Chen et al. 2020, Algorithm 1).
+    """Computes NT-Xent, the loss of SimCLR (Chen et al. 2020, Algorithm 1), of two views or more.
 
-    Row i of `za` and of `zb` are the two views of image i. A view's positive is the other view
-    of its image; its negatives are the 2B - 2 views of the other images of the *global* batch.
-    A view is never compared with itself. All arithmetic is float32, or float64 for float64 inputs.
+    Row i of each of the `views` is of image i. The positives of a view are the others of its image,
+    its negatives the v (B - 1) views of other images of the *global* batch. The loss of a view is
+    the mean over its positives of
+
+        -log( exp(u.p / tau) / sum over all other views a of exp(u.a / tau) )
+
+    For more than two views that is SupCon's eq. 2 without labels (Khosla et al. 2020). All
+    arithmetic is float32, or float64 for float64 inputs.
 
     Args:
-        za: (b, d) projections of the first views, of any length.
-        zb: (b, d) projections of the second views, in the same order.
-        temperature: divisor of the similarities; greater than 0.
+        views: v >= 2 of (b, d), projections of the first views, the second, ..., of any length.
+        temperature: tau, the divisor of the similarities; greater than 0.
         l2_normalize: whether to take cosine similarities, as the paper does; else plain products.
-        negatives: "both", or "one": only the B - 1 of the side opposite to the view's (B.10).
+        negatives: "both", or of two views "one": only the B - 1 of the other side (B.10).
+        decoupled: whether the denominator is of the negatives only (Yeh et al. 2022, eq. 6).
         tile: largest number of views in a tile, to compute the similarities tile by tile; None
             computes and keeps all of them.
 
     Returns:
-        () mean over this replica's 2b views. Its mean over replicas is the paper's loss.
+        () mean over this replica's v * b views. Its mean over replicas is the papers' loss.
         (google-research/simclr adds the two sides: twice this value.)
 
     Raises:
         ValueError: if `temperature` is not positive, the views do not have one static shape
-            (b, d), or `tile` is given and `negatives` is "one".
+            (b, d), or `negatives` is "one" with more than two views or with `tile`.
     """
     if tile is None:
         compared = projections.pairs(
-            za, zb, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
+            views, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
         )
-        candidates = compared.negatives | compared.partners
+        candidates = compared.negatives
+        if not decoupled:
+            candidates |= compared.partners
         denominators = projections.log_sum_exp(compared.similarities, candidates)
         return tf.reduce_mean(denominators - compared.positives)
     if negatives != "both":
         raise ValueError(f"tiles need negatives from both sides, got negatives={negatives!r}.")
     projections.check_temperature(temperature)
-    z = projections.stacked([za, zb], l2_normalize=l2_normalize)
-    first, second = tf.split(z, 2)
-    positives = tf.reduce_sum(first * second, 1) / temperature  # (b,)
-    denominators = blocked.log_sum_exp(z, temperature=temperature, unit=l2_normalize, tile=tile)
+    z = projections.stacked(views, l2_normalize=l2_normalize)
+    # Each product is a positive of both of its views, so the means over products and views agree.
+    products = projections.positive_products(z, len(views))
+    positives = tf.concat(list(products.values()), 0) / temperature
+    denominators = _tiled_denominators(
+        z, len(views), temperature=temperature, unit=l2_normalize, decoupled=decoupled, tile=tile
+    )
     return tf.reduce_mean(denominators) - tf.reduce_mean(positives)
+
+
+def _tiled_denominators(
+    z: tf.Tensor, num_views: int, *, temperature: float, unit: bool, decoupled: bool, tile: int
+) -> tf.Tensor:
+    """Returns (v * b,) logarithms of the denominators of NT-Xent, computed tile by tile."""
+    if not decoupled:
+        return blocked.log_sum_exp(z, temperature=temperature, unit=unit, tile=tile)
+    images = projections.image_indices(z.shape[0] // num_views, num_views)
+    return blocked.log_sum_exp(
+        z,
+        temperature=temperature,
+        unit=unit,
+        row_attributes=images[:, tf.newaxis],
+        mask_fn=lambda rows, columns: rows != tf.transpose(columns),
+        tile=tile,
+    )
 
 
 def nt_logistic(
@@ -92,7 +120,7 @@ def nt_logistic(
         ValueError: as `nt_xent`.
     """
     compared = projections.pairs(
-        za, zb, temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
+        [za, zb], temperature=temperature, l2_normalize=l2_normalize, negatives=negatives
     )
     if semi_hard:
         negative_losses = tf.math.softplus(semi_hard_negatives(compared))
@@ -131,7 +159,7 @@ def margin_triplet(
     """
     if not margin >= 0:
         raise ValueError(f"margin must be >= 0, got {margin}.")
-    compared = projections.pairs(za, zb, l2_normalize=l2_normalize, negatives=negatives)
+    compared = projections.pairs([za, zb], l2_normalize=l2_normalize, negatives=negatives)
     positives = compared.positives[:, tf.newaxis]  # (2b, 1)
     if semi_hard:
         chosen = semi_hard_negatives(compared)[:, tf.newaxis]
@@ -242,13 +270,24 @@ def agreement(
     return Agreement(hits, entropy, positive, negative, uniformity)
 
 
-def chance_level(global_batch: int, negatives: str = "both") -> float:
-    """Returns the NT-Xent of projections that are all equal.
-
-    It is the logarithm of the number of candidates: 2B - 1, or B with negatives of one side.
+def num_negatives(global_batch: int, *, num_views: int = 2, negatives: str = "both") -> int:
+    """Returns the number of negatives of a view: v (B - 1), or B - 1 of one side.
 
     Args:
         global_batch: B.
+        num_views: v.
         negatives: as for `nt_xent`.
     """
-    return float(np.log(2 * global_batch - 1 if negatives == "both" else global_batch))
+    return (num_views if negatives == "both" else 1) * (global_batch - 1)
+
+
+def chance_level(
+    global_batch: int, *, num_views: int = 2, negatives: str = "both", decoupled: bool = False
+) -> float:
+    """Returns the NT-Xent of projections that are all equal.
+
+    It is the logarithm of the number of views in a denominator: the negatives, and the v - 1
+    positives unless they are decoupled. Arguments are those of `num_negatives` and `nt_xent`.
+    """
+    count = num_negatives(global_batch, num_views=num_views, negatives=negatives)
+    return float(np.log(count if decoupled else count + num_views - 1))

@@ -33,5 +33,5 @@ def norms(
     second = cosine * first + (1 - cosine**2) ** 0.5 * across
     with tf.GradientTape() as tape:
         tape.watch(first)
-        loss = 2 * images * contrastive.nt_xent(first, second, temperature=temperature)
+        loss = 2 * images * contrastive.nt_xent([first, second], temperature=temperature)
     return tf.norm(tape.gradient(loss, first), axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -61,15 +62,52 @@ def log_sum_exp(similarities: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.where(nonempty, tf.reduce_logsumexp(masked, 1), 0)
 
 
+def image_indices(images: int, num_views: int) -> tf.Tensor:
+    """Returns (v * b,) int32, for each view of this replica the index of its image.
+
+    Args:
+        images: b, this replica's number of images.
+        num_views: v. All first views come first, then all second ones, and so on.
+    """
+    return tf.tile(distribute.replica_index() * images + tf.range(images), [num_views])
+
+
+def positive_products(z: tf.Tensor, num_views: int) -> dict[tuple[int, int], tf.Tensor]:
+    """Returns the products of each two views of an image.
+
+    Args:
+        z: (v * b, d), the result of `stacked`.
+        num_views: v.
+
+    Returns:
+        (b,) products for each two view indices, the smaller one first.
+    """
+    views = tf.split(z, num_views)
+    return {
+        (one, other): tf.reduce_sum(views[one] * views[other], 1)
+        for one, other in itertools.combinations(range(num_views), 2)
+    }
+
+
+def _mean_positives(z: tf.Tensor, num_views: int) -> tf.Tensor:
+    """Returns (v * b,) the mean product of each view with the other views of its image."""
+    products = positive_products(z, num_views)
+    sums = [
+        tf.add_n([product for views, product in products.items() if view in views])
+        for view in range(num_views)
+    ]
+    return tf.concat(sums, 0) / (num_views - 1)
+
+
 class Pairs(NamedTuple):
-    """The first and the second views, each compared with all views of the global batch.
+    """The views of this replica, each compared with all views of the global batch.
 
     Attributes:
-        similarities: (2b, 2B) similarities of this replica's views, first views first, to all
-            views.
-        positives: (2b,) similarity to the other view of the same image.
-        negatives: (2b, 2B) bool, True for the negatives: views of other images.
-        partners: (2b, 2B) bool, True for the other view of the same image.
+        similarities: (v * b, v * B) similarities of this replica's views, first views first, to
+            all views.
+        positives: (v * b,) mean similarity to the other views of the same image.
+        negatives: (v * b, v * B) bool, True for the negatives: views of other images.
+        partners: (v * b, v * B) bool, True for the other views of the same image.
     """
 
     similarities: tf.Tensor
@@ -79,8 +117,7 @@ class Pairs(NamedTuple):
 
 
 def pairs(
-    za: tf.Tensor,
-    zb: tf.Tensor,
+    views: Sequence[tf.Tensor],
     *,
     temperature: float = 1.0,
     l2_normalize: bool = True,
@@ -89,37 +126,36 @@ def pairs(
     """Compares each view with every view.
 
     Args:
-        za: (b, d) this replica's projections of the first views.
-        zb: (b, d) projections of the second views, in the same order.
+        views: v of (b, d), this replica's projections of the first views, the second, ...; two
+            at least.
         temperature: divisor of the similarities.
         l2_normalize: whether to take cosine similarities.
-        negatives: "both": views of other images from both sides, which are the first and the
-            second views; "one": only from the side opposite to the view's (Chen et al. 2020,
-            appendix B.10).
+        negatives: "both": all views of other images; "one": of two views, which are two sides,
+            only those of the side opposite to the view's (Chen et al. 2020, appendix B.10).
 
     Returns:
         The similarities and which of them are positives and negatives.
 
     Raises:
-        ValueError: if `temperature` is not positive, `negatives` is neither of the two, or as
-            `stacked`.
+        ValueError: if `temperature` is not positive, `negatives` is neither of the two, or "one"
+            of more than two views, or as `stacked`.
     """
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {negatives!r}.")
+    v = len(views)
+    if negatives == "one" and v > 2:
+        raise ValueError(f"negatives='one' needs two views, the two sides, got {v}.")
     check_temperature(temperature)
-    z = stacked([za, zb], l2_normalize=l2_normalize)
-    global_z = distribute.gather(z)  # (2B, d), replica by replica
-    b = za.shape[0]
+    z = stacked(views, l2_normalize=l2_normalize)
+    global_z = distribute.gather(z)  # (v * B, d), replica by replica
+    b = views[0].shape[0]
     columns = tf.range(global_z.shape[0])
-    images, sides = columns // (2 * b) * b + columns % b, columns // b % 2  # (2B,) each
-    local_rows = distribute.replica_index() * 2 * b + tf.range(2 * b)  # (2b,)
-    same_image = tf.gather(images, local_rows)[:, tf.newaxis] == images
-    other_side = tf.gather(sides, local_rows)[:, tf.newaxis] != sides
-    first, second = tf.split(z, 2)
-    positives = tf.tile(tf.reduce_sum(first * second, 1) / temperature, [2])
+    images, sides = columns // (v * b) * b + columns % b, columns // b % v  # (v * B,) each
+    same_image = image_indices(b, v)[:, tf.newaxis] == images
+    other_side = tf.repeat(tf.range(v), b)[:, tf.newaxis] != sides
     return Pairs(
         tf.matmul(z / temperature, global_z, transpose_b=True),
-        positives,
+        _mean_positives(z, v) / temperature,
         ~same_image & other_side if negatives == "one" else ~same_image,
         same_image & other_side,
     )

@@ -107,7 +107,12 @@ class Selection(NamedTuple):
         It includes the row's positives and all views of other classes. It excludes the views of
         the row's class that are not among its positives (Khosla et al. 2020, sec. 11).
         """
-        return self.positives(rows, columns) | ~_same_class(rows, columns)
+        return self.positives(rows, columns) | negatives(rows, columns)
+
+
+def negatives(rows: Relations, columns: Relations) -> tf.Tensor:
+    """Returns (n, m) bool: whether a column is of another class than a row."""
+    return ~_same_class(rows, columns)
 
 
 def _same_view(rows: Relations, columns: Relations) -> tf.Tensor:

@@ -32,6 +32,7 @@ def supcon(
     l2_normalize: bool = True,
     max_positives: int = 0,
     own_image: bool = True,
+    decoupled: bool = False,
     scale_by_temperature: bool = False,
     tile: int | None = None,
 ) -> SupCon:
@@ -53,6 +54,8 @@ def supcon(
             `relations`; the denominator excludes the rest too (sec. 11). 0 keeps all.
         own_image: whether other views of the same image are positives. If not, and with
             `max_positives=1`, this is the N-pairs loss (sec. 9; there tau is 1).
+        decoupled: whether the denominator is of the views of other classes only, as Yeh et al.
+            (2022) do for NT-Xent. It is left out where there are none.
         scale_by_temperature: whether to multiply the loss by tau, as the paper does (sec. 4.5), so
             that the size of its gradient does not depend on tau.
         tile: largest number of views in a tile, to compute the similarities tile by tile; None
@@ -65,7 +68,7 @@ def supcon(
         ValueError: if `temperature` is not positive or the shapes do not fit.
     """
     batch = _Batch.from_views(
-        views, labels, temperature, l2_normalize, max_positives, own_image, tile
+        views, labels, temperature, l2_normalize, max_positives, own_image, decoupled, tile
     )
     return batch.mean(batch.log_denominators() - batch.mean_of_positives(), scale_by_temperature)
 
@@ -78,6 +81,7 @@ def supcon_in(
     l2_normalize: bool = True,
     max_positives: int = 0,
     own_image: bool = True,
+    decoupled: bool = False,
     scale_by_temperature: bool = False,
     tile: int | None = None,
 ) -> SupCon:
@@ -89,14 +93,14 @@ def supcon_in(
     against 78.7%). Arguments, results and errors are those of `supcon`.
     """
     batch = _Batch.from_views(
-        views, labels, temperature, l2_normalize, max_positives, own_image, tile
+        views, labels, temperature, l2_normalize, max_positives, own_image, decoupled, tile
     )
     counts = tf.cast(tf.maximum(batch.counts, 1), batch.z.dtype)
     inside = batch.log_positives() - tf.math.log(counts)
     return batch.mean(batch.log_denominators() - inside, scale_by_temperature)
 
 
-# Relations of rows (n,) and of columns (m,) -> (n, m) bool: a method of `relations.Selection`.
+# Relations of rows (n,) and of columns (m,) -> (n, m) bool, such as `relations.negatives`.
 _RelationFn = Callable[[relations.Relations, relations.Relations], tf.Tensor]
 
 
@@ -122,6 +126,7 @@ class _Batch(NamedTuple):
         selection: which views are positives.
         counts: (v * b,) int32, the number of positives of each of this replica's views.
         temperature: tau.
+        decoupled: whether positives are left out of the denominators.
         tile: largest number of views in a tile; None computes all similarities at once.
     """
 
@@ -132,6 +137,7 @@ class _Batch(NamedTuple):
     selection: relations.Selection
     counts: tf.Tensor
     temperature: float
+    decoupled: bool
     tile: int | None
 
     @classmethod
@@ -143,6 +149,7 @@ class _Batch(NamedTuple):
         l2_normalize: bool,
         max_positives: int,
         own_image: bool,
+        decoupled: bool,
         tile: int | None,
     ) -> _Batch:
         projections.check_temperature(temperature)
@@ -164,17 +171,18 @@ class _Batch(NamedTuple):
             selection,
             counts,
             temperature,
+            decoupled,
             tile,
         )
 
     def log_denominators(self) -> tf.Tensor:
         """Returns (v * b,) log of the sum of exp(similarity / tau) to the candidates."""
+        relation_fn = relations.negatives if self.decoupled else self.selection.candidates
         if self.tile is None:
-            candidates = self.selection.candidates(self.local_relations, self.global_relations)
+            candidates = relation_fn(self.local_relations, self.global_relations)
             return projections.log_sum_exp(self._similarities(), candidates)
-        if self.selection.own_image and not self.selection.max_positives:
-            return self._blocked(None)  # All other views are candidates.
-        return self._blocked(self.selection.candidates)
+        includes_all = self.selection.own_image and not self.selection.max_positives
+        return self._blocked(None if includes_all and not self.decoupled else relation_fn)
 
     def log_positives(self) -> tf.Tensor:
         """Returns (v * b,) log of the sum of exp(similarity / tau) to the positives, or 0."""

@@ -54,7 +54,7 @@ PANELS = (
     Panel(
         "Contrastive accuracy",
         {"train/contrast_acc": "training"},
-        "How often the other view is nearer than all negatives.",
+        "How often the second view of an image is the nearest one to its first.",
         is_fraction=True,
     ),
     Panel("Label loss", {"train/supervised_loss": "training"}, level="labels"),

@@ -16,8 +16,9 @@ from simclr_tf.training import collapse, schedules
 # A loss above this fraction of its level of chance is near it.
 _NEAR_CHANCE = 0.98
 # A network that recognises views more often than this has learned something. At a low temperature,
-# its loss may be above its level of chance nevertheless.
-_RECOGNISED = 0.1
+# its loss may be above its level of chance nevertheless. In small batches, where one of B views is
+# recognised by chance, it is more often than this times that.
+_RECOGNISED, _TIMES_CHANCE = 0.1, 1.5
 # Waiting for input during a larger fraction of the time than this slows training.
 _LONG_WAIT = 0.2
 _COLLAPSE = (collapse.SPREAD, collapse.NEGATIVE_COSINE, collapse.RANK)
@@ -100,7 +101,8 @@ def _loss_near_chance(run: run_files.RunFiles) -> Iterator[str]:
     where = "is above" if loss > chance else "is near"
     sentence = f"The last contrastive loss, {loss:.3f}, {where} that of equal projections, "
     recognised = f"views are recognised in {accuracy:.1%} of the cases"
-    if loss >= _NEAR_CHANCE * chance and accuracy < max(_RECOGNISED, 3 * math.exp(-chance)):
+    by_chance = 0.0 if run.config is None else 1 / run.config.train_batch_size
+    if loss >= _NEAR_CHANCE * chance and accuracy < max(_RECOGNISED, _TIMES_CHANCE * by_chance):
         yield (
             f"{sentence}{chance:.3f}, and {recognised}: the network has hardly learned to "
             "distinguish images."

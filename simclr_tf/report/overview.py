@@ -102,12 +102,15 @@ def _decay(config: config_lib.Config) -> str:
 
 def _contrast(config: config_lib.Config) -> str:
     """Describes the contrastive objective, with its loss at chance level."""
-    objective, batch = config.resolved_objective, config.train_batch_size
+    objective, views = config.resolved_objective, config.num_views
+    summary = objective if views == 2 else f"{objective} of {views} views"
+    if config.decoupled:
+        summary = f"decoupled {summary}"
     if objective in config_lib.SUPERVISED_CONTRAST:
-        summary = f"{objective}, {2 * batch - 1} other views per anchor, positives by label"
+        others = views * config.train_batch_size - 1
+        summary += f", {others} other views per anchor, positives by label"
     else:
-        negatives = 2 * batch - 2 if config.negatives == "both" else batch - 1
-        summary = f"{objective}, {negatives} negatives per anchor"
+        summary += f", {objectives.num_negatives(config)} negatives per anchor"
     if objective == "margin_triplet":
         return f"{summary}, margin {config.margin:g}"
     summary += f", temperature {config.temperature:g}"

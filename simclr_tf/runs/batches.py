@@ -129,5 +129,5 @@ def make_views(config: config_lib.Config, strategy: tf.distribute.Strategy, batc
     if config.data_service is not None:
         total //= multi_worker.num_input_hosts(strategy)
     return pipeline.views_of_batch(
-        batch, builders.policy_of(config), num_views=config.num_views, total=total
+        batch, builders.policy_of(config), num_views=config.resolved_num_views, total=total
     )

@@ -51,8 +51,8 @@ class Run:
 
     @property
     def num_views(self) -> int:
-        """Views per image, see `Config.num_views`."""
-        return self.config.num_views
+        """Views per image, see `Config.resolved_num_views`."""
+        return self.config.resolved_num_views
 
     @property
     def arithmetic(self) -> arithmetic.Arithmetic:

@@ -115,7 +115,7 @@ def _amount(folder: str, numbers: Mapping[str, Any]) -> tuple[int, int]:
             "it again."
         )
     images = int(numbers.get("global_step", 0)) * config.train_batch_size
-    return images, images * config.num_views
+    return images, images * config.resolved_num_views
 
 
 def aligned(outcomes: Sequence[Outcome]) -> list[np.ndarray]:

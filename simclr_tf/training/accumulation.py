@@ -112,9 +112,10 @@ def _batch_loss(
 ) -> tuple[list[tf.Tensor], tasks.Metrics]:
     """Returns the gradient by the projections of each chunk, and the metrics of the batch."""
     assert task.batch_loss is not None
+    num_views = sum(projection.shape[0] for projection in projections) // batch["label"].shape[0]
     with tf.GradientTape() as tape:
         tape.watch(projections)
-        by_chunk = [tf.split(projection, task.num_views) for projection in projections]
+        by_chunk = [tf.split(projection, num_views) for projection in projections]
         by_view = [tf.concat(view, 0) for view in zip(*by_chunk)]  # v times (b, d)
         loss, metrics = task.batch_loss(tf.concat(by_view, 0), batch["label"])
     gradients = tape.gradient(loss, projections, output_gradients=learner.gradient_scale())

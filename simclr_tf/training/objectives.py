@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -19,8 +19,8 @@ MIN_VIEWS_FOR_TILES = 2048
 MIN_VIEWS_FOR_LARGE_TILES = 16384
 VIEWS_WITHOUT_POSITIVE = "train/views_without_positive"
 
-# (za (b, d), zb (b, d), labels (b,)) -> loss (), and its additional metrics.
-Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
+# (v views of (b, d), labels (b,)) -> loss (), and its additional metrics.
+Loss = Callable[[Sequence[tf.Tensor], tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +43,21 @@ def make_objective(config: config_lib.Config) -> Objective:
     """Returns the contrastive objective of a run.
 
     SimCLR's losses have twice the weight of the paper's mean, because the published runs summed
-    the losses of both sides; the factor matters for parameters that LARS does not rescale. SupCon's
+    the losses of both sides; the factor matters for parameters that LARS does not rescale. It is
+    the same for more views, which then change what the mean is over, and not the scale. SupCon's
     losses have weight 1, as in the reference.
     """
     name = config.resolved_objective
     if name in ("supcon", "supcon_in", "n_pairs"):
         return Objective(_supervised(config, name), 1.0, (VIEWS_WITHOUT_POSITIVE,))
     return Objective(_unsupervised(config, name), 2.0)
+
+
+def num_negatives(config: config_lib.Config) -> int:
+    """Returns the number of negatives of a view, of an objective without labels."""
+    return contrastive.num_negatives(
+        config.train_batch_size, num_views=config.num_views, negatives=config.negatives
+    )
 
 
 def chance_loss(config: config_lib.Config) -> float | None:
@@ -59,43 +67,57 @@ def chance_loss(config: config_lib.Config) -> float | None:
     starts above the loss of equal similarities, and a network that learns stays there for an epoch.
     """
     if config.resolved_objective == "nt_xent":
-        return contrastive.chance_level(config.train_batch_size, config.negatives)
+        return contrastive.chance_level(
+            config.train_batch_size,
+            num_views=config.num_views,
+            negatives=config.negatives,
+            decoupled=config.decoupled,
+        )
     return None
 
 
-def tile_side(views: int, *, by_label: bool = False) -> int | None:
+def tile_side(views: int, *, masked: bool = False) -> int | None:
     """Returns the side of the tiles of similarities, or None to compute them all at once.
 
     Args:
         views: number of views on one replica.
-        by_label: whether labels exclude some pairs of views.
+        masked: whether some pairs of views are excluded.
     """
     total = views * distribute.num_replicas()
     if total < MIN_VIEWS_FOR_TILES:
         return None
-    small = by_label or total < MIN_VIEWS_FOR_LARGE_TILES
+    small = masked or total < MIN_VIEWS_FOR_LARGE_TILES
     return blocked.TILE if small else blocked.LARGE_TILE
 
 
 def _unsupervised(config: config_lib.Config, name: str) -> Loss:
-    functions: dict[str, Callable[..., tf.Tensor]] = {
-        "nt_xent": contrastive.nt_xent,
-        "nt_logistic": contrastive.nt_logistic,
-        "margin_triplet": contrastive.margin_triplet,
-    }
-    function = functions[name]
     settings: dict[str, Any] = {"l2_normalize": config.hidden_norm, "negatives": config.negatives}
     if name == "margin_triplet":
         settings["margin"] = config.margin
     else:
         settings["temperature"] = config.temperature
-    if name != "nt_xent":
-        settings["semi_hard"] = config.semi_hard
-    tiled = name == "nt_xent" and config.negatives == "both"
+    if name == "nt_xent":
+        return _nt_xent(config, settings)
+    settings["semi_hard"] = config.semi_hard
+    functions: dict[str, Callable[..., tf.Tensor]] = {
+        "nt_logistic": contrastive.nt_logistic,
+        "margin_triplet": contrastive.margin_triplet,
+    }
+    function = functions[name]
 
-    def loss(za: tf.Tensor, zb: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        tile = {"tile": tile_side(2 * za.shape[0])} if tiled else {}
-        return function(za, zb, **settings, **tile), {}
+    def loss(views: Sequence[tf.Tensor], _: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        za, zb = views
+        return function(za, zb, **settings), {}
+
+    return loss
+
+
+def _nt_xent(config: config_lib.Config, settings: dict[str, Any]) -> Loss:
+    def loss(views: Sequence[tf.Tensor], _: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        tile = None
+        if config.negatives == "both":
+            tile = tile_side(len(views) * views[0].shape[0], masked=config.decoupled)
+        return contrastive.nt_xent(views, decoupled=config.decoupled, tile=tile, **settings), {}
 
     return loss
 
@@ -104,16 +126,17 @@ def _supervised(config: config_lib.Config, name: str) -> Loss:
     function = supcon.supcon_in if name == "supcon_in" else supcon.supcon
     most_positives = 1 if name == "n_pairs" else config.supcon_positives
 
-    def loss(za: tf.Tensor, zb: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict]:
+    def loss(views: Sequence[tf.Tensor], labels: tf.Tensor) -> tuple[tf.Tensor, dict]:
         result = function(
-            [za, zb],
+            views,
             labels,
             temperature=config.temperature,
             l2_normalize=config.hidden_norm,
             max_positives=most_positives,
             own_image=name != "n_pairs",
+            decoupled=config.decoupled,
             scale_by_temperature=config.scale_by_temperature,
-            tile=tile_side(2 * za.shape[0], by_label=True),
+            tile=tile_side(len(views) * views[0].shape[0], masked=True),
         )
         return result.loss, {VIEWS_WITHOUT_POSITIVE: result.without_positive}
 

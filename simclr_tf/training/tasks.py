@@ -45,7 +45,6 @@ class Task:
         batch_loss: returns the loss and metrics of the projections (v * b, d) and labels (b,) of
             this replica's whole batch; None if the task has no such term.
         batch_metrics: names of the metrics of `batch_loss`.
-        num_views: v.
         make_views: makes the views of a batch or a chunk, the same ones at every call. By default
             batches hold their views already.
         autograph: whether `forward` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
@@ -57,7 +56,6 @@ class Task:
     per_example_metrics: tuple[str, ...]
     batch_loss: Callable[[tf.Tensor, tf.Tensor], LossAndMetrics] | None = None
     batch_metrics: tuple[str, ...] = ()
-    num_views: int = 1
     make_views: Callable[[Batch], Batch] = lambda batch: batch
     autograph: bool = False
     weighs_labels: bool = False
@@ -96,14 +94,16 @@ def contrastive_task(
     Args:
         model: the network.
         objective: the contrastive loss.
-        temperature: temperature of the similarities whose accuracy and entropy are logged.
+        temperature: temperature of the similarities whose accuracy and entropy are logged; they,
+            and the cosines, are those of the first two views, so that they can be compared with
+            those of other numbers of views.
         hidden_norm: whether those similarities are cosines.
         labelled: whether to train the linear head; "label" must then hold the classes, and -1 for
             examples without one. Its loss and accuracy are means over the labelled examples of the
             global batch. Without any, the loss is 0, and its metrics are NaN.
 
     Returns:
-        The task, for batches of {"views": (b, 2, h, w, 3), "label": (b,)}.
+        The task, for batches of {"views": (b, v, h, w, 3), "label": (b,)}.
     """
 
     def forward(batch: Batch) -> Outputs:
@@ -121,8 +121,9 @@ def contrastive_task(
         return loss, {**metrics, **of_head}
 
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
-        za, zb = tf.split(projection, 2)  # (b, d) each
-        loss, objective_metrics = objective.loss(za, zb, labels)
+        views = tf.split(projection, projection.shape[0] // labels.shape[0])  # (b, d) each
+        loss, objective_metrics = objective.loss(views, labels)
+        za, zb, *_ = views
         agreement = contrastive.agreement(
             za,
             zb,
@@ -148,7 +149,6 @@ def contrastive_task(
         (*_FEATURES, *(_SUPERVISED if labelled else ())),
         batch_loss,
         (*_CONTRASTIVE, *objective.metrics),
-        num_views=2,
         autograph=model.needs_autograph,
         weighs_labels=labelled,
     )

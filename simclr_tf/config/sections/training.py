@@ -17,9 +17,9 @@ class TrainingSettings:
 
     train_batch_size: int = _TRAINING.setting(
         512,
-        "Images per step over all replicas; each gives two views in pretraining. A multiple of the "
-        "number of replicas. If it is not given and the default does not suit the number of images "
-        "or replicas, a smaller one is chosen, and stored with the run.",
+        "Images per step over all replicas; pretraining makes --num_views of each. A multiple of "
+        "the number of replicas. If it is not given and the default does not suit the number of "
+        "images or replicas, a smaller one is chosen, and stored with the run.",
         at_least=2,
         reason="a view is contrasted with other images",
         at_most=bounds.MAX_BATCH,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from simclr_tf.config.metadata import Section
+from simclr_tf.config.sections import objective
 from simclr_tf.data import operation_names
 
 _VIEWS = Section("Views")
@@ -14,6 +15,18 @@ _VIEWS = Section("Views")
 class ViewSettings:
     """The random views of an image."""
 
+    num_views: int = _VIEWS.setting(
+        2,
+        "Views of each image of a batch in pretraining; the positives of a view are all others of "
+        "its image (SupCon, eq. 2). SimCLR and SupCon use 2; more is a departure. With v views a "
+        "step takes v / 2 times the computation and memory. Shidani et al. (2024) found more views "
+        "of fewer images better at equal computation, with losses of their own.",
+        at_least=2,
+        reason="a view is contrasted with another one of its image",
+        at_most=32,
+        limit_reason="all views of a batch are in memory together",
+        only_with=("objective", objective.SOFTMAX_OBJECTIVES),
+    )
     augmentation: str = _VIEWS.setting(
         "auto",
         "auto: simclr for pretraining, supervised (crop and flip) otherwise. Or the name of a "
@@ -24,7 +37,8 @@ class ViewSettings:
     )
     augmentation_branches: str = _VIEWS.setting(
         "both",
-        "one: the second view is only cropped, as in the paper's study of single operations.",
+        "one: all views but the first are only cropped, as in the paper's study of single "
+        "operations.",
         choices=operation_names.BRANCHES,
     )
     augment_on: str = _VIEWS.setting(

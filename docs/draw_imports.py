@@ -38,8 +38,8 @@ LAYERS = (
     ("storage",),
     ("multi_worker", "workers"),
     ("worker_sockets",),
-    ("cluster", "distribute", "keras_api", "paths", "tensorflow_import"),
-    ("errors", "preemption", "text"),
+    ("cluster", "distribute", "host_memory", "keras_api", "paths", "tensorflow_import"),
+    ("cgroup", "errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 

@@ -26,7 +26,7 @@ import tiny_runs
 
 from simclr_tf import distribute, errors, preemption
 from simclr_tf.commands import audit, validation
-from simclr_tf.data import corruptions, pipeline, sources
+from simclr_tf.data import corruption_names, corruptions, pipeline, sources
 from simclr_tf.embeddings import shards
 from simclr_tf.evaluation import features, in_memory, linear
 from simclr_tf.runs import teachers
@@ -235,8 +235,8 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     record(validation.Validation, "evaluate", lambda _: None)
     record(shards, "write")
     record(audit, "examine")
-    patch.setattr(corruptions, "is_installed", lambda: True)
-    patch.setattr(corruptions, "MIN_SIDE", 1)
+    patch.setattr(corruption_names, "is_installed", lambda: True)
+    patch.setattr(corruption_names, "MIN_SIDE", 1)
     record(corruptions, "corrupt", lambda a: a["images"])
     record(in_memory.Network, "__call__", _outputs)
     record(export, "export", lambda _: "")

@@ -29,6 +29,8 @@ SMALLEST = {
     "linear_evaluation.py": ["--smallest", "--rounds=1"],
     "fuzz_images.py": ["--files=100"],
     "serving.py": ["--smallest"],
+    # Without the training, which takes longer than all other commands together.
+    "startup.py": ["--quick"],
 }
 
 
@@ -105,6 +107,12 @@ def test_input_pipeline_measures_both_sizes_of_images(processes):
         "views_per_second_32px",
         "views_per_second_224px_jpeg",
     }
+    assert min(results.values()) > 0
+
+
+def test_startup_measures_the_commands_without_tensorflow(processes):
+    results = _results(processes, "startup.py")
+    assert results.keys() == {"--help", "a wrong flag", "--mode=runs"}
     assert min(results.values()) > 0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simclr_tf import errors
-from simclr_tf.data import corruptions
+from simclr_tf.data import corruption_names, corruptions
 
 pytestmark = pytest.mark.exhaustive
 package = pytest.importorskip("imagecorruptions", reason="the extra [robustness] is not installed")
@@ -42,7 +42,7 @@ def _distance(images, name, severity):
 def test_images_with_a_higher_severity_differ_more_from_the_original(images):
     distances = {
         name: [_distance(images, name, severity) for severity in (1, 3, 5)]
-        for name in corruptions.COMMON
+        for name in corruption_names.COMMON
     }
     assert min(min(values) for values in distances.values()) > 1
     rising = [name for name, (low, middle, high) in distances.items() if low < middle < high]
@@ -50,8 +50,8 @@ def test_images_with_a_higher_severity_differ_more_from_the_original(images):
 
 
 def test_the_package_has_the_15_corruptions_of_the_benchmark_and_4_more():
-    assert list(corruptions.COMMON) == package.get_corruption_names("common")
-    assert set(corruptions.NAMES) == set(package.get_corruption_names("all"))
+    assert list(corruption_names.COMMON) == package.get_corruption_names("common")
+    assert set(corruption_names.NAMES) == set(package.get_corruption_names("all"))
 
 
 # Of these, the first four draw from the global generator and the others from their own.
@@ -85,6 +85,6 @@ def test_several_processes_make_the_same_images(images, monkeypatch):
 def test_a_missing_package_is_a_sentence_with_the_remedy(images, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     corruptions._package.cache_clear()
-    assert not corruptions.is_installed()
+    assert not corruption_names.is_installed()
     with pytest.raises(errors.UserError, match="pip install imagecorruptions-imaug"):
         corruptions.corrupt(images, np.arange(4), "fog", 1, seed=0)

@@ -6,9 +6,9 @@ import types
 import pytest
 import tensorflow_datasets as tfds
 
+from simclr_tf import cgroup
 from simclr_tf.doctor import finding, folders, memory, processor
 from simclr_tf.runs import machine
-from simclr_tf.training import cgroup
 
 GIB = 2**30
 

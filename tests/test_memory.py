@@ -10,9 +10,9 @@ import replicas as replicas_lib
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf import config, distribute, errors
+from simclr_tf import cgroup, config, distribute, errors
 from simclr_tf.models import simclr
-from simclr_tf.training import cgroup, loop, memory, objectives, optimizers, schedules, steps, tasks
+from simclr_tf.training import loop, memory, objectives, optimizers, schedules, steps, tasks
 
 pytestmark = pytest.mark.usefixtures("with_memory_estimates")
 _MIB = 2**20

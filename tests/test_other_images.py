@@ -16,7 +16,7 @@ import run as program
 from simclr_tf import config as config_lib
 from simclr_tf import errors, storage
 from simclr_tf.config import other_images as other_image_settings
-from simclr_tf.data import corruptions, sources
+from simclr_tf.data import corruption_names, corruptions, sources
 from simclr_tf.evaluation import features, forward, in_memory, robustness
 from simclr_tf.models import simclr
 from simclr_tf.runs import dataset
@@ -157,7 +157,7 @@ def test_unknown_classes_and_missing_labels_are_sentences(photos):
     ],
 )
 def test_what_an_evaluation_lacks_is_said_before_any_work(settings, message, monkeypatch):
-    monkeypatch.setattr(corruptions, "is_installed", lambda: False)
+    monkeypatch.setattr(corruption_names, "is_installed", lambda: False)
     if settings.keys() & {"corruptions", "corruption_severities"}:
         settings = {"evaluations": "robustness", "corrupted_dataset": "x", **settings}
     settings = {"image_size": 32, **settings}
@@ -173,7 +173,7 @@ def test_settings_of_evaluations_that_are_not_run_are_reported():
 
 
 def test_all_evaluations_leave_out_what_lacks_something(monkeypatch):
-    monkeypatch.setattr(corruptions, "is_installed", lambda: False)
+    monkeypatch.setattr(corruption_names, "is_installed", lambda: False)
     config = _config(evaluations="all", image_size=32, ood_datasets="svhn_cropped")
     config_lib.validate(config)
     left_out = [
@@ -278,8 +278,8 @@ def small_corruptions():
         return images // (severity + 1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corruptions, "is_installed", lambda: True)
-        patch.setattr(corruptions, "MIN_SIDE", 1)
+        patch.setattr(corruption_names, "is_installed", lambda: True)
+        patch.setattr(corruption_names, "MIN_SIDE", 1)
         patch.setattr(corruptions, "corrupt", darken)
         yield made
 

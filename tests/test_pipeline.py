@@ -18,7 +18,6 @@ from simclr_tf.data import (
     policies,
     random,
     sources,
-    streams,
 )
 
 _COUNTS = {"red": 7, "blue": 6}
@@ -267,16 +266,6 @@ def test_order_and_pixels_do_not_depend_on_threads(source):
 
 
 # --- caches
-
-
-def test_a_cache_keeps_decoded_pixels_of_one_size_and_files_otherwise(tmp_path):
-    source = _folder(tmp_path, [10])
-    files = sum(path.stat().st_size for path in tmp_path.rglob("*.png"))
-    assert streams.cached_bytes(source, "train") == files
-    fixed = dataclasses.replace(source, image_shape=(12, 10))
-    assert streams.cached_bytes(fixed, "train") == 13 * 12 * 10 * 3
-    plain, cached = _take(_train(fixed), 1), _take(_train(fixed, cache=True), 1)
-    assert plain[0]["views"].shape == cached[0]["views"].shape
 
 
 def test_a_cached_epoch_shows_every_image_once(tmp_path):

@@ -8,13 +8,12 @@ import pathlib
 import sys
 
 import simclr_tf
+from simclr_tf import cgroup, console, host_memory, text
 from simclr_tf import config as config_lib
-from simclr_tf import console, text
 from simclr_tf.data import label_origin
 from simclr_tf.doctor import finding, folders, gpus, memory, packages, processor, trial
 from simclr_tf.runs import machine
 from simclr_tf.studies import attempts
-from simclr_tf.training import cgroup, host_memory
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _SECONDS = 5.0

@@ -117,12 +117,13 @@ def _train(
         _check_memory(training, needed)
     # Only now: if the start is refused, stored settings stay as they were.
     description.write(run, resumption, int(checkpoints.step), unfinished=unfinished)
-    overview.before_training(run, training.plan, model, origin, needed)
+    stream = setup.make_batches(training, int(checkpoints.step))
+    overview.before_training(run, training.plan, model, origin, needed, kept=stream.kept)
     try:
         if validates is not None:
             _resume_validation(training.plan, checkpoints, validates)
         if unfinished:
-            _fit(training, checkpoints, control, validates)
+            _fit(training, stream, checkpoints, control, validates)
     except (tf.errors.OpError, OSError) as error:
         raise diagnosis.explain_training_error(run, error) from error
     control.held.check(now=True)
@@ -232,14 +233,14 @@ def _check_memory(training: setup.Training, needed: memory.Estimate) -> None:
 
 def _fit(
     training: setup.Training,
+    stream: batches.Batches,
     checkpoints: checkpoints_lib.Checkpoints,
     control: control_lib.Control,
     validates: validation.Validation | None,
 ) -> None:
     """Trains from the step of the checkpoints to the end of the plan."""
-    run, start = training.run, int(checkpoints.step)
-    log = metrics_log.MetricsLog(run.model_dir, from_step=start)
-    stream = batches.Batches(run, training.by_class, start)
+    run = training.run
+    log = metrics_log.MetricsLog(run.model_dir, from_step=stream.start_step)
     _show_views(stream, log)
     step = setup.make_step(run.config, run.strategy, training.learner, training.task)
 

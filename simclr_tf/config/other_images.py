@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simclr_tf import errors, paths, text
 from simclr_tf.config.settings import Config
-from simclr_tf.data import corruptions
+from simclr_tf.data import corruption_names as known
 
 # The settings that each of these evaluations alone reads.
 _SETTINGS = {
@@ -25,15 +25,15 @@ def why_left_out(config: Config, name: str) -> str | None:
         return "no images are named; list data sets of other classes in --ood_datasets"
     if name != "robustness" or config.corrupted_dataset is not None:
         return None
-    if config.image_size < corruptions.MIN_SIDE:
+    if config.image_size < known.MIN_SIDE:
         return (
-            f"the corruptions are defined for images of at least {corruptions.MIN_SIDE} px, and "
+            f"the corruptions are defined for images of at least {known.MIN_SIDE} px, and "
             f"--image_size={config.image_size}; name a prepared data set by --corrupted_dataset"
         )
-    if not corruptions.is_installed():
+    if not known.is_installed():
         return (
-            f"the package {corruptions.PACKAGE}, the extra [robustness], is not installed; run pip "
-            f"install {corruptions.PACKAGE}, or name a prepared data set by --corrupted_dataset"
+            f"the package {known.PACKAGE}, the extra [robustness], is not installed; run pip "
+            f"install {known.PACKAGE}, or name a prepared data set by --corrupted_dataset"
         )
     return None
 

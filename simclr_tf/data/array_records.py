@@ -86,6 +86,10 @@ class ArrayRecords:
 
         return folder.RandomAccess(lambda i: self._name(keys[i]), None, is_excluded, read)
 
+    def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        return folder.positions(sum(stop - start for _, start, stop in slices), order_seed)
+
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of some slices from those of the whole splits."""
         return records.bytes_of(self.split_infos, slices)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent import futures
 import contextlib
 import functools
-import importlib.util
 import multiprocessing
 import os
 import signal
@@ -20,30 +19,13 @@ from typing import Any
 import numpy as np
 
 from simclr_tf import errors
+from simclr_tf.data import corruption_names
 
-# The 15 corruptions of the benchmark, in the order of its paper: noise, blur, weather, digital.
-COMMON = (
-    *("gaussian_noise", "shot_noise", "impulse_noise"),
-    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    *("snow", "frost", "fog", "brightness"),
-    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-)
-# Those that the paper keeps for validation, and all. The position in it is part of the seed.
-NAMES = (*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate")
-SEVERITIES = (1, 2, 3, 4, 5)
-# The package refuses smaller images.
-MIN_SIDE = 32
-PACKAGE = "imagecorruptions-imaug"
 # These draw from a generator of their own, and the others from NumPy's global one.
 _SEEDED = ("impulse_noise", "glass_blur")
 # Processes start in seconds, which fewer images are not worth.
 _FEW = 2000
 _IMAGES_PER_TASK = 16
-
-
-def is_installed() -> bool:
-    """Returns whether the package is installed, without importing it."""
-    return importlib.util.find_spec("imagecorruptions") is not None
 
 
 def corrupt(
@@ -52,9 +34,9 @@ def corrupt(
     """Corrupts images, each as a function of the seed, its position, the corruption and severity.
 
     Args:
-        images: (n, s, s, 3) uint8, with s at least `MIN_SIDE`.
+        images: (n, s, s, 3) uint8, with s at least `corruption_names.MIN_SIDE`.
         positions: (n,) numbers of the images, by which their random numbers differ.
-        name: one of `NAMES`.
+        name: one of `corruption_names.NAMES`.
         severity: 1 to 5.
         seed: the seed.
 
@@ -64,7 +46,7 @@ def corrupt(
     Raises:
         UserError: if the package cannot be imported.
     """
-    package, number = _package(), NAMES.index(name)
+    package, number = _package(), corruption_names.NAMES.index(name)
     corrupted = np.empty_like(images)
     state = np.random.get_state()  # The package draws from the global generator.
     try:
@@ -162,9 +144,10 @@ def _package() -> Any:
     try:
         import imagecorruptions
     except ImportError as error:
+        package = corruption_names.PACKAGE
         raise errors.UserError(
-            f"The package {PACKAGE} cannot be imported ({error}); install it with "
-            f"{sys.executable} -m pip install {PACKAGE}, and what it misses, or name a prepared "
+            f"The package {package} cannot be imported ({error}); install it with "
+            f"{sys.executable} -m pip install {package}, and what it misses, or name a prepared "
             "data set by --corrupted_dataset."
         ) from error
     return imagecorruptions

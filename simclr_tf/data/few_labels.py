@@ -188,6 +188,10 @@ class HidingReader:
 
         return access._replace(labels=labels, read=read)
 
+    def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        return self.inner.positions(slices, order_seed)
+
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of some slices."""
         return self.inner.num_bytes(slices)

@@ -132,6 +132,10 @@ class ImageFolder:
 
         return RandomAccess(lambda i: str(paths[i]), labels, is_excluded, read)
 
+    def positions(self, slices: Sequence[Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        return positions(sum(stop - start for _, start, stop in slices), order_seed)
+
     def num_bytes(self, slices: Sequence[Slice]) -> int:
         """Adds up the sizes of the files of some slices, which takes a while on a network."""
         return sum(_size(f"{self._root}/{path}") for path in self._paths_of(slices))
@@ -164,6 +168,17 @@ def stream(access: RandomAccess, order_seed: tf.Tensor | None) -> tf.data.Datase
         order = tf.boolean_mask(order, tf.gather(kept, order))
     dataset = tf.data.Dataset.from_tensor_slices(order)
     return dataset.map(access.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def positions(count: int, order_seed: tf.Tensor) -> tf.data.Dataset:
+    """Streams the positions () int64 of examples in the order in which `stream` has them.
+
+    Args:
+        count: number of examples, those excluded among them.
+        order_seed: (2,) integers.
+    """
+    order = random.permutation(order_seed, count)
+    return tf.data.Dataset.from_tensor_slices(tf.cast(order, tf.int64))
 
 
 def is_read_error(error: tf.errors.OpError) -> bool:

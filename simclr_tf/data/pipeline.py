@@ -20,7 +20,7 @@ import tensorflow as tf
 from simclr_tf.data import (
     balanced,
     crops,
-    decode,
+    in_memory,
     iterators,
     policies,
     random,
@@ -70,8 +70,7 @@ def train_batches(
         num_shards: number of hosts; each makes B / num_shards images of every batch, one after
             another in the order of the batch. The views do not depend on it.
         shard: index of this host.
-        cache: whether to keep the images in memory after the first pass: decoded if all have one
-            size, encoded otherwise; see `streams.cached_bytes`.
+        cache: whether to keep the images in memory, see `in_memory`. The batches are the same.
         augment_on: "host", or "device" to leave the views to `views_of_batch`.
         data_service: address of a tf.data service, grpc://HOST:PORT, whose workers do the work.
             Each worker takes whole epochs, so epochs overlap, in an order set by timing.
@@ -83,32 +82,36 @@ def train_batches(
         A data set of {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}; for the
         device, the input of `views_of_batch`.
     """
-    if by_class is None:
-        skip = start_step * batch_size
-        stream = streams.epochs(
-            source, split, seed=seed, skip=skip, cache=cache, with_pillow=with_pillow
-        )
-    else:
+    host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
+    skip = start_step * batch_size
+    if by_class is not None:
         stream = streams.balanced_batches(
             by_class, samples_per_class, batch_size, seed=seed, skip=start_step
         )
-    host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
+    elif cache:
+        stream = streams.positions(source, split, seed=seed, skip=skip)
+    else:
+        stream = streams.epochs(source, split, seed=seed, skip=skip)
     if num_shards > 1:
         stream = stream.filter(lambda position, _: host.makes(position))
-    height, width = source.image_shape
-    if height is None or width is None:
+    if cache:
+        kept = in_memory.table(source, split, with_pillow=with_pillow)
+        stream = in_memory.look_up(stream.batch(host.chunk_size, drop_remainder=True), kept)
+    one_size = in_memory.has_one_size(source)
+    if not one_size:
         decode_crops = _decode_crops(policy, num_views, seed, with_pillow=with_pillow)
         # The workers of a tf.data service have their own number of cores, and tune it.
-        stream = stream.map(
+        stream = (stream.unbatch() if cache else stream).map(
             decode_crops, num_parallel_calls=_AUTOTUNE if data_service else iterators.CORES
         )
-    stream = stream.batch(host.chunk_size, drop_remainder=True)
+    if not (cache and one_size):
+        stream = stream.batch(host.chunk_size, drop_remainder=True)
 
     def finish(positions: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = {**_without_names(batch), **host.draws(positions[0])}
-        if height is not None and width is not None and not cache:
-            batch["image"] = decode.decode_batch(
-                batch["image"], (height, width), source.kind, with_pillow=with_pillow
+        if one_size and not cache:
+            batch["image"] = in_memory.decode_images(
+                source, batch["image"], with_pillow=with_pillow
             )
         if augment_on == "device":
             return batch

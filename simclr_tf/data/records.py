@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
 import os
 from typing import Any, NamedTuple
 
@@ -85,17 +86,28 @@ class Records:
             return _map(self._stream(slices, None), self._finish)
 
         def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
-            # tf.data mixes the global seed into a shuffle, and fails if it is 0. Within a graph,
-            # `set_random_seed` sets the seed of that graph alone.
-            tf.compat.v1.set_random_seed(1)
-            folded = tf.random.stateless_uniform(
-                (), seed, 1, 2**31 - 1, tf.int64, alg=random.PHILOX
-            )
-            dataset = self._stream(slices, seed)
-            buffer = self.shuffle_buffer(slices)
-            return dataset.shuffle(buffer, seed=folded, reshuffle_each_iteration=False)
+            return self._shuffled(self._stream(slices, seed), slices, seed)
 
         return _map(tf.data.Dataset.from_tensors(order_seed).flat_map(shuffled), self._finish)
+
+    def _shuffled(
+        self, dataset: tf.data.Dataset, slices: Sequence[folder.Slice], seed: tf.Tensor
+    ) -> tf.data.Dataset:
+        """Passes a data set through the shuffle buffer, inside a graph."""
+        # tf.data mixes the global seed into a shuffle, and fails if it is 0. Within a graph,
+        # `set_random_seed` sets the seed of that graph alone.
+        tf.compat.v1.set_random_seed(1)
+        folded = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64, alg=random.PHILOX)
+        buffer = self.shuffle_buffer(slices)
+        return dataset.shuffle(buffer, seed=folded, reshuffle_each_iteration=False)
+
+    def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+
+        def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
+            return self._shuffled(self._positions(slices, seed), slices, seed)
+
+        return tf.data.Dataset.from_tensors(order_seed).flat_map(shuffled)
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of some slices from those of the whole splits."""
@@ -138,16 +150,15 @@ class Records:
             tf.constant([file.skip for file in files], tf.int64),
             tf.constant([file.take for file in files], tf.int64),
         )
-        if order_seed is not None:
-            order = random.permutation(order_seed, len(files))
-            columns = tuple(tf.gather(column, order) for column in columns)
-        return tf.data.Dataset.from_tensor_slices(columns).interleave(
-            _read_file,
-            # The stored order is one file after another.
-            cycle_length=1 if order_seed is None else min(_FILES_AT_ONCE, len(files)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+        return _in_turn(columns, _read_file, order_seed)
+
+    def _positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams what `_stream` does, positions in the stored order in place of records."""
+        counts = [file.take for file in self._files_of(slices)]
+        ends = list(itertools.accumulate(counts))
+        starts = [end - count for end, count in zip(ends, counts, strict=True)]
+        columns = (tf.constant(starts, tf.int64), tf.constant(ends, tf.int64))
+        return _in_turn(columns, tf.data.Dataset.range, order_seed)
 
     def _finish(self, file: tf.Tensor, index: tf.Tensor, record: Any) -> dict[str, tf.Tensor]:
         name = tf.strings.join([file, "[", tf.strings.as_string(index), "]"])
@@ -210,6 +221,10 @@ class OtherRecords(Records):
             )
         return dataset.enumerate().map(lambda index, example: ("", index, example))
 
+    def _positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        del order_seed
+        return tf.data.Dataset.range(sum(stop - start for _, start, stop in slices))
+
 
 def files_of(info: Any) -> FilesOf:
     """Returns the function that lists the files of slices of a prepared data set."""
@@ -254,6 +269,32 @@ def _stored_bytes(info: Any) -> int:
 
 def _map(dataset: tf.data.Dataset, function: Any) -> tf.data.Dataset:
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _in_turn(
+    columns: tuple[tf.Tensor, ...],
+    read: Callable[..., tf.data.Dataset],
+    order_seed: tf.Tensor | None,
+) -> tf.data.Dataset:
+    """Reads files one after another or, in an order, several in turn.
+
+    Args:
+        columns: (f,) arguments of `read` for each of the files.
+        read: function: arguments -> the data set of a file.
+        order_seed: None for the stored order, or (2,) integers.
+    """
+    files_at_once = 1
+    if order_seed is not None:
+        count = columns[0].shape[0]
+        files_at_once = min(_FILES_AT_ONCE, count)
+        order = random.permutation(order_seed, count)
+        columns = tuple(tf.gather(column, order) for column in columns)
+    return tf.data.Dataset.from_tensor_slices(columns).interleave(
+        read,
+        cycle_length=files_at_once,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
 def _read_file(

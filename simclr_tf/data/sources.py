@@ -7,6 +7,7 @@ import dataclasses
 import os
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -41,6 +42,12 @@ class Reader(Protocol):
         excluded: Sequence[str] = (),
     ) -> tf.data.Dataset:
         """Streams the examples of the slices once, without those excluded."""
+
+    def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams the positions () int64 in the stored order of all examples of the slices.
+
+        They come in the order in which `examples` has the examples, those excluded among them.
+        """
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
         """Estimates the bytes of the encoded images of the slices."""
@@ -126,6 +133,28 @@ class Source:
         """
         excluded = self.excluded.get(split, ())
         return self.reader.examples(self.slices(split), order_seed=order_seed, excluded=excluded)
+
+    @tf.autograph.experimental.do_not_convert
+    def positions(self, split: str, *, order_seed: tf.Tensor) -> tf.data.Dataset:
+        """Streams the positions () int64 of the examples of a split in their stored order.
+
+        They come in the order in which `examples` has the examples with that seed. No image is
+        read. May be called while a graph is built.
+
+        Args:
+            split: as for `num_examples`.
+            order_seed: (2,) integers.
+        """
+        slices, excluded = self.slices(split), frozenset(self.excluded.get(split, ()))
+        positions = self.reader.positions(slices, order_seed)
+        if not excluded:
+            return positions
+        kept = np.array([name not in excluded for name in self.reader.example_names(slices)])
+        with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.
+            is_kept, rank = tf.constant(kept), tf.constant(np.cumsum(kept) - 1)
+        return positions.filter(lambda position: is_kept[position]).map(
+            lambda position: rank[position]
+        )
 
     def random_access(self, split: str) -> folder.RandomAccess | None:
         """Returns the examples of a split; None where they can only be streamed."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from simclr_tf.data import balanced, decode, random, sources
+from simclr_tf.data import balanced, random, sources
 
 # Constants for `random.derive_seed`: each gives an independent random stream. `pipeline` has the
 # others.
@@ -12,42 +14,51 @@ _ORDER, _CLASSES = 0, 4
 _AUTOTUNE = tf.data.AUTOTUNE
 
 
-def epochs(
-    source: sources.Source,
-    split: str,
-    *,
-    seed: int,
-    skip: int,
-    cache: bool,
-    with_pillow: bool = True,
-) -> tf.data.Dataset:
+def epochs(source: sources.Source, split: str, *, seed: int, skip: int) -> tf.data.Dataset:
     """Streams (position, example), epoch after epoch, each in its own order.
-
-    The range of epochs is the only source of the stream: a tf.data service splits it between its
-    workers.
 
     Args:
         source: the opened data set.
         split: split of the data set, in tensorflow-datasets syntax.
         seed: seed of the run.
         skip: the position to start from.
-        cache: whether to keep the images in memory after the first pass; see `cached_bytes`.
-        with_pillow: as for `decode.decode_image`.
     """
-    count = source.num_examples(split)
+
+    def examples(order: tf.Tensor) -> tf.data.Dataset:
+        return source.examples(split, order_seed=order)
+
+    return _epochs(examples, source.num_examples(split), seed=seed, skip=skip)
+
+
+def positions(source: sources.Source, split: str, *, seed: int, skip: int) -> tf.data.Dataset:
+    """Streams (position, position in the stored order) of the examples that `epochs` has."""
+
+    def positions_of(order: tf.Tensor) -> tf.data.Dataset:
+        return source.positions(split, order_seed=order)
+
+    return _epochs(positions_of, source.num_examples(split), seed=seed, skip=skip)
+
+
+def _epochs(
+    in_order: Callable[[tf.Tensor], tf.data.Dataset], count: int, *, seed: int, skip: int
+) -> tf.data.Dataset:
+    """Streams (position, element), epoch after epoch.
+
+    The range of epochs is the only source of the stream: a tf.data service splits it between its
+    workers.
+
+    Args:
+        in_order: function: seed (2,) -> the elements of an epoch in the order of that seed.
+        count: elements of an epoch.
+        seed: seed of the run.
+        skip: the position to start from.
+    """
     first_epoch, within = divmod(skip, count)
-    if cache:
-        cached = _decoded(source, source.examples(split), with_pillow).cache()
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = random.derive_seed(seed, _ORDER, epoch)
-        if cache:
-            seed_of_epoch = tf.cast(order[0], tf.int64)
-            examples = cached.shuffle(count, seed=seed_of_epoch, reshuffle_each_iteration=False)
-        else:
-            examples = source.examples(split, order_seed=order)
+        elements = in_order(random.derive_seed(seed, _ORDER, epoch))
         skipped = tf.where(epoch == first_epoch, tf.constant(within, tf.int64), 0)
-        return examples.enumerate(epoch * count).skip(skipped)
+        return elements.enumerate(epoch * count).skip(skipped)
 
     return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
 
@@ -79,25 +90,3 @@ def balanced_batches(
 
     batches = tf.data.Dataset.range(skip, tf.int64.max).flat_map(one_batch)
     return batches.map(read, num_parallel_calls=_AUTOTUNE, deterministic=True)
-
-
-def cached_bytes(source: sources.Source, split: str) -> int:
-    """Estimates the memory that a cached split takes."""
-    height, width = source.image_shape
-    if height is None or width is None:
-        return source.num_bytes(split)
-    return source.num_examples(split) * height * width * 3
-
-
-def _decoded(
-    source: sources.Source, examples: tf.data.Dataset, with_pillow: bool
-) -> tf.data.Dataset:
-    """Decodes examples whose images have one size; leaves others encoded."""
-    if None in source.image_shape:
-        return examples
-
-    def decode_one(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        pixels = decode.decode_image(example["image"], with_pillow=with_pillow)
-        return {**example, "image": tf.ensure_shape(pixels, [*source.image_shape, 3])}
-
-    return examples.map(decode_one, num_parallel_calls=_AUTOTUNE, deterministic=True)

@@ -30,8 +30,19 @@ def before_training(
     model: simclr.SimCLR,
     origin: list[str],
     estimate: memory.Estimate,
+    *,
+    kept: str | None = None,
 ) -> None:
-    """Prints the plan of a training run, from its data to its initial weights."""
+    """Prints the plan of a training run, from its data to its initial weights.
+
+    Args:
+        run: the run.
+        plan: its steps.
+        model: its network.
+        origin: where its initial weights come from.
+        estimate: the memory of a step.
+        kept: how the training images are kept in memory; None if they are not.
+    """
     config, source, replicas = run.config, run.data.source, run.strategy.num_replicas_in_sync
     batch = plan.batch_size
     rows = {
@@ -43,6 +54,8 @@ def before_training(
         "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
         f" ({batch // replicas} each)",
     }
+    if kept is not None:
+        rows["images"] = kept
     left_out = source.num_examples(run.data.train_split) - plan.num_examples
     if left_out:
         every = "epoch" if config.eval_epochs == 1 else f"{config.eval_epochs} epochs"

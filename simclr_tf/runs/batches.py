@@ -48,11 +48,13 @@ class Batches:
         run: the run.
         by_class: the result of `open_by_class`.
         start_step: step of the first batch.
+        kept: how the images are kept in memory, see `kept_images.choose`; None if they are not.
     """
 
     run: opening.Run
     by_class: balanced.ByClass | None
     start_step: int
+    kept: str | None = None
 
     @functools.cached_property
     def whole(self) -> tf.data.Dataset:
@@ -99,7 +101,7 @@ class Batches:
             start_step=self.start_step,
             num_shards=num_shards,
             shard=shard,
-            cache=config.cache_dataset,
+            cache=self.kept is not None,
             augment_on=config.resolved_augment_on,
             data_service=config.data_service,
             with_pillow=dataset.has_pillow(config),

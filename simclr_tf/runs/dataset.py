@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import psutil
-
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, text
-from simclr_tf.data import array_records, depth, labels, sources, split_names, streams
+from simclr_tf import console, errors, host_memory, text
+from simclr_tf.data import array_records, depth, in_memory, labels, sources, split_names
 from simclr_tf.data import few_labels as few_labels_data
 from simclr_tf.runs import directory, few_labels, label_checks, unreadable
 from simclr_tf.runs import weights as weights_lib
@@ -93,7 +91,7 @@ def open_data(
         _check_split(config, source, "eval_split", eval_split)
     data = label_checks.check(config, few_labels.restrict(config, data))
     if config.cache_dataset:
-        needed = streams.cached_bytes(source, train_split)
+        needed = in_memory.num_bytes(source, train_split)
         check_memory("cache_dataset", train_split, needed)
     return data
 
@@ -138,6 +136,11 @@ def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:
 
 def has_pillow(config: config_lib.Config) -> bool:
     """Returns whether Pillow can decode training images: if this process makes the input."""
+    return makes_input(config)
+
+
+def makes_input(config: config_lib.Config) -> bool:
+    """Returns whether this process makes the training batches, and no other machine."""
     remote_tpu = config.use_tpu and (config.tpu_name or config.master)
     return config.data_service is None and not remote_tpu
 
@@ -223,7 +226,7 @@ def check_memory(flag: str, split: str, needed: int) -> None:
     Raises:
         UserError: if they do not fit.
     """
-    free = psutil.virtual_memory().available
+    free = host_memory.free()
     size = f"the images of {split!r} take about {text.gib(needed)}"
     if needed > _CACHE_FRACTION * free:
         raise errors.UserError(

@@ -10,9 +10,9 @@ import numpy as np
 import pynvml
 import tensorflow as tf
 
-from simclr_tf import errors, multi_worker, text
+from simclr_tf import errors, host_memory, multi_worker, text
 from simclr_tf.models import batch_norm
-from simclr_tf.training import host_memory, steps, tasks
+from simclr_tf.training import steps, tasks
 
 # Operations whose output shares the memory of their input, or takes none.
 _ALIASES = frozenset({"Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient"})

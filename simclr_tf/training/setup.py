@@ -9,7 +9,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
-from simclr_tf.runs import batches, opening, teachers
+from simclr_tf.runs import batches, kept_images, opening, teachers
 from simclr_tf.training import accumulation, objectives, optimizers, schedules, steps, tasks
 
 
@@ -138,3 +138,11 @@ def make_step(
     return accumulation.chunked_step(
         learner, task, strategy, config.accum_chunks, jit_compile=config.jit_compile
     )
+
+
+def make_batches(training: Training, start: int) -> batches.Batches:
+    """Returns the batches of a run from a step on, with its images in memory if they are small."""
+    run, plan = training.run, training.plan
+    images = (plan.total_steps - start) * plan.batch_size
+    kept = kept_images.choose(run.config, run.data, images=images)
+    return batches.Batches(run, training.by_class, start, kept)

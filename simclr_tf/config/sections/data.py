@@ -93,7 +93,9 @@ class DataSettings:
     )
     cache_dataset: bool = _DATA.setting(
         False,
-        "Keeps the encoded images in memory after the first epoch. Refused if they do not fit.",
+        "Keeps the images in memory: decoded if the data set says that all have one size, encoded "
+        "otherwise. Refused if they do not fit. Decoded images below 10% of the free memory are "
+        "kept without it. Neither changes what the network sees.",
         resume="freely",
     )
     max_bad_images: int = _DATA.setting(

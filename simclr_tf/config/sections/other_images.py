@@ -7,7 +7,7 @@ import dataclasses
 from simclr_tf import errors, text
 from simclr_tf.config.metadata import Section
 from simclr_tf.config.sections import bounds
-from simclr_tf.data import corruptions as known
+from simclr_tf.data import corruption_names as known
 
 _OTHER_IMAGES = Section("Evaluation on other images")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from simclr_tf.training import cgroup
+from simclr_tf import cgroup
 
 
 def free() -> int:

@@ -13,7 +13,15 @@ from test_sources import FILES, TRAIN, Toy, _prepare
 
 from simclr_tf import config as config_lib
 from simclr_tf import host_memory
-from simclr_tf.data import few_labels, in_memory, pipeline, policies, records, sources
+from simclr_tf.data import (
+    few_labels,
+    in_memory,
+    other_records,
+    pipeline,
+    policies,
+    records,
+    sources,
+)
 from simclr_tf.runs import dataset, kept_images
 from simclr_tf.training import setup
 
@@ -57,7 +65,7 @@ def _readers(folders, toy, photos):
     yield "ArrayRecord", array_record
     builder = tfds.builder("toy", data_dir=folders["tfrecord"])
     parser = records.Parser(builder.info, image="image", label="label")
-    yield "others", dataclasses.replace(toy, reader=records.OtherRecords(builder, parser))
+    yield "others", dataclasses.replace(toy, reader=other_records.OtherRecords(builder, parser))
     yield "folder", photos
     names = toy.example_names("train")
     yield "few labels", few_labels.hide_labels(toy, "train", names[:5])

@@ -19,7 +19,16 @@ import tensorflow_datasets as tfds
 from simclr_tf import config as config_lib
 from simclr_tf import errors
 from simclr_tf.commands import check_data
-from simclr_tf.data import connection, decode, inspection, pipeline, policies, records, sources
+from simclr_tf.data import (
+    connection,
+    decode,
+    inspection,
+    other_records,
+    pipeline,
+    policies,
+    records,
+    sources,
+)
 from simclr_tf.runs import dataset, diagnosis
 
 TFDS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
@@ -270,8 +279,13 @@ def test_formats_that_only_tensorflow_datasets_reads_give_the_same_examples(toy,
     stored = _numbers(toy.examples("train"))
     builder = tfds.builder("toy", data_dir=data_dir)
     parser = records.Parser(builder.info, image="image", label="label")
-    toy = dataclasses.replace(toy, reader=records.OtherRecords(builder, parser))
+    toy = dataclasses.replace(toy, reader=other_records.OtherRecords(builder, parser))
     assert _numbers(toy.examples("train")) == stored
+    for split in ("train", "train[13:44]+test"):
+        names = [example["name"].numpy().decode() for example in toy.examples(split)]
+        assert names == list(toy.example_names(split)) and len(names) == toy.num_examples(split)
+    kept = dataclasses.replace(toy, excluded={"train": names[2:4]})
+    assert len(_numbers(kept.examples("train"))) == len(stored) - 2
     shuffled = _numbers(toy.examples("train", order_seed=tf.constant([1, 2])))
     assert shuffled != stored
     assert sorted(shuffled) == sorted(stored)

@@ -202,30 +202,6 @@ class Parser:
         return {"image": example[self._image], "label": tf.cast(label, tf.int64)}
 
 
-class OtherRecords(Records):
-    """Streams the images of files in a format that tensorflow-datasets must read."""
-
-    def __init__(self, builder: tfds.core.DatasetBuilder, parser: Parser) -> None:
-        """Creates the reader."""
-        super().__init__(builder.info.splits, files_of(builder.info), parser.select)
-        self._builder, self._decoding = builder, parser.decoding
-
-    def _stream(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor | None) -> Any:
-        """Streams ("", index, parsed example)."""
-        del order_seed  # Files are read in the stored order.
-        config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-        split = "+".join(f"{name}[{start}:{stop}]" for name, start, stop in slices)
-        with tf.init_scope():
-            dataset = self._builder.as_dataset(
-                split=split, decoders=self._decoding, read_config=config
-            )
-        return dataset.enumerate().map(lambda index, example: ("", index, example))
-
-    def _positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        del order_seed
-        return tf.data.Dataset.range(sum(stop - start for _, start, stop in slices))
-
-
 def files_of(info: Any) -> FilesOf:
     """Returns the function that lists the files of slices of a prepared data set."""
 

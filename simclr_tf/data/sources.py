@@ -18,6 +18,7 @@ from simclr_tf.data import (
     indicators,
     label_origin,
     layout,
+    other_records,
     preparation,
     record_files,
     record_keys,
@@ -327,7 +328,7 @@ def _reader(dataset: str, builder: Any, parser: records.Parser) -> Reader:
         return records.Records(info.splits, records.files_of(info), parser.parse)
     if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         return array_records.ArrayRecords(dataset, info, parser)
-    return records.OtherRecords(builder, parser)
+    return other_records.OtherRecords(builder, parser)
 
 
 def _find(dataset: str, data_dir: str | None) -> Any:

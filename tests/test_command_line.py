@@ -274,7 +274,9 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             "mode": config.Config(mode=next(m for m in config.MODES if m not in values)),
             "encoder": config.Config(encoder="keras:MobileNetV2"),
             "objective": config.Config(
-                objective="nt_xent" if "nt_xent" not in values else "supcon"
+                objective=next(
+                    name for name in ("nt_xent", "supcon", "nt_logistic") if name not in values
+                )
             ),
             "learning_rate_decay": config.Config(),
             "dataset": config.Config(dataset="digits"),
@@ -285,7 +287,7 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             next((c for c in choices if c != field.default), None)
             or {
                 float: 0.5,
-                int: 2,
+                int: 2 if field.default != 2 else 3,
                 bool: not field.default,
                 str: "x",
             }[flagfile_lib.types(config.Config)[field.name]]

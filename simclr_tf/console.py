@@ -91,6 +91,7 @@ class Progress:
         *,
         shown: bool = True,
         line_every: float = _LINE_EVERY,
+        slow_start: bool = False,
     ) -> None:
         """Starts at `done` of `total`.
 
@@ -100,10 +101,12 @@ class Progress:
             done: how much of it is done.
             shown: whether to show anything at all; not within another task, which has the line.
             line_every: seconds between lines where there is no terminal; 0 for every update.
+            slow_start: whether the first update takes much longer than others, as a step that is
+                compiled. Lines then estimate the time left from the following ones.
         """
         self.what, self.total, self.done, self.shown = what, total, done, shown
         self._start, self._first, self._line_every = time.monotonic(), done, line_every
-        self._last_line = self._start
+        self._last_line, self._slow_start = self._start, slow_start
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> Progress:
@@ -143,6 +146,8 @@ class Progress:
             self._bar.update(self._task, completed=done, note=note)
             return
         now = time.monotonic()
+        if self._slow_start:
+            self._start, self._first, self._slow_start = now, done, False
         if done < self.total and now - self._last_line < self._line_every:
             return
         self._last_line = now

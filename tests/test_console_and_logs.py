@@ -81,6 +81,20 @@ def test_progress_off_a_terminal_is_plain_lines(capsys):
     assert capsys.readouterr().out == "step 1,200/1,200  loss 0.5\n"
 
 
+@pytest.mark.parametrize(
+    ("slow_start", "left"), [(False, ["2 min left", "30 s left"]), (True, ["", "1 s left"])]
+)
+def test_the_time_left_may_leave_out_a_slow_start(slow_start, left, monkeypatch, capsys):
+    times = iter([0, 60, 61])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(times))
+    with console.Progress("step", 99, line_every=0, slow_start=slow_start) as progress:
+        for done in (33, 66):
+            progress.update(done, "note")
+    assert [
+        line.partition("note")[2].strip() for line in capsys.readouterr().out.splitlines()
+    ] == left
+
+
 def test_columns_of_numbers_are_right_aligned_and_columns_of_text_left_aligned(capsys):
     rows = [["a", "9.5%", "short"], ["b", "10.0%", "a longer text"]]
     console.table("scores", ["name", "top-1", "note"], rows)

@@ -39,7 +39,7 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
     assert lines[0].startswith("No --dataset: using the embedded handwritten digits")
     assert "with the recipe flags/recipes/digits.flags" in lines[0]
     assert any("top-1" in line for line in lines)
-    assert "kept in memory decoded, 0.00 GiB of " in done.stdout
+    assert "kept in memory decoded, at most 0.00 GiB of " in done.stdout
     assert "Traceback" not in done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["global_step"] == 20

@@ -148,8 +148,8 @@ def test_images_are_decoded_once_for_several_epochs_and_iterators(toy, monkeypat
 
 
 def test_the_memory_of_images_is_that_of_their_pixels_or_of_their_files(toy, photos):
-    assert in_memory.num_bytes(toy, "train") == TRAIN * 2 * 2 * 3
-    assert in_memory.num_bytes(photos, "train") == photos.num_bytes("train")
+    assert in_memory.num_bytes(toy, "train") == 2 * TRAIN * 2 * 2 * 3
+    assert in_memory.num_bytes(photos, "train") == 2 * photos.num_bytes("train")
 
 
 # --- when images are kept
@@ -163,7 +163,7 @@ def _choose(source, *, images=10 * TRAIN, **settings):
 def test_small_images_of_one_size_are_kept_decoded_and_the_run_says_so(toy, monkeypatch):
     monkeypatch.setattr(host_memory, "free", lambda: 512 * _MIB)
     chosen = _choose(toy)
-    assert chosen == "kept in memory decoded, 0.00 GiB of 0.50 GiB free"
+    assert chosen == "kept in memory decoded, at most 0.00 GiB of 0.50 GiB free"
     plan = types.SimpleNamespace(total_steps=2 * TRAIN, batch_size=1)
     data = dataset.Data(toy, "train", "test")
     run = types.SimpleNamespace(config=config_lib.Config(), data=data)

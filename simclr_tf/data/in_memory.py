@@ -15,12 +15,15 @@ _CHUNK = 64
 
 
 def num_bytes(source: sources.Source, split: str) -> int:
-    """Estimates the memory that the images of a split take."""
+    """Estimates the memory that keeping the images of a split takes at its peak.
+
+    `table` reads them in parts and then copies these into one, so there are two copies meanwhile.
+    """
     if not has_one_size(source):
-        return source.num_bytes(split)
+        return 2 * source.num_bytes(split)
     height, width = source.image_shape
     assert height is not None and width is not None
-    return source.num_examples(split) * height * width * 3
+    return 2 * source.num_examples(split) * height * width * 3
 
 
 def has_one_size(source: sources.Source) -> bool:

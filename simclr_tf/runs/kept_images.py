@@ -37,4 +37,4 @@ def choose(config: config_lib.Config, data: dataset.Data, *, images: int) -> str
     needed, free = in_memory.num_bytes(source, split), host_memory.free()
     if needed >= _SMALL_FRACTION * free:
         return None
-    return f"kept in memory decoded, {text.gib(needed)} of {text.gib(free)} free"
+    return f"kept in memory decoded, at most {text.gib(needed)} of {text.gib(free)} free"

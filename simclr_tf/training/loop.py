@@ -155,7 +155,7 @@ def fit(
     """
     means = averages.Averages(plan, chance, judges_rank=judges_rank)
     step, per_call = int(checkpoints.step), 1
-    with console.Progress("step", plan.total_steps, step) as progress:
+    with console.Progress("step", plan.total_steps, step, slow_start=True) as progress:
         while step < plan.total_steps:
             count = min(
                 per_call,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors, text
+from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import (
     array_records,
     folder,
@@ -83,6 +83,8 @@ class Source:
         groups: name of an example -> its group; None if examples are independent.
         several_labels: whether an image may have several labels, which are then those of
             `indicators`.
+        pixels: how the images are decoded.
+        known_pixels: what the images hold, if that is known without reading any.
     """
 
     name: str
@@ -96,6 +98,12 @@ class Source:
     kind: str | None = None
     groups: Mapping[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
     several_labels: bool = False
+    pixels: pixel_format.PixelFormat = pixel_format.RGB
+    known_pixels: pixel_format.PixelFormat | None = None
+
+    def with_pixels(self, pixels: pixel_format.PixelFormat) -> Source:
+        """Returns the data set whose images are decoded in another way."""
+        return self if pixels == self.pixels else dataclasses.replace(self, pixels=pixels)
 
     def num_examples(self, split: str) -> int:
         """Counts the examples of a split.

@@ -64,6 +64,9 @@ def test_values_are_scaled_by_channel_and_clipped(channels, dtype):
 
 def _source(images, pixels):
     class Source:
+        def __init__(self):
+            self.pixels = pixels
+
         def examples(self, split):
             contents = []
             for image in images:
@@ -72,9 +75,7 @@ def _source(images, pixels):
                 contents.append(content.getvalue())
             return tf.data.Dataset.from_tensor_slices({"image": contents})
 
-    source = Source()
-    source.pixels = pixels
-    return source
+    return Source()
 
 
 def test_a_scale_is_measured_over_all_images():

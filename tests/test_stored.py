@@ -141,7 +141,7 @@ def test_without_python_only_what_tensorflow_decodes_is_decoded():
 
 
 class _Images:
-    """A data set of encoded images."""
+    """What `first_format` asks of a data set of encoded images."""
 
     def __init__(self, *encoded, known=None):
         self._encoded, self.known_pixels = encoded, known
@@ -152,6 +152,10 @@ class _Images:
     def examples(self, split):
         names = [f"{number}.x" for number in range(len(self._encoded))]
         return tf.data.Dataset.from_tensor_slices({"name": names, "image": list(self._encoded)})
+
+
+def _find(encoded, channels):
+    return first_format.find(_Images(*encoded), "train", channels)  # type: ignore[arg-type]
 
 
 _GREY_8 = tf.io.encode_png(_image(1, "uint8")).numpy()
@@ -178,18 +182,24 @@ _PHOTO = tf.io.encode_jpeg(_image(3, "uint8")).numpy()
     ],
 )
 def test_the_first_images_decide_on_channels_and_depth(encoded, channels, want):
-    found = first_format.find(_Images(*encoded), "train", channels)
+    found = _find(encoded, channels)
     expected = pixel_format.RGB if want == "RGB" else pixel_format.of_dtype(*want)
     assert found == expected
 
 
 def test_images_that_differ_are_refused_with_two_of_them():
     with pytest.raises(Exception, match=r"differ: 0\.x has 1 channel of uint16, and 1\.x has 6"):
-        first_format.find(_Images(_GREY_16, npy(_SIXTEEN)), "train", "auto")
+        _find(
+            (
+                _GREY_16,
+                npy(_SIXTEEN),
+            ),
+            "auto",
+        )
     with pytest.raises(Exception, match=r"not what the images have: 0\.x has 1 channel of uint16"):
-        first_format.find(_Images(_GREY_16), "train", "2")
+        _find((_GREY_16,), "2")
     with pytest.raises(Exception, match=r"0\.x has values of the type complex64"):
-        first_format.find(_Images(npy(_SIXTEEN.astype(np.complex64))), "train", "auto")
+        _find((npy(_SIXTEEN.astype(np.complex64)),), "auto")
 
 
 def test_the_format_survives_json():

@@ -236,6 +236,7 @@ def _manifest(
             **{name: getattr(config, name) for name in _DATA},
             # Folders of older versions have no such entry.
             **({} if config.group is None else {"group": config.group}),
+            **dataset.channel_settings(config),
         },
         dataset=config.dataset,
         classes=source.class_names,

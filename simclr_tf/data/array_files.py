@@ -18,6 +18,8 @@ from simclr_tf.data import kinds, pillow
 
 NPY, NPZ = "NumPy", "NumPy .npz"
 _STARTS = {b"\x93NUMPY": NPY, b"PK\x03\x04": NPZ}
+# How content begins that could not be made of files; the reason follows.
+REFUSED = b"\x93REFUSED"
 # The name of the array that a .npz file has beside others.
 _IMAGE = "image"
 WITHOUT_TIFFFILE = (
@@ -55,6 +57,8 @@ def kind_of(content: bytes) -> str | None:
 
 def is_array(content: bytes) -> bool:
     """Returns whether a file is read by `read`, from its first bytes."""
+    if content.startswith(REFUSED):
+        return True
     return kind_of(content) is not None or kinds.kind_of(content) == kinds.TIFF
 
 
@@ -71,6 +75,8 @@ def read(content: bytes, channels: int | None = None) -> np.ndarray:
     Raises:
         RefusedError: if it cannot be used.
     """
+    if content.startswith(REFUSED):
+        raise RefusedError(content.removeprefix(REFUSED).decode())
     kind = kind_of(content) or kinds.kind_of(content)
     if kind == kinds.TIFF:
         array = natural(_tiff(content))
@@ -90,7 +96,7 @@ def found_in(content: bytes) -> Found:
     Raises:
         RefusedError: if it cannot be used.
     """
-    is_tiff = kind_of(content) is None
+    is_tiff = kinds.kind_of(content) == kinds.TIFF
     if is_tiff and pillow.is_picture(content):
         return Found(3, "uint8", is_picture=True)
     array = read(content)

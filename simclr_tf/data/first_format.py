@@ -10,6 +10,7 @@ from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import array_files, first_images, sources, stored
 
 AUTO, PICTURES = "auto", "rgb"
+_OF_PICTURES = ("uint8", "uint16")
 
 
 def find(source: sources.Source, split: str, channels: str) -> pixel_format.PixelFormat:
@@ -24,9 +25,15 @@ def find(source: sources.Source, split: str, channels: str) -> pixel_format.Pixe
     Raises:
         UserError: if the images differ, or have another number of channels.
     """
-    if channels == PICTURES:
-        return pixel_format.RGB
     known = source.known_pixels
+    if channels == PICTURES:
+        if known is not None and not known.is_rgb and known.dtype not in _OF_PICTURES:
+            raise errors.ArgumentError(
+                "channels",
+                channels,
+                f"decodes pictures, and {source.name} holds {known.described()}; leave it out.",
+            )
+        return pixel_format.RGB
     if known is not None and channels in (AUTO, str(known.channels)):
         return known
     found = _first(source, split)

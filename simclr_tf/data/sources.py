@@ -85,6 +85,7 @@ class Source:
             `indicators`.
         pixels: how the images are decoded.
         known_pixels: what the images hold, if that is known without reading any.
+        channel_names: names of the channels, if they are known.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Source:
     several_labels: bool = False
     pixels: pixel_format.PixelFormat = pixel_format.RGB
     known_pixels: pixel_format.PixelFormat | None = None
+    channel_names: tuple[str, ...] | None = None
 
     def with_pixels(self, pixels: pixel_format.PixelFormat) -> Source:
         """Returns the data set whose images are decoded in another way."""
@@ -237,6 +239,8 @@ def open_source(
     image_key: str = "image/encoded",
     label_key: str = "image/class/label",
     group: str | None = None,
+    channel_files: str | None = None,
+    channel_names: Sequence[str] | None = None,
     several_labels: bool = False,
 ) -> Source:
     """Opens a data set, preparing it first if need be.
@@ -252,6 +256,8 @@ def open_source(
         image_key: key of the image in the files of `tfrecord:`.
         label_key: key of the label in them; empty if they are unlabelled.
         group: of an image folder, see `folder.ImageFolder`.
+        channel_files: of an image folder, see `folder.ImageFolder`.
+        channel_names: of an image folder, see `folder.ImageFolder`.
         several_labels: whether to read the labels of a data set with several per image; otherwise
             it is unlabelled.
 
@@ -259,9 +265,17 @@ def open_source(
         errors.UserError: if it cannot be opened; says why and what to do.
     """
     if label_origin.is_folder(dataset):
-        images = _open_folder(dataset, data_dir, labels, seed, group)
+        labels, data_dir = _folder_of(dataset, data_dir, labels)
+        images = folder.ImageFolder(
+            data_dir,
+            seed=seed,
+            labels=labels,
+            group=group,
+            channel_files=channel_files,
+            channel_names=channel_names,
+        )
         source = _with_reader(dataset, images, images.class_names, images.notes)
-        return dataclasses.replace(source, groups=images.groups)
+        return dataclasses.replace(source, groups=images.groups, channel_names=images.channels)
     if group is not None:
         raise errors.ArgumentError(
             "group",
@@ -283,9 +297,8 @@ def open_source(
     return _open_records(dataset, builder, notes, several_labels=several_labels)
 
 
-def _open_folder(
-    dataset: str, data_dir: str | None, labels: str, seed: int, group: str | None
-) -> folder.ImageFolder:
+def _folder_of(dataset: str, data_dir: str | None, labels: str) -> tuple[str, str]:
+    """Returns where the labels of a folder of images come from, and the folder."""
     if dataset != IMAGE_FOLDER:
         labels = label_origin.resolve(dataset, labels)[1]
         data_dir = data_dir or os.path.dirname(labels) or "."
@@ -293,7 +306,7 @@ def _open_folder(
         raise errors.ArgumentError(
             "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
         )
-    return folder.ImageFolder(data_dir, seed=seed, labels=labels, group=group)
+    return labels, data_dir
 
 
 def _with_reader(
@@ -326,6 +339,7 @@ def _open_records(dataset: str, builder: Any, notes: list[str], *, several_label
         reader=_reader(dataset, builder, records.Parser(builder.info, image=image, label=label)),
         kind=getattr(features[image], "_encoding_format", None),
         several_labels=isinstance(label, indicators.Keys),
+        known_pixels=record_keys.pixels_of(features[image]),
     )
 
 

@@ -36,8 +36,8 @@ def settle(
         return theirs, False
     found = first_format.find(data.source, data.train_split, config.channels)
     if theirs is not None and theirs.same_pixels(found) and config.scale == config_lib.Config.scale:
-        return _named(config, theirs), False
-    found = _named(config, found)
+        return _named(config, theirs, data.source.channel_names), False
+    found = _named(config, found, data.source.channel_names)
     scale = resolved_scale(config, found)
     return found, scale != pixel_format.DTYPE
 
@@ -104,15 +104,19 @@ def measure(
     return found
 
 
-def _named(config: config_lib.Config, pixels: pixel_format.PixelFormat) -> pixel_format.PixelFormat:
-    """Returns the format with the names of --channel_names.
+def _named(
+    config: config_lib.Config,
+    pixels: pixel_format.PixelFormat,
+    known: tuple[str, ...] | None,
+) -> pixel_format.PixelFormat:
+    """Returns the format with the names of --channel_names, or those that the data has.
 
     Raises:
         UserError: if there are not as many as channels.
     """
-    if config.channel_names is None:
+    names = tuple(text.listed(config.channel_names)) or known
+    if names is None:
         return pixels
-    names = tuple(text.listed(config.channel_names))
     if len(names) != pixels.channels or len(set(names)) != len(names):
         raise errors.UserError(
             f"--channel_names={config.channel_names} has {text.count(len(names), 'name')}, and the "

@@ -166,6 +166,16 @@ class DataSettings:
         "stored in architecture.json, and the SavedModel's model.json has them.",
         resume="never",
     )
+    channel_files: str | None = _PIXELS.setting(
+        None,
+        "Pattern of the files of images whose channels are files of their own: the end of their "
+        "paths, in which {id} stands for what the channels of an image have in common, and "
+        "{channel} for the channel, such as {id}_B{channel}.tif. Channels are named by it; "
+        "--channel_names chooses some and their order, otherwise all are used, in the order of "
+        "their names and numbers. For image_folder and csv:FILE.",
+        only_with=("dataset", (label_origin.IMAGE_FOLDER, "csv:FILE")),
+        resume="never",
+    )
     show_channels: str | None = _PIXELS.setting(
         None,
         "Channels that pictures show: three as red, green and blue, or one as grey, by their "

@@ -158,3 +158,19 @@ def test_arrays_of_tensorflow_datasets_are_read_without_loss(stored_as, tmp_path
     found = sorted(table["image"].numpy().tolist())
     assert found == sorted(want.astype(kept).tolist())
     assert table["image"].dtype == kept
+
+
+def test_tensors_in_tfrecord_files_are_read_without_loss(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "train-00000-of-00001")) as writer:
+        for index in range(3):
+            content = tf.io.serialize_tensor(_image(index)).numpy()
+            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+            example = tf.train.Example(features=tf.train.Features(feature={"x": feature}))
+            writer.write(example.SerializeToString())
+    dataset = f"tfrecord:{tmp_path}/*"
+    source = sources.open_source(dataset, data_dir=None, seed=0, image_key="x", label_key="")
+    pixels = first_format.find(source, "train", "auto")
+    assert pixels == pixel_format.of_dtype(3, "uint16")
+    for index, example in enumerate(source.examples("train").as_numpy_iterator()):
+        made = stored.decode_stored(tf.constant(example["image"]), pixels)
+        np.testing.assert_array_equal(made, _image(index))

@@ -11,6 +11,7 @@ import tiny_runs
 
 import run
 from simclr_tf.embeddings import reading
+from simclr_tf.models import stem_channels
 from simclr_tf.runs import directory
 
 BANDS = tuple(f"B{number}" for number in range(13))
@@ -37,17 +38,39 @@ def bands(index: int) -> np.ndarray:
 
 
 def _write(root: pathlib.Path, encode, suffix: str) -> pathlib.Path:
-    targets = datasets.load_digits().target
     for index in range(36):
-        split = "train" if index < 24 else "test"
-        path = root / split / f"c{targets[index] % 3}" / f"{index}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(bands(index)))
+        path = _path(root, index)
+        path.with_name(f"{index}{suffix}").write_bytes(encode(bands(index)))
     return root
+
+
+def _path(root: pathlib.Path, index: int) -> pathlib.Path:
+    """Returns the path of an image without its suffix, in a folder that exists."""
+    split, label = "train" if index < 24 else "test", datasets.load_digits().target[index] % 3
+    path = root / split / f"c{label}" / str(index)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _pages(image: np.ndarray) -> bytes:
     return test_stored.tiff(np.moveaxis(image, -1, 0))
+
+
+def _grey(image: np.ndarray) -> bytes:
+    """Returns the content of a PNG of 16 bits, of which 12 are used."""
+    return tf.io.encode_png(image[..., :1] // 2).numpy()
+
+
+def write_for_pages(folder: pathlib.Path) -> None:
+    """Writes the folders of images that docs/channels.md trains on."""
+    _write(folder / "scenes", _pages, ".tif")
+    _write(folder / "cells", test_stored.npy, ".npy")
+    _write(folder / "scans", _grey, ".png")
+    for index in range(36):
+        path = _path(folder / "scenes-bands", index)
+        for number, name in enumerate(("B2", "B3", "B4", "B8", "B8A")):
+            plane = test_stored.tiff(bands(index)[..., number])
+            path.with_name(f"{index}_{name}.tif").write_bytes(plane)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +157,7 @@ def test_an_image_is_found_by_itself(embeddings, scenes, capsys, tmp_path):
     (query,) = scenes.glob("test/*/30.tif")
     flags = [f"--embeddings={embeddings}", f"--query={query}", f"--model_dir={tmp_path}"]
     assert run.main(["run.py", "--mode=search", "--show_channels=3,2,1", *flags]) == 0
-    first = (tmp_path / "search.csv").read_text().splitlines()[1].split(",")
+    first = (tmp_path / "neighbours.csv").read_text().splitlines()[1].split(",")
     assert first[2].endswith("/30.tif") and float(first[-1]) > 0.9999
 
 
@@ -152,6 +175,7 @@ def test_an_image_with_other_channels_is_named(trained, scenes, tmp_path, capsys
     assert "other.tif of 'test[0:1]' has 5 channels, and 13 are expected" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_views_are_drawn_channel_by_channel(scenes, tmp_path, capsys):
     flags = [f"--data_dir={scenes}", f"--model_dir={tmp_path}", "--show_channels=each"]
     flags += ["--dataset=image_folder", "--image_size=8", "--augmentation=crop,blur"]
@@ -163,12 +187,10 @@ def test_views_are_drawn_channel_by_channel(scenes, tmp_path, capsys):
     assert sheet.shape[0] > 13 * 100 * 10
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_grey_images_of_12_bits_are_trained_embedded_and_scaled(tmp_path, capsys):
-    def encode(image):
-        return tf.io.encode_png(image[..., :1] // 2).numpy()  # Up to 4095.
-
-    data, model_dir = _write(tmp_path / "scans", encode, ".png"), tmp_path / "run"
+    data, model_dir = _write(tmp_path / "scans", _grey, ".png"), tmp_path / "run"
     assert tiny_runs.main("train", model_dir, data, **{**FLAGS, "augmentation": "auto"}) == 0
     assert "crop, flip, brightness, contrast, blur" in capsys.readouterr().out
     pixels = directory.read_architecture(str(model_dir)).pixels
@@ -178,6 +200,33 @@ def test_grey_images_of_12_bits_are_trained_embedded_and_scaled(tmp_path, capsys
     np.testing.assert_allclose(pixels.high, np.percentile(flat, 99.5))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_the_stem_of_three_channels_is_repeated_and_rescaled(channels):
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 5))
+    made = stem_channels.repeated(kernel, channels)
+    assert made.shape == (3, 3, channels, 5)
+    if channels == 1:
+        np.testing.assert_allclose(made[:, :, 0], kernel.sum(2))
+    for channel in range(channels if channels > 1 else 0):
+        np.testing.assert_allclose(made[:, :, channel], kernel[:, :, channel % 3] * 3 / channels)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("no_export")
+def test_a_checkpoint_of_pictures_starts_a_network_of_13_channels(
+    pretrained, scenes, tmp_path, capsys
+):
+    model_dir = tmp_path / "started"
+    flags = {**FLAGS, "learning_rate": 1e-12, "weight_decay": 0.0}
+    assert tiny_runs.main("train", model_dir, scenes, **flags, checkpoint=pretrained) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "of the stem, the weights of 3 channels were repeated and scaled by 3/13" in printed
+    name = "model/encoder/stem_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    old, new = (tiny_runs.weights(folder)[name] for folder in (pretrained, model_dir))
+    np.testing.assert_allclose(new, stem_channels.repeated(old, 13), rtol=1e-6)
+
+
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
     trained, scenes, tmp_path, capsys

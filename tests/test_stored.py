@@ -105,6 +105,11 @@ _BAD = {
     "is a damaged archive": (npz(image=_SIXTEEN)[:99], "is a NumPy .npz file that cannot be read"),
     "has arrays of other names": (npz(a=_SIXTEEN, b=_SIXTEEN), "holds 2 arrays (a, b); name the"),
     "is a damaged TIFF": (tiff(_SIXTEEN)[:30], "is a TIFF image that tifffile cannot read"),
+    "is a tensor of another type": (
+        tf.io.serialize_tensor(_SIXTEEN.astype(np.float32)).numpy(),
+        "has values of float32, and the others uint16",
+    ),
+    "is a damaged tensor": (tf.io.serialize_tensor(_SIXTEEN).numpy()[:50], "that is damaged"),
     "is no image": (b"nothing", "is not a"),
 }
 
@@ -175,6 +180,7 @@ _PHOTO = tf.io.encode_jpeg(_image(3, "uint8")).numpy()
         ((tf.io.encode_png(_image(4, "uint8")).numpy(),), "4", (4, "uint8")),
         ((_PHOTO,), "3", "RGB"),
         ((npy(_SIXTEEN),), "auto", (6, "uint16")),
+        ((tf.io.serialize_tensor(_SIXTEEN).numpy(),), "auto", (6, "uint16")),
         ((tiff(np.moveaxis(_SIXTEEN, -1, 0)),), "auto", (6, "uint16")),
         ((tiff(_SIXTEEN[..., 0]),), "auto", (1, "uint16")),
         ((tiff(_image(1, "uint8")[..., 0]),), "auto", "RGB"),

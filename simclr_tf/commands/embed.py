@@ -55,7 +55,7 @@ def embed(
     """
     assert weights is not None and config.embeddings is not None
     folder = config.embeddings
-    source = check_data.open_source(config)
+    source = check_data.open_source(config).with_pixels(pixels_lib.of_weights(weights))
     splits = _splits(config, source)
     config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)

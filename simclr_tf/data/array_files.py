@@ -12,12 +12,16 @@ from typing import NamedTuple
 import zipfile
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 
 from simclr_tf import pixel_format, text
 from simclr_tf.data import kinds, pillow
 
-NPY, NPZ = "NumPy", "NumPy .npz"
+NPY, NPZ, TENSOR = "NumPy", "NumPy .npz", "serialized tensor"
 _STARTS = {b"\x93NUMPY": NPY, b"PK\x03\x04": NPZ}
+# The first and the third byte of a serialized tensor, before its type and its shape.
+_DTYPE_TAG, _SHAPE_TAG, _TENSOR_START = 8, 18, 3
 # How content begins that could not be made of files; the reason follows.
 REFUSED = b"\x93REFUSED"
 # The name of the array that a .npz file has beside others.
@@ -52,6 +56,8 @@ class Found(NamedTuple):
 
 def kind_of(content: bytes) -> str | None:
     """Returns the kind of a file of arrays, from its first bytes; None if it is none."""
+    if len(content) > _TENSOR_START and content[0] == _DTYPE_TAG and content[2] == _SHAPE_TAG:
+        return TENSOR
     return next((kind for start, kind in _STARTS.items() if content.startswith(start)), None)
 
 
@@ -66,7 +72,7 @@ def read(content: bytes, channels: int | None = None) -> np.ndarray:
     """Reads an image of a kind that is not decoded by TensorFlow.
 
     Args:
-        content: the content of the file: .npy, .npz or TIFF.
+        content: the content of the file: .npy, .npz, TIFF or a serialized tensor.
         channels: number of channels; None finds the shortest of the first and the last axis.
 
     Returns:
@@ -85,6 +91,8 @@ def read(content: bytes, channels: int | None = None) -> np.ndarray:
                 f"has {text.count(array.shape[-1], 'channel')}, and {channels} are expected"
             )
         return array
+    if kind == TENSOR:
+        return channels_last(natural(_tensor(content)), channels)
     if kind in (NPY, NPZ):
         return channels_last(natural(_numpy(content, kind)), channels)
     raise RefusedError(kinds.refusal(content[: kinds.HEAD], "this program"))
@@ -167,6 +175,14 @@ def _numpy(content: bytes, kind: str) -> np.ndarray:
         raise RefusedError(
             f"is a {kind} file that cannot be read ({text.reason(error)})"
         ) from error
+
+
+def _tensor(content: bytes) -> np.ndarray:
+    """Returns what `tf.io.serialize_tensor` has serialized."""
+    try:
+        return tf.make_ndarray(tensor_pb2.TensorProto.FromString(content))
+    except Exception as error:  # Parsing and reshaping raise several kinds of errors.
+        raise RefusedError("is a serialized tensor that is damaged") from error
 
 
 def _tiff(content: bytes) -> np.ndarray:

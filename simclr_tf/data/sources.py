@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import (
     array_records,
+    array_source,
     folder,
     indicators,
     label_origin,
@@ -247,7 +248,8 @@ def open_source(
 
     Args:
         dataset: `digits`, which needs no download; `image_folder`, a folder of the user's;
-            `csv:FILE`, such a folder with a file of labels; `tfrecord:` and a pattern of paths; or
+            `csv:FILE`, such a folder with a file of labels; `array:FILE`, a .npz or .npy file;
+            `tfrecord:` and a pattern of paths; or
             any name that tensorflow-datasets knows or that is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder; for `csv:FILE` too, None for the folder of the file.
@@ -292,9 +294,26 @@ def open_source(
         opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
         source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
         return dataclasses.replace(source, labelled_splits=opened.labelled_splits)
+    if dataset.startswith(array_source.PREFIX):
+        return _open_arrays(dataset, data_dir)
     builder = _find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes, several_labels=several_labels)
+
+
+def _open_arrays(dataset: str, data_dir: str | None) -> Source:
+    if data_dir:
+        raise errors.ArgumentError(
+            "data_dir", data_dir, f"has no effect beside the path in {dataset}; leave it out."
+        )
+    arrays = array_source.Arrays(dataset.removeprefix(array_source.PREFIX))
+    source = _with_reader(dataset, arrays, arrays.class_names, ())
+    return dataclasses.replace(
+        source,
+        image_shape=arrays.image_shape,
+        labelled_splits=arrays.labelled_splits if arrays.class_names else None,
+        known_pixels=arrays.pixels,
+    )
 
 
 def _folder_of(dataset: str, data_dir: str | None, labels: str) -> tuple[str, str]:

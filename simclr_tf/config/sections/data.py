@@ -25,11 +25,13 @@ class DataSettings:
         "imagenet2012",
         "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; "
         "csv:FILE, for images with the labels in a CSV file (see --labels), which are in its "
-        "folder or in --data_dir; tfrecord:GLOB, for TFRecord files of tf.train.Example, such as "
+        "folder or in --data_dir; array:FILE, for a .npz file with arrays such as train_images and "
+        "train_labels, or a .npy file of images; tfrecord:GLOB, for TFRecord files of "
+        "tf.train.Example, such as "
         "'tfrecord:/data/imagenet/*-of-*'; or digits, which is included in this program. Files of "
         "tfrecord:GLOB that are named like validation-00000-of-00010 or test_000.tfrecord are the "
         "split of that name, others are train.",
-        path_pattern="(?:csv|tfrecord):(.*)",
+        path_pattern="(?:csv|tfrecord|array):(.*)",
     )
     data_dir: str | None = _DATA.setting(
         None,

@@ -129,9 +129,10 @@ class _Places(dict):
 class Runner:
     """Runs the program, each command line once.
 
-    Values may name places: {photos}, {two_classes}, {damaged} and {deep} are folders of images,
-    {pretrained} and {used} are run directories with checkpoints, {runs} has two without, {embedded}
-    holds embeddings, {new} is another folder each time, and every other name is a new folder.
+    Values may name places: {photos}, {two_classes}, {damaged}, {deep} and {bands} are folders of
+    images, {pretrained} and {used} are run directories with checkpoints, {runs} has two without,
+    {embedded} holds embeddings, {new} is another folder each time, and every other name is a new
+    folder.
     """
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
@@ -151,6 +152,7 @@ class Runner:
         for split in ("train", "test"):
             shutil.rmtree(made["two_classes"] / split / "red")
         _write_deep(photos, self._root / "deep")
+        _write_bands(photos, self._root / "bands")
         image = made["damaged"] / "train" / "red" / "3.png"
         image.write_bytes(image.read_bytes()[:100])
         self._seen: dict[tuple, Observed] = {}
@@ -192,6 +194,17 @@ def _write_deep(photos: pathlib.Path, root: pathlib.Path) -> None:
         copy = root / path.relative_to(photos)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(tf.io.encode_png(100 * image).numpy())
+
+
+def _write_bands(photos: pathlib.Path, root: pathlib.Path) -> None:
+    """Writes a file for each channel of the images of a folder."""
+    for path in photos.rglob("*.png"):
+        image = tf.io.decode_png(path.read_bytes())
+        copy = root / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for channel in range(3):
+            content = tf.io.encode_png(image[..., channel : channel + 1]).numpy()
+            copy.with_name(f"{copy.stem}_{channel}.png").write_bytes(content)
 
 
 def _write_two_runs(root: pathlib.Path) -> None:

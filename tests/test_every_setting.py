@@ -125,7 +125,12 @@ ROWS = [
     Row("scale", "minmax", observe.pixels),
     Row("scale_percentile", 10.0, observe.pixels, DEEP),
     Row("channel_names", "a,b,c", observe.pixels),
-    Row("channel_files", "{{id}}{{channel}}.png", observe.argument("open_source", "channel_files")),
+    Row(
+        "channel_files",
+        "{{id}}_{{channel}}.png",
+        observe.argument("open_source", "channel_files"),
+        {"data_dir": "{bands}"},
+    ),
     Row("show_channels", "each", observe.argument("choose", "wanted")),
     # Few labels.
     Row("labels_per_class", 3, observe.left_out, FINETUNE),

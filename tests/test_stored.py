@@ -9,7 +9,7 @@ import tensorflow as tf
 import tifffile
 
 from simclr_tf import pixel_format
-from simclr_tf.data import array_files, first_format, stored
+from simclr_tf.data import array_files, decode, first_format, inspection, stored
 
 # In a graph, as in tf.data; traced once for each format.
 _in_graph = tf.function(stored.decode_stored, autograph=False)
@@ -191,6 +191,16 @@ def test_the_first_images_decide_on_channels_and_depth(encoded, channels, want):
     found = _find(encoded, channels)
     expected = pixel_format.RGB if want == "RGB" else pixel_format.of_dtype(*want)
     assert found == expected
+
+
+def test_arrays_of_8_bit_rgb_are_pictures():
+    image = _image(3, "uint8")
+    for name, encoded in _forms(image).items():
+        assert _find((encoded,), "auto") == pixel_format.RGB, name
+        np.testing.assert_array_equal(decode.decode_image(tf.constant(encoded)), image, name)
+    example = {"image": npy(_image(3, "uint16")), "name": b"a", "label": np.array(-1)}
+    finding = inspection.inspect_example(example)
+    assert finding.unreadable == "has values of uint16, and the others are 8-bit RGB"
 
 
 def test_images_that_differ_are_refused_with_two_of_them():

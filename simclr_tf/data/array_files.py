@@ -24,6 +24,7 @@ _STARTS = {b"\x93NUMPY": NPY, b"PK\x03\x04": NPZ}
 _DTYPE_TAG, _SHAPE_TAG, _TENSOR_START = 8, 18, 3
 # How content begins that could not be made of files; the reason follows.
 REFUSED = b"\x93REFUSED"
+_RGB = pixel_format.RGB
 # The name of the array that a .npz file has beside others.
 _IMAGE = "image"
 WITHOUT_TIFFFILE = (
@@ -63,9 +64,7 @@ def kind_of(content: bytes) -> str | None:
 
 def is_array(content: bytes) -> bool:
     """Returns whether a file is read by `read`, from its first bytes."""
-    if content.startswith(REFUSED):
-        return True
-    return kind_of(content) is not None or kinds.kind_of(content) == kinds.TIFF
+    return _holds_array(content) or kinds.kind_of(content) == kinds.TIFF
 
 
 def read(content: bytes, channels: int | None = None) -> np.ndarray:
@@ -109,6 +108,45 @@ def found_in(content: bytes) -> Found:
         return Found(3, "uint8", is_picture=True)
     array = read(content)
     return Found(array.shape[-1], array.dtype.name)
+
+
+def decode_picture(content: bytes, max_pixels: int) -> tuple[np.ndarray, str]:
+    """Decodes an image that TensorFlow does not decode to 8-bit RGB, as `pillow.decode` does.
+
+    Arrays must be 8-bit RGB already. A TIFF of three grey pages is one, too.
+    """
+    if not _holds_array(content) and not _has_three_pages(content):
+        return pillow.decode(content, max_pixels)
+    try:
+        image = read(content, _RGB.channels)
+        if image.dtype != _RGB.dtype:
+            raise RefusedError(f"has values of {image.dtype}, and the others are 8-bit RGB")
+    except RefusedError as error:
+        return np.zeros((0, 0, _RGB.channels), np.uint8), str(error)
+    return np.ascontiguousarray(image), ""
+
+
+def size_of_picture(content: bytes, max_pixels: int) -> tuple[np.ndarray, str]:
+    """Returns (2,) int32, height and width, and "", or 0 and the reason; see `decode_picture`."""
+    if not _holds_array(content) and not _has_three_pages(content):
+        return pillow.size(content, max_pixels)
+    image, reason = decode_picture(content, max_pixels)
+    return np.array(image.shape[:2], np.int32), reason
+
+
+def _has_three_pages(content: bytes) -> bool:
+    """Returns whether a file is a TIFF of three grey pages of 8 bits."""
+    if kinds.kind_of(content) != kinds.TIFF or pillow.is_picture(content):
+        return False
+    try:
+        array = read(content)
+    except RefusedError:
+        return False
+    return (array.shape[-1], array.dtype.name) == (_RGB.channels, _RGB.dtype)
+
+
+def _holds_array(content: bytes) -> bool:
+    return kind_of(content) is not None or content.startswith(REFUSED)
 
 
 def natural(array: np.ndarray) -> np.ndarray:

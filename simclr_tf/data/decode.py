@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import branches, checks, conditional, exif, headers, kinds, pillow
+from simclr_tf.data import array_files, branches, checks, conditional, exif, headers, kinds
 
 # Larger images, of more than 300 MB of pixels each, are refused before they are decoded.
 MAX_PIXELS = 100_000_000
@@ -112,7 +112,7 @@ def read_header(encoded: tf.Tensor, *, with_pillow: bool = True) -> Header:
 
     def other() -> tf.Tensor:
         if with_pillow:
-            size = _by_pillow(pillow.size, encoded, tf.int32)
+            size = _by_pillow(array_files.size_of_picture, encoded, tf.int32)
         else:
             size = _refuse(encoded, tf.zeros([2], tf.int32))
         return tf.concat([size, upright], axis=0)
@@ -195,7 +195,7 @@ def _decode_stored(encoded: tf.Tensor, branch: tf.Tensor, with_pillow: bool) -> 
 
     def other() -> tf.Tensor:
         if with_pillow:
-            return _by_pillow(pillow.decode, encoded, tf.uint8)
+            return _by_pillow(array_files.decode_picture, encoded, tf.uint8)
         return tf.zeros([1, 1, 3], tf.uint8)  # `read_header` has refused it.
 
     functions = dict.fromkeys((branches.PLAIN_PNG, branches.PNG, branches.GIF), png_or_gif)

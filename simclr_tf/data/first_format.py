@@ -81,7 +81,7 @@ def _are_pictures(found: Mapping[str, array_files.Found]) -> bool:
         return True
     small = [one for one in found.values() if one.is_picture]
     others = [one for one in found.values() if not one.is_picture]
-    return bool(small) and all(one.channels <= 4 and one.dtype == "uint16" for one in others)
+    return bool(small) and all(one.dtype in _OF_PICTURES for one in others)
 
 
 def _check_equal(found: Mapping[str, array_files.Found]) -> None:

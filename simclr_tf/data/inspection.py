@@ -23,7 +23,6 @@ from simclr_tf.data import (
     folder,
     iterators,
     kinds,
-    pillow,
     record_files,
     sources,
     stored,
@@ -214,7 +213,7 @@ def why_unreadable(
         return stored.problem(encoded, pixels)
     if decode.needs_pillow(tf.constant(encoded)):
         if with_pillow:
-            return pillow.decode(encoded, decode.MAX_PIXELS)[1]
+            return array_files.decode_picture(encoded, decode.MAX_PIXELS)[1]
         return kinds.refusal(encoded, "a remote worker")
     message = str(error.message)
     if "more than" in message and "pixels" in message:

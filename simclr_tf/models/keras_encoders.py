@@ -63,13 +63,7 @@ class KerasEncoder(keras.Model):
         super().__init__(name="encoder")
         build, self._preprocess = _find(encoder)
         shape = (image_size, image_size, channels)
-        if channels != _OF_APPLICATIONS and not is_users_own(encoder):
-            raise errors.ArgumentError(
-                "encoder",
-                encoder,
-                f"takes images of {_OF_APPLICATIONS} channels, and these have {channels}; use the "
-                "ResNets (--encoder=resnet), a function of your own, or --channels=rgb.",
-            )
+        check_channels(encoder, channels)
         with _seeded(layer_maker.seed), _policy(layer_maker.policy):
             original = _build(build, encoder, shape)
             with _explained(encoder, "when its network was built"):
@@ -161,6 +155,17 @@ def check(encoder: str) -> None:
     """Raises ArgumentError unless an encoder exists: "resnet", or one of `KerasEncoder`."""
     if encoder != RESNET:
         _find(encoder)
+
+
+def check_channels(encoder: str, channels: int) -> None:
+    """Raises ArgumentError if an encoder does not take images of so many channels."""
+    if encoder.startswith(APPLICATION) and channels != _OF_APPLICATIONS:
+        raise errors.ArgumentError(
+            "encoder",
+            encoder,
+            f"takes images of {_OF_APPLICATIONS} channels, and these have {channels}; use the "
+            "ResNets (--encoder=resnet), a function of your own, or --channels=rgb.",
+        )
 
 
 def _find(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessing]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import shown
-from simclr_tf.models import simclr
+from simclr_tf.models import keras_encoders, simclr
 from simclr_tf.runs import (
     arithmetic,
     batch_size,
@@ -147,6 +147,7 @@ def open_run(
         check_machine(config, replicas)
     pixels, needs_scale = pixels_lib.settle(config, data, weights)
     builders.policy_of(config, pixels)  # Raises for operations that do not suit the channels.
+    keras_encoders.check_channels(config.encoder, pixels.channels)
     shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.
     architecture = fit_architecture(config, _head_classes(config, data, teacher), weights, pixels)
     return Run(

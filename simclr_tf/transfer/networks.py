@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, paths, pixel_format
+from simclr_tf.data import first_format
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, initialization, opening
 from simclr_tf.runs import pixels as pixels_lib
@@ -51,7 +52,11 @@ class Network:
 
     def configure(self, config: config_lib.Config) -> config_lib.Config:
         """Returns settings with those of the network and its weights."""
-        return dataclasses.replace(config, **self.settings, checkpoint=self.origin)
+        # Fine-tuning sees the same pixels as the encoder did.
+        channels = first_format.PICTURES if self.pixels.is_rgb else str(self.pixels.channels)
+        return dataclasses.replace(
+            config, **self.settings, checkpoint=self.origin, channels=channels
+        )
 
     def run_on(
         self, target: targets.Target, strategy: tf.distribute.Strategy, model_dir: str

@@ -222,6 +222,8 @@ def _strategy(config: config_lib.Config, tf: Any, cluster: Any = None) -> Any:
     from simclr_tf.doctor import gpus
     from simclr_tf.runs import arithmetic
 
+    if config.deterministic:
+        distribute.make_deterministic(config.seed)
     if cluster is not None:
         strategy = multi_worker.make_strategy(cluster, num_virtual_cpus=config.num_virtual_cpus)
     else:

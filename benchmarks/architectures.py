@@ -31,7 +31,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-import tensorflow as tf
+import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import tensorflow as tf  # isort: skip
 
 from benchmarks import sizes
 from simclr_tf import config as config_lib

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import tensorflow as tf
+import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import tensorflow as tf  # isort: skip
 
 from simclr_tf.models import keras_encoders, simclr
 

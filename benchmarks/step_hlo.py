@@ -19,7 +19,9 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-import tensorflow as tf
+import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import tensorflow as tf  # isort: skip
 
 from benchmarks import tpu_strategy
 from flags import command_line

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pathlib
+import sys
 import time
 from typing import Any
 
@@ -26,25 +28,11 @@ from jax._src.interpreters import mlir as jax_mlir
 from jax._src.lib import xla_client
 from jax.experimental import topologies
 from jaxlib import _jax
-from jaxlib.mlir import ir
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-def _parse(serialized_hlo: bytes) -> Any:
-    """Returns the StableHLO module of an HLO module, in the current MLIR context."""
-    module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(serialized_hlo))
-    copies = []
-
-    def collect(operation: Any) -> Any:
-        if operation.name == "mhlo.copy":  # StableHLO has no copies, which change nothing.
-            copies.append(operation.operation)
-        return ir.WalkResult.ADVANCE
-
-    module.operation.walk(collect)
-    for copy in copies:
-        copy.results[0].replace_all_uses_with(copy.operands[0])
-        copy.erase()
-    return module
+from benchmarks import stablehlo
 
 
 def _options(devices: list[Any], *, fast: bool) -> Any:
@@ -79,8 +67,10 @@ def compile_file(path: str, devices: list[Any], *, fast: bool) -> dict[str, Any]
     result: dict[str, Any] = {}
     try:
         with jax_mlir.make_ir_context():
+            program = stablehlo.parse(serialized)
+            options = _options(devices, fast=fast)
             executable = devices[0].client.compile(
-                _parse(serialized), _jax.DeviceList(tuple(devices)), _options(devices, fast=fast)
+                program, _jax.DeviceList(tuple(devices)), options
             )
         stats = executable.get_compiled_memory_stats()
         names = [n for n in dir(stats) if n.endswith("in_bytes") and not n.startswith("host")]

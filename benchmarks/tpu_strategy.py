@@ -6,7 +6,9 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-import tensorflow as tf
+import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import tensorflow as tf  # isort: skip
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.python.distribute import distribute_lib, one_device_strategy
 

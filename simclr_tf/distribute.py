@@ -215,6 +215,17 @@ def make_strategy(
     return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(len(gpus))])
 
 
+def make_deterministic(seed: int) -> None:
+    """Makes all operations from now on deterministic, or errors where that cannot be done.
+
+    Args:
+        seed: seed of operations with random results that have none, which are errors otherwise;
+            layers of other people's encoders may have such operations.
+    """
+    tf.random.set_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
 def configure_devices(num_virtual_cpus: int = 1) -> int:
     """Configures the GPUs or the virtual CPUs of this machine, as `make_strategy` does.
 

@@ -244,6 +244,7 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     open_source = sources.open_source
     record(preemption.Preemption, "listen")
     record(distribute, "make_strategy")
+    record(distribute, "make_deterministic", lambda _: None)  # It would last for other tests.
     record(tf.distribute.cluster_resolver, "TPUClusterResolver", _no_tpu)
     record(sources, "open_source", lambda a: _open(open_source, a))
     record(shown, "choose")

@@ -72,8 +72,12 @@ def test_other_views_lead_to_other_weights(on_host, photos, tmp_path):
 
 
 def test_the_program_can_split_the_cpu_of_its_process(python, photos, tmp_path):
-    """conftest.py splits the CPU of the tests; the program must do so before it uses the CPU."""
+    """conftest.py splits the CPU of the tests; the program must do so before it uses the CPU.
+
+    All its operations are also deterministic, which a process cannot undo.
+    """
     settings = {**tiny_runs.NO_COLOR, "num_virtual_cpus": 2, "train_steps": 1}
+    settings["deterministic"] = True
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **settings)
     program = pathlib.Path(__file__).parents[1] / "run.py"
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Each benchmark runs as a program, in its smallest case, and prints the results it promises."""
 
+import ast
 from concurrent import futures
 import json
 import os
@@ -69,6 +70,18 @@ def _results(processes, name):
     process = processes[name].result()
     assert process.returncode == 0, process.stdout + process.stderr
     return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_whatever_imports_tensorflow_chooses_keras_2_before():
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        imports = [
+            name.name
+            for statement in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(statement, ast.Import)
+            for name in statement.names
+        ]
+        if "tensorflow" in imports:
+            assert "simclr_tf" in imports[: imports.index("tensorflow")], path
 
 
 def test_train_step_measures_a_step(processes):

@@ -128,8 +128,8 @@ import run
 from simclr_tf.commands import train
 from simclr_tf.training import loop
 
-def compile_steps(step):
-    train_steps = compiled(step)
+def compile_steps(step, **settings):
+    train_steps = compiled(step, **settings)
 
     def slowly(iterator, count):
         sums = train_steps(iterator, count)

@@ -291,6 +291,7 @@ ROWS = [
     Row("mixed_precision", "bfloat16", observe.outputs),
     Row("mixed_precision", "float16", observe.optimizer_class),
     Row("jit_compile", True, observe.argument("whole_step", "jit_compile")),
+    Row("deterministic", True, lambda run: len(run.calls["make_deterministic"])),
     Row("recompute", True, observe.recomputed_groups),
 ]
 

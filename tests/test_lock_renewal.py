@@ -178,7 +178,7 @@ def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
 ):
     model_dir = tmp_path / "run"
 
-    def compile_steps(_):
+    def compile_steps(_, **__):
         def train_steps(*_: object) -> averages.Sums:
             delete()
             return averages.Sums(1, 0.0, True, {"train/total_loss": 1.0})
@@ -191,7 +191,7 @@ def test_a_run_directory_that_vanishes_during_training_ends_it_with_a_sentence(
     changes = {**tiny_runs.NO_COLOR}
     if moment == "export":
         monkeypatch.setattr(loop, "fit", lambda *_, **__: delete())
-        monkeypatch.setattr(loop, "compile_steps", lambda _: None)
+        monkeypatch.setattr(loop, "compile_steps", lambda *_, **__: None)
     else:
         monkeypatch.setattr(loop, "compile_steps", compile_steps)
         if moment == "saving":
@@ -212,7 +212,7 @@ def test_training_ends_before_it_writes_if_another_host_took_over(
     monkeypatch.setattr(lock, "_BEAT_SECONDS", -1.0)  # Every check reads the file.
     monkeypatch.setattr(lock.Held, "_keep_renewing", lambda _: None)
 
-    def compile_steps(_):
+    def compile_steps(_, **__):
         def train_steps(*_: object) -> averages.Sums:
             test_lock.write_lock(model_dir, host="elsewhere")
             return averages.Sums(1, 0.0, True, {"train/total_loss": 1.0})

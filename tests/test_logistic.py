@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 from sklearn import linear_model, preprocessing
+import threadpoolctl
 
 from simclr_tf.evaluation import logistic
 
@@ -138,3 +139,20 @@ def test_large_data_is_fitted_by_tensorflow(monkeypatch):
     assert isinstance(logistic.solver(features, labels, scaling), logistic.ScikitLearn)
     monkeypatch.setattr(logistic, "LARGE", 300 * 7 * 3)
     assert isinstance(logistic.solver(features, labels, scaling), logistic.TensorFlow)
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(300 * 7 * 3 + 1, 1), (300 * 7 * 3, None)])
+def test_small_data_is_fitted_by_one_thread(monkeypatch, limit, threads):
+    """Threads of a small product wait for each other longer than they compute."""
+    fit, seen = linear_model.LogisticRegression.fit, []
+
+    def counted(*arguments):
+        seen.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
+        return fit(*arguments)
+
+    features, labels = _data(3)
+    monkeypatch.setattr(logistic, "_SEVERAL_THREADS", limit)
+    monkeypatch.setattr(linear_model.LogisticRegression, "fit", counted)
+    with threadpoolctl.threadpool_limits(2):
+        _fit(logistic.ScikitLearn, features, labels, 1.0)
+    assert max(seen) == (threads or 2)

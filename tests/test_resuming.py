@@ -32,7 +32,8 @@ NEVER = {
 FREELY = {
     *("mode", "model_dir", "resume_with_changes", "checkpoint", "format", "data_dir", "runs"),
     *("labels", "transfer_to", "transfer_grid", "baselines", "preset"),
-    *("cache_dataset", "augment_on", "jit_compile", "recompute", "num_virtual_cpus"),
+    *("cache_dataset", "augment_on", "jit_compile", "deterministic", "recompute"),
+    "num_virtual_cpus",
     *("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"),
     *("checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"),
     *("train_summary_steps", "eval_split", "eval_batch_size", "eval_steps", "eval_name"),

@@ -4,6 +4,10 @@ It runs in a virtual environment of its own, see `benchmarks/tpu_compiler.py`. E
 by the code that trains and evaluates, for one replica of several.
 """
 
+import json
+import pathlib
+import statistics
+import subprocess
 from typing import Any
 
 import pytest
@@ -21,6 +25,7 @@ pytestmark = [
     ),
 ]
 
+ROOT = pathlib.Path(__file__).parents[1]
 SMALL: dict[str, Any] = {"resnet_depth": 8, "image_size": 16, "train_batch_size": 16}
 # From 2048 views of all replicas on, the loss is computed in tiles.
 TILED = {**SMALL, "image_size": 8, "train_batch_size": 1024}
@@ -53,12 +58,17 @@ def _lowered():
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """What the compiler says of each function of each step, by the name of the step."""
+def compiler():
+    """The Python with the compiler."""
     try:
-        tpu_compiler.python()
+        return tpu_compiler.python()
     except tpu_compiler.UnavailableError as error:
         pytest.skip(f"The compiler for TPUs could not be installed ({error}).")
+
+
+@pytest.fixture(scope="module")
+def compiled(compiler, tmp_path_factory):
+    """What the compiler says of each function of each step, by the name of the step."""
     folder = tmp_path_factory.mktemp("hlo")
     files = {1: {}, 4: {}}
     for name, (functions, replicas) in _lowered().items():
@@ -96,6 +106,26 @@ def test_accumulation_consists_of_several_programs(compiled):
 def test_the_compiler_refuses_what_does_not_fit_into_the_memory(compiled):
     (result,) = compiled[TOO_LARGE]
     assert "RESOURCE_EXHAUSTED" in result["error"]
+
+
+def test_the_step_can_be_timed_by_xla_without_tensorflow(compiler, tmp_path):
+    (step,) = step_hlo.training_step(config_lib.Config(**SMALL))
+    (tmp_path / "step.pb").write_bytes(step.hlo())
+    program = [compiler, str(ROOT / "benchmarks" / "gpu_step.py")]
+    arguments = ["step.pb", "--images=16", "--no-pytorch", "--rounds=2", "--steps=1"]
+    result = subprocess.run(
+        [*program, *arguments],
+        cwd=tmp_path,
+        env={"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    times = json.loads(result.stdout.splitlines()[-1])["this project, XLA"]
+    speed = 16 / statistics.median(times)
+    assert len(times) == 2
+    assert f"| this project, XLA | {16e3 / speed:.1f} | {speed:.0f} | 1.00 |" in result.stdout
 
 
 def test_the_table_has_what_was_measured_and_no_more(compiled):

@@ -48,9 +48,10 @@ def replay(config: config_lib.Config, strategy: tf.distribute.Strategy) -> dict[
         chunks=config.accum_chunks,
     )
     step = setup.make_step(config, strategy, learner, task)
+    train_steps = loop.compile_steps(step, deterministic=config.deterministic)
     before = bad_steps.first_bad_weight(learner.model.variables)
     with console.working(f"Running step {saved.facts.step} again"):
-        sums = loop.compile_steps(step)(_batches(config, strategy, saved.batch), 1)
+        sums = train_steps(_batches(config, strategy, saved.batch), 1)
     _print(saved.facts, sums.last, outputs, before)
     _say_if_passed(config.model_dir, saved.facts.step)
     return sums.last

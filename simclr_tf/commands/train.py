@@ -246,6 +246,7 @@ def _fit(
     log = metrics_log.MetricsLog(run.model_dir, from_step=stream.start_step)
     _show_views(stream, log)
     step = setup.make_step(run.config, run.strategy, training.learner, training.task)
+    train_steps = loop.compile_steps(step, deterministic=run.config.deterministic)
 
     def validate(step: int) -> None:
         control.held.check(now=True)
@@ -255,7 +256,7 @@ def _fit(
     try:
         with control.preemption.training():
             loop.fit(
-                control.held.checked(loop.compile_steps(step)),
+                control.held.checked(train_steps),
                 iter(stream.distributed()),
                 training.plan,
                 training.schedule,

@@ -15,10 +15,15 @@ import numpy as np
 from scipy import optimize
 from sklearn import exceptions, linear_model
 import tensorflow as tf
+import threadpoolctl
 
 # Multiply-adds of one pass over the features from which TensorFlow's solver is used. On a CPU it is
 # as fast as scikit-learn's at 50,000 x 512 features of 10 classes, which is a quarter of this.
 LARGE = 10**9
+# Multiply-adds from which scikit-learn may use several threads. Below, on two cores, two threads
+# waited for each other longer than they computed: two to three times the processor time and 1.3 to
+# 2 times the wall time of one thread, and 10 times where other programs ran.
+_SEVERAL_THREADS = 4 * 10**8
 # scikit-learn stops when no entry of the gradient of the mean loss is larger.
 _TOLERANCE = 1e-4
 _ROWS_AT_ONCE = 8192
@@ -94,9 +99,13 @@ def solver(
         rows: which of them to fit; None for all.
     """
     rows = np.arange(len(features)) if rows is None else rows
-    work = len(rows) * features.shape[1] * (labels.max() + 1)
-    kind = TensorFlow if work >= LARGE else ScikitLearn
-    return kind(features, labels, scaling, rows)
+    large = len(rows) * _work(features[:1], labels) >= LARGE
+    return (TensorFlow if large else ScikitLearn)(features, labels, scaling, rows)
+
+
+def _work(features: np.ndarray, labels: np.ndarray) -> int:
+    """Returns the multiply-adds of one pass over features (n, f), with the classes of labels."""
+    return features.size * (int(labels.max()) + 1)
 
 
 class ScikitLearn:
@@ -108,6 +117,8 @@ class ScikitLearn:
         """See `solver`."""
         self._features = scaling.apply(features[rows])
         self._labels = labels[rows]
+        small = _work(self._features, self._labels) < _SEVERAL_THREADS
+        self._threads = 1 if small else None
 
     def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
         """See `Solver.fit`."""
@@ -121,7 +132,8 @@ class ScikitLearn:
             warnings.simplefilter("always", exceptions.ConvergenceWarning)
             # Labels of many classes are taken for those of a regression.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            classifier.fit(self._features, self._labels)
+            with threadpoolctl.threadpool_limits(self._threads):
+                classifier.fit(self._features, self._labels)
         converged = not any(issubclass(w.category, exceptions.ConvergenceWarning) for w in caught)
         weights, biases = classifier.coef_, classifier.intercept_
         if len(weights) == 1:  # Two classes have one row: the log odds of the second.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # calling, short enough for a progress bar.
 _SECONDS_PER_CALL = 1.0
 _MAX_STEPS_PER_CALL = 100
+_Clock = Callable[[], tf.Tensor]
 
 
 class NotFiniteError(errors.UserError):
@@ -44,13 +45,18 @@ class NotFiniteError(errors.UserError):
         super().__init__(f"{what} not finite (gradient norm {norm:.4g}, learning rate {rate:.4g})")
 
 
-def _train_once(step: steps.Step, iterator: Any) -> tuple[tf.Tensor, tf.Tensor]:
+def _host_clock() -> tf.Tensor:
+    """Returns the seconds since 1970 as `tf.timestamp` does, which is not deterministic."""
+    return tf.ensure_shape(tf.numpy_function(time.time, [], tf.float64), [])
+
+
+def _train_once(step: steps.Step, iterator: Any, clock: _Clock) -> tuple[tf.Tensor, tf.Tensor]:
     """Trains for one step; returns the seconds of waiting for its batch, and its metrics."""
-    start = tf.timestamp()
+    start = clock()
     with tf.control_dependencies([start]):
         batch = next(iterator)
     with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-        waited = tf.maximum(tf.timestamp() - start, 0.0)  # The clock may be set back.
+        waited = tf.maximum(clock() - start, 0.0)  # The clock may be set back.
     # Otherwise a machine with one core may train first, and count that as waiting.
     with tf.control_dependencies([waited]):
         metrics = step.train(batch)
@@ -64,11 +70,18 @@ def _is_good(step: steps.Step, last: tf.Tensor) -> tf.Tensor:
     return good if step.scales_loss else good & finite[step.metrics.index(steps.GRADIENT_NORM)]
 
 
-def compile_steps(step: steps.Step) -> Callable[[Iterator, int], averages.Sums]:
+def compile_steps(
+    step: steps.Step, *, deterministic: bool = False
+) -> Callable[[Iterator, int], averages.Sums]:
     """Returns a function of (iterator, count) that trains for `count` steps.
 
     All steps of a call run in a single graph, unless the step consists of several.
+
+    Args:
+        step: the step.
+        deterministic: whether TensorFlow's operations have to be deterministic.
     """
+    clock = _host_clock if deterministic else tf.timestamp
     names = step.metrics
 
     def train_many(iterator: Any, count: tf.Tensor) -> Any:
@@ -80,7 +93,7 @@ def compile_steps(step: steps.Step) -> Callable[[Iterator, int], averages.Sums]:
         ) -> Any:
             # Fetch the next batch only after the previous step, so `waited` measures input alone.
             with tf.control_dependencies([totals]):
-                newly_waited, last = _train_once(step, iterator)
+                newly_waited, last = _train_once(step, iterator, clock)
             finite = tf.math.is_finite(last)
             return (
                 done + 1,

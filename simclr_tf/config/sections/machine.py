@@ -62,7 +62,15 @@ class MachineSettings:
     )
     jit_compile: bool = _MACHINE.setting(
         False,
-        "Compiles the training step with XLA; one device only. On a TPU it always is compiled.",
+        "Compiles the training step with XLA. One device only: compiled by XLA, TensorFlow's "
+        "replicas cannot read the weights on their own devices. On a TPU it always is compiled.",
+        resume="freely",
+    )
+    deterministic: bool = _MACHINE.setting(
+        False,
+        "Makes TensorFlow use only operations whose results are the same in every bit each time, "
+        "or end with an error where it has none. On a GPU this is slower, and needed to get the "
+        "same weights from the same flags again. On a CPU and a TPU they are the same anyway.",
         resume="freely",
     )
     recompute: bool = _MACHINE.setting(

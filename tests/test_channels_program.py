@@ -64,7 +64,7 @@ def _grey(image: np.ndarray) -> bytes:
 def write_for_pages(folder: pathlib.Path) -> None:
     """Writes the folders of images that docs/channels.md trains on."""
     _write(folder / "scenes", _pages, ".tif")
-    _write(folder / "cells", test_stored.npy, ".npy")
+    _write(folder / "cells", lambda image: test_stored.npy(image.repeat(3, 0).repeat(3, 1)), ".npy")
     _write(folder / "scans", _grey, ".png")
     for index in range(36):
         path = _path(folder / "scenes-bands", index)

@@ -193,6 +193,15 @@ def test_the_first_images_decide_on_channels_and_depth(encoded, channels, want):
     assert found == expected
 
 
+def test_arrays_whose_channels_are_not_clear_are_refused_unless_these_are_said():
+    encoded = npy(_image(13, "uint16")[:12])
+    with pytest.raises(Exception, match=r"\(12, 17, 13\), so that it is not clear.*=13"):
+        _find((encoded,), "auto")
+    for channels in (12, 13):
+        found = _find((encoded,), str(channels))
+        assert found == pixel_format.of_dtype(channels, "uint16")
+
+
 def test_arrays_of_8_bit_rgb_are_pictures():
     image = _image(3, "uint8")
     for name, encoded in _forms(image).items():

@@ -296,12 +296,7 @@ def _show_views(stream: batches.Batches, log: metrics_log.MetricsLog) -> None:
     with console.working("Making the first views"):
         batch = next(iter(shown))
     views = batch["views"].numpy().swapaxes(0, 1)  # (v, b, s, s, c)
-    pixels, wanted = run.architecture.pixels, run.config.show_channels
-    rows = [
-        row
-        for number, images in enumerate(views, 1)
-        for row in shown_lib.rows(f"view {number} of each image", images, pixels, wanted)
-    ]
+    rows = shown_lib.rows_of_views(views, run.architecture.pixels, run.config.show_channels)
     sheet = contact_sheet.draw(rows)
     log.image("train/views", stream.start_step, sheet)
     storage.write_png(os.path.join(run.model_dir, _VIEWS), sheet)

@@ -97,8 +97,12 @@ def read(content: bytes, channels: int | None = None) -> np.ndarray:
     raise RefusedError(kinds.refusal(content[: kinds.HEAD], "this program"))
 
 
-def found_in(content: bytes) -> Found:
+def found_in(content: bytes, channels: int | None = None) -> Found:
     """Returns what a file holds; a TIFF of one page of at most 4 channels of 8 bits is a picture.
+
+    Args:
+        content: the content of the file.
+        channels: the channels that an array has, if both its first and its last axis may be these.
 
     Raises:
         RefusedError: if it cannot be used.
@@ -106,7 +110,9 @@ def found_in(content: bytes) -> Found:
     is_tiff = kinds.kind_of(content) == kinds.TIFF
     if is_tiff and pillow.is_picture(content):
         return Found(3, "uint8", is_picture=True)
-    array = read(content)
+    if is_tiff:
+        channels = None  # Its axes are named.
+    array = read(content, channels)
     return Found(array.shape[-1], array.dtype.name)
 
 
@@ -174,7 +180,7 @@ def channels_last(array: np.ndarray, channels: int | None) -> np.ndarray:
         channels: c; None finds the shortest of the first and the last axis.
 
     Raises:
-        RefusedError: if it has other axes.
+        RefusedError: if it has other axes, or the two are about equally long.
     """
     shape = array.shape
     while array.ndim > 3 and array.shape[0] == 1:
@@ -187,7 +193,14 @@ def channels_last(array: np.ndarray, channels: int | None) -> np.ndarray:
             "with the channels first"
         )
     first, _, last = array.shape
-    wanted = min(first, last) if channels is None else channels
+    wanted = channels
+    if wanted is None:
+        wanted = min(first, last)
+        if 2 * wanted > max(first, last):
+            raise RefusedError(
+                f"has the shape {shape}, so that it is not clear whether it has {last} or {first} "
+                f"channels; say it, as in --channels={last}"
+            )
     if last == wanted:
         return array
     if first == wanted:

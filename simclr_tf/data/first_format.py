@@ -36,7 +36,7 @@ def find(source: sources.Source, split: str, channels: str) -> pixel_format.Pixe
         return pixel_format.RGB
     if known is not None and channels in (AUTO, str(known.channels)):
         return known
-    found = _first(source, split)
+    found = _first(source, split, int(channels) if channels.isdecimal() else None)
     if channels == AUTO and _are_pictures(found):
         return pixel_format.RGB
     _check_equal(found)
@@ -55,20 +55,22 @@ def find(source: sources.Source, split: str, channels: str) -> pixel_format.Pixe
     return pixel_format.of_dtype(one.channels, one.dtype)
 
 
-def _first(source: sources.Source, split: str) -> Mapping[str, array_files.Found]:
+def _first(
+    source: sources.Source, split: str, channels: int | None
+) -> Mapping[str, array_files.Found]:
     """Returns what the first images hold, by name; stops at what cannot be read."""
     found: dict[str, array_files.Found] = {}
     try:
         for name, encoded in first_images.first_files(source, split):
-            found[name] = _found(name, encoded)
+            found[name] = _found(name, encoded, channels)
     except tf.errors.OpError:
         pass
     return found
 
 
-def _found(name: str, encoded: bytes) -> array_files.Found:
+def _found(name: str, encoded: bytes, channels: int | None) -> array_files.Found:
     try:
-        return stored.found_in(encoded)
+        return stored.found_in(encoded, channels)
     except array_files.RefusedError as error:
         raise errors.UserError(
             f"The image {name} {error}. --channels=rgb would decode pictures to 8-bit RGB."

@@ -71,6 +71,17 @@ def as_rgb(images: _Images, channels: tuple[int, ...]) -> _Images:
     return tf.gather(images, drawn, axis=-1)
 
 
+def rows_of_views(
+    views: np.ndarray, pixels: pixel_format.PixelFormat, wanted: str | None
+) -> list[tuple[str, np.ndarray]]:
+    """Returns the rows of a contact sheet for views (v, n, s, s, c), see `rows`."""
+    return [
+        row
+        for number, images in enumerate(views, 1)
+        for row in rows(f"view {number} of each image", images, pixels, wanted)
+    ]
+
+
 def rows(
     caption: str, images: np.ndarray, pixels: pixel_format.PixelFormat, wanted: str | None
 ) -> list[tuple[str, np.ndarray]]:

@@ -110,10 +110,14 @@ def problem(encoded: bytes, pixels: pixel_format.PixelFormat) -> str:
     return "is corrupt or truncated"
 
 
-def found_in(encoded: bytes) -> array_files.Found:
+def found_in(encoded: bytes, channels: int | None = None) -> array_files.Found:
     """Returns what a file holds, of PNG and JPEG from the header alone.
 
     Kinds that only hold pictures count as RGB.
+
+    Args:
+        encoded: the content of the file.
+        channels: as for `array_files.found_in`.
 
     Raises:
         array_files.RefusedError: if it cannot be used.
@@ -127,7 +131,7 @@ def found_in(encoded: bytes) -> array_files.Found:
         return array_files.Found(int(shape[2]), "uint8", is_picture=True)
     if not array_files.is_array(encoded):
         return array_files.Found(3, "uint8", is_picture=True)
-    return array_files.found_in(encoded)
+    return array_files.found_in(encoded, channels)
 
 
 def _kind(encoded: tf.Tensor, pixels: pixel_format.PixelFormat) -> tf.Tensor:

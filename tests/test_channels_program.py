@@ -227,6 +227,14 @@ def test_a_checkpoint_of_pictures_starts_a_network_of_13_channels(
 
 
 @pytest.mark.exhaustive
+def test_a_teacher_of_other_images_is_refused(pretrained, scenes, tmp_path, capsys):
+    flags = {**FLAGS, "objective": "distill", "teacher": pretrained}
+    assert tiny_runs.main("train", tmp_path / "run", scenes, **flags) == 2
+    printed = capsys.readouterr().err
+    assert "takes images of 3 channels of uint8, and these have 13 channels of uint16" in printed
+
+
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
     trained, scenes, tmp_path, capsys

@@ -146,6 +146,8 @@ def open_run(
     if config.mode != "eval":
         check_machine(config, replicas)
     pixels, needs_scale = pixels_lib.settle(config, data, weights)
+    if teacher is not None:
+        pixels, needs_scale = _with_teacher(config, teacher, pixels, needs_scale=needs_scale)
     builders.policy_of(config, pixels)  # Raises for operations that do not suit the channels.
     keras_encoders.check_channels(config.encoder, pixels.channels)
     shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.
@@ -159,6 +161,30 @@ def open_run(
         batch_was_fitted=config is not given,
         needs_scale=needs_scale,
     )
+
+
+def _with_teacher(
+    config: config_lib.Config,
+    teacher: teachers.Teacher,
+    pixels: pixel_format.PixelFormat,
+    *,
+    needs_scale: bool,
+) -> tuple[pixel_format.PixelFormat, bool]:
+    """Returns the pixels of the images, with the scale of the teacher, and whether that is missing.
+
+    Raises:
+        UserError: if the teacher sees other images.
+    """
+    theirs = teacher.pixels
+    if not theirs.same_pixels(pixels):
+        raise errors.UserError(
+            f"--teacher={config.teacher} takes images of {theirs.described()}, and these have "
+            f"{pixels.described()}; use a teacher of such images, or --channels=rgb for one of "
+            "pictures."
+        )
+    if needs_scale and config.scale == config_lib.Config.scale:
+        return theirs.with_names(pixels.names), False
+    return pixels, needs_scale
 
 
 def prepare_directory(run: Run) -> Run:

@@ -38,7 +38,15 @@ LAYERS = (
     ("storage",),
     ("multi_worker", "workers"),
     ("worker_sockets",),
-    ("cluster", "distribute", "host_memory", "keras_api", "paths", "tensorflow_import"),
+    (
+        "cluster",
+        "distribute",
+        "host_memory",
+        "keras_api",
+        "paths",
+        "pixel_format",
+        "tensorflow_import",
+    ),
     ("cgroup", "errors", "preemption", "text"),
 )
 _LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -69,6 +69,12 @@ def _views(policy: policies.Policy) -> np.ndarray:
         return make_views(images, tf.constant([3, 5]), policy, num_views=2).numpy()
 
 
+def pixels(run: observed_runs.Observed) -> Any:
+    """Returns what the pixels of the training images are."""
+    found = run.call("train_batches")["policy"].pixels
+    return [found.dtype, found.low, found.high, found.names]
+
+
 def left_out(run: observed_runs.Observed) -> Any:
     """Returns the images that are not trained on, by split."""
     return run.call("train_batches")["source"].excluded

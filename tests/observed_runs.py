@@ -26,7 +26,7 @@ import tiny_runs
 
 from simclr_tf import distribute, errors, preemption
 from simclr_tf.commands import audit, validation
-from simclr_tf.data import corruption_names, corruptions, pipeline, sources
+from simclr_tf.data import corruption_names, corruptions, pipeline, shown, sources
 from simclr_tf.embeddings import shards
 from simclr_tf.evaluation import features, in_memory, linear
 from simclr_tf.runs import teachers
@@ -129,9 +129,10 @@ class _Places(dict):
 class Runner:
     """Runs the program, each command line once.
 
-    Values may name places: {photos}, {two_classes} and {damaged} are folders of images,
-    {pretrained} and {used} are run directories with checkpoints, {runs} has two without, {embedded}
-    holds embeddings, {new} is another folder each time, and every other name is a new folder.
+    Values may name places: {photos}, {two_classes}, {damaged}, {deep} and {bands} are folders of
+    images, {pretrained} and {used} are run directories with checkpoints, {runs} has two without,
+    {embedded} holds embeddings, {new} is another folder each time, and every other name is a new
+    folder.
     """
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
@@ -150,6 +151,8 @@ class Runner:
         _write_two_runs(self._root / "runs")
         for split in ("train", "test"):
             shutil.rmtree(made["two_classes"] / split / "red")
+        _write_deep(photos, self._root / "deep")
+        _write_bands(photos, self._root / "bands")
         image = made["damaged"] / "train" / "red" / "3.png"
         image.write_bytes(image.read_bytes()[:100])
         self._seen: dict[tuple, Observed] = {}
@@ -182,6 +185,26 @@ class Runner:
         if (observed.folder / "result.json").exists():
             observed.result = tiny_runs.json_of(observed.folder / "result.json")
         return observed
+
+
+def _write_deep(photos: pathlib.Path, root: pathlib.Path) -> None:
+    """Writes the images of a folder with 16 bits."""
+    for path in photos.rglob("*.png"):
+        image = tf.cast(tf.io.decode_png(path.read_bytes()), tf.uint16)
+        copy = root / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(tf.io.encode_png(100 * image).numpy())
+
+
+def _write_bands(photos: pathlib.Path, root: pathlib.Path) -> None:
+    """Writes a file for each channel of the images of a folder."""
+    for path in photos.rglob("*.png"):
+        image = tf.io.decode_png(path.read_bytes())
+        copy = root / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for channel in range(3):
+            content = tf.io.encode_png(image[..., channel : channel + 1]).numpy()
+            copy.with_name(f"{copy.stem}_{channel}.png").write_bytes(content)
 
 
 def _write_two_runs(root: pathlib.Path) -> None:
@@ -224,6 +247,7 @@ def _replace_work(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     record(distribute, "make_deterministic", lambda _: None)  # It would last for other tests.
     record(tf.distribute.cluster_resolver, "TPUClusterResolver", _no_tpu)
     record(sources, "open_source", lambda a: _open(open_source, a))
+    record(shown, "choose")
     record(pipeline, "train_batches", _fixed_batches)
     record(optimizers, "make_optimizer")
     record(steps, "whole_step")

@@ -29,6 +29,7 @@ SMALLEST = {
     "train_step.py": ["--smallest", "--rounds=1"],
     "linear_evaluation.py": ["--smallest", "--rounds=1"],
     "fuzz_images.py": ["--files=100"],
+    "channels.py": ["--smallest"],
     "serving.py": ["--smallest"],
     # Without the training, which takes longer than all other commands together.
     "startup.py": ["--quick"],
@@ -120,6 +121,12 @@ def test_input_pipeline_measures_both_sizes_of_images(processes):
         "views_per_second_32px",
         "views_per_second_224px_jpeg",
     }
+    assert min(results.values()) > 0
+
+
+def test_channels_compares_the_input_of_two_kinds_of_images(processes):
+    results = _results(processes, "channels.py")
+    assert results.keys() == {"13 channels of uint16", "RGB of 8 bits", "ratio"}
     assert min(results.values()) > 0
 
 

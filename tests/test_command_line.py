@@ -280,13 +280,14 @@ def test_every_setting_that_needs_another_one_is_refused_without_it():
             ),
             "learning_rate_decay": config.Config(),
             "dataset": config.Config(dataset="digits"),
+            "scale": config.Config(scale="minmax"),
             "launcher": config.Config(mode="study"),
         }[other]
         choices = metadata.describe(field).choices
         value = (
             next((c for c in choices if c != field.default), None)
             or {
-                float: 0.5,
+                float: 0.5 if field.default != 0.5 else 0.25,
                 int: 2 if field.default != 2 else 3,
                 bool: not field.default,
                 str: "x",

@@ -200,10 +200,18 @@ LEVELS = {
 
 @pytest.mark.parametrize(("levels", "words"), LEVELS.values(), ids=LEVELS.keys())
 def test_check_data_warns_of_16_bit_images_that_use_low_values(tmp_path, capsys, levels, words):
-    assert _look("check_data", tmp_path / "run", _deep(tmp_path / "deep", levels)) == 0
+    deep = _deep(tmp_path / "deep", levels)
+    assert _look("check_data", tmp_path / "run", deep, channels="rgb") == 0
     out = capsys.readouterr().out
     assert (words in out) if words else ("warning" not in out)
     assert "16 bits per sample" in out
+
+
+def test_check_data_reads_16_bit_images_as_they_are_stored(tmp_path, capsys):
+    deep = _deep(tmp_path / "deep", [4_000, 4_095])
+    assert _look("check_data", tmp_path / "run", deep) == 0
+    out = capsys.readouterr().out
+    assert "The first images have 1 channel of uint16." in out and "warning" not in out
 
 
 def test_the_start_of_training_warns_of_dark_images(tmp_path, capsys):

@@ -44,6 +44,7 @@ SEARCH = {
 LIST = {"mode": "runs", "under": "{runs}"}
 AUDIT = {"mode": "audit", "embeddings": "{embedded}", "duplicate_cosine": 0.9, "model_dir": ""}
 EPOCHS = {"train_steps": 0, "train_epochs": 2, "checkpoint_steps": 0}
+DEEP = {"data_dir": "{deep}"}  # Of 16 bits.
 LARGER = {"image_size": 20}  # Large enough to be blurred.
 CROP = {"augmentation": "crop"}  # A smaller graph, where the device makes views.
 RANDAUGMENT = {"augmentation": "randaugment"}
@@ -119,6 +120,18 @@ ROWS = [
     ),
     Row("data_service", "grpc://localhost:1", observe.argument("train_batches", "data_service")),
     Row("samples_per_class", 4, observe.argument("train_batches", "samples_per_class"), SUPCON),
+    # Channels and depth.
+    Row("channels", "rgb", observe.pixels, DEEP),
+    Row("scale", "minmax", observe.pixels),
+    Row("scale_percentile", 10.0, observe.pixels, DEEP),
+    Row("channel_names", "a,b,c", observe.pixels),
+    Row(
+        "channel_files",
+        "{{id}}_{{channel}}.png",
+        observe.argument("open_source", "channel_files"),
+        {"data_dir": "{bands}"},
+    ),
+    Row("show_channels", "each", observe.argument("choose", "wanted")),
     # Few labels.
     Row("labels_per_class", 3, observe.left_out, FINETUNE),
     Row("labels_per_class", 3, observe.every_argument("extract", "limit"), EVAL),

@@ -25,7 +25,8 @@ NEVER = {
     *("lineareval_while_pretraining", "zero_init_logits_layer", "encoder", "image_size"),
     *("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio", "batch_norm_decay"),
     *("proj_head_mode", "proj_out_dim", "num_proj_layers", "proj_head_bn", "ft_proj_selector"),
-    "normalize_features",
+    *("normalize_features", "channels", "scale", "scale_percentile", "channel_names"),
+    "channel_files",
 }
 # The weights at the end are the same. Where the data is does not matter; its content is compared.
 FREELY = {
@@ -43,7 +44,7 @@ FREELY = {
     *("evaluations", "linear_eval", "linear_eval_examples", "preemption_signal"),
     *("export_outputs", "export_dtype", "weights_license"),
     *("corruptions", "corruption_severities", "corruption_examples", "corrupted_dataset"),
-    *("baseline_run", "shift_datasets", "ood_datasets"),
+    *("baseline_run", "shift_datasets", "ood_datasets", "show_channels"),
 }
 
 

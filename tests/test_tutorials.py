@@ -18,7 +18,10 @@ import pytest
 import reference_forms
 import serving_server
 import tensorflow as tf
+import test_channels_program
 import tiny_runs
+
+from simclr_tf.runs import directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
@@ -29,7 +32,10 @@ PAGES = {
     path.name: path
     for path in (
         ROOT / "README.md",
-        *(DOCS / f"{name}.md" for name in ("your_images", "imagenet", "serving", "cluster", "tpu")),
+        *(
+            DOCS / f"{name}.md"
+            for name in ("your_images", "channels", "imagenet", "serving", "cluster", "tpu")
+        ),
     )
 }
 
@@ -64,7 +70,12 @@ REPLACED = {
     "--study=my_study.toml": ["--study=my_study.toml", "--dry_run"],
 }
 # Text of the shell that is replaced.
-SHELL = {"PHOTOS=~/photos": "PHOTOS=PATH"}
+SHELL = {
+    "PHOTOS=~/photos": "PHOTOS=PATH",
+    "SCENES=~/scenes": "SCENES=scenes",
+    "CELLS=~/cells": "CELLS=cells",
+    "SCANS=~/scans": "SCANS=scans",
+}
 # Commands of which only the flags are checked, by a part of them, and why they do not run here.
 CHECKED = {
     "--use_tpu": "there is no TPU; test_tpu_strategy.py and test_tpu_compile.py do without",
@@ -152,6 +163,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, python: str) -> Iterator
     reference_forms.write_saved_model(small_model, folder / "WEIGHTS")
     (folder / "runs").mkdir()
     (folder / "runs" / "demo").symlink_to("mine")  # `make demo` does not run.
+    test_channels_program.write_for_pages(folder)
     image = tf.io.encode_jpeg(
         tf.cast(tf.random.stateless_uniform([30, 40, 3], [1, 2]) * 255, "uint8")
     )
@@ -181,6 +193,23 @@ def test_the_commands_for_your_own_images_run_one_after_another(workspace):
     assert tiny_runs.json_of(runs / "mine" / "result.json")["global_step"] == 3  # Continued.
     assert "train_steps" in (runs / "mine" / "flags_history.jsonl").read_text()
     assert "Preset 500_cpu, for 36 training images" in printed
+
+
+def test_the_commands_for_other_channels_and_depths_run(workspace):
+    workspace.run("channels.md")
+    runs = workspace.folder / "runs"
+    found = {
+        name: directory.read_architecture(str(runs / name)).pixels
+        for name in ("scenes", "four", "cells", "scans")
+    }
+    assert {name: pixels.channels for name, pixels in found.items()} == {
+        "scenes": 13,
+        "four": 4,
+        "cells": 13,
+        "scans": 1,
+    }
+    assert found["four"].names == ("B2", "B3", "B4", "B8")
+    assert (runs / "bands" / "operations.png").exists()
 
 
 def test_the_commands_for_imagenet_train_with_the_settings_of_the_recipes(workspace):
@@ -229,9 +258,11 @@ def run_python(block: str, workspace: Workspace, replacements: dict[str, str]) -
     return runpy.run_path(str(path))
 
 
-@pytest.mark.parametrize("page", ["README.md", "your_images.md"])
+@pytest.mark.parametrize("page", ["README.md", "your_images.md", "channels.md"])
 def test_the_python_of_the_pages_runs(workspace, page, monkeypatch):
     workspace.run("README.md")
+    if page == "channels.md":
+        workspace.run(page)
     monkeypatch.chdir(workspace.folder)
     (step,) = (path.name for path in (workspace.folder / "runs/mine/saved_model").iterdir())
     for block in page_commands.blocks(PAGES[page], "python"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import contextlib
+import io
 import logging
+import os
 import re
 
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, storage, text
 from simclr_tf.bulk import signature
 
 # What images that cannot be decoded raise.
@@ -19,6 +21,8 @@ _DAMAGED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 Outputs = dict[str, np.ndarray]
 # Pixels of the side of the blank image.
 _BLANK_SIDE = 8
+_PNG_CHANNELS = 3
+_DESCRIPTION = "assets.extra/model.json"  # Says what the images are; missing in older exports.
 
 
 def limit_threads(threads: int) -> None:
@@ -56,8 +60,7 @@ class Network:
         self._loaded = tf.saved_model.load(folder)
         self._function = self._loaded.signatures[signature.NAME]
         self._argument, self._outputs, self.batch_size = argument, tuple(outputs), batch_size
-        blank = np.zeros((_BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
-        self._blank = tf.io.encode_png(blank).numpy()
+        self._blank = _blank(folder)
 
     def apply(
         self, encoded: Sequence[bytes | None]
@@ -107,6 +110,20 @@ class Network:
             except _DAMAGED as error:
                 reasons[position] = _reason(error)
         return reasons
+
+
+def _blank(folder: str) -> bytes:
+    """Returns the content of a file with a blank image that a SavedModel can decode."""
+    path = os.path.join(folder, _DESCRIPTION)
+    described = storage.read_json(path) if tf.io.gfile.exists(path) else {}
+    pixels = described.get("pixels") or {"channels": [{}] * 3, "dtype": "uint8"}
+    shape = (_BLANK_SIDE, _BLANK_SIDE, len(pixels["channels"]))
+    blank = np.zeros(shape, pixels["dtype"])
+    if shape[-1] == _PNG_CHANNELS and pixels["dtype"] == "uint8":
+        return tf.io.encode_png(blank).numpy()
+    content = io.BytesIO()
+    np.save(content, blank)
+    return content.getvalue()
 
 
 def _reason(error: tf.errors.OpError) -> str:

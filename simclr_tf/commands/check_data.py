@@ -7,7 +7,7 @@ import dataclasses
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
-from simclr_tf.data import depth, inspection, layout, sources
+from simclr_tf.data import depth, first_format, inspection, layout, sources
 from simclr_tf.runs import dataset
 
 _MAX_LISTED = 100
@@ -44,6 +44,11 @@ def check_data(config: config_lib.Config) -> None:
         UserError: if an image is unreadable, or the data set cannot be opened.
     """
     source = open_source(config)
+    first = next((split for split, count in source.splits.items() if count), "")
+    pixels = first_format.find(source, first, config.channels)
+    if not pixels.is_rgb:
+        console.say(f"The first images have {pixels.described()}.")
+    source = source.with_pixels(pixels)
     results = _Results()
     for split in source.splits:
         try:

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, paths, storage, text
-from simclr_tf.data import evaluation_images
+from simclr_tf import console, errors, paths, pixel_format, storage, text
+from simclr_tf.data import evaluation_images, shown
 from simclr_tf.evaluation import comparison, intervals
 from simclr_tf.report import contact_sheet
 from simclr_tf.runs import dataset, directory
@@ -272,6 +272,10 @@ def _images(folder: str, names: np.ndarray) -> dict[str, np.ndarray]:
         raise errors.UserError(f"{folder} has no settings")
     source = dataset.open_source(config)
     order = source.example_names(config.eval_split)
+    architecture = directory.read_architecture(folder)
+    pixels = pixel_format.RGB if architecture is None else architecture.pixels
+    channels = shown.choose(pixels, config.show_channels)
+    source = source.with_pixels(pixels)
     batches = evaluation_images.batches(
         source, config.eval_split, batch_size=1, image_size=config.image_size
     )
@@ -279,7 +283,7 @@ def _images(folder: str, names: np.ndarray) -> dict[str, np.ndarray]:
     images: dict[str, np.ndarray] = {}
     for name, batch in zip(order, batches, strict=True):
         if name in rest:
-            images[name] = batch["image"][0].numpy()
+            images[name] = shown.as_rgb(batch["image"][0].numpy(), channels)
             rest.remove(name)
         if not rest:
             break

@@ -7,6 +7,7 @@ import dataclasses
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf.runs import builders, checkpoints, directory, initialization
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import export
 
@@ -30,7 +31,9 @@ def convert(
         UserError: if there are no such weights, they are incomplete, or --model_dir holds a run.
     """
     model_dir, weights = _check(config, weights)
-    architecture = builders.architecture_of(config, weights.class_names)
+    architecture = builders.architecture_of(
+        config, weights.class_names, pixels_lib.of_weights(weights)
+    )
     model, report = initialization.build(weights, architecture)
     directory.ensure_writable(model_dir)
     directory.write_architecture(model_dir, architecture)

@@ -25,6 +25,12 @@ def measure(
     Raises:
         UserError: if the weights or the images are not there.
     """
+    if not embedded.pixels_of(found).is_rgb:
+        raise errors.UserError(
+            "The cosine of near-duplicates is measured with copies as JPEG, which images of "
+            f"{embedded.pixels_of(found).described()} cannot have; set --duplicate_cosine, such as "
+            "to 0.98."
+        )
     remedy = "set --duplicate_cosine, such as to 0.98, and nothing needs to be measured"
     try:
         model = embedded.network(found, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from simclr_tf.runs import (
     opening,
     unreadable,
 )
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data.
@@ -53,7 +55,7 @@ def embed(
     """
     assert weights is not None and config.embeddings is not None
     folder = config.embeddings
-    source = check_data.open_source(config)
+    source = check_data.open_source(config).with_pixels(pixels_lib.of_weights(weights))
     splits = _splits(config, source)
     config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)
@@ -173,7 +175,9 @@ def _network(
     Raises:
         UserError: if it does not fit the settings or has no such outputs.
     """
-    architecture = builders.architecture_of(config, weights.class_names)
+    architecture = builders.architecture_of(
+        config, weights.class_names, pixels_lib.of_weights(weights)
+    )
     if weights.architecture is not None and not weights.from_reference:
         assert config.checkpoint is not None
         directory.check_same(
@@ -220,7 +224,7 @@ def _manifest(
 ) -> manifest_lib.Manifest:
     """Returns the manifest of embeddings of which no shard is finished."""
     side = model.architecture.image_size
-    shapes = model(tf.zeros([1, side, side, 3]))
+    shapes = model(tf.zeros([1, side, side, model.architecture.pixels.channels]))
     return manifest_lib.Manifest(
         weights=features.fingerprint(model),
         checkpoint=weights.origin,
@@ -232,6 +236,7 @@ def _manifest(
             **{name: getattr(config, name) for name in _DATA},
             # Folders of older versions have no such entry.
             **({} if config.group is None else {"group": config.group}),
+            **dataset.channel_settings(config),
         },
         dataset=config.dataset,
         classes=source.class_names,
@@ -245,11 +250,10 @@ def _manifest(
 
 def _json_of(architecture: simclr.Architecture) -> dict[str, Any]:
     """Returns an architecture as it is read from JSON again."""
-    names = architecture.class_names
-    return {
-        **dataclasses.asdict(architecture),
-        "class_names": None if names is None else list(names),
-    }
+    described = json.loads(json.dumps(dataclasses.asdict(architecture)))
+    if architecture.pixels.is_rgb:
+        del described["pixels"]  # Embeddings of older versions have no such entry.
+    return described
 
 
 def _with_finished(manifest: manifest_lib.Manifest, folder: str) -> manifest_lib.Manifest:

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, text
-from simclr_tf.data import evaluation_images, sources
+from simclr_tf import console, errors, pixel_format, text
+from simclr_tf.data import evaluation_images, shown, sources
 from simclr_tf.data import parts as parts_lib
 from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import reading
@@ -68,6 +68,7 @@ def network(found: reading.Embeddings, weights: weights_lib.Weights | None) -> s
     stored = dict(manifest.architecture)
     names = stored["class_names"]
     stored["class_names"] = None if names is None else tuple(names)
+    stored["pixels"] = pixels_of(found)
     architecture = simclr.Architecture(**stored)
     if weights.architecture is not None and not weights.from_reference:
         directory.check_same(architecture, weights.architecture, found.folder, flag="embeddings")
@@ -82,21 +83,26 @@ def network(found: reading.Embeddings, weights: weights_lib.Weights | None) -> s
     return model
 
 
+def pixels_of(found: reading.Embeddings) -> pixel_format.PixelFormat:
+    """Returns the pixels of the images that embeddings were made of."""
+    stored = found.manifest.architecture.get("pixels")
+    return pixel_format.RGB if stored is None else pixel_format.from_json(stored)
+
+
 def _exists(checkpoint: str) -> bool:
     """Returns whether there is a checkpoint of a prefix, or a folder with weights."""
     return tf.io.gfile.exists(f"{checkpoint}.index") or tf.io.gfile.exists(checkpoint)
 
 
 def features_of(model: simclr.SimCLR, images: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
-    """Returns the features (n, f) of images (s, s, 3), in batches of one size."""
-    side = model.architecture.image_size
+    """Returns the features (n, f) of images (s, s, c), in batches of one size."""
     step = tf.function(model.infer, autograph=model.needs_autograph, reduce_retracing=True)
     stacked = np.stack(list(images))
     batch_size = min(batch_size, len(stacked))
     parts = []
     for start in range(0, len(stacked), batch_size):
         batch = stacked[start : start + batch_size]
-        padding = np.zeros((batch_size - len(batch), side, side, 3), np.float32)
+        padding = np.zeros((batch_size - len(batch), *stacked.shape[1:]), np.float32)
         outputs = step(tf.constant(np.concatenate([batch, padding])))
         parts.append(outputs["features"].numpy()[: len(batch)])
     return np.concatenate(parts)
@@ -142,17 +148,19 @@ def open_source(found: reading.Embeddings, config: config_lib.Config) -> sources
 def drawn_images(
     found: reading.Embeddings, config: config_lib.Config, rows: Iterable[int]
 ) -> dict[int, np.ndarray]:
-    """Returns images of the embedded data set as the encoder saw them, (s, s, 3) in [0, 1].
+    """Returns images of the embedded data set as the encoder saw them, drawn as (s, s, 3).
 
     Returns:
         Number -> the image; without those that cannot be read, which a warning reports.
     """
     wanted = np.array(sorted(set(rows)), np.int64)
+    pixels = pixels_of(found)
+    channels = shown.choose(pixels, config.show_channels)
     images: dict[int, np.ndarray] = {}
     try:
         for row, content in encoded_images(found, config, wanted).items():
-            image = evaluation_images.decoded(content, found.manifest.image_size)
-            images[row] = image.numpy()
+            image = evaluation_images.decoded(content, found.manifest.image_size, pixels)
+            images[row] = shown.as_rgb(image.numpy(), channels)
     except (errors.UserError, tf.errors.OpError) as error:
         console.warn(f"Images of {found.manifest.dataset} cannot be drawn ({text.reason(error)}).")
         return images

@@ -10,6 +10,7 @@ from simclr_tf import console, errors
 from simclr_tf.commands import conversion
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, directory, initialization
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import (
     converted,
@@ -44,7 +45,9 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
     weights = weights or _open_run(config)
     model_dir = _folder_to_write(config, weights)
     if weights.architecture is not None:
-        requested = builders.architecture_of(config, weights.class_names)
+        requested = builders.architecture_of(
+            config, weights.class_names, pixels_lib.of_weights(weights)
+        )
         flag = "model_dir" if config.checkpoint is None else "checkpoint"
         directory.check_same(weights.architecture, requested, getattr(config, flag), flag=flag)
     model, _ = initialization.build(weights)

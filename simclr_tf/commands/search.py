@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, paths, storage, text
+from simclr_tf import console, errors, paths, pixel_format, storage, text
 from simclr_tf.commands import embedded
 from simclr_tf.data import evaluation_images, inspection, scan
+from simclr_tf.data import shown as shown_lib
 from simclr_tf.embeddings import reading
 from simclr_tf.evaluation import neighbours, outcome
 from simclr_tf.report import contact_sheet, evaluation_files
@@ -37,7 +38,7 @@ def search(config: config_lib.Config, weights: weights_lib.Weights | None) -> No
     assert config.embeddings is not None and config.query is not None
     found = reading.open_folder(config.embeddings)
     files = query_files(config.query)
-    queries = [_read(path, found.manifest.image_size) for path in files]
+    queries = [_read(path, found.manifest.image_size, embedded.pixels_of(found)) for path in files]
     model = embedded.network(found, weights)
     output = embedded.output_folder(config, "search")
     vectors = embedded.features_of(model, queries, config.eval_batch_size)
@@ -81,8 +82,10 @@ def query_files(query: str) -> list[str]:
     return files
 
 
-def _read(path: str, image_size: int) -> np.ndarray:
-    """Returns a query (s, s, 3) as evaluation would see it.
+def _read(
+    path: str, image_size: int, pixels: pixel_format.PixelFormat = pixel_format.RGB
+) -> np.ndarray:
+    """Returns a query (s, s, c) as evaluation would see it.
 
     Raises:
         ArgumentError: if it is not a readable image.
@@ -90,10 +93,10 @@ def _read(path: str, image_size: int) -> np.ndarray:
     content = b""
     try:
         content = tf.io.read_file(path).numpy()
-        return evaluation_images.decoded(tf.constant(content), image_size).numpy()
+        return evaluation_images.decoded(tf.constant(content), image_size, pixels).numpy()
     except tf.errors.OpError as error:
         why = (
-            inspection.why_unreadable(error, content)
+            inspection.why_unreadable(error, content, pixels=pixels)
             if content
             else f"cannot be read ({text.reason(error)})"
         )
@@ -129,9 +132,10 @@ def _draw(
     """Draws a row for each of the first queries: the query, then the nearest images."""
     shown = indices[: len(files)]
     images = embedded.drawn_images(found, config, map(int, shown.ravel()))
+    channels = shown_lib.choose(embedded.pixels_of(found), config.show_channels)
     rows = []
     for number, file in enumerate(files):
-        tiles = [outcome.Tile(queries[number], ("query",), "blue")]
+        tiles = [outcome.Tile(shown_lib.as_rgb(queries[number], channels), ("query",), "blue")]
         for row, cosine in zip(shown[number], cosines[number], strict=True):
             lines = (f"{cosine:.3f}", found.labels[row] or "", found.names[row])
             tiles.append(outcome.Tile(images.get(int(row), embedded.grey(found)), lines, None))

@@ -13,6 +13,7 @@ from simclr_tf import preemption as preemption_lib
 from simclr_tf import workers as workers_lib
 from simclr_tf.commands import agreement, validation
 from simclr_tf.commands import control as control_lib
+from simclr_tf.data import shown as shown_lib
 from simclr_tf.models import simclr
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import (
@@ -28,6 +29,7 @@ from simclr_tf.runs import (
     metrics_log,
     opening,
     resuming,
+    scale,
     teachers,
     validation_images,
 )
@@ -98,10 +100,11 @@ def _train(
     """Trains a run whose directory is locked."""
     # Checked again: before the lock was held, another training may have changed the run.
     resumption = resuming.check(run.config, run.model_dir, run.data)
-    run = opening.exclude_unreadable(run)
+    run = scale.with_scale(opening.exclude_unreadable(run))
     agreement.check_arithmetic(control.workers, run)
     agreement.check_images(control.workers, run)
-    dataset.warn_of_dark_images(run.data)
+    if run.architecture.pixels.is_rgb:
+        dataset.warn_of_dark_images(run.data)
     drawn = _draw_validation_images(run)
     training = _prepare(_without(run, drawn), teacher)
     model = training.learner.model
@@ -285,13 +288,15 @@ def _show_views(stream: batches.Batches, log: metrics_log.MetricsLog) -> None:
     def first_views(batch: batches.Batch) -> batches.Batch:
         batch = {name: x[:_SHOWN_IMAGES] for name, x in batch.items()}
         on_device = run.config.resolved_augment_on == "device"
-        return batches.make_views(run.config, run.strategy, batch) if on_device else batch
+        if not on_device:
+            return batch
+        return batches.make_views(run.config, run.strategy, batch, run.architecture.pixels)
 
     shown = stream.whole.map(tf.autograph.experimental.do_not_convert(first_views))
     with console.working("Making the first views"):
         batch = next(iter(shown))
-    views = batch["views"].numpy().swapaxes(0, 1)  # (v, b, s, s, 3)
-    rows = [(f"view {number} of each image", row) for number, row in enumerate(views, 1)]
+    views = batch["views"].numpy().swapaxes(0, 1)  # (v, b, s, s, c)
+    rows = shown_lib.rows_of_views(views, run.architecture.pixels, run.config.show_channels)
     sheet = contact_sheet.draw(rows)
     log.image("train/views", stream.start_step, sheet)
     storage.write_png(os.path.join(run.model_dir, _VIEWS), sheet)

@@ -95,7 +95,7 @@ class Validation:
             self._forward_views,
             drawn.validation_only(run.data.source),
             drawn.split,
-            builders.policy_of(run.config),
+            builders.policy_of(run.config, run.architecture.pixels),
             images=_IMAGES,
             num_views=_VIEWS_BESIDE_LABELS if drawn.is_labelled else _VIEWS,
             seed=run.config.seed,

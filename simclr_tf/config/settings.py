@@ -108,10 +108,14 @@ class Config(
 
     @property
     def resolved_augmentation(self) -> str:
-        """The augmentation, which depends on the objective if it is "auto"."""
+        """The augmentation of RGB images, see `augmentation_for`."""
+        return self.augmentation_for(3)
+
+    def augmentation_for(self, channels: int) -> str:
+        """Returns the augmentation, which depends on objective and channels if it is "auto"."""
         if self.augmentation != "auto":
             return self.augmentation
-        return "simclr" if self.contrastive else "supervised"
+        return operation_names.fitting(channels) if self.contrastive else "supervised"
 
     @property
     def resolved_augment_on(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from simclr_tf import errors, paths, text
+from simclr_tf import errors, paths, pixel_format, text
 from simclr_tf.config import augmentations, flagfile, metadata, objectives, other_images
 from simclr_tf.config.sections import embeddings
 from simclr_tf.config.sections.serving import FORMAT_DTYPES
@@ -28,6 +28,7 @@ def validate(config: Config) -> None:
     for field in dataclasses.fields(config):
         _check_effect(config, field.name, metadata.describe(field))
     _check_labels(config)
+    _check_channels(config)
     objectives.check(config)
     if config.ft_proj_selector:
         _check_selector(config)
@@ -180,6 +181,18 @@ def _check_labels(config: Config) -> None:
         raise errors.UserError(
             f"--labels={labels} contradicts --dataset={dataset}, which has its own labels; leave "
             "one of them out."
+        )
+
+
+def _check_channels(config: Config) -> None:
+    """Refuses a number of channels that is none."""
+    value = config.channels
+    if value in ("auto", "rgb"):
+        return
+    if not value.isdecimal() or not 1 <= int(value) <= pixel_format.MAX_CHANNELS:
+        raise errors.UserError(
+            f"--channels must be auto, rgb or a number from 1 to {pixel_format.MAX_CHANNELS}, got "
+            f"{value!r}."
         )
 
 

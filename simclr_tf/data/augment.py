@@ -172,6 +172,11 @@ def flip(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
     return conditional.where(flags, lambda: tf.reverse(images, [3]), images)
 
 
+def flip_vertical(images: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
+    """Mirrors top and bottom of the images (b, c, h, w) whose flag (b,) is True."""
+    return conditional.where(flags, lambda: tf.reverse(images, [2]), images)
+
+
 def blur_kernel_size(size: int) -> int:
     """Returns the width of the blur for images of side `size`: an odd tenth of it (224: 23)."""
     return 2 * ((size // 10) // 2) + 1

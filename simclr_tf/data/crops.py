@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, decode, exif, operation_names, policies
+from simclr_tf import pixel_format
+from simclr_tf.data import augment, decode, exif, operation_names, policies, scaling, stored
 
 # Evaluation keeps this fraction of the shorter side of images that are not small.
 _EVALUATION_CROP = 0.875
@@ -43,13 +44,18 @@ def crop_encoded(
     Args:
         encoded: () string, the content of an image file.
         seed: (2,) int32, different for every image.
-        policy: policy whose crop and size are used; the rest is ignored.
+        policy: policy whose crop, size and pixels are used; the rest is ignored.
         num_views: v, at least 1.
         with_pillow: as for `decode.decode_image`.
 
     Returns:
-        (v, s, s, 3) float32, as from `crop_views`.
+        (v, s, s, c) float32, as from `crop_views`; of other pixels than 8-bit RGB from 0 to 1.
     """
+    if not policy.pixels.is_rgb:
+        pixels = unit_image(encoded, policy.pixels, with_python=with_pillow)
+        height, width, _ = tf.unstack(tf.shape(pixels))
+        boxes = crop_boxes(seed, num_views, height, width, policy)
+        return crop_views(pixels, boxes, policy.image_size)
     header = decode.read_header(encoded, with_pillow=with_pillow)
     height, width = tf.unstack(exif.upright_size(header.size, header.orientation))
     boxes = crop_boxes(seed, num_views, height, width, policy)
@@ -64,13 +70,13 @@ def crop_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes crops of one image.
 
     Args:
-        image: (h, w, 3) uint8, of any size.
+        image: (h, w, c) uint8, or float32 in [0, 1], of any size.
         boxes: (v, 4) int32: y, x, height, width; v must be static.
         size: side of the results, s.
 
     Returns:
-        (v, s, s, 3) float32 from 0 to 255, or slightly beyond where bicubic weights overshoot;
-        `views.distort_views` scales and clips them.
+        (v, s, s, c) float32 on the scale of the image, or slightly beyond where bicubic weights
+        overshoot; `views.distort_views` scales and clips them.
     """
     resized = []
     for box in tf.unstack(boxes):
@@ -78,6 +84,22 @@ def crop_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
         crop = image[y : y + height, x : x + width]
         resized.append(tf.image.resize(crop, [size, size], "bicubic"))
     return tf.stack(resized)
+
+
+def unit_image(
+    encoded: tf.Tensor, pixels: pixel_format.PixelFormat, *, with_python: bool = True
+) -> tf.Tensor:
+    """Decodes an image of other pixels than 8-bit RGB, and scales its values.
+
+    Args:
+        encoded: () string, the content of an image file.
+        pixels: what it must hold.
+        with_python: as for `stored.decode_stored`.
+
+    Returns:
+        (h, w, c) float32 in [0, 1].
+    """
+    return scaling.to_unit(stored.decode_stored(encoded, pixels, with_python=with_python), pixels)
 
 
 def _bounding_box(boxes: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import branches, conditional, exif, headers, kinds, pillow
+from simclr_tf.data import array_files, branches, checks, conditional, exif, headers, kinds
 
 # Larger images, of more than 300 MB of pixels each, are refused before they are decoded.
 MAX_PIXELS = 100_000_000
@@ -28,18 +28,18 @@ def is_decode_error(error: tf.errors.OpError) -> bool:
     return bool(re.search(rf"{{{{node [^}}]*\b{_SCOPE}", str(error)))
 
 
-def _named(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """Puts the ops of a function into the name scope of this module."""
+def named(decode: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Puts the ops of a function into the name scope of what decodes images."""
 
     @functools.wraps(decode)
-    def named(*args: Any, **settings: Any) -> tf.Tensor:
+    def within(*args: Any, **settings: Any) -> tf.Tensor:
         with tf.name_scope(_SCOPE):
             return decode(*args, **settings)
 
-    return named
+    return within
 
 
-@_named
+@named
 def decode_batch(
     encoded: tf.Tensor, shape: tuple[int, int], kind: str | None, *, with_pillow: bool = True
 ) -> tf.Tensor:
@@ -95,7 +95,7 @@ class Header(NamedTuple):
     orientation: tf.Tensor
 
 
-@_named
+@named
 def read_header(encoded: tf.Tensor, *, with_pillow: bool = True) -> Header:
     """Reads the header of an image file, and checks the size.
 
@@ -112,7 +112,7 @@ def read_header(encoded: tf.Tensor, *, with_pillow: bool = True) -> Header:
 
     def other() -> tf.Tensor:
         if with_pillow:
-            size = _by_pillow(pillow.size, encoded, tf.int32)
+            size = _by_pillow(array_files.size_of_picture, encoded, tf.int32)
         else:
             size = _refuse(encoded, tf.zeros([2], tf.int32))
         return tf.concat([size, upright], axis=0)
@@ -141,20 +141,20 @@ def read_header(encoded: tf.Tensor, *, with_pillow: bool = True) -> Header:
 def _checked_size(size: tf.Tensor) -> tf.Tensor:
     """Raises an error if an image has no pixels, or more than allowed."""
     corrupt = "The header of the image is corrupt or truncated."
-    size = _asserted(size, tf.reduce_all(size > 0), [corrupt])
+    size = checks.asserted(size, tf.reduce_all(size > 0), [corrupt])
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
     too_many = f"The image has more than {MAX_PIXELS:,} pixels (height, width):"
-    return _asserted(size, pixels <= MAX_PIXELS, [too_many, size])
+    return checks.asserted(size, pixels <= MAX_PIXELS, [too_many, size])
 
 
-@_named
+@named
 def image_size(encoded: tf.Tensor, *, with_pillow: bool = True) -> tf.Tensor:
     """Returns (2,) int32, height and width of the upright image; see `read_header`."""
     header = read_header(encoded, with_pillow=with_pillow)
     return exif.upright_size(header.size, header.orientation)
 
 
-@_named
+@named
 def decode_image(encoded: tf.Tensor, *, with_pillow: bool = True) -> tf.Tensor:
     """Decodes an image to RGB, in eager or graph mode.
 
@@ -195,7 +195,7 @@ def _decode_stored(encoded: tf.Tensor, branch: tf.Tensor, with_pillow: bool) -> 
 
     def other() -> tf.Tensor:
         if with_pillow:
-            return _by_pillow(pillow.decode, encoded, tf.uint8)
+            return _by_pillow(array_files.decode_picture, encoded, tf.uint8)
         return tf.zeros([1, 1, 3], tf.uint8)  # `read_header` has refused it.
 
     functions = dict.fromkeys((branches.PLAIN_PNG, branches.PNG, branches.GIF), png_or_gif)
@@ -204,7 +204,7 @@ def _decode_stored(encoded: tf.Tensor, branch: tf.Tensor, with_pillow: bool) -> 
     return tf.switch_case(branch, functions)
 
 
-@_named
+@named
 def decode_window(
     encoded: tf.Tensor, box: tf.Tensor, header: Header | None = None, *, with_pillow: bool = True
 ) -> tf.Tensor:
@@ -273,25 +273,17 @@ def _by_pillow(
         result, reason = map(tf.constant, call(encoded.numpy()))
     else:
         result, reason = tf.numpy_function(call, [encoded], (dtype, tf.string), stateful=False)
-    return _asserted(result, reason == "", ["The image", reason])
+    return checks.asserted(result, reason == "", ["The image", reason])
 
 
 def _refuse(encoded: tf.Tensor, result: tf.Tensor) -> tf.Tensor:
     """Raises the sentence that refuses what TensorFlow does not decode."""
     sentence = conditional.in_one_op(kinds.refusal_in_graph, encoded)
-    return _asserted(result, sentence == "", [sentence])
+    return checks.asserted(result, sentence == "", [sentence])
 
 
 def _jpeg_size(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.extract_jpeg_shape(encoded)[:2]
-
-
-def _asserted(result: tf.Tensor, condition: tf.Tensor, message: list[Any]) -> tf.Tensor:
-    """Returns a tensor if a condition holds, and raises an error otherwise."""
-    # tf.debugging.Assert adds a branch, which takes longer than the message.
-    checked = tf.raw_ops.Assert(condition=condition, data=message, summarize=3)
-    with tf.control_dependencies([] if checked is None else [checked]):
-        return tf.identity(result)
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:

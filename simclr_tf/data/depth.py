@@ -50,7 +50,8 @@ class Range(NamedTuple):
         return (
             f"{self.images:,} 16-bit image{plural}, such as {self.example}, use only the values "
             f"{self.lowest:,} to {self.highest:,} of {_HIGHEST:,} ({100 * fraction:.2g}% of the "
-            f"range), so they will be {darkness}; rescale them to the whole range."
+            f"range), so they will be {darkness}; take them as they are stored (--channels=auto, "
+            "where all images have 16 bits), or rescale them to the whole range."
         )
 
 

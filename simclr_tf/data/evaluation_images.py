@@ -6,6 +6,7 @@ import math
 
 import tensorflow as tf
 
+from simclr_tf import pixel_format
 from simclr_tf.data import crops, decode, iterators, sources
 
 _LARGEST = 2**63 - 1
@@ -37,7 +38,7 @@ def batches(
         shard: index of this host.
 
     Returns:
-        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32, or (b, c) of
+        A data set of {"image": (b, s, s, c) float32 in [0, 1], "label": (b,) int32, or (b, c) of
         several, "position": (b,) int32 in the stored order of the split, "mask": (b,) bool}, with
         mask False on padding, and if requested "content" (b,) int64, equal for equal encoded
         images.
@@ -45,7 +46,7 @@ def batches(
 
     def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         prepared = {
-            "image": decoded(example["image"], image_size),
+            "image": decoded(example["image"], image_size, source.pixels),
             "label": tf.cast(example["label"], tf.int32),
             "position": tf.cast(position, tf.int32),
             "mask": position >= 0,
@@ -56,7 +57,7 @@ def batches(
 
     label_shape = [len(source.class_names or ())] if source.several_labels else []
     blank = {
-        "image": tf.zeros([image_size, image_size, 3]),
+        "image": tf.zeros([image_size, image_size, source.pixels.channels]),
         "label": tf.constant(-1, shape=label_shape),
         "position": tf.constant(-1),
         "mask": False,
@@ -96,7 +97,7 @@ def spread(
         image_size: side of the images that the encoder sees.
 
     Returns:
-        A data set of {"image": (b, s, s, 3) float32 in [0, 1], "label": (b,) int32, "position":
+        A data set of {"image": (b, s, s, c) float32 in [0, 1], "label": (b,) int32, "position":
         (b,) int32 in the stored order of the split}.
     """
     count = source.num_examples(split)
@@ -108,7 +109,7 @@ def spread(
 
     def prepare(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
-            "image": decoded(example["image"], image_size),
+            "image": decoded(example["image"], image_size, source.pixels),
             "label": tf.cast(example["label"], tf.int32),
             "position": tf.cast(position, tf.int32),
         }
@@ -134,7 +135,10 @@ def _rows_of_host(
     return own.unbatch()
 
 
-def decoded(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Returns an encoded image () as evaluation sees it, (s, s, 3) float32 in [0, 1]."""
-    image = crops.evaluation_image(decode.decode_image(encoded), image_size)
-    return tf.ensure_shape(image, [image_size, image_size, 3])
+def decoded(
+    encoded: tf.Tensor, image_size: int, pixels: pixel_format.PixelFormat = pixel_format.RGB
+) -> tf.Tensor:
+    """Returns an encoded image () as evaluation sees it, (s, s, c) float32 in [0, 1]."""
+    image = decode.decode_image(encoded) if pixels.is_rgb else crops.unit_image(encoded, pixels)
+    image = crops.evaluation_image(image, image_size)
+    return tf.ensure_shape(image, [image_size, image_size, pixels.channels])

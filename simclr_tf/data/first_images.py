@@ -9,7 +9,7 @@ import statistics
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import decode, iterators, sources
+from simclr_tf.data import array_files, decode, iterators, sources
 
 COUNT = 32
 
@@ -53,4 +53,8 @@ def _side(encoded: bytes) -> int | None:
     try:
         return int(tf.reduce_min(decode.image_size(tf.constant(encoded))))
     except tf.errors.OpError:
+        pass
+    try:
+        return min(array_files.read(encoded).shape[:2])
+    except array_files.RefusedError:
         return None

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import errors
+from simclr_tf.data import channel_files as channel_files_lib
 from simclr_tf.data import (
     groups,
     holdout,
@@ -57,6 +58,7 @@ class ImageFolder:
         notes: sentences for the user: what was held out, which files are not images, which folders
             have none.
         groups: path -> its group; None if images are independent.
+        channels: names of the channels that are files of their own; None if images are files.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class ImageFolder:
         seed: int,
         labels: str = label_origin.FOLDERS,
         group: str | None = None,
+        channel_files: str | None = None,
+        channel_names: Sequence[str] | None = None,
     ) -> None:
         """Lists the folder.
 
@@ -75,6 +79,9 @@ class ImageFolder:
             seed: seed of the held-out split, where one has to be made.
             group: what the group of an image is: name of a column of the file of labels, or a
                 regular expression, see `groups.of_names`. None if images are independent.
+            channel_files: pattern of the files of the channels of an image, see
+                `channel_files.Grouped`; None if images are files.
+            channel_names: the channels to use of these, in their order; None for all.
 
         Raises:
             errors.UserError: if it is missing, holds no images, or has another layout, or if the
@@ -82,7 +89,19 @@ class ImageFolder:
         """
         self._root = data_dir
         _check_root(self._root)
-        found, self.groups = _layout(self._root, labels, seed, group)
+        grouped = None
+
+        def listed(*, once: bool = False) -> scan.Listing:
+            nonlocal grouped
+            listing = scan.scan(self._root, once=once)
+            if channel_files is None:
+                return listing
+            grouped = channel_files_lib.Grouped(self._root, listing, channel_files, channel_names)
+            return grouped.listing
+
+        found, self.groups = _layout(self._root, labels, seed, group, listed)
+        self._files = None if grouped is None else grouped.files
+        self.channels = None if grouped is None else grouped.channels
         names = sorted(set(found.labels.values()))
         self.class_names = tuple(names) or None
         self.notes = found.notes
@@ -123,11 +142,16 @@ class ImageFolder:
         labels = np.where(is_excluded, -1, labels)
         with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.
             all_paths, all_labels = tf.constant(paths), tf.constant(labels)
+            all_files = None if self._files is None else tf.constant(self._files_of(paths))
 
         def read(i: tf.Tensor) -> dict[str, tf.Tensor]:
-            path = tf.strings.join([self._root, all_paths[i]], separator="/")
+            named = all_paths[i] if all_files is None else all_files[i]
+            path = tf.strings.join([self._root, named], separator="/")
             with tf.name_scope(_SCOPE):
-                content = tf.io.read_file(path)
+                if all_files is None:
+                    content = tf.io.read_file(path)
+                else:
+                    content = channel_files_lib.read(path, all_files.shape[1])
             return {"image": content, "label": all_labels[i], "name": all_paths[i]}
 
         return RandomAccess(lambda i: str(paths[i]), labels, is_excluded, read)
@@ -138,7 +162,10 @@ class ImageFolder:
 
     def num_bytes(self, slices: Sequence[Slice]) -> int:
         """Adds up the sizes of the files of some slices, which takes a while on a network."""
-        return sum(_size(f"{self._root}/{path}") for path in self._paths_of(slices))
+        paths = self._paths_of(slices)
+        if self._files is not None:
+            paths = np.ravel(self._files_of(paths))
+        return sum(_size(f"{self._root}/{path}") for path in paths)
 
     def example_name(self, slices: Sequence[Slice], index: int) -> str:
         """Returns the path of one example, counted in the stored order of `slices`."""
@@ -147,6 +174,11 @@ class ImageFolder:
     def example_names(self, slices: Sequence[Slice]) -> Iterable[str]:
         """Returns the paths of all examples, in the stored order of `slices`."""
         return map(str, self._paths_of(slices))
+
+    def _files_of(self, images: np.ndarray) -> list[tuple[str, ...]]:
+        """Returns the files of the channels of each image."""
+        assert self._files is not None
+        return [self._files[image] for image in images]
 
     def _paths_of(self, slices: Sequence[Slice]) -> np.ndarray:
         return np.concatenate([self._paths[split][a:b] for split, a, b in slices])
@@ -203,17 +235,21 @@ def _size(path: str) -> int:
 
 
 def _layout(
-    root: str, labels: str, seed: int, group: str | None
+    root: str,
+    labels: str,
+    seed: int,
+    group: str | None,
+    listed: Callable[..., scan.Listing],
 ) -> tuple[layout.Layout, Mapping[str, str] | None]:
     """Sorts the images of a folder, and finds their groups, see `ImageFolder`."""
     if label_origin.is_file(labels):
         rows = label_file.read(labels, group)
-        listing = scan.scan(root, once=True)
+        listing = listed(once=True)
         return listed_layout.of_listing(root, listing, labels, rows, seed=seed, group=group)
     if labels == label_origin.NONE:
-        listing = scan.scan(root, once=True)
+        listing = listed(once=True)
         return layout.unlabelled(root, listing), groups.of_names(listing.images, group)
-    listing = scan.scan(root)
+    listing = listed()
     of_image = groups.of_names(listing.images, group)
     return layout.of_listing(root, listing, seed=seed, groups=of_image), of_image
 

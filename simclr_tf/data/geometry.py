@@ -105,7 +105,7 @@ def transform(images: tf.Tensor, maps: tf.Tensor, *, fill: float = GREY) -> tf.T
     inside = (from_x >= 0) & (from_x < tf.cast(width, tf.float32))
     inside &= (from_y >= 0) & (from_y < tf.cast(height, tf.float32))
     index = tf.where(inside, from_y * tf.cast(width, tf.float32) + from_x, 0.0)
-    found = _look_up(images, tf.cast(index, tf.int32))  # (b, 3, h * w)
+    found = _look_up(images, tf.cast(index, tf.int32))  # (b, c, h * w)
     return tf.reshape(tf.where(inside[:, tf.newaxis], found, fill), tf.shape(images))
 
 
@@ -190,9 +190,10 @@ def _grid(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _look_up(images: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """Gathers (b, 3, q) from (b, 3, h, w) at (b, q) int32 indices, counted along the rows."""
+    """Gathers (b, c, q) from (b, c, h, w) at (b, q) int32 indices, counted along the rows."""
     shape = tf.shape(images)
-    flat = tf.reshape(images, [shape[0], 3, shape[2] * shape[3]])
-    # One gather for all three channels instead of one for each.
-    flat = tf.transpose(flat, [0, 2, 1])  # (b, h * w, 3)
+    channels = images.shape[1] or shape[1]
+    flat = tf.reshape(images, [shape[0], channels, shape[2] * shape[3]])
+    # One gather for all channels instead of one for each.
+    flat = tf.transpose(flat, [0, 2, 1])  # (b, h * w, c)
     return tf.transpose(tf.gather(flat, indices, batch_dims=1), [0, 2, 1])

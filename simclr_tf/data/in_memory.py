@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.data import decode, iterators, sources
+from simclr_tf.data import decode, iterators, sources, stored
 
 # Images that are decoded by one call.
 _CHUNK = 64
@@ -23,7 +23,8 @@ def num_bytes(source: sources.Source, split: str) -> int:
         return 2 * source.num_bytes(split)
     height, width = source.image_shape
     assert height is not None and width is not None
-    return 2 * source.num_examples(split) * height * width * 3
+    pixel = source.pixels.channels * tf.as_dtype(source.pixels.dtype).size
+    return 2 * source.num_examples(split) * height * width * pixel
 
 
 def has_one_size(source: sources.Source) -> bool:
@@ -34,9 +35,11 @@ def has_one_size(source: sources.Source) -> bool:
 def decode_images(
     source: sources.Source, encoded: tf.Tensor, *, with_pillow: bool = True
 ) -> tf.Tensor:
-    """Decodes (b,) images of a data set whose images have one size; returns (b, h, w, 3) uint8."""
+    """Decodes (b,) images of a data set whose images have one size; returns (b, h, w, c)."""
     height, width = source.image_shape
     assert height is not None and width is not None
+    if not source.pixels.is_rgb:
+        return stored.decode_batch(encoded, (height, width), source.pixels, with_python=with_pillow)
     return decode.decode_batch(encoded, (height, width), source.kind, with_pillow=with_pillow)
 
 
@@ -52,7 +55,7 @@ def table(source: sources.Source, split: str, *, with_pillow: bool = True) -> tf
         with_pillow: as for `decode.decode_image`.
 
     Returns:
-        A data set of {"image": (n, h, w, 3) uint8, or (n,) string, encoded, if the sizes are
+        A data set of {"image": (n, h, w, c), or (n,) string, encoded, if the sizes are
         unknown; "label": (n,) or (n, c) int64}, in the stored order.
     """
     examples = source.examples(split).map(
@@ -75,7 +78,7 @@ def _decode_chunk(source: sources.Source, encoded: tf.Tensor, *, with_pillow: bo
     count = tf.shape(encoded)[0]
     filled = tf.concat([encoded, tf.repeat(encoded[:1], _CHUNK - count)], axis=0)
     filled = tf.ensure_shape(filled, [_CHUNK])
-    return decode_images(source, filled, with_pillow=with_pillow)[:count]  # (count, h, w, 3)
+    return decode_images(source, filled, with_pillow=with_pillow)[:count]  # (count, h, w, c)
 
 
 def look_up(chunks: tf.data.Dataset, kept: tf.data.Dataset) -> tf.data.Dataset:

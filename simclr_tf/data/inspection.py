@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import (
+    array_files,
     array_records,
     decode,
     depth,
@@ -22,9 +23,9 @@ from simclr_tf.data import (
     folder,
     iterators,
     kinds,
-    pillow,
     record_files,
     sources,
+    stored,
 )
 
 # Images in memory at a time: enough for every core.
@@ -65,7 +66,7 @@ def inspect(source: sources.Source, split: str, *, with_pillow: bool = True) -> 
         errors.UserError: if a record cannot be read, and so none of those after it.
     """
     access = source.random_access(split)
-    inspect_one = functools.partial(inspect_example, with_pillow=with_pillow)
+    inspect_one = functools.partial(inspect_example, with_pillow=with_pillow, pixels=source.pixels)
     with futures.ThreadPoolExecutor(iterators.CORES) as threads:
         if access is None:
             yield from _inspect_stream(source, split, threads, inspect_one)
@@ -145,15 +146,23 @@ def _inspect_file(
     return inspect_one({name: value.numpy() for name, value in example.items()})
 
 
-def inspect_example(example: dict, *, with_pillow: bool = True) -> Finding:
+def inspect_example(
+    example: dict,
+    *,
+    with_pillow: bool = True,
+    pixels: pixel_format.PixelFormat = pixel_format.RGB,
+) -> Finding:
     """Decodes an example and reports what is wrong with its image.
 
     Args:
         example: {"image": bytes, encoded; "label": int, or (c,) of several; "name": bytes}.
         with_pillow: as for `decode.decode_image`.
+        pixels: how images are decoded.
     """
     name, encoded = example["name"].decode(), example["image"]
     label = int(example["label"]) if np.ndim(example["label"]) == 0 else -1
+    if not pixels.is_rgb:
+        return _inspect_stored(name, label, encoded, pixels, with_python=with_pillow)
     try:
         image = decode.decode_image(tf.constant(encoded), with_pillow=with_pillow)
     except tf.errors.OpError as error:
@@ -162,22 +171,49 @@ def inspect_example(example: dict, *, with_pillow: bool = True) -> Finding:
     return Finding(name, label, None, unusual, depth.range_of(name, encoded))
 
 
+def _inspect_stored(
+    name: str,
+    label: int,
+    encoded: bytes,
+    pixels: pixel_format.PixelFormat,
+    *,
+    with_python: bool,
+) -> Finding:
+    """Decodes an image as it is stored, and reports why that is impossible."""
+    try:
+        stored.decode_stored(tf.constant(encoded), pixels, with_python=with_python)
+    except tf.errors.OpError:
+        if array_files.is_array(encoded) and not with_python:
+            return Finding(name, label, kinds.refusal(encoded, "a remote worker"), ())
+        return Finding(name, label, stored.problem(encoded, pixels), ())
+    return Finding(name, label, None, ())
+
+
 def reason_of_system(error: tf.errors.OpError) -> str:
     """Returns why the system could not read a file, without the path."""
     return array_records.why_unread(error) or text.reason(error).rpartition("; ")[2]
 
 
-def why_unreadable(error: tf.errors.OpError, encoded: bytes, *, with_pillow: bool = True) -> str:
+def why_unreadable(
+    error: tf.errors.OpError,
+    encoded: bytes,
+    *,
+    with_pillow: bool = True,
+    pixels: pixel_format.PixelFormat = pixel_format.RGB,
+) -> str:
     """Returns why an image could not be decoded, as the rest of a sentence.
 
     Args:
-        error: raised by `decode.decode_image`.
+        error: raised by `decode.decode_image`, or `stored.decode_stored` for other pixels.
         encoded: the content of the file.
         with_pillow: as for `decode.decode_image`.
+        pixels: how the image was decoded.
     """
+    if not pixels.is_rgb:
+        return stored.problem(encoded, pixels)
     if decode.needs_pillow(tf.constant(encoded)):
         if with_pillow:
-            return pillow.decode(encoded, decode.MAX_PIXELS)[1]
+            return array_files.decode_picture(encoded, decode.MAX_PIXELS)[1]
         return kinds.refusal(encoded, "a remote worker")
     message = str(error.message)
     if "more than" in message and "pixels" in message:

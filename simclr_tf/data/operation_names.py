@@ -33,6 +33,11 @@ OPERATIONS = {
     "autoaugment_cifar10": "AutoAugment's policy for CIFAR-10",
     "randaugment": "RandAugment",
     LATER_CROP: "random crop after other operations, then resized",
+    "flip_vertical": "mirrors half of the views top to bottom",
+    "brightness": "brightness of all channels alike, 0.8 of the views",
+    "contrast": "contrast of all channels alike, 0.8 of the views",
+    "channel_brightness": "brightness of each channel by itself, 0.8 of the views",
+    "channel_drop": "sets a fifth of the channels to 0, at least one stays, half of the views",
 }
 # The setting that leaves an operation out of a policy.
 SWITCHES = {
@@ -53,7 +58,20 @@ POLICIES = {
     "stacked_randaugment": (
         *(CROP, "flip", "color_jitter", "randaugment", "color_drop", "warp", "blur"),
     ),
+    "simclr_grey": (CROP, "flip", "brightness", "contrast", "blur"),
+    "simclr_multispectral": (
+        *(CROP, "flip", "channel_brightness", "contrast", "channel_drop", "blur"),
+    ),
+    "simclr_microscopy": (
+        *(CROP, "flip", "flip_vertical", "rotate", "channel_brightness", "contrast"),
+        *("channel_drop", "noise", "blur"),
+    ),
 }
+# What needs red, green and blue, and what needs several channels; all else takes any.
+NEED_COLOUR = frozenset(
+    {"color_jitter", "color_drop", "autoaugment", "autoaugment_cifar10", "randaugment"}
+)
+NEED_SEVERAL = frozenset({"channel_drop"})
 # Figure 5 of SimCLR has one name for both.
 _GROUPS = {"color": ("color_jitter", "color_drop")}
 
@@ -83,6 +101,45 @@ def parse(augmentation: str) -> tuple[str, ...]:
                 "augmentation", augmentation, f"names {name} twice; name each operation once."
             )
     return tuple(LATER_CROP if name == CROP and i else name for i, name in enumerate(ops))
+
+
+def for_channels(augmentation: str, channels: int) -> tuple[str, ...]:
+    """Returns the operations of a policy or of a list of names, which must suit the channels.
+
+    Args:
+        augmentation: as for `parse`.
+        channels: number of channels of the images.
+
+    Raises:
+        errors.ArgumentError: naming the operations that do not, and a policy that does.
+    """
+    operations = parse(augmentation)
+    unsuited = [name for name in operations if not suits(name, channels)]
+    if not unsuited:
+        return operations
+    needs = "red, green and blue" if unsuited[0] in NEED_COLOUR else "several channels"
+    left = [CROP if name == LATER_CROP else name for name in operations if name not in unsuited]
+    listed = f", or its other operations (--augmentation={','.join(left)})" if left else ""
+    raise errors.ArgumentError(
+        "augmentation",
+        augmentation,
+        f"has {' and '.join(unsuited)}, which needs {needs}, and the images have "
+        f"{text.count(channels, 'channel')}; use --augmentation={fitting(channels)}{listed}.",
+    )
+
+
+def fitting(channels: int) -> str:
+    """Returns the policy of pretraining for images of a number of channels."""
+    if channels == 1:
+        return "simclr_grey"
+    return "simclr" if channels == 3 else "simclr_multispectral"
+
+
+def suits(name: str, channels: int) -> bool:
+    """Returns whether an operation can change images of a number of channels."""
+    if name in NEED_COLOUR:
+        return channels == 3
+    return channels > 1 or name not in NEED_SEVERAL
 
 
 def _unknown(augmentation: str, name: str) -> errors.ArgumentError:

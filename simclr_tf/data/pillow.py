@@ -27,6 +27,9 @@ _FORMATS = {
 }
 # Modes without a defined range of values.
 _NO_RANGE = ("I", "F")
+# Modes of pictures of 8 bits or less.
+_PICTURES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+_ANY_SIZE = 2**62
 # What Pillow warns of is either an error too, or does not concern the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -77,6 +80,15 @@ def sixteen_bit_samples(encoded: bytes, max_pixels: int) -> np.ndarray | None:
             return np.asarray(image) if image.mode.startswith("I;16") else None
     except Exception:  # Pillow may raise anything on damaged files.
         return None
+
+
+def is_picture(encoded: bytes) -> bool:
+    """Returns whether an image has one page of at most four channels of 8 bits."""
+    try:
+        with _open(encoded, _ANY_SIZE) as image:
+            return image.mode in _PICTURES and getattr(image, "n_frames", 1) == 1
+    except Exception:  # Pillow may raise anything on files that it does not read.
+        return False
 
 
 def _open(encoded: bytes, max_pixels: int) -> Image.Image:

@@ -1,6 +1,6 @@
 """From encoded examples to the batches that training reads; `evaluation_images` has the others.
 
-    examples (bytes, label, name) -> decode -> views -> {"views": (b, v, s, s, 3), "label": (b,)}
+    examples (bytes, label, name) -> decode -> views -> {"views": (b, v, s, s, c), "label": (b,)}
 
 The training stream is endless and a function of (seed, position): epoch e shuffles with
 (seed, e), the example at position i of the stream draws its crop from (seed, i), and the batch of
@@ -79,9 +79,10 @@ def train_batches(
         samples_per_class: m, images of each class of such a batch; see `balanced.batch_of`.
 
     Returns:
-        A data set of {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}; for the
+        A data set of {"views": (b, v, s, s, c) float32 in [0, 1], "label": (b,) int32}; for the
         device, the input of `views_of_batch`.
     """
+    source = source.with_pixels(policy.pixels)
     host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
     skip = start_step * batch_size
     if by_class is not None:
@@ -208,7 +209,7 @@ def views_of_batch(
     """Makes the views of a batch, or of a replica's images of it; the same on host and device.
 
     Args:
-        batch: {"image": (b, h, w, 3) uint8 or "crops": (b, v, s, s, 3) float32, "seed": (b, 2)
+        batch: {"image": (b, h, w, c) as stored or "crops": (b, v, s, s, c) float32, "seed": (b, 2)
             int32, all rows equal, "index": (b,) int32 of each image in the whole batch, "label"}.
         policy: the operations that make the views, and their settings.
         num_views: v.
@@ -217,7 +218,7 @@ def views_of_batch(
             fastest on a CPU.
 
     Returns:
-        {"views": (b, v, s, s, 3) float32 in [0, 1], "label": (b,) int32}.
+        {"views": (b, v, s, s, c) float32 in [0, 1], "label": (b,) int32}.
     """
     seed = batch["seed"][0]
     subset = None if batch["index"].shape[0] == total else views.Subset(batch["index"], total)

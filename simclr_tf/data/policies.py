@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, pixel_format
 from simclr_tf.data import (
     augment,
     autoaugment,
+    channel_tones,
     conditional,
     geometry,
     jitter,
@@ -46,6 +47,7 @@ class Policy:
         randaugment_level: strength of these operations, from 0 to 10.
         branches: "both", or "one" to only crop every view of an image but the first, as in the
             paper's study of single operations (sec. 3.1).
+        pixels: the pixels of the images; by default 8-bit RGB.
     """
 
     image_size: int
@@ -57,6 +59,7 @@ class Policy:
     randaugment_layers: int = 2
     randaugment_level: float = 10.0
     branches: str = "both"
+    pixels: pixel_format.PixelFormat = pixel_format.RGB
 
     def __post_init__(self) -> None:
         low, high = self.crop_area
@@ -102,7 +105,7 @@ class Operation(NamedTuple):
 
     Attributes:
         sample: (seed (2,), number n, policy) -> parameters, tensors with n rows.
-        apply: (images (n, 3, s, s), parameters, policy) -> images, in [0, 1] if the input is.
+        apply: (images (n, c, s, s), parameters, policy) -> images, in [0, 1] if the input is.
         fused: whether it works pixel by pixel, so that XLA can fuse it with its neighbours.
         single: whether XLA handles it well on one image at a time.
     """
@@ -147,7 +150,17 @@ def _blur(images: tf.Tensor, params: augment.BlurParams, policy: Policy) -> tf.T
 def _sample_noise(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tf.Tensor:
     for_sigma, for_noise = random.split_seed(seed, 2)
     sigma = random.uniform(for_sigma, (n, 1, 1, 1), *_NOISE)
-    return sigma * random.normal(for_noise, (n, 3, policy.image_size, policy.image_size))
+    size = policy.image_size
+    return sigma * random.normal(for_noise, (n, policy.pixels.channels, size, size))
+
+
+def _sample_factor(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tf.Tensor:
+    return channel_tones.sample_factors(seed, n, 1, strength=policy.color_jitter_strength)
+
+
+def _sample_factors(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tf.Tensor:
+    channels = policy.pixels.channels
+    return channel_tones.sample_factors(seed, n, channels, strength=policy.color_jitter_strength)
 
 
 def _sample_warp(seed: tf.Tensor, n: augment.Size, policy: Policy) -> tuple[tf.Tensor, tf.Tensor]:
@@ -238,5 +251,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     operation_names.LATER_CROP: Operation(
         _sample_later_crop, _later_crop, fused=False, single=False
+    ),
+    "flip_vertical": Operation(_flag_sampler(0.5), lambda x, p, _: augment.flip_vertical(x, p)),
+    "brightness": Operation(_sample_factor, lambda x, p, _: channel_tones.brightness(x, p)),
+    "contrast": Operation(_sample_factor, lambda x, p, _: channel_tones.contrast(x, p)),
+    "channel_brightness": Operation(
+        _sample_factors, lambda x, p, _: channel_tones.brightness(x, p)
+    ),
+    "channel_drop": Operation(
+        lambda seed, n, policy: channel_tones.sample_drop(seed, n, policy.pixels.channels),
+        lambda x, p, _: channel_tones.drop(x, p),
     ),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors
+from simclr_tf import errors, pixel_format
 from simclr_tf.data import indicators, layout
 
 # Key of one label, or those of several.
@@ -17,16 +17,14 @@ Label = str | indicators.Keys
 def image_key(dataset: str, features: Any) -> str:
     """Returns the key of the image: `image`, or the only image there is.
 
+    An image is a picture or, where there are none, an array of height, width and channels.
+
     Raises:
         errors.UserError: if there is none, or several of other names.
     """
-    images = sorted(
-        key
-        for key, feature in _top_features(features).items()
-        if isinstance(feature, tfds.features.Image)
-        and not isinstance(feature, tfds.features.LabeledImage)
-        and feature.np_dtype != np.float32  # Stored as raw floats, not as a picture.
-    )
+    top = _top_features(features)
+    images = sorted(key for key, feature in top.items() if is_encoded(feature))
+    images = images or sorted(key for key, feature in top.items() if _is_array(feature))
     if "image" in images:
         return "image"
     if len(images) != 1:
@@ -36,6 +34,40 @@ def image_key(dataset: str, features: Any) -> str:
             f"one, but has {found}; choose another data set."
         )
     return images[0]
+
+
+def is_encoded(feature: Any) -> bool:
+    """Returns whether a feature is stored as a picture."""
+    return (
+        isinstance(feature, tfds.features.Image)
+        and not isinstance(feature, tfds.features.LabeledImage)
+        and feature.np_dtype != np.float32  # Stored as raw floats, not as a picture.
+    )
+
+
+def pixels_of(feature: Any) -> pixel_format.PixelFormat | None:
+    """Returns what the images of a feature hold; None if it does not say.
+
+    Pictures of 8 bits are RGB, into which they are converted.
+    """
+    dtype = pixel_format.natural_dtype(np.dtype(feature.np_dtype).name)
+    channels = feature.shape[-1]
+    if is_encoded(feature) and dtype == pixel_format.RGB.dtype:
+        return pixel_format.RGB
+    if dtype is None or channels is None:
+        return None
+    return pixel_format.of_dtype(channels, dtype)
+
+
+def _is_array(feature: Any) -> bool:
+    """Returns whether a feature is an array of height, width and channels that can be an image."""
+    if isinstance(feature, tfds.features.LabeledImage):
+        return False
+    is_tensor = isinstance(feature, (tfds.features.Tensor, tfds.features.Image))
+    shape: tuple[int | None, ...] = getattr(feature, "shape", None) or ()
+    if not is_tensor or len(shape) != 3 or shape[-1] is None:
+        return False
+    return pixel_format.natural_dtype(np.dtype(feature.np_dtype).name) is not None
 
 
 def label_key(info: Any, *, several_labels: bool) -> Label | None:

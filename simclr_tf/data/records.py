@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf.data import folder, indicators, membership, random
+from simclr_tf import pixel_format
+from simclr_tf.data import folder, indicators, membership, random, record_keys
 
 _SHUFFLE_BYTES = 256 * 2**20
 _SHUFFLE_EXAMPLES = 1024
@@ -177,10 +178,11 @@ class Parser:
             label: key of the class label, or those of several labels; None if there is none.
         """
         self._image, self._label = image, label
+        self._is_encoded = record_keys.is_encoded(info.features[image])
         labels = label if isinstance(label, indicators.Keys) else (label,)
         self.decoding = tfds.decode.PartialDecoding(
             {key: True for key in (image, *labels) if key},
-            decoders={image: tfds.decode.SkipDecoding()},
+            decoders={image: tfds.decode.SkipDecoding()} if self._is_encoded else None,
         )
         self._features = self.decoding.extract_features(info.features)
         self._num_classes = 0
@@ -199,7 +201,19 @@ class Parser:
             label = indicators.of_lists(example[self._label.labels], clear, self._num_classes)
         else:
             label = example[self._label] if self._label else tf.constant(-1, tf.int64)
-        return {"image": example[self._image], "label": tf.cast(label, tf.int64)}
+        image = example[self._image]
+        if not self._is_encoded:
+            image = encoded_array(image)
+        return {"image": image, "label": tf.cast(label, tf.int64)}
+
+
+def encoded_array(array: tf.Tensor) -> tf.Tensor:
+    """Returns an array (h, w, c) as the content () of a file that is decoded without loss."""
+    dtype = pixel_format.natural_dtype("bool" if array.dtype == tf.bool else array.dtype.name)
+    array = tf.cast(array, dtype)
+    if array.dtype == tf.uint8 and array.shape[-1] == pixel_format.RGB.channels:
+        return tf.io.encode_png(array, compression=0)  # As all 8-bit RGB is decoded.
+    return tf.io.serialize_tensor(array)
 
 
 def files_of(info: Any) -> FilesOf:

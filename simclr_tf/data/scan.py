@@ -18,6 +18,8 @@ EXTENSIONS = (
     *(".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
     *(".jp2", ".j2k", ".jpf", ".jpx"),
 )
+# Arrays are images where there are no pictures; beside them, they may be anything.
+ARRAYS = (".npy", ".npz")
 # Files without an extension of which the first bytes are read, in each folder.
 _LOOKED_AT = 32
 # The most empty folders that a note names.
@@ -31,7 +33,7 @@ class Listing(NamedTuple):
 
     Attributes:
         images: paths that are named like images and are not folders, and files without an
-            extension that are images.
+            extension that are images; files of arrays if there are no others.
         others: all other files.
         empty: folders that hold no images, at any depth; not the folders in them.
         loops: links to a folder that contains them, which were not followed.
@@ -56,7 +58,7 @@ def scan(root: str, *, once: bool = False) -> Listing:
     Raises:
         errors.UserError: if a folder in it cannot be read, or names are not UTF-8.
     """
-    images, others, folders, loops, repeated = (list[str]() for _ in range(5))
+    images, arrays, others, folders, loops, repeated = (list[str]() for _ in range(6))
     visited: set[str] = set()
     # The path of a folder, and the real paths of those above it and of itself.
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
@@ -77,6 +79,8 @@ def scan(root: str, *, once: bool = False) -> Listing:
             if not is_folder:
                 if "." not in name:
                     unnamed.append(path)
+                elif name.lower().endswith(ARRAYS):
+                    arrays.append(path)
                 else:
                     (images if _is_named_like_an_image(name) else others).append(path)
                 continue
@@ -94,6 +98,10 @@ def scan(root: str, *, once: bool = False) -> Listing:
                 repeated.append(path)
         for path, is_image in zip(unnamed, _are_images(root, unnamed)):
             (images if is_image else others).append(path)
+    if images:
+        others += arrays
+    else:
+        images = arrays
     _check_names(root, [*images, *folders])
     empty = _outermost_empty(folders, images)
     return Listing(images, _printable(others), empty, _printable(loops), _printable(repeated))
@@ -138,7 +146,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_named_like_an_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
+    return name.lower().endswith((*EXTENSIONS, *ARRAYS))
 
 
 def _are_images(root: str, paths: list[str]) -> list[bool]:

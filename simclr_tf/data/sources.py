@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors, text
+from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import (
     array_records,
+    array_source,
     folder,
     indicators,
     label_origin,
@@ -83,6 +84,9 @@ class Source:
         groups: name of an example -> its group; None if examples are independent.
         several_labels: whether an image may have several labels, which are then those of
             `indicators`.
+        pixels: how the images are decoded.
+        known_pixels: what the images hold, if that is known without reading any.
+        channel_names: names of the channels, if they are known.
     """
 
     name: str
@@ -96,6 +100,13 @@ class Source:
     kind: str | None = None
     groups: Mapping[str, str] | None = dataclasses.field(default=None, repr=False, compare=False)
     several_labels: bool = False
+    pixels: pixel_format.PixelFormat = pixel_format.RGB
+    known_pixels: pixel_format.PixelFormat | None = None
+    channel_names: tuple[str, ...] | None = None
+
+    def with_pixels(self, pixels: pixel_format.PixelFormat) -> Source:
+        """Returns the data set whose images are decoded in another way."""
+        return self if pixels == self.pixels else dataclasses.replace(self, pixels=pixels)
 
     def num_examples(self, split: str) -> int:
         """Counts the examples of a split.
@@ -229,13 +240,16 @@ def open_source(
     image_key: str = "image/encoded",
     label_key: str = "image/class/label",
     group: str | None = None,
+    channel_files: str | None = None,
+    channel_names: Sequence[str] | None = None,
     several_labels: bool = False,
 ) -> Source:
     """Opens a data set, preparing it first if need be.
 
     Args:
         dataset: `digits`, which needs no download; `image_folder`, a folder of the user's;
-            `csv:FILE`, such a folder with a file of labels; `tfrecord:` and a pattern of paths; or
+            `csv:FILE`, such a folder with a file of labels; `array:FILE`, a .npz or .npy file;
+            `tfrecord:` and a pattern of paths; or
             any name that tensorflow-datasets knows or that is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder; for `csv:FILE` too, None for the folder of the file.
@@ -244,6 +258,8 @@ def open_source(
         image_key: key of the image in the files of `tfrecord:`.
         label_key: key of the label in them; empty if they are unlabelled.
         group: of an image folder, see `folder.ImageFolder`.
+        channel_files: of an image folder, see `folder.ImageFolder`.
+        channel_names: of an image folder, see `folder.ImageFolder`.
         several_labels: whether to read the labels of a data set with several per image; otherwise
             it is unlabelled.
 
@@ -251,9 +267,17 @@ def open_source(
         errors.UserError: if it cannot be opened; says why and what to do.
     """
     if label_origin.is_folder(dataset):
-        images = _open_folder(dataset, data_dir, labels, seed, group)
+        labels, data_dir = _folder_of(dataset, data_dir, labels)
+        images = folder.ImageFolder(
+            data_dir,
+            seed=seed,
+            labels=labels,
+            group=group,
+            channel_files=channel_files,
+            channel_names=channel_names,
+        )
         source = _with_reader(dataset, images, images.class_names, images.notes)
-        return dataclasses.replace(source, groups=images.groups)
+        return dataclasses.replace(source, groups=images.groups, channel_names=images.channels)
     if group is not None:
         raise errors.ArgumentError(
             "group",
@@ -270,14 +294,30 @@ def open_source(
         opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
         source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
         return dataclasses.replace(source, labelled_splits=opened.labelled_splits)
+    if dataset.startswith(array_source.PREFIX):
+        return _open_arrays(dataset, data_dir)
     builder = _find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes, several_labels=several_labels)
 
 
-def _open_folder(
-    dataset: str, data_dir: str | None, labels: str, seed: int, group: str | None
-) -> folder.ImageFolder:
+def _open_arrays(dataset: str, data_dir: str | None) -> Source:
+    if data_dir:
+        raise errors.ArgumentError(
+            "data_dir", data_dir, f"has no effect beside the path in {dataset}; leave it out."
+        )
+    arrays = array_source.Arrays(dataset.removeprefix(array_source.PREFIX))
+    source = _with_reader(dataset, arrays, arrays.class_names, ())
+    return dataclasses.replace(
+        source,
+        image_shape=arrays.image_shape,
+        labelled_splits=arrays.labelled_splits if arrays.class_names else None,
+        known_pixels=arrays.pixels,
+    )
+
+
+def _folder_of(dataset: str, data_dir: str | None, labels: str) -> tuple[str, str]:
+    """Returns where the labels of a folder of images come from, and the folder."""
     if dataset != IMAGE_FOLDER:
         labels = label_origin.resolve(dataset, labels)[1]
         data_dir = data_dir or os.path.dirname(labels) or "."
@@ -285,7 +325,7 @@ def _open_folder(
         raise errors.ArgumentError(
             "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
         )
-    return folder.ImageFolder(data_dir, seed=seed, labels=labels, group=group)
+    return labels, data_dir
 
 
 def _with_reader(
@@ -318,6 +358,7 @@ def _open_records(dataset: str, builder: Any, notes: list[str], *, several_label
         reader=_reader(dataset, builder, records.Parser(builder.info, image=image, label=label)),
         kind=getattr(features[image], "_encoding_format", None),
         several_labels=isinstance(label, indicators.Keys),
+        known_pixels=record_keys.pixels_of(features[image]),
     )
 
 

@@ -43,14 +43,16 @@ def equalize(images: tf.Tensor) -> tf.Tensor:
     A channel with a single value is only rounded to 256 levels.
     """
     shape = tf.shape(images)
-    planes = tf.reshape(tf.cast(_levels(images), tf.int32), [shape[0] * 3, -1])  # (b * 3, h * w)
+    planes = tf.reshape(
+        tf.cast(_levels(images), tf.int32), [shape[0] * shape[1], -1]
+    )  # (b * c, h * w)
     channel = tf.range(tf.shape(planes)[0])[:, tf.newaxis]
     counts = tf.math.unsorted_segment_sum(
         tf.ones_like(planes), channel * 256 + planes, tf.shape(planes)[0] * 256
     )
     counts = tf.reshape(counts, [-1, 256])
     last = tf.reduce_max(planes, axis=1, keepdims=True)
-    count_of_last = tf.gather(counts, last, batch_dims=1)  # (b * 3, 1)
+    count_of_last = tf.gather(counts, last, batch_dims=1)  # (b * c, 1)
     step = (tf.shape(planes)[1] - count_of_last) // 255
     below = tf.cumsum(counts, axis=1, exclusive=True)
     # Pillow adds half a step to the running sum before it divides.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.data import augment, crops, operation_names, policies, random
+from simclr_tf.data import augment, crops, operation_names, policies, random, scaling
 
 # Sides in pixels; see `_compiled` and `_passes`.
 _COMPILE_FROM, _FUSE_UP_TO = 16, 64
@@ -45,7 +45,8 @@ def make_views(
     each, batch the results, and pass them to `distort_views`.
 
     Args:
-        images: (b, h, w, 3), uint8 or float32 in [0, 1].
+        images: (b, h, w, c) as they are stored, see the policy's `pixels`; of 8-bit RGB, uint8 or
+            float32 in [0, 1].
         seed: (2,) int32; equal seeds make equal views, on every device.
         policy: the operations and their settings.
         num_views: v, at least 1.
@@ -54,11 +55,11 @@ def make_views(
             the next: fast on a CPU, slow on an accelerator. The views are the same.
 
     Returns:
-        (b, v, s, s, 3) float32 in [0, 1], s being the policy's image size.
+        (b, v, s, s, c) float32 in [0, 1], s being the policy's image size.
     """
     for_crop, for_rest = random.split_seed(seed, 2)
     batch, height, width, _ = _shape(images)
-    planes = _to_planes(policy, num_views)(images)  # (b * v, 3, h, w)
+    planes = _to_planes(policy, num_views)(images)  # (b * v, c, h, w)
     total = subset.total if subset else batch
     boxes = crops.crop_boxes(for_crop, total * num_views, height, width, policy)
     boxes = _gather(boxes, subset, num_views)
@@ -80,19 +81,20 @@ def distort_views(
     Every operation has its own seed: removing one does not change what the others draw.
 
     Args:
-        cropped: (b, v, s, s, 3) float32 from 0 to 255, or slightly beyond: the result of
-            `crops.crop_views`.
+        cropped: (b, v, s, s, c) float32, or slightly beyond its range: the result of
+            `crops.crop_encoded`. Of 8-bit RGB from 0 to 255, of others from 0 to 1.
         seed: (2,) int32.
         policy: the operations and their settings.
         subset: which images of the seed's batch these are; None for all.
         one_by_one: as for `make_views`.
 
     Returns:
-        (b, v, s, s, 3) float32 in [0, 1].
+        (b, v, s, s, c) float32 in [0, 1].
     """
     batch, num_views, *rest = _shape(cropped)
-    images = tf.reshape(cropped, [batch * num_views, *rest])  # (b * v, s, s, 3)
-    made = _distort(images, seed, policy, num_views, subset, scale=1 / 255, one_by_one=one_by_one)
+    images = tf.reshape(cropped, [batch * num_views, *rest])  # (b * v, s, s, c)
+    scale = 1 / 255 if policy.pixels.is_rgb else 1.0
+    made = _distort(images, seed, policy, num_views, subset, scale=scale, one_by_one=one_by_one)
     return tf.reshape(made, [batch, num_views, *rest])
 
 
@@ -106,10 +108,10 @@ def _distort(
     scale: float | None = None,
     one_by_one: bool,
 ) -> tf.Tensor:
-    """Implements `distort_views` for planes (b * v, 3, s, s), or pixels (b * v, s, s, 3).
+    """Implements `distort_views` for planes (b * v, c, s, s), or pixels (b * v, s, s, c).
 
     Pixels are multiplied by `scale`; planes have none. Resized images may be slightly outside
-    [0, 1]. Returns (b * v, s, s, 3).
+    [0, 1]. Returns (b * v, s, s, c).
     """
     distort = functools.partial(_distort, scale=scale, one_by_one=one_by_one)
     if policy.branches == "one" and num_views > 1:
@@ -137,7 +139,7 @@ def _apply_batched(
 ) -> tf.Tensor:
     """Applies each operation to all images before the next: fast on accelerators."""
     if scale is not None:
-        images = _to_planes(policy, 1, scale)(images)
+        images = _to_planes(policy, 1, scale, is_stored=False)(images)
     passes = _passes(policy)
     if not passes or not policies.OPERATIONS[passes[0][0]].fused:
         images = _clip(images)
@@ -176,7 +178,7 @@ def _per_image_loop(
 ) -> Callable[[tf.Tensor, dict[str, Any]], tf.Tensor]:
     """Returns a function of images and parameters that applies operations image by image.
 
-    It takes pixels (n, s, s, 3) if there is a scale, else planes (n, 3, s, s), and returns pixels
+    It takes pixels (n, s, s, c) if there is a scale, else planes (n, c, s, s), and returns pixels
     if it is the last.
     """
 
@@ -184,7 +186,7 @@ def _per_image_loop(
         image, params = tf.nest.map_structure(lambda x: x[tf.newaxis], row)
         if scale is not None:
             image = tf.transpose(image * scale, [0, 3, 1, 2])
-        image = _clip(image)  # (1, 3, s, s)
+        image = _clip(image)  # (1, c, s, s)
         for name in names:
             image = policies.OPERATIONS[name].apply(image, params[name], policy)
         return tf.transpose(image, [0, 2, 3, 1])[0] if last else image[0]
@@ -270,12 +272,22 @@ def _gather(params: tf.Tensor, subset: Subset | None, num_views: int) -> tf.Tens
 
 @functools.lru_cache(maxsize=64)
 def _to_planes(
-    policy: policies.Policy, copies: int, scale: float = 1.0
+    policy: policies.Policy, copies: int, scale: float = 1.0, *, is_stored: bool = True
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a function from (n, h, w, 3) to float32 (n * copies, 3, h, w)."""
+    """Returns a function from (n, h, w, c) to float32 (n * copies, c, h, w).
+
+    Args:
+        policy: the policy.
+        copies: how often each image comes.
+        scale: what values are multiplied by.
+        is_stored: whether they are as stored, and not in [0, 1] or cropped.
+    """
 
     def planes(images: tf.Tensor) -> tf.Tensor:
-        images = tf.image.convert_image_dtype(images, tf.float32)
+        if is_stored and not policy.pixels.is_rgb:
+            images = scaling.to_unit(images, policy.pixels)
+        else:
+            images = tf.image.convert_image_dtype(images, tf.float32)
         images = tf.transpose(images * scale, [0, 3, 1, 2])
         return tf.repeat(images, copies, axis=0) if copies > 1 else images
 

@@ -126,7 +126,7 @@ def _batches(
     # The last batch is padded: a larger one wastes memory.
     batch_size = replicas * math.ceil(min(batch_size, source.num_examples(split)) / replicas)
     batches = evaluation_images.batches(
-        source,
+        source.with_pixels(forward.model.architecture.pixels),
         split,
         batch_size=batch_size,
         image_size=forward.model.architecture.image_size,
@@ -192,13 +192,14 @@ def _one_after_another(
 ) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
     """Returns a function from a batch of views to the images of this worker, view after view."""
     side = forward.model.architecture.image_size
+    channels = forward.model.architecture.pixels.channels
     workers = multi_worker.num_workers(forward.strategy)
     worker = multi_worker.worker_index(forward.strategy)
 
     @tf.autograph.experimental.do_not_convert
     def images_of(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         of_worker = tf.split(batch["views"], workers)[worker]
-        return {"image": tf.reshape(of_worker, [-1, side, side, 3])}
+        return {"image": tf.reshape(of_worker, [-1, side, side, channels])}
 
     return images_of
 

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import multi_worker
+from simclr_tf.data import shown
 from simclr_tf.evaluation import thumbnails
 from simclr_tf.models import simclr
 
@@ -29,12 +30,14 @@ class Outputs:
         content: whether to extract a fingerprint of the encoded images.
         thumbnail_seed: extracts thumbnails, of images that this seed draws if there are many; None
             for none.
+        shown: --show_channels, for thumbnails; see `shown.choose`.
     """
 
     pixels: bool = False
     projection: bool = False
     content: bool = False
     thumbnail_seed: int | None = None
+    shown: str | None = None
 
 
 class Forward:
@@ -73,7 +76,7 @@ class Forward:
     def __call__(self, batch: dict[str, tf.Tensor]) -> dict[str, Any]:
         """Returns the rows of a batch, of each replica.
 
-        The "image" (b, s, s, 3) of the batch is replaced by what is extracted from it. What else
+        The "image" (b, s, s, c) of the batch is replaced by what is extracted from it. What else
         the batch holds is returned as it is. Of several workers, each gets what all of them
         extract.
         """
@@ -94,12 +97,13 @@ class Forward:
         if self.outputs.pixels:
             found["pixels"] = _raw(images)
         if self.outputs.thumbnail_seed is not None:
-            found["thumbnail"] = thumbnails.of_batch(images)
+            channels = shown.choose(self.model.architecture.pixels, self.outputs.shown)
+            found["thumbnail"] = thumbnails.of_batch(images, channels)
         return found
 
 
 def _raw(images: tf.Tensor) -> tf.Tensor:
-    """Returns (b, s * s * 3) pixels of images (b, h, w, 3), at `MAX_PIXEL_SIDE` or smaller."""
+    """Returns (b, s * s * c) pixels of images (b, h, w, c), at `MAX_PIXEL_SIDE` or smaller."""
     if images.shape[1] > MAX_PIXEL_SIDE:
         images = tf.image.resize(images, [MAX_PIXEL_SIDE, MAX_PIXEL_SIDE], "area")
     return tf.reshape(images, [images.shape[0], -1])

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf.data import shown
+
 # Largest side, and the most images of which copies are kept: 66 MiB of them.
 SIDE, MOST = 48, 10_000
 
@@ -24,8 +26,14 @@ class Thumbnails:
     rows: np.ndarray
 
 
-def of_batch(images: tf.Tensor) -> tf.Tensor:
-    """Returns (b, s, s, 3) uint8 copies of images (b, h, h, 3) in [0, 1], s at most `SIDE`."""
+def of_batch(images: tf.Tensor, channels: tuple[int, ...] = (0, 1, 2)) -> tf.Tensor:
+    """Returns (b, s, s, 3) uint8 copies of images (b, h, h, c) in [0, 1], s at most `SIDE`.
+
+    Args:
+        images: the images.
+        channels: the channels that are drawn, see `shown.choose`.
+    """
+    images = shown.as_rgb(images, channels)
     if images.shape[1] > SIDE:
         images = tf.image.resize(images, [SIDE, SIDE], "area")
     return tf.cast(tf.round(255 * tf.clip_by_value(images, 0, 1)), tf.uint8)

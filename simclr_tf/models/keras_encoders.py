@@ -25,6 +25,7 @@ from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, layers, user_encoders
 
 RESNET, APPLICATION = "resnet", "keras:"
+_OF_APPLICATIONS = 3  # channels
 
 Preprocessing = Callable[[tf.Tensor], tf.Tensor]
 
@@ -37,19 +38,22 @@ _NORMS = (
 class KerasEncoder(keras.Model):
     """Any Keras model that maps images to features, as an encoder."""
 
-    def __init__(self, layer_maker: layers.LayerMaker, *, encoder: str, image_size: int) -> None:
+    def __init__(
+        self, layer_maker: layers.LayerMaker, *, encoder: str, image_size: int, channels: int = 3
+    ) -> None:
         """Builds the network and creates its variables.
 
         An application is built with random weights. Its input is the output of its own
         `preprocess_input` for images in [0, 255], as its published weights expect. A user's
-        function is called with `input_shape=(image_size, image_size, 3)`, and the input of its
-        network is images in [0, 1]. Weights that the function sets are kept; those that Keras
+        function is called with `input_shape=(image_size, image_size, channels)`, and the input of
+        its network is images in [0, 1]. Weights that the function sets are kept; those that Keras
         initialises are functions of the seed.
 
         Args:
             layer_maker: source of the dtype policy, the seed and the batch norms.
             encoder: "keras:NAME" or "MODULE:FUNCTION".
             image_size: side of the images.
+            channels: their channels; applications take three.
 
         Raises:
             ArgumentError: if there is no such network, it does not accept images of this size, it
@@ -58,7 +62,8 @@ class KerasEncoder(keras.Model):
         """
         super().__init__(name="encoder")
         build, self._preprocess = _find(encoder)
-        shape = (image_size, image_size, 3)
+        shape = (image_size, image_size, channels)
+        check_channels(encoder, channels)
         with _seeded(layer_maker.seed), _policy(layer_maker.policy):
             original = _build(build, encoder, shape)
             with _explained(encoder, "when its network was built"):
@@ -93,7 +98,7 @@ class KerasEncoder(keras.Model):
         """Encodes images.
 
         Args:
-            images: (n, h, w, 3) in [0, 1].
+            images: (n, h, w, c) in [0, 1].
             training: whether to normalise by batch statistics, unless frozen.
 
         Returns:
@@ -150,6 +155,17 @@ def check(encoder: str) -> None:
     """Raises ArgumentError unless an encoder exists: "resnet", or one of `KerasEncoder`."""
     if encoder != RESNET:
         _find(encoder)
+
+
+def check_channels(encoder: str, channels: int) -> None:
+    """Raises ArgumentError if an encoder does not take images of so many channels."""
+    if encoder.startswith(APPLICATION) and channels != _OF_APPLICATIONS:
+        raise errors.ArgumentError(
+            "encoder",
+            encoder,
+            f"takes images of {_OF_APPLICATIONS} channels, and these have {channels}; use the "
+            "ResNets (--encoder=resnet), a function of your own, or --channels=rgb.",
+        )
 
 
 def _find(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessing]:

@@ -189,7 +189,7 @@ class ResNet(keras.Model):
         """Encodes images.
 
         Args:
-            images: (n, h, w, 3) in [0, 1].
+            images: (n, h, w, c) in [0, 1].
             training: whether to normalise by batch statistics, except in frozen groups.
 
         Returns:

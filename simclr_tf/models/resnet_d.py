@@ -29,7 +29,7 @@ class DeepStem(keras.layers.Layer):
         self.norms = [layer_maker.norm(), layer_maker.norm()]
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Maps (n, h, w, 3) to (n, h / 2, w / 2, filters)."""
+        """Maps (n, h, w, c) to (n, h / 2, w / 2, filters)."""
         x = self.convs[0](images)
         for norm, conv in zip(self.norms, self.convs[1:]):
             x = conv(tf.nn.relu(norm(x, training=training)))

@@ -6,6 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from simclr_tf import pixel_format
 from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, heads, keras_encoders, layers, resnet
 
@@ -30,6 +31,7 @@ class Architecture:
     proj_head_bn: bool = True
     normalize_features: bool = False
     encoder: str = keras_encoders.RESNET
+    pixels: pixel_format.PixelFormat = pixel_format.RGB
 
     @property
     def encoder_name(self) -> str:
@@ -64,9 +66,11 @@ def same_classes(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> 
     return one == other or (len(one) == len(other) and placeholders in (one, other))
 
 
-# Fields that settings of the same names determine; the data determines the class names.
+# Fields that settings of the same names determine; the data determines the others.
 ARCHITECTURE_SETTINGS = tuple(
-    field.name for field in dataclasses.fields(Architecture) if field.name != "class_names"
+    field.name
+    for field in dataclasses.fields(Architecture)
+    if field.name not in ("class_names", "pixels")
 )
 
 
@@ -99,7 +103,10 @@ def make_encoder(
     layer_maker = layer_maker or layers.LayerMaker(dtype_policy("none"), seed=0)
     if architecture.encoder != keras_encoders.RESNET:
         return keras_encoders.KerasEncoder(
-            layer_maker, encoder=architecture.encoder, image_size=architecture.image_size
+            layer_maker,
+            encoder=architecture.encoder,
+            image_size=architecture.image_size,
+            channels=architecture.pixels.channels,
         )
     return resnet.ResNet(
         layer_maker,
@@ -156,7 +163,7 @@ class SimCLR(keras.Model):
         classes = architecture.num_classes
         self.linear_head = heads.LinearHead(layer_maker, num_classes=classes) if classes else None
         side = architecture.image_size
-        self(tf.zeros([1, side, side, 3]))  # Creates the variables.
+        self(tf.zeros([1, side, side, architecture.pixels.channels]))  # Creates the variables.
 
     @property
     def needs_autograph(self) -> bool:
@@ -181,7 +188,7 @@ class SimCLR(keras.Model):
         """Runs encoder and heads, as for pretraining.
 
         Args:
-            images: (n, h, w, 3) in [0, 1].
+            images: (n, h, w, c) in [0, 1].
             training: whether to normalise by batch statistics, except in frozen layers.
 
         Returns:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
 from simclr_tf.evaluation import intervals, outcome
-from simclr_tf.runs import best, measured
+from simclr_tf.runs import best, builders, measured
 from simclr_tf.training import memory, objectives
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from simclr_tf.training import schedules
 
 # Evaluations whose intervals are over images, whatever groups they are of.
+_SHOWN_RANGES = 4
 _OVER_IMAGES = ("probes", "label_free", "robustness", "shifts", "ood")
 
 
@@ -49,6 +50,7 @@ def before_training(
         "data set": f"{source.name}: {_splits(run)}",
         "classes": _classes(source.class_names),
         "image size": f"{config.image_size} px",
+        **_pixels(run),
         "encoder": _encoder(run, model),
         "parameters": f"{_count(model.encoder):,} encoder, {_count(model):,} in all",
         "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
@@ -86,6 +88,25 @@ def before_training(
         suggestion = memory.suggestion(estimate, batch // replicas, config.accum_chunks, free)
         if suggestion:
             console.warn(suggestion)
+
+
+def _pixels(run: opening.Run) -> dict[str, str]:
+    """Returns rows on channels, scale and views of other images than 8-bit RGB."""
+    pixels = run.architecture.pixels
+    if pixels.is_rgb:
+        return {}
+    ranges = [
+        f"{name} {low:.6g} to {high:.6g}"
+        for name, low, high in zip(pixels.names, pixels.low, pixels.high, strict=True)
+    ]
+    more = len(ranges) - _SHOWN_RANGES
+    listed = ", ".join(ranges[:_SHOWN_RANGES]) + (f" and {more} more" if more > 0 else "")
+    policy = builders.policy_of(run.config, pixels)
+    return {
+        "channels": pixels.described(),
+        "scale": f"to [0, 1] by {pixels.scale}: {listed}",
+        "views": ", ".join(policy.ops) or "none",
+    }
 
 
 def kind_of_training(config: config_lib.Config) -> str:

@@ -8,7 +8,7 @@ import functools
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, multi_worker
+from simclr_tf import console, multi_worker, pixel_format
 from simclr_tf.data import balanced, labels, pipeline
 from simclr_tf.runs import builders, dataset, opening
 
@@ -41,7 +41,7 @@ def open_by_class(config: config_lib.Config, data: dataset.Data) -> balanced.ByC
 class Batches:
     """The endless stream of the training batches of a run.
 
-    An element is {"views": (b, v, s, s, 3), "label": (b,)}; see `pipeline.train_batches`. If the
+    An element is {"views": (b, v, s, s, c), "label": (b,)}; see `pipeline.train_batches`. If the
     objective learns from labels, an image without one raises an error, see `is_unlabelled_error`.
 
     Attributes:
@@ -94,7 +94,7 @@ class Batches:
         batches = pipeline.train_batches(
             run.data.source,
             run.data.train_split,
-            builders.policy_of(config),
+            builders.policy_of(config, run.architecture.pixels),
             batch_size=config.train_batch_size,
             num_views=run.num_views,
             seed=config.seed,
@@ -125,11 +125,15 @@ def is_unlabelled_error(error: Exception) -> bool:
     return _UNLABELLED in str(error)
 
 
-def make_views(config: config_lib.Config, strategy: tf.distribute.Strategy, batch: Batch) -> Batch:
+def make_views(
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    batch: Batch,
+    pixels: pixel_format.PixelFormat = pixel_format.RGB,
+) -> Batch:
     """Makes the views of a batch, or of some of its images, inside the training step."""
     total = config.train_batch_size
     if config.data_service is not None:
         total //= multi_worker.num_input_hosts(strategy)
-    return pipeline.views_of_batch(
-        batch, builders.policy_of(config), num_views=config.resolved_num_views, total=total
-    )
+    policy = builders.policy_of(config, pixels)
+    return pipeline.views_of_batch(batch, policy, num_views=config.resolved_num_views, total=total)

@@ -14,7 +14,7 @@ from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
 SETTINGS = (
-    *("dataset", "data_dir", "labels", "group", "image_key", "label_key"),
+    *("dataset", "data_dir", "labels", "group", "image_key", "label_key", "channel_files"),
     *("train_split", "eval_split"),
 )
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
@@ -123,8 +123,20 @@ def open_source(config: config_lib.Config, *, several_labels: bool = False) -> s
         image_key=config.image_key,
         label_key=config.label_key,
         group=config.group,
+        **channel_settings(config),
         several_labels=several_labels,
     )
+
+
+def channel_settings(config: config_lib.Config) -> dict[str, Any]:
+    """Returns the arguments of `sources.open_source` for channels that are files of their own."""
+    if config.channel_files is None:
+        return {}
+    names = config.channel_names
+    return {
+        "channel_files": config.channel_files,
+        "channel_names": None if names is None else tuple(text.listed(names)),
+    }
 
 
 def exclude_unreadable(config: config_lib.Config, data: Data) -> Data:

@@ -99,10 +99,11 @@ def find_unreadable_image(run: opening.Run, error: tf.errors.OpError) -> Excepti
         folder.is_read_error(error) or decode.is_decode_error(error) or _is_record_error(run, error)
     ):
         return error
+    source = run.data.source.with_pixels(run.architecture.pixels)
     for split in _used_splits(run):
         with console.working(f"Searching for the unreadable image in {split}"):
             with_pillow = dataset.has_pillow(run.config)
-            found = inspection.first_unreadable(run.data.source, split, with_pillow=with_pillow)
+            found = inspection.first_unreadable(source, split, with_pillow=with_pillow)
         if found is not None:
             return errors.UserError(
                 f"The image {found.name} of {split!r} {found.unreadable}; repair or remove it, "

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, errors, pixel_format, storage, text
 from simclr_tf.data import layout
 from simclr_tf.models import simclr
 
@@ -72,8 +72,10 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
     try:
         names = stored["class_names"]
         stored["class_names"] = None if names is None else tuple(map(layout.usual_form, names))
+        if "pixels" in stored:
+            stored["pixels"] = pixel_format.from_json(stored["pixels"])
         return simclr.Architecture(**stored)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise errors.UserError(
             f"{path} does not describe a network ({text.reason(error)}); restore it, or use "
             "another --model_dir."
@@ -83,7 +85,7 @@ def read_architecture(model_dir: str) -> simclr.Architecture | None:
 def _check_types(path: str, stored: dict[str, Any]) -> None:
     """Refuses stored values of the wrong type."""
     for name, kind in typing.get_type_hints(simclr.Architecture).items():
-        if name in stored and not _is_a(kind, stored[name]):
+        if name in stored and name != "pixels" and not _is_a(kind, stored[name]):
             expected = _EXPECTED.get(kind, "a list of names, or null")
             value = _brief(json.dumps(stored[name]))
             raise errors.UserError(

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from simclr_tf import errors
 from simclr_tf.keras_api import keras
-from simclr_tf.models import simclr
+from simclr_tf.models import keras_encoders, simclr, stem_channels
 from simclr_tf.runs import weights as weights_lib
 
 # What decides whether a part fits.
@@ -15,6 +15,7 @@ _DECIDING_SETTINGS = {
     "projection_head": "--proj_head_mode, --num_proj_layers, --proj_out_dim and --proj_head_bn",
     "linear_head": "--ft_proj_selector",
 }
+_KERNEL = 4  # Axes of the weights of a convolution.
 
 
 def start_from(
@@ -36,7 +37,7 @@ def start_from(
     Raises:
         UserError: if the encoder does not fit, or the weights are damaged.
     """
-    report = [_header(weights), _load_required(weights, model, "encoder")]
+    report = [_header(weights), _load_encoder(weights, model)]
     report.append(_load_projection(weights, model))
     if model.linear_head is not None:
         report.append(_load_linear(weights, model, zero_init_logits_layer))
@@ -107,6 +108,50 @@ def _load_required(weights: weights_lib.Weights, model: simclr.SimCLR, part: str
             f"({problem}); set {_DECIDING_SETTINGS[part]} as in pretraining."
         )
     return _line(model, part, None)
+
+
+def _load_encoder(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
+    """Loads the encoder; that of images of 3 channels also into one of other channels."""
+    theirs = weights.architecture
+    channels = model.architecture.pixels.channels
+    if (
+        theirs is None
+        or theirs.pixels.channels == channels
+        or theirs.encoder != keras_encoders.RESNET
+    ):
+        return _load_required(weights, model, "encoder")
+    known = theirs.pixels.channels
+    source, _ = build(weights)
+    problem = _copy_encoder(source, model, channels)
+    if problem is not None:
+        raise errors.UserError(
+            f"The encoder in {weights.origin} does not fit this run's "
+            f"{model.architecture.encoder_name} ({problem}); set {_DECIDING_SETTINGS['encoder']} "
+            "as in pretraining."
+        )
+    how = "added up" if channels == 1 else f"repeated and scaled by {known}/{channels}"
+    return (
+        f"{_line(model, 'encoder', None)}; of the stem, the weights of {known} channels were {how} "
+        f"for {channels}"
+    )
+
+
+def _copy_encoder(source: simclr.SimCLR, model: simclr.SimCLR, channels: int) -> str | None:
+    """Copies an encoder, whose stem takes other channels; returns why that is impossible."""
+    pairs = list(zip(source.encoder.variables, model.encoder.variables, strict=False))
+    if len(source.encoder.variables) != len(model.encoder.variables):
+        return "it has another number of variables"
+    new = []
+    for old, variable in pairs:
+        values = old.numpy()
+        if values.ndim == _KERNEL and values.shape[2] != variable.shape[2] == channels:
+            values = stem_channels.repeated(values, channels)
+        if values.shape != tuple(variable.shape):
+            return f"{variable.name} has the shape {values.shape} there and {variable.shape} here"
+        new.append(values)
+    for (_, variable), values in zip(pairs, new, strict=True):
+        variable.assign(values)
+    return None
 
 
 def _load_projection(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:

@@ -7,8 +7,9 @@ import dataclasses
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, text
-from simclr_tf.models import simclr
+from simclr_tf import errors, pixel_format, text
+from simclr_tf.data import shown
+from simclr_tf.models import keras_encoders, simclr
 from simclr_tf.runs import (
     arithmetic,
     batch_size,
@@ -20,6 +21,7 @@ from simclr_tf.runs import (
     teachers,
     validation_images,
 )
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 
 
@@ -34,6 +36,8 @@ class Run:
         architecture: the architecture of the network.
         weights: the weights of --checkpoint; None without one, and if the run resumes from its own.
         batch_was_fitted: whether the batch size was chosen to suit the data and the machine.
+        needs_scale: whether the scale of the images is yet to be measured, see
+            `scale.with_scale`.
     """
 
     config: config_lib.Config
@@ -42,6 +46,7 @@ class Run:
     architecture: simclr.Architecture
     weights: weights_lib.Weights | None = None
     batch_was_fitted: bool = False
+    needs_scale: bool = False
 
     @property
     def model_dir(self) -> str:
@@ -140,8 +145,46 @@ def open_run(
         config = batch_size.fit(config, count, replicas)
     if config.mode != "eval":
         check_machine(config, replicas)
-    architecture = fit_architecture(config, _head_classes(config, data, teacher), weights)
-    return Run(config, data, strategy, architecture, weights, batch_was_fitted=config is not given)
+    pixels, needs_scale = pixels_lib.settle(config, data, weights)
+    if teacher is not None:
+        pixels, needs_scale = _with_teacher(config, teacher, pixels, needs_scale=needs_scale)
+    builders.policy_of(config, pixels)  # Raises for operations that do not suit the channels.
+    keras_encoders.check_channels(config.encoder, pixels.channels)
+    shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.
+    architecture = fit_architecture(config, _head_classes(config, data, teacher), weights, pixels)
+    return Run(
+        config,
+        pixels_lib.applied(data, pixels),
+        strategy,
+        architecture,
+        weights,
+        batch_was_fitted=config is not given,
+        needs_scale=needs_scale,
+    )
+
+
+def _with_teacher(
+    config: config_lib.Config,
+    teacher: teachers.Teacher,
+    pixels: pixel_format.PixelFormat,
+    *,
+    needs_scale: bool,
+) -> tuple[pixel_format.PixelFormat, bool]:
+    """Returns the pixels of the images, with the scale of the teacher, and whether that is missing.
+
+    Raises:
+        UserError: if the teacher sees other images.
+    """
+    theirs = teacher.pixels
+    if not theirs.same_pixels(pixels):
+        raise errors.UserError(
+            f"--teacher={config.teacher} takes images of {theirs.described()}, and these have "
+            f"{pixels.described()}; use a teacher of such images, or --channels=rgb for one of "
+            "pictures."
+        )
+    if needs_scale and config.scale == config_lib.Config.scale:
+        return theirs.with_names(pixels.names), False
+    return pixels, needs_scale
 
 
 def prepare_directory(run: Run) -> Run:
@@ -176,6 +219,7 @@ def fit_architecture(
     config: config_lib.Config,
     class_names: tuple[str, ...] | None,
     weights: weights_lib.Weights | None,
+    pixels: pixel_format.PixelFormat = pixel_format.RGB,
 ) -> simclr.Architecture:
     """Returns the architecture of a run, which fits the weights that it reads.
 
@@ -183,12 +227,13 @@ def fit_architecture(
         config: the settings.
         class_names: the classes of the linear head; None for no linear head.
         weights: the weights of --checkpoint; None without one.
+        pixels: the pixels of the images.
 
     Raises:
         UserError: if the weights in the run directory have another architecture.
     """
     assert config.model_dir is not None
-    architecture = builders.architecture_of(config, class_names)
+    architecture = builders.architecture_of(config, class_names, pixels)
     return compatibility.reconcile_architecture(config, architecture, weights, config.model_dir)
 
 

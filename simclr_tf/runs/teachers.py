@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors, paths, text
+from simclr_tf import errors, paths, pixel_format, text
 from simclr_tf.models import simclr
 from simclr_tf.runs import initialization, weights
 
@@ -19,11 +19,12 @@ class Teacher:
     """A trained, frozen classifier.
 
     Attributes:
-        logits: maps images (n, h, w, 3) in [0, 1] to (n, c) float32.
+        logits: maps images (n, h, w, channels) in [0, 1] to (n, c) float32.
         num_classes: c.
         class_names: names of the classes; None if unknown.
         needs_autograph: whether `logits` needs AutoGraph, see `simclr.SimCLR.needs_autograph`.
         variables: its weights.
+        pixels: the pixels of the images that it was trained on.
     """
 
     logits: Callable[[tf.Tensor], tf.Tensor]
@@ -31,6 +32,7 @@ class Teacher:
     class_names: tuple[str, ...] | None
     needs_autograph: bool = False
     variables: Sequence[tf.Variable] = ()
+    pixels: pixel_format.PixelFormat = pixel_format.RGB
 
 
 def load(path: str, *, image_size: int) -> Teacher:
@@ -67,6 +69,7 @@ def load(path: str, *, image_size: int) -> Teacher:
         None if unnamed else class_names,
         model.needs_autograph,
         model.variables,
+        model.architecture.pixels,
     )
 
 

@@ -24,6 +24,7 @@ from simclr_tf.data import (
 )
 from simclr_tf.data import labels as labels_lib
 from simclr_tf.evaluation import features, forward
+from simclr_tf.runs import dataset
 from simclr_tf.scoring import network
 
 _TEST = "test"
@@ -80,6 +81,7 @@ def open_set(
                 data_dir=paths.absolute(name),
                 seed=config.seed,
                 labels=labels,
+                **dataset.channel_settings(config),
             )
         return sources.open_source(name, data_dir=_data_dir(config), seed=config.seed)
     except errors.ArgumentError as error:  # In the words of the flag that names it here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from simclr_tf import console
+from simclr_tf import console, errors, pixel_format
 from simclr_tf.config import other_images as other_image_settings
 from simclr_tf.evaluation import outcome
 from simclr_tf.runs import opening
@@ -25,6 +25,19 @@ _CHECKS: Mapping[str, Callable[[opening.Run], None]] = {
 }
 
 
+# Evaluations that change images as only pictures can be changed, and what they need.
+_NEED_RGB, _NEED_COLOUR = "robustness", "probes"
+
+
+def _why_unsuited(name: str, pixels: pixel_format.PixelFormat) -> str | None:
+    """Returns why an evaluation is not for such images; None if it is."""
+    if name == _NEED_RGB and not pixels.is_rgb:
+        return f"it corrupts 8-bit RGB images, and these have {pixels.described()}"
+    if name == _NEED_COLOUR and not pixels.has_colour:
+        return f"it turns colours grey, and these images have {pixels.described()}"
+    return None
+
+
 def check(run: opening.Run) -> None:
     """Refuses evaluations whose images or results cannot be opened.
 
@@ -38,6 +51,15 @@ def check(run: opening.Run) -> None:
     if run.data.source.class_names is None:
         return  # They read labels, so none of them is run.
     for name in run.config.evaluation_names:
+        unsuited = _why_unsuited(name, run.architecture.pixels)
+        if unsuited is not None and run.config.evaluations != "all":
+            raise errors.UserError(
+                f"--evaluations={run.config.evaluations} asks for {name}, but {unsuited}; leave it "
+                "out."
+            )
+        if unsuited is not None:
+            console.say(f"Left out of --evaluations=all: {name}, because {unsuited}.")
+            continue
         if name not in _CHECKS:
             continue
         reason = other_image_settings.why_left_out(run.config, name)
@@ -50,5 +72,7 @@ def check(run: opening.Run) -> None:
 def run(name: str, context: network.Context) -> outcome.Outcome | None:
     """Runs one of these evaluations; None if it is left out, see `check`."""
     if other_image_settings.why_left_out(context.run.config, name) is not None:
+        return None
+    if _why_unsuited(name, context.run.architecture.pixels) is not None:
         return None
     return EVALUATIONS[name](context)

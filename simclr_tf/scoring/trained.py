@@ -51,7 +51,7 @@ def _score_with_labels(
 ) -> None:
     draws_pictures = not _WITH_PICTURES.isdisjoint(run.config.evaluation_names)
     seed = run.config.seed if draws_pictures else None
-    outputs = forward.Outputs(pixels=baselines, thumbnail_seed=seed)
+    outputs = forward.Outputs(pixels=baselines, thumbnail_seed=seed, shown=run.config.show_channels)
     network = forward.Forward(model, run.strategy, outputs)
     test = extraction.extract(run, network, run.data.eval_split)
     extraction.say_left_out(run, run.data.eval_split, len(test.labels))

@@ -21,7 +21,7 @@ def score(run: opening.Run, model: simclr.SimCLR) -> outcome.Outcome | None:
         forward.Forward(model, run.strategy, forward.Outputs(projection=True)),
         run.data.source,
         run.data.eval_split,
-        builders.policy_of(run.config),
+        builders.policy_of(run.config, run.architecture.pixels),
         images=_LABEL_FREE_IMAGES,
         num_views=_LABEL_FREE_VIEWS,
         seed=run.config.seed,

@@ -43,7 +43,7 @@ class Prepared(tf.Module):
         names: what is returned, see `outputs`.
         feature_width: f, the length of the features.
         weights: the variables on which that depends.
-        of_prepared: function of images (b, s, s, 3) float32 in [0, 1].
+        of_prepared: function of images (b, s, s, c) float32 in [0, 1].
     """
 
     def __init__(self, model: simclr.SimCLR, names: Sequence[str]) -> None:
@@ -58,10 +58,13 @@ class Prepared(tf.Module):
         self.feature_width = model.encoder.num_features
         self.weights = outputs.variables(model, names)
         size = model.architecture.image_size
+        channels = model.architecture.pixels.channels
         # A function holds the model, so that Keras does not add objects to the file.
         self.of_prepared = tf.function(
             lambda images: outputs.compute(model, images, names),
-            input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32, name="images")],
+            input_signature=[
+                tf.TensorSpec([None, size, size, channels], tf.float32, name="images")
+            ],
             autograph=model.needs_autograph,
         )
 
@@ -131,7 +134,7 @@ def export(
     def complete(folder: str) -> None:
         path = os.path.join(folder, runtime.FILE)
         run = runtime.load(path)
-        check(run, network, model.architecture.image_size, form)
+        check(run, network, model.architecture, form)
         bundle.write(
             folder,
             network,
@@ -147,13 +150,13 @@ def export(
     return versions.write(parent, step, save, keep=keep, name=form.name, complete=complete)
 
 
-def check(run: Run, network: Prepared, image_size: int, form: forms.Form) -> None:
+def check(run: Run, network: Prepared, architecture: simclr.Architecture, form: forms.Form) -> None:
     """Compares the outputs for two images with those of the network in float32.
 
     Raises:
         UserError: if they differ by more than rounding.
     """
-    images = reloading.prepared_pictures(image_size)
+    images = reloading.prepared_pictures(architecture.image_size, architecture.pixels)
     want, got = of_function(network.of_prepared)(images.numpy()), run(images.numpy())
     differing = [
         name

@@ -75,7 +75,7 @@ def export(
         servable = servables.Servable(served, names)
 
         def complete(folder: str) -> None:
-            warmup.write(folder, plain.architecture.image_size)
+            warmup.write(folder, plain.architecture.image_size, plain.architecture.pixels)
             found = examine(converted.of_saved_model(folder), folder) if examine else None
             bundle.write(
                 folder,

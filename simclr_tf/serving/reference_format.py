@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from simclr_tf import errors
 from simclr_tf.models import simclr
 from simclr_tf.reference import mapping, names
 from simclr_tf.serving import export
@@ -69,6 +70,11 @@ def reference_model(model: simclr.SimCLR) -> ReferenceModel:
         UserError: if the reference has no such network.
     """
     mapping.network_of(model.architecture)  # Raises before anything is copied.
+    if not model.architecture.pixels.is_rgb:
+        raise errors.UserError(
+            "--format=official is for networks of 8-bit RGB images, and this one takes "
+            f"{model.architecture.pixels.described()}; use --format=serving."
+        )
     plain = export.plain_copy(model)
     variables = _rename_variables(plain)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -20,8 +21,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import console, errors, text
-from simclr_tf.data import crops
+from simclr_tf import console, errors, pixel_format, text
+from simclr_tf.data import crops, scaling
 from simclr_tf.models import simclr
 from simclr_tf.serving import outputs, servable
 
@@ -62,10 +63,11 @@ class FreshProcess:
             UserError: if the process cannot load the SavedModel, or its answers differ.
         """
         size = model.architecture.image_size
-        got = self._answers(folder, _pictures(size))
+        pixels = model.architecture.pixels
+        got = self._answers(folder, [_encoded(one) for one in _pictures(size, pixels)])
         if got is None:
             return
-        want = outputs.compute(model, prepared_pictures(size), names)
+        want = outputs.compute(model, prepared_pictures(size, pixels), names)
         differing = [
             name
             for name in names
@@ -85,11 +87,10 @@ class FreshProcess:
                 "inputs and weights only, and otherwise report this as a bug."
             )
 
-    def _answers(self, folder: str, pictures: np.ndarray) -> dict[str, Any] | None:
+    def _answers(self, folder: str, encoded: list[bytes]) -> dict[str, Any] | None:
         """Returns what the process answers, None if it cannot."""
         if self._process is None:
             return None
-        encoded = [tf.io.encode_png(one).numpy() for one in pictures]
         request = {
             "folder": folder,
             "signature": servable.OF_BYTES,
@@ -143,14 +144,30 @@ def _warn(reason: str) -> None:
     console.warn(f"The SavedModel was not loaded in a new process to check it ({reason}).")
 
 
-def _pictures(size: int) -> np.ndarray:
-    """Returns two images (2, s, s, 3) uint8, the same in every export."""
-    return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+def _pictures(size: int, pixels: pixel_format.PixelFormat) -> np.ndarray:
+    """Returns two images (2, s, s, c) as they are stored, the same in every export."""
+    random = np.random.default_rng(0)
+    if pixels.is_rgb:
+        return random.integers(0, 256, (2, size, size, 3), np.uint8)
+    values = random.uniform(pixels.low, pixels.high, (2, size, size, pixels.channels))
+    return values.astype(pixels.dtype)
 
 
-def prepared_pictures(size: int) -> tf.Tensor:
-    """Returns the two images that exports are checked by, (2, s, s, 3) float32 in [0, 1]."""
-    return tf.stack([crops.evaluation_image(one, size) for one in _pictures(size)])
+def _encoded(picture: np.ndarray) -> bytes:
+    """Returns the content of a PNG file of 8-bit RGB, else of a .npy file."""
+    if picture.dtype == np.uint8 and picture.shape[2] == pixel_format.RGB.channels:
+        return tf.io.encode_png(picture).numpy()
+    content = io.BytesIO()
+    np.save(content, picture)
+    return content.getvalue()
+
+
+def prepared_pictures(size: int, pixels: pixel_format.PixelFormat = pixel_format.RGB) -> tf.Tensor:
+    """Returns the two images that exports are checked by, (2, s, s, c) float32 in [0, 1]."""
+    pictures = _pictures(size, pixels)
+    if not pixels.is_rgb:
+        pictures = scaling.to_unit(pictures, pixels)
+    return tf.stack([crops.evaluation_image(one, size) for one in pictures])
 
 
 def is_close(name: str, one: np.ndarray, other: np.ndarray, dtype: str) -> bool:

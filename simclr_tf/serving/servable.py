@@ -7,12 +7,18 @@ from typing import Any
 
 import tensorflow as tf
 
+from simclr_tf import pixel_format
 from simclr_tf.models import simclr
 from simclr_tf.serving import inputs, outputs
 
 # Names of the signatures.
-OF_IMAGES, OF_UINT8, PREPARED = "serving_default", "serving_uint8", "prepared"
+OF_IMAGES, PREPARED = "serving_default", "prepared"
 OF_BYTES, OF_BYTES_STRICT = "serving_bytes", "serving_bytes_strict"
+
+
+def of_whole(pixels: pixel_format.PixelFormat) -> str:
+    """Returns the name of the signature of whole numbers, such as serving_uint8."""
+    return f"serving_{pixels.dtype}"
 
 
 class Servable(tf.Module):
@@ -24,11 +30,14 @@ class Servable(tf.Module):
         names: what is returned, see `outputs`.
         feature_width: f, the length of the features.
         weights: the variables on which that depends.
-        of_images: function of images (b, h, w, 3) float32 in [0, 1], of any size.
-        of_uint8: function of images (b, h, w, 3) uint8, of any size.
-        of_prepared: function of images (b, s, s, 3) float32 in [0, 1], which are not resized.
+        of_images: function of images (b, h, w, c) float32, of any size: of 8-bit RGB in [0, 1], of
+            others as they are stored.
+        of_whole: function of images (b, h, w, c) of the type that they are stored in, of any size;
+            None if that is float32.
+        of_prepared: function of images (b, s, s, c) float32 in [0, 1], which are not resized.
         of_bytes: function of encoded images (b,) string: JPEG, PNG, GIF, or BMP that is not
-            compressed. Photos are turned upright. `outputs.VALID` says which could be decoded.
+            compressed; of other pixels than 8-bit RGB, JPEG, PNG or .npy. Photos are turned
+            upright. `outputs.VALID` says which could be decoded.
         of_bytes_strict: the same, but an image that cannot be decoded is an error.
     """
 
@@ -59,37 +68,45 @@ class Servable(tf.Module):
             return tf.function(call, input_signature=signature, autograph=autograph)
 
         # All others call this one, so the network is in the file once.
-        self._network = function(network, [None, size, size, 3], tf.float32, "images")
-        any_size = [None, None, None, 3]
+        self._pixels = pixels = model.architecture.pixels
+        prepared = [None, size, size, pixels.channels]
+        self._network = function(network, prepared, tf.float32, "images")
+        any_size = [None, None, None, pixels.channels]
         self.of_images = function(self._of_images, any_size, tf.float32, "images")
-        self.of_uint8 = function(self._of_images, any_size, tf.uint8, "images")
-        prepared = [None, size, size, 3]
+        self.of_whole = None
+        if pixels.dtype != "float32":
+            dtype = tf.as_dtype(pixels.dtype)
+            self.of_whole = function(self._of_images, any_size, dtype, "images")
         self.of_prepared = function(self._of_prepared, prepared, tf.float32, "images")
         self.of_bytes = function(self._of_bytes, [None], tf.string, "image_bytes")
         self.of_bytes_strict = function(self._of_bytes_strict, [None], tf.string, "image_bytes")
 
     def signatures(self) -> dict[str, Any]:
         """Returns the functions by the names of their signatures."""
+        whole = {} if self.of_whole is None else {of_whole(self._pixels): self.of_whole}
         return {
             OF_IMAGES: self.of_images,
-            OF_UINT8: self.of_uint8,
+            **whole,
             PREPARED: self.of_prepared,
             OF_BYTES: self.of_bytes,
             OF_BYTES_STRICT: self.of_bytes_strict,
         }
 
     def _of_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._first(inputs.prepare_images(images, self._size), tf.shape(images)[0])
+        return self._first(self._prepared(images), tf.shape(images)[0])
+
+    def _prepared(self, images: tf.Tensor) -> tf.Tensor:
+        return inputs.prepare_images(images, self._size, self._pixels)
 
     def _of_prepared(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._first(inputs.check_prepared(images, self._size), tf.shape(images)[0])
 
     def _of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, valid = inputs.prepare_bytes(image_bytes, self._size, strict=False)
+        images, valid = inputs.prepare_bytes(image_bytes, self._size, self._pixels, strict=False)
         return outputs.blank(self._first(images, tf.size(image_bytes)), valid)
 
     def _of_bytes_strict(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, _ = inputs.prepare_bytes(image_bytes, self._size, strict=True)
+        images, _ = inputs.prepare_bytes(image_bytes, self._size, self._pixels, strict=True)
         return self._first(images, tf.size(image_bytes))
 
     def _first(self, images: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -7,11 +7,13 @@ a graph. The server reads `assets.extra/tf_serving_warmup_requests`: TFRecords o
 from __future__ import annotations
 
 from collections.abc import Iterator
+import io
 import os
 
 import numpy as np
 import tensorflow as tf
 
+from simclr_tf import pixel_format
 from simclr_tf.serving import servable as servables
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -21,38 +23,53 @@ _MODEL = "simclr"  # The server does not compare it with its own name of the mod
 _PICTURE = 96  # Side of the encoded picture, in pixels.
 
 
-def write(folder: str, image_size: int) -> None:
+def write(
+    folder: str, image_size: int, pixels: pixel_format.PixelFormat = pixel_format.RGB
+) -> None:
     """Writes the requests for the signatures of a `Servable` into the folder of a SavedModel.
 
     Args:
         folder: the folder.
         image_size: side of the images that the network takes.
+        pixels: their pixels.
     """
     path = os.path.join(folder, FILE)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for count in BATCH_SIZES:
-            for signature, name, values in _inputs(count, image_size):
+            for signature, name, values in _inputs(count, image_size, pixels):
                 writer.write(_prediction_log(signature, name, values))
 
 
-def _inputs(count: int, size: int) -> Iterator[tuple[str, str, bytes]]:
+def _inputs(
+    count: int, size: int, pixels: pixel_format.PixelFormat
+) -> Iterator[tuple[str, str, bytes]]:
     """Yields signatures with the name of their input and a TensorProto for it.
 
     Images are of one grey, which is a single number in a TensorProto.
     """
-    shape = [count, size, size, 3]
+    shape = [count, size, size, pixels.channels]
     grey = tf.make_tensor_proto(0.5, tf.float32, shape).SerializeToString()
     yield servables.OF_IMAGES, "images", grey
     yield servables.PREPARED, "images", grey
-    pixels = tf.make_tensor_proto(127, tf.uint8, shape).SerializeToString()
-    yield servables.OF_UINT8, "images", pixels
-    y, x = np.mgrid[:_PICTURE, :_PICTURE]
-    picture = np.stack([2 * y, 2 * x, y + x], axis=-1).astype(np.uint8)
-    files = count * [tf.io.encode_jpeg(picture).numpy()]
+    if pixels.dtype != "float32":
+        whole = tf.make_tensor_proto(127, pixels.dtype, shape).SerializeToString()
+        yield servables.of_whole(pixels), "images", whole
+    files = count * [_file(pixels)]
     encoded = tf.make_tensor_proto(files, tf.string).SerializeToString()
     yield servables.OF_BYTES, "image_bytes", encoded
     yield servables.OF_BYTES_STRICT, "image_bytes", encoded
+
+
+def _file(pixels: pixel_format.PixelFormat) -> bytes:
+    """Returns an encoded picture."""
+    if not pixels.is_rgb:
+        content = io.BytesIO()
+        np.save(content, np.zeros((_PICTURE, _PICTURE, pixels.channels), pixels.dtype))
+        return content.getvalue()
+    y, x = np.mgrid[:_PICTURE, :_PICTURE]
+    picture = np.stack([2 * y, 2 * x, y + x], axis=-1).astype(np.uint8)
+    return tf.io.encode_jpeg(picture).numpy()
 
 
 def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:

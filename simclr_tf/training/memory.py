@@ -62,8 +62,9 @@ def estimate(learner: steps.Learner, task: tasks.Task, *, views: int, image_size
         image_size: side of the images, in pixels.
     """
     n, side = _TRACED_IMAGES, image_size
+    channels = learner.model.architecture.pixels.channels
     batch = {
-        "views": tf.TensorSpec([n, views, side, side, 3], tf.float32),
+        "views": tf.TensorSpec([n, views, side, side, channels], tf.float32),
         "label": tf.TensorSpec([n], tf.int32),
     }
     # The gradient of weight decay is as large as the weights, however many images there are.

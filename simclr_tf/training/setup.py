@@ -76,8 +76,9 @@ def make_task(
     task = _objective_task(config, learner, teacher)
     if config.resolved_augment_on == "host":
         return task
+    pixels = learner.model.architecture.pixels
     return dataclasses.replace(
-        task, make_views=lambda batch: batches.make_views(config, strategy, batch)
+        task, make_views=lambda batch: batches.make_views(config, strategy, batch, pixels)
     )
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, paths
+from simclr_tf import console, errors, paths, pixel_format
+from simclr_tf.data import first_format
 from simclr_tf.models import simclr
 from simclr_tf.runs import builders, initialization, opening
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.transfer import targets
 
@@ -29,12 +31,14 @@ class Network:
         folder: a name for the folder of its cells, which no other network has.
         settings: the settings of the network, by name.
         weights: its weights; None for initial weights.
+        pixels: the pixels of the images that it sees.
     """
 
     name: str
     folder: str
     settings: dict[str, Any]
     weights: weights_lib.Weights | None
+    pixels: pixel_format.PixelFormat = pixel_format.RGB
 
     @property
     def image_size(self) -> int:
@@ -48,7 +52,11 @@ class Network:
 
     def configure(self, config: config_lib.Config) -> config_lib.Config:
         """Returns settings with those of the network and its weights."""
-        return dataclasses.replace(config, **self.settings, checkpoint=self.origin)
+        # Fine-tuning sees the same pixels as the encoder did.
+        channels = first_format.PICTURES if self.pixels.is_rgb else str(self.pixels.channels)
+        return dataclasses.replace(
+            config, **self.settings, checkpoint=self.origin, channels=channels
+        )
 
     def run_on(
         self, target: targets.Target, strategy: tf.distribute.Strategy, model_dir: str
@@ -61,8 +69,9 @@ class Network:
             model_dir: the folder for its files.
         """
         config = dataclasses.replace(self.configure(target.config), model_dir=model_dir)
-        architecture = builders.architecture_of(config, None)
-        return opening.Run(config, target.data, strategy, architecture, self.weights)
+        architecture = builders.architecture_of(config, None, self.pixels)
+        data = pixels_lib.applied(target.data, self.pixels)
+        return opening.Run(config, data, strategy, architecture, self.weights)
 
     def load(self, model: simclr.SimCLR) -> None:
         """Fills the encoder of a new network, which keeps its initial weights without others.
@@ -85,9 +94,10 @@ def open_networks(config: config_lib.Config, weights: weights_lib.Weights) -> li
         UserError: if weights cannot be opened, or do not say which network they are of.
     """
     own = {name: getattr(config, name) for name in simclr.ARCHITECTURE_SETTINGS}
+    pixels = pixels_lib.of_weights(weights)
     found = [
-        Network(ENCODER, ENCODER, own, weights),
-        Network("random initial weights", RANDOM, own, None),
+        Network(ENCODER, ENCODER, own, weights, pixels),
+        Network("random initial weights", RANDOM, own, None, pixels),
     ]
     given = config.baseline_names
     for name, folder in zip(given, targets.unique_folders(given), strict=True):
@@ -113,4 +123,4 @@ def _baseline(config: config_lib.Config, name: str, folder: str) -> Network:
     }
     if folder in (ENCODER, RANDOM):
         folder = f"{folder}_baseline"
-    return Network(folder, folder, settings, opened)
+    return Network(folder, folder, settings, opened, architecture.pixels)

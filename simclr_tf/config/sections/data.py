@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from simclr_tf import pixel_format
 from simclr_tf.config.metadata import Section
 from simclr_tf.config.sections import bounds, objective
 from simclr_tf.data import label_origin
@@ -12,6 +13,7 @@ from simclr_tf.data import label_origin
 _TFRECORD = ("dataset", ("tfrecord:GLOB",))
 
 _DATA = Section("Data")
+_PIXELS = Section("Channels and depth")
 _FEW_LABELS = Section("Few labels")
 
 
@@ -23,11 +25,13 @@ class DataSettings:
         "imagenet2012",
         "Name of a data set of tensorflow-datasets; image_folder, for the images in --data_dir; "
         "csv:FILE, for images with the labels in a CSV file (see --labels), which are in its "
-        "folder or in --data_dir; tfrecord:GLOB, for TFRecord files of tf.train.Example, such as "
+        "folder or in --data_dir; array:FILE, for a .npz file with arrays such as train_images and "
+        "train_labels, or a .npy file of images; tfrecord:GLOB, for TFRecord files of "
+        "tf.train.Example, such as "
         "'tfrecord:/data/imagenet/*-of-*'; or digits, which is included in this program. Files of "
         "tfrecord:GLOB that are named like validation-00000-of-00010 or test_000.tfrecord are the "
         "split of that name, others are train.",
-        path_pattern="(?:csv|tfrecord):(.*)",
+        path_pattern="(?:csv|tfrecord|array):(.*)",
     )
     data_dir: str | None = _DATA.setting(
         None,
@@ -125,6 +129,62 @@ class DataSettings:
         only_with=("objective", (*objective.SUPERVISED_CONTRAST, "supervised")),
         at_most=bounds.MAX_BATCH,
         limit_reason="no batch is larger",
+    )
+
+    # Channels and depth.
+    channels: str = _PIXELS.setting(
+        "auto",
+        "Number of channels of the images. auto: that of --checkpoint or, without it, of the data: "
+        "pictures of 8 bits become red, green and blue, as with rgb, and images of another depth "
+        "or of more channels (PNG of 16 bits, TIFF, .npy, .npz) are taken as they are stored. rgb: "
+        "all are converted to red, green and blue of 8 bits, the upper 8 of 16. A number: all are "
+        "taken as they are stored, and must have as many.",
+        resume="never",
+    )
+    scale: str = _PIXELS.setting(
+        "auto",
+        "Which values of a channel become 0 and 1; what is beyond is clipped. It is found once, "
+        "from the training split, stored in architecture.json, and applied in training, "
+        "evaluation, embeddings and the SavedModel. percentile: the percentiles of "
+        "--scale_percentile. minmax: the least and the greatest value. dtype: the ends of the "
+        "range of whole numbers, as 0 and 65535. none: 0 and 1, of float32 that is from 0 to 1. "
+        "auto: that of --checkpoint, if its images have the same channels and depth; else dtype "
+        "for 8 bits and percentile otherwise.",
+        choices=("auto", *pixel_format.SCALES),
+        resume="never",
+    )
+    scale_percentile: float = _PIXELS.setting(
+        0.5,
+        "With --scale=percentile, the percentage of the values of a channel below what becomes 0, "
+        "and above what becomes 1.",
+        at_least=0,
+        at_most=49,
+        only_with=("scale", ("auto", pixel_format.PERCENTILE)),
+        resume="never",
+    )
+    channel_names: str | None = _PIXELS.setting(
+        None,
+        "Names of the channels in their order, separated by commas, such as B2,B3,B4,B8. They are "
+        "stored in architecture.json, and the SavedModel's model.json has them.",
+        resume="never",
+    )
+    channel_files: str | None = _PIXELS.setting(
+        None,
+        "Pattern of the files of images whose channels are files of their own: the end of their "
+        "paths, in which {id} stands for what the channels of an image have in common, and "
+        "{channel} for the channel, such as {id}_B{channel}.tif. Channels are named by it; "
+        "--channel_names chooses some and their order, otherwise all are used, in the order of "
+        "their names and numbers. For image_folder and csv:FILE.",
+        only_with=("dataset", (label_origin.IMAGE_FOLDER, "csv:FILE")),
+        resume="never",
+    )
+    show_channels: str | None = _PIXELS.setting(
+        None,
+        "Channels that pictures show: three as red, green and blue, or one as grey, by their "
+        "numbers from 0 or their names, such as 3,2,1. each: pictures of views show every channel "
+        "as grey, in a row of its own. By default red, green and blue where there are channels of "
+        "these names, otherwise the first one.",
+        resume="freely",
     )
 
     # Few labels.

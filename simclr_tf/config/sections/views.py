@@ -29,9 +29,11 @@ class ViewSettings:
     )
     augmentation: str = _VIEWS.setting(
         "auto",
-        "auto: simclr for pretraining, supervised (crop and flip) otherwise. Or the name of a "
-        "policy: simclr, supervised, autoaugment, autoaugment_cifar10, randaugment, and SupCon's "
-        "simaugment and stacked_randaugment. Or a list of operations in their order, such as "
+        "auto: for pretraining simclr, for images of one channel simclr_grey, and of other than "
+        "three simclr_multispectral; otherwise supervised (crop and flip). Or the name of a "
+        f"policy: {', '.join(operation_names.POLICIES)}; of these simaugment and "
+        "stacked_randaugment are SupCon's, and simclr_microscopy is for images without an upright. "
+        "Or a list of operations in their order, such as "
         f"crop,color: crop, {', '.join(operation_names.OPERATIONS)}, and color for "
         "color_jitter,color_drop.",
     )

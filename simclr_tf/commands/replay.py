@@ -48,7 +48,7 @@ def replay(config: config_lib.Config, strategy: tf.distribute.Strategy) -> dict[
         chunks=config.accum_chunks,
     )
     step = setup.make_step(config, strategy, learner, task)
-    before = bad_steps.first_bad_weight(learner.model.variables)
+    before = bad_steps.first_bad_weight(learner.model)
     with console.working(f"Running step {saved.facts.step} again"):
         sums = loop.compile_steps(step)(_batches(config, strategy, saved.batch), 1)
     _print(saved.facts, sums.last, outputs, before)

@@ -22,6 +22,9 @@ import simclr_tf
 
 keras = tf.keras
 IS_3 = simclr_tf.KERAS == 3
+if IS_3:
+    # Otherwise errors of users' layers are rewritten, for terminals.
+    keras.config.disable_traceback_filtering()
 # Keras 2 has a class of its own for statistics over replicas.
 BATCH_NORMS = (
     (keras.layers.BatchNormalization,)
@@ -65,20 +68,21 @@ def replace(layer: Any, name: str, variable: tf.Variable) -> None:
 
 def variables(layer: Any) -> list[tf.Variable]:
     """Returns the variables of a layer and of those that it contains, in the order of Keras 2."""
-    found = _in_order_of_2(layer) if IS_3 else layer.weights
-    return [raw(variable) for variable in found]
+    return [variable for _, variable in named_variables(layer)]
 
 
 def named_variables(layer: Any) -> list[tuple[str, tf.Variable]]:
     """Returns the variables of `variables` after their names, which include those of layers."""
     if IS_3:
-        return [(variable.path, raw(variable)) for variable in _in_order_of_2(layer)]
+        found = _in_order_of_2(layer, _frozen(layer))
+        return [(variable.path, raw(variable)) for variable in found]
     return [(variable.name, variable) for variable in layer.weights]
 
 
 def trainable_variables(layer: Any) -> list[tf.Variable]:
     """Returns the variables of a layer, and of those that it contains, that are not frozen."""
-    return [raw(variable) for variable in layer.trainable_weights]
+    frozen = _frozen(layer) if IS_3 else frozenset()
+    return [raw(variable) for variable in layer.trainable_weights if id(variable) not in frozen]
 
 
 def layers_in(model: Any) -> list[Any]:
@@ -176,23 +180,38 @@ def _name_in_2(layer: Any, name: str, value: Any) -> str:
     return name
 
 
-def _in_order_of_2(layer: Any) -> list[Any]:
+def _frozen(layer: Any) -> frozenset[int]:
+    """Returns the ids of the variables of Keras 3 that do not train.
+
+    Keras 3 does not count those of a layer that was frozen before it was built.
+    """
+    frozen = [one for one in layer._flatten_layers() if not one.trainable]
+    fixed = [one for one in layer.weights if not one.trainable]
+    return frozenset(map(id, [*fixed, *(one for part in frozen for one in part.weights)]))
+
+
+def _in_order_of_2(layer: Any, frozen: frozenset[int]) -> list[Any]:
     """Returns the variables of Keras 3 in the order of Keras 2, on which fingerprints depend.
 
     That is, of every part of a model, the trainable variables first.
     """
     if isinstance(layer, keras.Model):
-        found = [one for part in children(layer).values() for one in _in_order_of_2(part)]
+        parts = children(layer).values()
+        found = [one for part in parts for one in _in_order_of_2(part, frozen)]
     elif isinstance(layer, (list, tuple, dict)):
         parts = layer.values() if isinstance(layer, dict) else layer
-        inside = [one for part in parts for one in _in_order_of_2(part)]
-        trained = [one for one in inside if one.trainable]
-        found = [*trained, *(one for one in inside if not one.trainable)]
+        found = _trained_first(
+            [one for part in parts for one in _in_order_of_2(part, frozen)], frozen
+        )
     elif isinstance(layer, keras.layers.Layer):
-        found = [*layer.trainable_weights, *layer.non_trainable_weights]
+        found = _trained_first(layer.weights, frozen)
     else:
         found = [layer]
     return list({id(one): one for one in found}.values())
+
+
+def _trained_first(found: list[Any], frozen: frozenset[int]) -> list[Any]:
+    return sorted(found, key=lambda one: id(one) in frozen)  # Otherwise in their order.
 
 
 def add_float32_weight(
@@ -269,7 +288,8 @@ class _Raw(_Base):
     @property
     def non_trainable_variables(self) -> list[tf.Variable]:
         """Those that are frozen, and moving averages."""
-        return [raw(variable) for variable in self.non_trainable_weights]
+        frozen = _frozen(self)
+        return [raw(variable) for variable in self.weights if id(variable) in frozen]
 
     def build(self, input_shape: Any) -> None:
         """Does nothing."""

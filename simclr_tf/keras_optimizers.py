@@ -150,8 +150,8 @@ class _LossScaled(tf.Module):
 
     @property
     def iterations(self) -> Any:
-        """The number of steps."""
-        return self.inner_optimizer.iterations
+        """The number of steps, also of those with gradients that are not finite."""
+        return keras_api.raw(self.inner_optimizer.iterations)
 
     def build(self, variables: list[tf.Variable]) -> None:
         """Creates the slots of variables."""
@@ -185,7 +185,11 @@ class _LossScaled(tf.Module):
             pairs = zip(gradients, variables)
             self.inner_optimizer.apply_gradients(pairs, experimental_aggregate_gradients=False)
 
+        def skip() -> None:
+            self.iterations.assign_add(1)
+
         distribute.run_if(finite, update, list(gradients))
+        distribute.run_if(~finite, skip)
 
     def _update_scale(self, finite: tf.Tensor) -> None:
         scale, steps = tf.convert_to_tensor(self.loss_scale), self.good_steps + 1

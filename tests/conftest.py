@@ -20,7 +20,7 @@ import shutil
 
 import pytest
 
-import simclr_tf  # noqa: F401
+import simclr_tf
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.data.ops import multi_device_iterator_ops
@@ -116,9 +116,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs long files first, so that no worker waits for another one's at the end."""
+    """Runs long files first, so that no worker waits for another one's at the end.
+
+    With Keras 3, tests that are marked as of Keras 2 are skipped, with the reason in their mark.
+    """
     ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    for item in items if simclr_tf.KERAS == 3 else ():
+        only_2 = item.get_closest_marker("keras2")
+        if only_2 is not None:
+            item.add_marker(pytest.mark.skip(reason=only_2.kwargs["reason"]))
 
 
 @pytest.fixture(scope="session")

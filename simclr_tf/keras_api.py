@@ -196,8 +196,8 @@ def _in_order_of_2(layer: Any, frozen: frozenset[int]) -> list[Any]:
     That is, of every part of a model, the trainable variables first.
     """
     if isinstance(layer, keras.Model):
-        parts = children(layer).values()
-        found = [one for part in parts for one in _in_order_of_2(part, frozen)]
+        inside = list(children(layer).values())
+        found = [one for part in inside for one in _in_order_of_2(part, frozen)]
     elif isinstance(layer, (list, tuple, dict)):
         parts = layer.values() if isinstance(layer, dict) else layer
         found = _trained_first(

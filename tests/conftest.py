@@ -55,6 +55,12 @@ LONGEST = [
     *("unopenable_files", "serving_contract", "few_labels", "weights", "resuming", "wheel"),
 ]
 
+# Files whose tests CI also runs with Keras 3, beside the tests that are marked keras3.
+OF_KERAS = (
+    *("batch_norm", "keras_encoders", "keras_versions", "lars", "rmsprop"),
+    *("simclr", "user_encoders"),
+)
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     NUM_VIRTUAL_CPUS * [tf.config.LogicalDeviceConfiguration()],
@@ -122,6 +128,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    for item in items:
+        slow = item.get_closest_marker("slow") or item.get_closest_marker("exhaustive")
+        if item.path.name in {f"test_{name}.py" for name in OF_KERAS} and not slow:
+            item.add_marker(pytest.mark.keras3)
     for item in items if simclr_tf.KERAS == 3 else ():
         only_2 = item.get_closest_marker("keras2")
         if only_2 is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,9 @@ from simclr_tf.training import loop, objectives, optimizers, schedules, steps, t
 _BATCH, _STEPS = 8, 4
 
 
-def network(**changes: object) -> simclr.SimCLR:
+def network(**changes: Any) -> simclr.SimCLR:
     """Returns a small network."""
-    settings: dict = {
+    settings: dict[str, Any] = {
         "resnet_depth": 8,
         "width_multiplier": 1,
         "stem": "small",

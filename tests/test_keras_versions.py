@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import few_steps
 import pytest
@@ -18,7 +19,6 @@ from simclr_tf.runs import checkpoints, environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 OTHER = {2: 3, 3: 2}[simclr_tf.KERAS]
-pytestmark = pytest.mark.keras3
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,22 @@ def test_a_keras_that_cannot_be_used_is_refused(wanted, tensorflow, message):
     assert message in str(raised.value)
 
 
+def test_the_program_says_in_one_sentence_that_there_is_no_such_keras():
+    command = [sys.executable, str(ROOT / "run.py"), "--help"]
+    environ = {**os.environ, "SIMCLR_KERAS": "4", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: SIMCLR_KERAS=4 is not 2, 3 or auto; set one of these.\n"
+
+
 def test_the_keras_is_the_chosen_one_and_is_described():
     described = environment.describe(tf.distribute.get_strategy())["keras"]
     assert int(described.split(".")[0]) == simclr_tf.KERAS
     assert (simclr_tf.KERAS == 3) == keras_api.IS_3
 
 
-CASES = {
+# The network and, if its optimizer is stored too, the run.
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "lars": ({}, {"optimizer": "lars"}),
     "momentum in float16": (
         {"mixed_precision": "float16"},

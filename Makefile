@@ -27,7 +27,7 @@ export PYTHONPATH := $(CURDIR)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studies test test-all test-fast check lint types dependencies format \
+.PHONY: help demo studies test test-all test-fast test-keras3 check lint types dependencies format \
 	notebooks lock clean install
 
 help: ## List the targets.
@@ -67,6 +67,12 @@ test-all: $(INSTALLED) ## Run every test.
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds.
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(IN_FILES) -m "not slow"
+
+# KERAS3_TESTS="-m keras3" runs the choice that CI runs.
+KERAS3_TESTS ?=
+test-keras3: export SIMCLR_KERAS := 3
+test-keras3: $(INSTALLED) ## Run every test with Keras 3.
+	$(RUN_TESTS) $(KERAS3_TESTS)
 
 check: COVERAGE = 1
 check: lint types dependencies test-all ## Run all checks required before a merge.

@@ -12,6 +12,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Hides TensorFlow's develop
 # Faster convolutions on every x86 processor; TensorFlow alone picks them for some only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+try:
+    import simclr_tf  # noqa: F401
+except ImportError as error:  # It imports nothing else, and says what to set or to install.
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
 from flags import command_line, flagfiles
 from flags import help as help_lib
 from simclr_tf import config as config_lib

@@ -37,7 +37,7 @@ LAYERS = (
     ("console",),
     ("storage",),
     ("multi_worker", "workers"),
-    ("worker_sockets",),
+    ("keras_optimizers", "worker_sockets"),
     (
         "cluster",
         "distribute",

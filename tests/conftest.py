@@ -20,7 +20,7 @@ import shutil
 
 import pytest
 
-import simclr_tf  # noqa: F401
+import simclr_tf
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.data.ops import multi_device_iterator_ops
@@ -54,6 +54,12 @@ LONGEST = [
     *("keras_encoders", "views", "data_commands", "sources", "demo", "sizes", "validation"),
     *("unopenable_files", "serving_contract", "few_labels", "weights", "resuming", "wheel"),
 ]
+
+# Files whose tests CI also runs with Keras 3, beside the tests that are marked keras3.
+OF_KERAS = (
+    *("batch_norm", "keras_encoders", "keras_versions", "lars", "rmsprop"),
+    *("simclr", "user_encoders"),
+)
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -116,9 +122,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs long files first, so that no worker waits for another one's at the end."""
+    """Runs long files first, so that no worker waits for another one's at the end.
+
+    With Keras 3, tests that are marked as of Keras 2 are skipped, with the reason in their mark.
+    """
     ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    for item in items:
+        slow = item.get_closest_marker("slow") or item.get_closest_marker("exhaustive")
+        if item.path.name in {f"test_{name}.py" for name in OF_KERAS} and not slow:
+            item.add_marker(pytest.mark.keras3)
+    for item in items if simclr_tf.KERAS == 3 else ():
+        only_2 = item.get_closest_marker("keras2")
+        if only_2 is not None:
+            item.add_marker(pytest.mark.skip(reason=only_2.kwargs["reason"]))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 import tiny_runs
 
+from simclr_tf import keras_api
 from simclr_tf.data import policies, views
 from simclr_tf.models import batch_norm
 
@@ -130,7 +131,7 @@ def normalised_on_two(run: observed_runs.Observed) -> np.ndarray:
 
 def synchronized(run: observed_runs.Observed) -> set[bool]:
     """Returns whether batch norms take their statistics over all replicas."""
-    layers = [x for x in run.model.submodules if isinstance(x, batch_norm.BatchNorm)]
+    layers = [x for x in keras_api.layers_in(run.model) if isinstance(x, batch_norm.BatchNorm)]
     return {layer.synchronized for layer in layers}
 
 

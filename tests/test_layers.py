@@ -35,7 +35,7 @@ PURE = (
     "data.conditional",
     "data.random",
 )
-BELOW_PURE = ("errors", "distribute", "keras_api")
+BELOW_PURE = ("errors", "distribute", "keras_api", "keras_optimizers")
 
 
 def _modules():

@@ -538,7 +538,7 @@ def test_fine_tuning_on_other_classes_loads_all_but_the_linear_head(
 
 
 def _head_of(checkpoints):
-    return [v.numpy() for v in checkpoints._checkpoint.model.linear_head.variables]
+    return [v.numpy() for v in checkpoints._model.linear_head.variables]
 
 
 @pytest.mark.exhaustive

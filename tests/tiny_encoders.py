@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from simclr_tf import keras_api
+
 keras_layers = tf.keras.layers
 
 
@@ -41,7 +43,17 @@ def nested(input_shape: tuple[int, int, int]) -> tf.keras.Model:
     x = block(block(x))
     norm = keras_layers.BatchNormalization()
     norm.trainable = False
-    return tf.keras.Model(images, keras_layers.GaussianNoise(9.0)(norm(x)))
+    return tf.keras.Model(images, keras_layers.GaussianNoise(1.0)(norm(x)))
+
+
+def many_kinds(input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    """Returns a functional network of layers whose variables Keras 3 names in another way."""
+    x = images = tf.keras.Input(input_shape)
+    x = keras_layers.Normalization()(x)
+    x = keras_layers.DepthwiseConv2D(3)(x)
+    x = keras_layers.SeparableConv2D(4, 3)(x)
+    x = keras_layers.LayerNormalization()(x)
+    return tf.keras.Model(images, keras_layers.Conv2DTranspose(2, 3)(x))
 
 
 def sequence(input_shape: tuple[int, int, int]) -> tf.keras.Model:
@@ -73,6 +85,8 @@ class Branching(tf.keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Scales the batch."""
+        if keras_api.IS_3:  # It does not convert Python control flow.
+            return tf.cond(tf.reduce_mean(x) > 0.5, lambda: 2.0 * x, lambda: 0.5 * x)
         if tf.reduce_mean(x) > 0.5:
             x = 4 * x
         return 0.5 * x

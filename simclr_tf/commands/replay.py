@@ -49,7 +49,7 @@ def replay(config: config_lib.Config, strategy: tf.distribute.Strategy) -> dict[
     )
     step = setup.make_step(config, strategy, learner, task)
     train_steps = loop.compile_steps(step, deterministic=config.deterministic)
-    before = bad_steps.first_bad_weight(learner.model.variables)
+    before = bad_steps.first_bad_weight(learner.model)
     with console.working(f"Running step {saved.facts.step} again"):
         sums = train_steps(_batches(config, strategy, saved.batch), 1)
     _print(saved.facts, sums.last, outputs, before)

@@ -15,7 +15,7 @@ import simclr_tf
 from simclr_tf import text
 from simclr_tf.doctor import finding
 
-_TESTED = ((3, 11), (3, 12))
+_TESTED = ((3, 11), (3, 12), (3, 13))
 _TENSORFLOW, _TF_KERAS, _KERAS = "tensorflow", "tf-keras", "keras"
 # The packages that have a line of their own, in this order.
 _SHOWN = {
@@ -39,9 +39,9 @@ def python(running: str, system: str) -> finding.Finding:
     minor = tuple(map(int, running.split(".")[:2]))
     if minor in _TESTED:
         return finding.ok("Python", value)
-    tested = " and ".join(".".join(map(str, one)) for one in _TESTED)
+    tested = ", ".join(".".join(map(str, one)) for one in _TESTED)
     state = finding.PROBLEM if minor < _TESTED[0] else finding.WARNING
-    remedy = f"This program is tested with {tested}; make an environment with one of them."
+    remedy = f"This program is tested with Python {tested}; make an environment with one of them."
     return finding.Finding("Python", state, value, remedy)
 
 

@@ -8,8 +8,7 @@ import contextvars
 
 import tensorflow as tf
 
-from simclr_tf import distribute
-from simclr_tf.keras_api import keras
+from simclr_tf import distribute, keras_api
 
 EPSILON = 1e-5
 
@@ -35,7 +34,7 @@ def moving_average_scale(fraction: float) -> Iterator[None]:
         _FRACTION.reset(token)
 
 
-class BatchNorm(keras.layers.Layer):
+class BatchNorm(keras_api.Layer):
     """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last.
 
     In training it normalises by the mean and variance of the batch and updates the moving
@@ -84,34 +83,17 @@ class BatchNorm(keras.layers.Layer):
         """Creates gamma, beta and the moving averages, all float32 (channels,)."""
         channels = [int(input_shape[-1])]
 
-        def weight(name: str, initializer: str) -> tf.Variable:
-            return self.add_weight(
-                name=name,
-                shape=channels,
-                dtype=tf.float32,
-                initializer=initializer,
-                experimental_autocast=False,
-            )
-
-        def average(name: str, initializer: str) -> tf.Variable:
-            return self.add_weight(
-                name=name,
-                shape=channels,
-                dtype=tf.float32,
-                initializer=initializer,
-                trainable=False,
-                experimental_autocast=False,
-                # Each replica updates its own copy; reading returns their mean.
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.MEAN,
+        def weight(name: str, initializer: str, *, is_average: bool = False) -> tf.Variable:
+            return keras_api.add_float32_weight(
+                self, name, channels, initializer, is_average=is_average
             )
 
         self.gamma = None
         if self.scale:
             self.gamma = weight("gamma", "zeros" if self.zero_gamma else "ones")
         self.beta = weight("beta", "zeros") if self.center else None
-        self.moving_mean = average("moving_mean", "zeros")
-        self.moving_variance = average("moving_variance", "ones")
+        self.moving_mean = weight("moving_mean", "zeros", is_average=True)
+        self.moving_variance = weight("moving_variance", "ones", is_average=True)
         super().build(input_shape)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -132,6 +114,7 @@ class BatchNorm(keras.layers.Layer):
     def _update(self, average: tf.Variable, value: tf.Tensor) -> None:
         fraction = _FRACTION.get()
         if fraction:
+            average = keras_api.raw(average)
             average.assign_sub((average - value) * (1 - self.momentum**fraction))
 
     def _affine(self) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.keras_api import keras
+from simclr_tf import keras_api
 from simclr_tf.models import layers
 
 # Smallest width of the middle layer of selective kernels.
@@ -25,7 +25,7 @@ def squeeze_excitation_width(filters: int, ratio: float) -> int:
     return max(1, int(filters * ratio))
 
 
-class SelectiveKernel(keras.layers.Layer):
+class SelectiveKernel(keras_api.Layer):
     """Mixes two streams of a convolution (Li et al. 2019; SimCLRv2, sec. 3).
 
     In the paper the streams have different kernel sizes; in SimCLRv2 both are 3x3, computed by one
@@ -59,7 +59,7 @@ class SelectiveKernel(keras.layers.Layer):
         return first * weight + second * (1 - weight)
 
 
-class SqueezeExcitation(keras.layers.Layer):
+class SqueezeExcitation(keras_api.Layer):
     """Scales each channel by a weight computed from the spatial means (Hu et al. 2018)."""
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.keras_api import keras
+from simclr_tf import keras_api
 from simclr_tf.models import layers
 
 
@@ -18,7 +18,7 @@ def layer_count(mode: str, num_layers: int) -> int:
     return {"none": 0, "linear": 1, "nonlinear": num_layers}[mode]
 
 
-class ProjectionHead(keras.Model):
+class ProjectionHead(keras_api.Model):
     """Maps features to the space of the contrastive loss (g of the paper, sec. 2.1).
 
     "nonlinear": L layers; all but the last are dense, batch norm and ReLU, as wide as the
@@ -91,7 +91,7 @@ class ProjectionHead(keras.Model):
         return len(self.denses) if selector == -1 else selector
 
 
-class LinearHead(keras.Model):
+class LinearHead(keras_api.Model):
     """A linear classifier, in float32."""
 
     def __init__(self, layer_maker: layers.LayerMaker, *, num_classes: int) -> None:

@@ -20,7 +20,7 @@ import random
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, text
+from simclr_tf import errors, keras_api, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, layers, user_encoders
 
@@ -29,13 +29,8 @@ _OF_APPLICATIONS = 3  # channels
 
 Preprocessing = Callable[[tf.Tensor], tf.Tensor]
 
-_NORMS = (
-    keras.layers.BatchNormalization,
-    keras.layers.experimental.SyncBatchNormalization,
-)
 
-
-class KerasEncoder(keras.Model):
+class KerasEncoder(keras_api.Model):
     """Any Keras model that maps images to features, as an encoder."""
 
     def __init__(
@@ -263,8 +258,8 @@ def _replace_layers(
     if tf.executing_eagerly():  # Networks in a graph are measured only, and hold no values.
         for norm, replacement in norms:
             replacement.set_weights(norm.get_weights())
-    for layer in network.submodules:
-        if isinstance(layer, _NORMS) or _is_random(layer):
+    for layer in keras_api.layers_in(network):
+        if isinstance(layer, keras_api.BATCH_NORMS) or keras_api.is_random(layer):
             raise errors.ArgumentError(
                 "encoder",
                 encoder,
@@ -281,15 +276,15 @@ def _replace_layer(
     replace: Callable[[keras.layers.Layer], keras.layers.Layer],
 ) -> keras.layers.Layer:
     # Networks of the functional interface or Sequential can be cloned with other layers.
-    if isinstance(layer, keras.Sequential) or getattr(layer, "_is_graph_network", False):
-        return keras.models.clone_model(layer, clone_function=replace)
-    if isinstance(layer, _NORMS) and _over_channels(layer):
+    if isinstance(layer, keras.Sequential) or keras_api.is_functional(layer):
+        return keras_api.clone(layer, replace)
+    if isinstance(layer, keras_api.BATCH_NORMS) and _over_channels(layer):
         norm = layer_maker.norm(
             epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
         )
         norm.trainable = layer.trainable
         return norm
-    if _is_random(layer):
+    if keras_api.is_random(layer):
         return keras.layers.Activation("linear", name=layer.name, dtype=layer_maker.policy)
     return layer
 
@@ -297,8 +292,3 @@ def _replace_layer(
 def _over_channels(norm: keras.layers.Layer) -> bool:
     axes = [norm.axis] if isinstance(norm.axis, int) else list(norm.axis)
     return axes in ([-1], [norm.input_spec.ndim - 1])
-
-
-def _is_random(layer: keras.layers.Layer) -> bool:
-    is_random = isinstance(layer, keras.__internal__.layers.BaseRandomLayer)
-    return is_random or type(layer).__name__ == "StochasticDepth"

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf import errors
-from simclr_tf.keras_api import keras
+from simclr_tf import errors, keras_api
 from simclr_tf.models import channel_attention, layers, resnet_d
 from simclr_tf.models import recompute as recompute_lib
 
@@ -44,7 +43,7 @@ def check_depth(depth: int) -> None:
         )
 
 
-class Block(keras.layers.Layer):
+class Block(keras_api.Layer):
     """A residual block: two 3x3 convolutions (basic), or 1x1, 3x3, 1x1 (bottleneck).
 
     With selective kernels, the 3x3 convolution of a bottleneck has twice the channels, for two
@@ -105,7 +104,7 @@ class Block(keras.layers.Layer):
         return x
 
 
-class ResNet(keras.Model):
+class ResNet(keras_api.Model):
     """An encoder that maps images to features and also returns the intermediate feature maps.
 
     Frozen groups (see `freeze`) run in inference mode: their batch norms neither use batch

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from simclr_tf.keras_api import keras
+from simclr_tf import keras_api
 from simclr_tf.models import layers
 
 
-class DeepStem(keras.layers.Layer):
+class DeepStem(keras_api.Layer):
     """Three 3x3 convolutions, the first with stride 2, instead of one of 7x7.
 
     Batch norm and ReLU follow each but the last; after the last the caller applies them.

@@ -6,7 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from simclr_tf import pixel_format
+from simclr_tf import keras_api, pixel_format
 from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm, heads, keras_encoders, layers, resnet
 
@@ -119,7 +119,7 @@ def make_encoder(
     )
 
 
-class SimCLR(keras.Model):
+class SimCLR(keras_api.Model):
     """Encoder, projection head and linear head."""
 
     def __init__(
@@ -240,7 +240,8 @@ class SimCLR(keras.Model):
     def classifier_variables(self) -> list[tf.Variable]:
         """Returns the trainable variables on which `classify` depends."""
         assert self.linear_head is not None, "classify needs a linear head"
-        return [v for layer in self.inference_layers() for v in layer.trainable_variables]
+        layers = self.inference_layers()
+        return [v for layer in layers for v in keras_api.trainable_variables(layer)]
 
     def lars_excluded_variables(self) -> list[tf.Variable]:
         """Returns the variables that LARS updates without weight decay and without a trust ratio.
@@ -263,8 +264,8 @@ class SimCLR(keras.Model):
 
     def _zero_gammas(self) -> list[tf.Variable]:
         return [
-            layer.gamma
-            for layer in self.submodules
+            keras_api.raw(layer.gamma)
+            for layer in keras_api.layers_in(self)
             if isinstance(layer, batch_norm.BatchNorm) and layer.zero_gamma
         ]
 
@@ -272,8 +273,8 @@ class SimCLR(keras.Model):
         """Returns the learned scales and offsets of batch norms and layer norms."""
         norms = {
             variable.ref()
-            for layer in self.submodules
+            for layer in keras_api.layers_in(self)
             if isinstance(layer, _NORMS)
-            for variable in layer.trainable_variables
+            for variable in keras_api.trainable_variables(layer)
         }
         return [v for v in self.trainable_variables if v.ref() in norms]

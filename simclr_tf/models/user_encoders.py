@@ -77,6 +77,7 @@ def _original(error: BaseException) -> tuple[str, str]:
         return quoted[-1]
     message = str(error).partition("Call arguments received by layer")[0]
     message = re.sub(r"Exception encountered when calling layer .*", "", message)
+    message = re.sub(r"Could not automatically infer .* Error encountered:", "", message)
     return type(error).__name__, " ".join(message.split()).rstrip(".")[:_MAX_REASON]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, keras_api
 from simclr_tf.keras_api import keras
 from simclr_tf.models import keras_encoders, resnet, simclr
 from simclr_tf.reference import names, networks
@@ -57,7 +57,7 @@ def variables_of(model: simclr.SimCLR) -> dict[str, tf.Variable]:
         for leaf in names.LEAVES:
             variable = getattr(layer, leaf, None)
             if variable is not None:
-                variables[f"{key}/{leaf}"] = variable
+                variables[f"{key}/{leaf}"] = keras_api.raw(variable)
     return variables
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, text
+from simclr_tf import console, keras_api, text
 from simclr_tf.evaluation import intervals, outcome
 from simclr_tf.runs import best, builders, measured
 from simclr_tf.training import memory, objectives
@@ -73,6 +73,7 @@ def before_training(
     )
     rows["optimizer"] = f"{config.optimizer}, peak rate {plan.peak_rate:.4g}, {_decay(config)}"
     rows["arithmetic"] = _arithmetic(run)
+    rows["software"] = f"TensorFlow {tf.__version__}, Keras {keras_api.version()}"
     free = memory.free_bytes(run.strategy)
     rows["memory"] = _memory(estimate, batch // replicas, config.accum_chunks, free)
     rows["start"] = "\n".join(origin)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from simclr_tf import console, errors, paths, storage, text
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
-from simclr_tf.runs import best, checkpoint_files, directory
+from simclr_tf.runs import best, checkpoint_files, directory, stored
 
 _NAME = "ckpt"
 _STEP = "global_step"
@@ -51,10 +51,10 @@ class Checkpoints:
         self._model = model
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name=_STEP)
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="train_seconds")
-        parts = {"model": model, _STEP: self.step, "train_seconds": self.seconds}
+        parts = {"model": stored.of_network(model), _STEP: self.step, "train_seconds": self.seconds}
         self._with_optimizer = optimizer is not None
         if optimizer is not None:
-            parts["optimizer"] = optimizer
+            parts["optimizer"] = stored.of_optimizer(optimizer)
         self._checkpoint = tf.train.Checkpoint(**parts)
         self.latest: str | None = None
 
@@ -244,7 +244,9 @@ def load_part(prefix: str, model: simclr.SimCLR, part: str) -> str | None:
     if module is None:
         return None
     try:
-        checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**{part: module}))
+        checkpoint = tf.train.Checkpoint(
+            model=tf.train.Checkpoint(**{part: stored.of_network(module)})
+        )
         status = checkpoint.read(paths.literal_prefix(prefix))
         status.assert_existing_objects_matched().expect_partial()  # The other parts.
     except (AssertionError, ValueError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, keras_api
 from simclr_tf.config.sections import serving as settings
 from simclr_tf.models import simclr
 
@@ -86,7 +86,7 @@ def variables(model: simclr.SimCLR, names: Iterable[str]) -> list[tf.Variable]:
         return list(model.variables)
     if names.intersection(_OF_CLASSES):
         layers = model.inference_layers()
-    return [variable for layer in layers for variable in layer.variables]
+    return [variable for layer in layers for variable in keras_api.variables(layer)]
 
 
 def blank(outputs: dict[str, tf.Tensor], valid: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from simclr_tf import errors
+from simclr_tf import errors, keras_api
 from simclr_tf.models import simclr
 from simclr_tf.reference import mapping, names
 from simclr_tf.serving import export
@@ -115,15 +115,15 @@ def _rename_variables(model: simclr.SimCLR) -> list[tf.Variable]:
     weights = names.weights_of(mapping.network_of(model.architecture))
     by_key = mapping.variables_of(model)
     owners = {
-        getattr(layer, leaf).ref(): layer
+        keras_api.raw(getattr(layer, leaf)).ref(): layer
         for leaf in {weight.leaf for weight in weights}
-        for layer in model.submodules
-        if isinstance(getattr(layer, leaf, None), tf.Variable)
+        for layer in keras_api.layers_in(model)
+        if isinstance(keras_api.raw(getattr(layer, leaf, None)), tf.Variable)
     }
     variables = []
     for weight in weights:
         old = by_key[weight.key]
         named = tf.Variable(old, name=weight.variable, trainable=old.trainable)
-        setattr(owners[old.ref()], weight.leaf, named)
+        keras_api.replace(owners[old.ref()], weight.leaf, named)
         variables.append(named)
     return variables

@@ -12,8 +12,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import errors, multi_worker, text
+from simclr_tf import errors, keras_api, multi_worker, text
 from simclr_tf import workers as workers_lib
+from simclr_tf.models import simclr
 from simclr_tf.runs import bad_step, batches, checkpoints
 from simclr_tf.training import layer_outputs, loop, setup, steps, tasks
 
@@ -82,7 +83,7 @@ def report(
 
 def _find(training: setup.Training, batch: tasks.Batch | None) -> _Finding:
     model = training.learner.model
-    before = first_bad_weight(model.variables)
+    before = first_bad_weight(model)
     if before is not None:
         return _Finding(f"the first of the weights that are not finite is {before}")
     if batch is None:
@@ -108,11 +109,11 @@ def explain(outputs: list[layer_outputs.Output]) -> str:
     return f"the first layer whose output is not finite is {bad.name}"
 
 
-def first_bad_weight(variables: list[tf.Variable]) -> str | None:
+def first_bad_weight(model: simclr.SimCLR) -> str | None:
     """Returns the name of the first variable that is not finite; not of a moving average."""
-    for variable in variables:
+    for name, variable in keras_api.named_variables(model):
         if variable.trainable and not np.all(np.isfinite(variable.numpy())):
-            return variable.name
+            return name
     return None
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from simclr_tf.keras_api import keras
+from simclr_tf import keras_optimizers
 
 
 class Update(NamedTuple):
@@ -62,7 +62,7 @@ def lars_update(
     return Update(weight - (momentum * buffer + step if nesterov else buffer), buffer)
 
 
-class LARS(keras.optimizers.Optimizer):
+class LARS(keras_optimizers.Optimizer):
     """LARS, with one momentum buffer per variable."""
 
     def __init__(
@@ -83,8 +83,7 @@ class LARS(keras.optimizers.Optimizer):
             nesterov: see `lars_update`.
             excluded_variables: variables to update without weight decay and trust ratio.
         """
-        super().__init__(name="LARS", jit_compile=False)
-        self._learning_rate = self._build_learning_rate(learning_rate)
+        super().__init__(learning_rate, name="LARS")
         self.momentum = momentum
         self.weight_decay_rate = weight_decay_rate
         self.nesterov = nesterov
@@ -98,19 +97,17 @@ class LARS(keras.optimizers.Optimizer):
         if self.buffers:
             return
         self._excluded = [variable.ref() in self._excluded_refs for variable in var_list]
-        self.buffers = [
-            self.add_variable_from_reference(variable, "momentum") for variable in var_list
-        ]
+        self.buffers = self.add_slots(var_list, "momentum")
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+    def update(self, gradient: tf.Tensor, variable: tf.Variable, rate: tf.Tensor) -> None:
         """Updates one variable."""
-        index = self._index_dict[self._var_key(variable)]
+        index = self.index(variable)
         buffer = self.buffers[index]
         new = lars_update(
             tf.convert_to_tensor(variable),
             gradient,
             tf.convert_to_tensor(buffer),
-            learning_rate=tf.cast(self.learning_rate, variable.dtype),
+            learning_rate=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay_rate,
             excluded=self._excluded[index],
@@ -118,13 +115,3 @@ class LARS(keras.optimizers.Optimizer):
         )
         buffer.assign(new.buffer)
         variable.assign(new.weight)
-
-    def get_config(self) -> dict[str, object]:
-        """Returns the settings, except for the excluded variables."""
-        return {
-            **super().get_config(),
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "momentum": self.momentum,
-            "weight_decay_rate": self.weight_decay_rate,
-            "nesterov": self.nesterov,
-        }

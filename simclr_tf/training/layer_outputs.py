@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf import distribute
+from simclr_tf import distribute, keras_api
 from simclr_tf.keras_api import keras
 from simclr_tf.models import batch_norm
 from simclr_tf.training import accumulation, tasks
@@ -125,7 +125,7 @@ class _Recorder:
     @contextlib.contextmanager
     def watching(self, model: keras.Model) -> Iterator[None]:
         """Records the outputs of all layers of a network within this context."""
-        layers = [one for one in model.submodules if isinstance(one, keras.layers.Layer)]
+        layers = keras_api.layers_in(model)
         for layer in layers:
             # Not by an ordinary assignment, in which Keras would look for variables.
             object.__setattr__(layer, "call", self._watched(layer.name, layer.call))

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, keras_api, keras_optimizers
 from simclr_tf.keras_api import keras
 from simclr_tf.models import simclr
 from simclr_tf.training import lars, rmsprop
@@ -44,7 +44,7 @@ def make_optimizer(
     optimizer = makers[config.optimizer](config, model, schedule)
     if config.mixed_precision == "float16":
         # float16 gradients underflow unless the loss is scaled up; bfloat16 has float32's range.
-        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer = keras_optimizers.loss_scaled(optimizer)
     _create_slots(optimizer, variables)
     return optimizer
 
@@ -67,26 +67,20 @@ def _lars(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) 
 
 
 def _momentum(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
-    return keras.optimizers.SGD(
-        schedule, momentum=config.momentum, nesterov=True, jit_compile=False
-    )
+    return keras_optimizers.SGD(schedule, momentum=config.momentum, nesterov=True)
 
 
 def _rmsprop(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
     # SupCon's settings for its linear classifiers.
-    return rmsprop.RMSProp(
-        schedule, rho=0.9, momentum=config.momentum, epsilon=1e-3, jit_compile=False
-    )
+    return rmsprop.RMSProp(schedule, rho=0.9, momentum=config.momentum, epsilon=1e-3)
 
 
 def _adam(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
-    return keras.optimizers.Adam(schedule, jit_compile=False)
+    return keras_optimizers.Adam(schedule)
 
 
 def _adamw(config: config_lib.Config, model: simclr.SimCLR, schedule: _Schedule) -> _Optimizer:
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=config.weight_decay, jit_compile=False
-    )
+    optimizer = keras_optimizers.AdamW(schedule, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if len(v.shape) <= 1]
     )
@@ -118,7 +112,7 @@ def decay_in_loss(config: config_lib.Config, model: simclr.SimCLR) -> list[tf.Va
     AdamW and LAMB apply weight decay themselves.
     """
     if config.optimizer == "lars":
-        return [] if model.linear_head is None else [model.linear_head.dense.kernel]
+        return [] if model.linear_head is None else [keras_api.raw(model.linear_head.dense.kernel)]
     if config.optimizer in ("momentum", "rmsprop", "adam"):
         norms = {variable.ref() for variable in model.norm_variables()}
         return [v for v in model.trainable_variables if v.ref() not in norms]

@@ -7,6 +7,7 @@ import dataclasses
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
+from simclr_tf import keras_optimizers
 from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
 from simclr_tf.runs import batches, kept_images, opening, teachers
@@ -114,7 +115,7 @@ def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixe
     mix, alpha = (mixing.mixup, config.mixup) if config.mixup else (mixing.cutmix, config.cutmix)
 
     def mixer(images: tf.Tensor, labels: tf.Tensor) -> mixing.Mixed:
-        step = tf.cast(learner.optimizer.iterations, tf.int32)
+        step = tf.cast(keras_optimizers.iterations(learner.optimizer), tf.int32)
         return mix(images, labels, tf.stack([config.seed, step]), alpha=alpha)
 
     return mixer

@@ -12,7 +12,17 @@ import tiny_scenes
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.data import evaluation_images, indicators, inspection, labels, sources, subsets
+from simclr_tf.data import (
+    evaluation_images,
+    indicators,
+    inspection,
+    labels,
+    pipeline,
+    policies,
+    sources,
+    subsets,
+)
+from simclr_tf.runs import dataset
 from simclr_tf.transfer import several_labels, targets
 
 
@@ -35,10 +45,20 @@ class Single(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-a
         return np.abs(tiny_scenes.labels_of(split)[:, :1])
 
 
+class Tagged(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-arg]
+    """Lists of classes under another key."""
+
+    KEY = "tags"
+    MARKS_DIFFICULT = False
+
+    def labels(self, split):
+        return np.abs(tiny_scenes.labels_of(split))
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    for builder in (tiny_scenes.Scenes, Plain, Single):
+    for builder in (tiny_scenes.Scenes, Plain, Single, Tagged):
         tiny_scenes.prepare(builder, folder)
     return str(folder)
 
@@ -80,6 +100,27 @@ def test_without_a_mark_of_difficult_objects_all_count(data_dir):
     _, found = subsets.read_names_and_labels(opened("plain", data_dir), "train")
     want = np.abs(tiny_scenes.labels_of("train"))
     assert sorted(found.tolist()) == sorted(want.tolist())
+
+
+def test_the_only_list_of_classes_will_do_whatever_its_key(data_dir):
+    source = opened("tagged", data_dir)
+    assert source.several_labels and source.class_names == tiny_scenes.CLASSES
+    _, found = subsets.read_names_and_labels(source, "train")
+    assert found.sum() == np.abs(tiny_scenes.labels_of("train")).sum()
+
+
+def test_a_run_reads_the_labels_of_every_class_of_a_stream(data_dir):
+    config = dataclasses.replace(
+        config_lib.Config(), dataset="scenes", data_dir=data_dir, mode="train_then_eval"
+    )
+    data = dataset.open_data(config, eval_split_given=False, several_labels=True)
+    assert data.class_names == tiny_scenes.CLASSES and data.source.several_labels
+    policy = policies.Policy(8, ops=("crop",))
+    batches = pipeline.train_batches(
+        data.source, "train", policy, batch_size=20, num_views=1, seed=0
+    )
+    found = next(iter(batches))["label"].numpy()
+    assert sorted(found.tolist()) == sorted(tiny_scenes.labels_of("train").tolist())
 
 
 def test_a_data_set_is_unlabelled_where_several_labels_cannot_be_used(data_dir):

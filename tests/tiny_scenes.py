@@ -28,6 +28,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
     MARKS_DIFFICULT = True
     SPLITS = tuple(COUNTS)
     CLASSES = CLASSES
+    KEY = "labels"
 
     def labels(self, split: str) -> np.ndarray:
         """Returns the labels that are stored for a split."""
@@ -35,7 +36,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
 
     def _info(self) -> Any:
         classes = tfds.features.Sequence(tfds.features.ClassLabel(names=self.CLASSES))
-        features = {"image": tfds.features.Image(shape=(SIDE, SIDE, 3)), "labels": classes}
+        features = {"image": tfds.features.Image(shape=(SIDE, SIDE, 3)), self.KEY: classes}
         if self.MARKS_DIFFICULT:
             features["labels_no_difficult"] = classes
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
@@ -49,7 +50,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             image = rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * np.abs(seen)
             example = {
                 "image": image.astype(np.uint8),
-                "labels": np.flatnonzero(stored),
+                self.KEY: np.flatnonzero(stored),
                 "labels_no_difficult": np.flatnonzero(stored == 1),
             }
             yield index, {key: example[key] for key in self.info.features}

@@ -124,7 +124,7 @@ def _print(results: _Results) -> None:
 
 def open_source(config: config_lib.Config) -> sources.Source:
     """Opens the data set of a run and prints its notes."""
-    source = dataset.open_source(config)
+    source = dataset.open_source(config, several_labels=True)
     for note in source.notes:
         console.say(note)
     return source

@@ -104,6 +104,8 @@ def images_of(config: config_lib.Config, weights: weights_lib.Weights, form: for
             ) from error
         return Images(None, str(error).rstrip("."))
     problem = data.why_unlabelled(split)
+    if data.source.several_labels:
+        problem = "accuracy is defined for one label per image, and these may have several"
     classes = data.source.class_names
     if weights.class_names is None:
         problem = "the network has no linear head"
@@ -127,7 +129,7 @@ def _open(config: config_lib.Config, weights: weights_lib.Weights) -> tuple[data
     config = dataclasses.replace(
         stored or config, **changes, mode="train", model_dir=weights.folder, cache_dataset=False
     )
-    data = dataset.open_data(config, eval_split_given="eval_split" in given)
+    data = dataset.open_data(config, eval_split_given="eval_split" in given, several_labels=True)
     if config.max_bad_images:
         as_evaluated = dataclasses.replace(config, mode="eval")
         data = dataset.exclude_unreadable(as_evaluated, data)

@@ -34,6 +34,7 @@ def convert(
     architecture = builders.architecture_of(
         config, weights.class_names, pixels_lib.of_weights(weights)
     )
+    architecture = dataclasses.replace(architecture, several_labels=weights.several_labels)
     model, report = initialization.build(weights, architecture)
     directory.ensure_writable(model_dir)
     directory.write_architecture(model_dir, architecture)

@@ -178,6 +178,7 @@ def _network(
     architecture = builders.architecture_of(
         config, weights.class_names, pixels_lib.of_weights(weights)
     )
+    architecture = dataclasses.replace(architecture, several_labels=weights.several_labels)
     if weights.architecture is not None and not weights.from_reference:
         assert config.checkpoint is not None
         directory.check_same(
@@ -253,6 +254,8 @@ def _json_of(architecture: simclr.Architecture) -> dict[str, Any]:
     described = json.loads(json.dumps(dataclasses.asdict(architecture)))
     if architecture.pixels.is_rgb:
         del described["pixels"]  # Embeddings of older versions have no such entry.
+    if not architecture.several_labels:
+        del described["several_labels"]
     return described
 
 
@@ -286,5 +289,8 @@ def _names_hash(source: sources.Source, split: str) -> str:
 
 
 def _class_names(source: sources.Source, labels: np.ndarray) -> list[str | None]:
+    """Returns the class of each image; None without one, and where images may have several."""
+    if source.several_labels:
+        return [None] * len(labels)
     names = source.class_names
     return [None if names is None or label < 0 else names[label] for label in labels]

@@ -19,6 +19,7 @@ from simclr_tf.models import simclr
 from simclr_tf.report import evaluation_files, overview
 from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import (
+    class_scores,
     compatibility,
     diagnosis,
     directory,
@@ -81,6 +82,7 @@ def evaluate(
     if written.keys() == result.keys():  # What earlier files describe was replaced.
         evaluation_files.remove(run.model_dir, step)
         predictions.remove(run.model_dir)
+        class_scores.remove(run.model_dir)
     evaluation_files.write(run.model_dir, step, scores.outcomes)
     _write_predictions(run, step, scores)
     _warn_of_training_images(run)
@@ -115,6 +117,15 @@ def _write_predictions(run: opening.Run, step: int, scores: scores_lib.Scores) -
     names = np.array(run.data.source.example_names(run.data.eval_split), object)
     class_names = run.data.source.class_names
     assert class_names is not None
+    if run.data.source.several_labels:
+        of_images = class_scores.ClassScores(
+            class_names,
+            names[scores.test.positions],
+            scores.test.labels,
+            scores.class_scores,
+        )
+        class_scores.write(run.model_dir, of_images)
+        return
     found = predictions.of_scores(
         step,
         names[scores.test.positions],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -48,6 +49,7 @@ def export(config: config_lib.Config, weights: weights_lib.Weights | None) -> st
         requested = builders.architecture_of(
             config, weights.class_names, pixels_lib.of_weights(weights)
         )
+        requested = dataclasses.replace(requested, several_labels=weights.several_labels)
         flag = "model_dir" if config.checkpoint is None else "checkpoint"
         directory.check_same(weights.architecture, requested, getattr(config, flag), flag=flag)
     model, _ = initialization.build(weights)

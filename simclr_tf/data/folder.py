@@ -34,8 +34,8 @@ class RandomAccess(NamedTuple):
 
     Attributes:
         name: function: index -> the name of the example.
-        labels: (n,) int64, -1 where an example is unlabelled or excluded; None if they are known
-            only from reading the examples.
+        labels: (n,) int64, -1 where an example is unlabelled or excluded, or (n, c) if it may have
+            several labels; None if they are known only from reading the examples.
         excluded: (n,) bool, which examples are not to be read.
         read: function: index () -> the example.
     """
@@ -54,6 +54,7 @@ class ImageFolder:
 
     Attributes:
         class_names: names of the classes; None if the images are unlabelled.
+        several_labels: whether an image may have several labels, see `indicators`.
         split_infos: name of a split -> tfds.core.SplitInfo.
         notes: sentences for the user: what was held out, which files are not images, which folders
             have none.
@@ -103,13 +104,20 @@ class ImageFolder:
         self._files = None if grouped is None else grouped.files
         self.channels = None if grouped is None else grouped.channels
         names = sorted(set(found.labels.values()))
-        self.class_names = tuple(names) or None
+        self.several_labels = found.several is not None
+        self.class_names = (
+            tuple(names) if found.several is None else found.several.class_names
+        ) or None
         self.notes = found.notes
         label_of = {name: label for label, name in enumerate(names)}
         self._paths, self._labels = {}, {}
         for split, paths in found.splits.items():
             paths = sorted(paths, key=holdout.path_hash)
-            numbers = [label_of[found.labels[p]] if p in found.labels else -1 for p in paths]
+            numbers: list[int] | list[tuple[int, ...]]
+            if found.several is None:
+                numbers = [label_of[found.labels[p]] if p in found.labels else -1 for p in paths]
+            else:
+                numbers = [found.several.values[path] for path in paths]
             self._paths[split] = np.array(paths, object)
             self._labels[split] = np.array(numbers, np.int64)
         self.split_infos = tfds.core.SplitDict(
@@ -139,7 +147,7 @@ class ImageFolder:
         left_out = set(excluded)  # There may be a million, so paths are not compared with each.
         is_excluded = np.fromiter((path in left_out for path in paths), bool, len(paths))
         labels = np.concatenate([self._labels[s][a:b] for s, a, b in slices])
-        labels = np.where(is_excluded, -1, labels)
+        labels[is_excluded] = -1
         with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.
             all_paths, all_labels = tf.constant(paths), tf.constant(labels)
             all_files = None if self._files is None else tf.constant(self._files_of(paths))
@@ -243,9 +251,9 @@ def _layout(
 ) -> tuple[layout.Layout, Mapping[str, str] | None]:
     """Sorts the images of a folder, and finds their groups, see `ImageFolder`."""
     if label_origin.is_file(labels):
-        rows = label_file.read(labels, group)
+        found = label_file.read(labels, group)
         listing = listed(once=True)
-        return listed_layout.of_listing(root, listing, labels, rows, seed=seed, group=group)
+        return listed_layout.of_listing(root, listing, labels, found, seed=seed, group=group)
     if labels == label_origin.NONE:
         listing = listed(once=True)
         return layout.unlabelled(root, listing), groups.of_names(listing.images, group)

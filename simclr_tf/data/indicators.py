@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 PRESENT, ABSENT, NEITHER = 1, 0, -1
@@ -44,6 +45,26 @@ def of_lists(labels: tf.Tensor, clear: tf.Tensor | None, num_classes: int) -> tf
     shown = present if clear is None else _mask(clear, num_classes)
     absent = tf.cast(tf.where(present, NEITHER, ABSENT), tf.int64)
     return tf.where(shown, tf.constant(PRESENT, tf.int64), absent)
+
+
+def rarest(labels: np.ndarray) -> np.ndarray:
+    """Returns the rarest class (n,) of each image, to stratify by; -1 of one that shows none.
+
+    Args:
+        labels: (n, c).
+    """
+    counts = np.sum(labels == PRESENT, 0)
+    rarest_of = np.argmin(np.where(labels == PRESENT, counts, len(labels) + 1), 1)
+    return np.where(np.any(labels == PRESENT, 1), rarest_of, -1)
+
+
+def are_known(labels: np.ndarray) -> np.ndarray:
+    """Returns (n,) bool, which images have labels.
+
+    Args:
+        labels: (n,) classes, -1 where there is none; or (n, c) of several.
+    """
+    return labels >= 0 if labels.ndim == 1 else np.any(labels >= 0, 1)
 
 
 def _mask(labels: tf.Tensor, num_classes: int) -> tf.Tensor:

@@ -141,7 +141,8 @@ def _inspect_file(
         example = access.read(tf.constant(index, tf.int32))
     except tf.errors.OpError as error:
         why = f"cannot be read ({reason_of_system(error)})"
-        label = -1 if access.labels is None else int(access.labels[index])
+        one_each = access.labels is not None and access.labels.ndim == 1
+        label = int(access.labels[index]) if access.labels is not None and one_each else -1
         return Finding(access.name(index), label, why, ())
     return inspect_one({name: value.numpy() for name, value in example.items()})
 

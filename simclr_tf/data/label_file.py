@@ -2,6 +2,9 @@
 
 The file is UTF-8 text, separated by commas, semicolons or tabs. Its first line names the columns,
 in any case and order; further columns are ignored. An empty label means none.
+
+Images may have several labels: in a column `labels`, or in a column for each class, see
+`several_columns`.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import layout, split_names
+from simclr_tf.data import layout, several_columns, split_names
 
 _DELIMITERS = ",;\t"
 _COLUMNS = ("file", "label", "split")
@@ -28,9 +31,10 @@ class Row(NamedTuple):
 
     Attributes:
         file: path of an image.
-        label: name of its class; empty for none.
+        label: name of its class, or its labels as they are written; empty for none.
         split: name of its split; empty for none, None if there is no such column.
         group: its group, such as a patient; None if images are independent.
+        values: (c,) its labels, see `indicators`; None if images have one label.
         line: number of the line, from 1.
     """
 
@@ -38,10 +42,25 @@ class Row(NamedTuple):
     label: str
     split: str | None
     group: str | None
+    values: tuple[int, ...] | None
     line: int
 
 
-def read(path: str, group: str | None = None) -> list[Row]:
+class Labels(NamedTuple):
+    """The content of the file.
+
+    Attributes:
+        rows: its lines.
+        class_names: the classes of images that may have several; None if they have one label.
+        notes: sentences for the user.
+    """
+
+    rows: list[Row]
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read(path: str, group: str | None = None) -> Labels:
     """Reads a file of labels.
 
     Args:
@@ -55,12 +74,24 @@ def read(path: str, group: str | None = None) -> list[Row]:
     content = _content(path)
     try:
         columns, delimiter = _header(path, content, group)
-        return list(_rows(path, content, columns, delimiter))
+        rows = list(_rows(path, content, columns, delimiter))
     except csv.Error as error:
         raise errors.UserError(
             f"The file of labels {path!r} is not valid CSV ({error}); save it again, with file "
             "names that contain quotes or separators in double quotes."
         ) from error
+    cells = [several_columns.Cells(row.line, texts) for row, texts in rows]
+    if columns.several is None:
+        notes = several_columns.notes_on_one_label([row.label for row, _ in rows])
+        return Labels([row for row, _ in rows], notes=notes)
+    if rows and not several_columns.has_classes(columns.several, cells):
+        raise _without_label(path, columns.names)
+    found = several_columns.parse(path, columns.several, cells)
+    of_images = [
+        row._replace(values=values, label=several_columns.in_words(values, found.class_names))
+        for (row, _), values in zip(rows, found.values, strict=True)
+    ]
+    return Labels(of_images, found.class_names)
 
 
 def _content(path: str) -> str:
@@ -82,31 +113,54 @@ def _content(path: str) -> str:
         ) from error
 
 
-def _header(path: str, content: str, group: str | None) -> tuple[dict[str, int], str]:
-    """Returns the index of each column, and the delimiter.
+class _Columns(NamedTuple):
+    """Which columns a file has.
+
+    Attributes:
+        names: their names.
+        positions: name of a column -> its index.
+        several: the columns of several labels; None if images have one label.
+    """
+
+    names: list[str]
+    positions: dict[str, int]
+    several: several_columns.Columns | None
+
+
+def _header(path: str, content: str, group: str | None) -> tuple[_Columns, str]:
+    """Returns the columns, and the delimiter.
 
     Raises:
         errors.UserError: if a column is missing or twice.
     """
     first: list[str] = []
     for delimiter in _DELIMITERS:
-        names = next(_records(content, delimiter), [])
-        names = [name.strip().lower() for name in names]
-        if {"file", "label"} <= set(names):
+        written = next(_records(content, delimiter), [])
+        written = [name.strip() for name in written]
+        names = [name.lower() for name in written]
+        if "file" in names and len(names) > 1:
             twice = [name for name in _COLUMNS if names.count(name) > 1]
             if twice:
                 raise errors.UserError(
                     f"The file of labels {path!r} has {names.count(twice[0])} columns "
                     f"{twice[0]!r}; rename all but one."
                 )
-            columns = {name: names.index(name) for name in _COLUMNS if name in names}
+            index = {name: names.index(name) for name in _COLUMNS if name in names}
             column = (group or "").strip().lower()
-            return columns | ({_GROUP: names.index(column)} if column in names else {}), delimiter
+            index |= {_GROUP: names.index(column)} if column in names else {}
+            several = several_columns.find(path, written, taken=set(index.values()))
+            if "label" in index or several is not None:
+                return _Columns(names, index, several), delimiter
         first = max(first, names, key=len)
-    raise errors.UserError(
+    raise _without_label(path, first)
+
+
+def _without_label(path: str, names: list[str]) -> errors.UserError:
+    return errors.UserError(
         f"The file of labels {path!r} must name the columns file, label and, optionally, split in "
-        f"its first line, which is {text.shortened(first, 5) or 'empty'!r}; add that line, or "
-        "rename its columns."
+        f"its first line, which is {text.shortened(names, 5) or 'empty'!r}; add that line, or "
+        "rename its columns. Of images with several labels, the columns are file and labels, or "
+        "file and one column of 0 and 1 for each class."
     )
 
 
@@ -114,14 +168,17 @@ def _records(content: str, delimiter: str) -> Iterator[list[str]]:
     return iter(csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True))
 
 
-def _rows(path: str, content: str, columns: dict[str, int], delimiter: str) -> Iterator[Row]:
-    """Yields the rows below the header.
+def _rows(
+    path: str, content: str, found: _Columns, delimiter: str
+) -> Iterator[tuple[Row, tuple[str, ...]]]:
+    """Yields the rows below the header, each with its cells of several labels.
 
     Raises:
         errors.UserError: for a row with too many fields or without a file.
     """
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     width = len(next(reader))
+    columns, several = found.positions, () if found.several is None else found.several.indices
     # Millions of rows have few labels and splits.
     label_of, split_of = functools.cache(layout.usual_form), functools.cache(split_names.of_folder)
     for cells in reader:
@@ -134,7 +191,9 @@ def _rows(path: str, content: str, columns: dict[str, int], delimiter: str) -> I
                 "quotes."
             )
         cells += [""] * (width - len(cells))
-        file, label = cells[columns["file"]], cells[columns["label"]].strip()
+        file = cells[columns["file"]]
+        label = cells[columns["label"]].strip() if "label" in columns else ""
+        texts = tuple(cells[index].strip() for index in several)
         if not file.strip():
             raise errors.UserError(
                 f"Line {reader.line_num:,} of the file of labels {path!r} names no file; add it, "
@@ -149,4 +208,4 @@ def _rows(path: str, content: str, columns: dict[str, int], delimiter: str) -> I
                 f"Line {reader.line_num:,} of the file of labels {path!r} has no group for {file}; "
                 "add it, or give another --group."
             )
-        yield Row(file, label_of(label), split, group, reader.line_num)
+        yield Row(file, label_of(label), split, group, None, reader.line_num), texts

@@ -12,15 +12,15 @@ from simclr_tf.data import indicators, inspection, layout, sources
 
 
 def known(source: sources.Source, split: str) -> np.ndarray | None:
-    """Returns the labels (n,) of the images of a split, -1 where there is none, in stored order.
+    """Returns the labels of the images of a split, in stored order.
 
     Args:
         source: the opened data set.
         split: split of the data set, in tensorflow-datasets syntax.
 
     Returns:
-        The labels, without those of excluded images; None if they cannot be known without reading
-        the images.
+        The labels (n,), -1 where there is none, or (n, c) of several, without those of excluded
+        images; None if they cannot be known without reading the images.
     """
     access = source.random_access(split)
     if access is None or access.labels is None:
@@ -44,7 +44,8 @@ def is_labelled(source: sources.Source, split: str) -> bool:
         return False
     labels = known(dataclasses.replace(source, excluded={}), split)
     if labels is not None:
-        return bool(np.any(labels >= 0))
+        shown = labels == indicators.PRESENT if source.several_labels else labels >= 0
+        return bool(np.any(shown))
     return any(_first_is_labelled(source, term) for term in _terms(split))
 
 
@@ -98,7 +99,7 @@ def why_partly_unlabelled(source: sources.Source, split: str) -> str | None:
         return None
     labels = known(source, split)
     if labels is not None:
-        unlabelled = int(np.sum(labels < 0))
+        unlabelled = int(np.sum(~indicators.are_known(labels)))
         if not unlabelled:
             return None
         return (
@@ -124,7 +125,11 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
     access = source.random_access(split)
     if access is None or access.labels is None or source.class_names is None:
         return None
-    present = {source.class_names[label] for label in np.unique(access.labels) if label >= 0}
+    if source.several_labels:
+        numbers = np.flatnonzero(np.any(access.labels == indicators.PRESENT, 0))
+    else:
+        numbers = np.unique(access.labels[access.labels >= 0])
+    present = {source.class_names[label] for label in numbers}
     if not present:
         return None
     return layout.missing_classes(split, present, source.class_names, what=what)
@@ -133,7 +138,7 @@ def missing_classes(source: sources.Source, split: str, *, what: str = "images")
 def have_one_image_each(source: sources.Source, split: str) -> bool:
     """Returns whether each class of a split is known to have only one image."""
     access = source.random_access(split)
-    if access is None or access.labels is None:
+    if access is None or access.labels is None or source.several_labels:
         return False
     return len(np.unique(access.labels)) == len(access.labels)
 
@@ -151,7 +156,11 @@ def fingerprint(source: sources.Source, split: str) -> str | None:
     access = source.random_access(split)
     if access is None or access.labels is None:
         return None
-    classes = (*(source.class_names or ()), "")  # Label -1 is the last one, without a name.
     names = map(access.name, range(len(access.labels)))
-    lines = (f"{name}\0{classes[label]}\n" for name, label in zip(names, access.labels))
+    classes = (*(source.class_names or ()), "")  # Label -1 is the last one, without a name.
+    if source.several_labels:
+        known_as = ["\0".join((*classes, *map(str, values))) for values in access.labels]
+    else:
+        known_as = [classes[label] for label in access.labels]
+    lines = (f"{name}\0{label}\n" for name, label in zip(names, known_as, strict=True))
     return hashlib.blake2b("".join(lines).encode(), digest_size=8).hexdigest()

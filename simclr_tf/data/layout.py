@@ -34,6 +34,18 @@ _DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d){0,2}")
 _NUMERIC = re.compile(r"[\d\-_. ]*\d[\d\-_. ]*")
 
 
+class Several(NamedTuple):
+    """Labels of images that may have several.
+
+    Attributes:
+        class_names: names of the c classes.
+        values: path of an image -> its labels (c,), see `indicators`.
+    """
+
+    class_names: tuple[str, ...]
+    values: Mapping[str, tuple[int, ...]]
+
+
 class Layout(NamedTuple):
     """Which image is in which split and class.
 
@@ -42,11 +54,14 @@ class Layout(NamedTuple):
         labels: path -> name of its class; unlabelled images are missing.
         notes: sentences for the user: what was held out, which classes are missing, what is not
             used.
+        several: the labels of images that may have several, which then have no class in `labels`;
+            None if they have one.
     """
 
     splits: dict[str, list[str]]
     labels: dict[str, str]
     notes: tuple[str, ...]
+    several: Several | None = None
 
 
 def of_listing(

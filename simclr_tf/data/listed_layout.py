@@ -3,6 +3,9 @@
 The column file has paths relative to the folder. Without a column split, a tenth of each class is
 held out as the split `validation`, and images without a label are the split `unlabeled`. Images
 that are not listed are left out.
+
+Of images that may have several labels, a tenth is held out stratified by the rarest class of each.
+One that shows no class is an example of none, and stays in its split.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import posixpath
 import tensorflow as tf
 
 from simclr_tf import errors, text
-from simclr_tf.data import groups, holdout, label_file, layout, scan
+from simclr_tf.data import groups, holdout, label_file, layout, scan, several_layout
 
 _UNLABELLED = "unlabeled"
 # What all rows of an image must agree in.
@@ -25,7 +28,7 @@ def of_listing(
     root: str,
     listing: scan.Listing,
     path: str,
-    rows: Sequence[label_file.Row],
+    listed: label_file.Labels,
     *,
     seed: int,
     group: str | None = None,
@@ -36,7 +39,7 @@ def of_listing(
         root: the folder.
         listing: what it holds, each folder once.
         path: path of the file, for messages.
-        rows: its rows.
+        listed: its content.
         seed: seed of the held-out split, where one has to be made.
         group: see `groups.of_names`; None if images are independent. It has no effect if the rows
             have groups.
@@ -48,23 +51,37 @@ def of_listing(
         errors.UserError: if the file does not fit the folder, or contradicts itself.
     """
     layout.check_images(root, listing)
+    rows = listed.rows
     row_of = _by_image(path, rows, _found(root, listing, path, rows))
-    labels = {image: row.label for image, row in row_of.items() if row.label}
+    several = None
+    if listed.class_names is None:
+        labels = {image: row.label for image, row in row_of.items() if row.label}
+    else:
+        several = layout.Several(
+            listed.class_names, {image: row.values or () for image, row in row_of.items()}
+        )
+        labels = several_layout.strata(several)
     of_image = _groups(row_of, group)
     if any(row.split is not None for row in rows):
-        splits = _splits_of_rows(path, row_of)
+        splits = _splits_of_rows(path, row_of, labels)
         splits, notes = holdout.ensure_evaluation(splits, labels, seed=seed, groups=of_image)
     else:
         splits, notes = _splits_of_labels(list(row_of), labels, seed, of_image)
+    notes += listed.notes
     left_out = sorted(set(listing.images) - row_of.keys())
     if left_out:
         notes.append(
             f"Left out {len(left_out):,} images that {path} does not list "
             f"({text.shortened(left_out)}). A row with an empty label adds an unlabelled image."
         )
-    notes += layout.notes_on_missing_classes(splits, labels)
     others = [other for other in listing.others if posixpath.join(root, other) != path]
-    return layout.finished(splits, labels, notes, listing._replace(others=others)), of_image
+    listing = listing._replace(others=others)
+    if several is not None:
+        notes += several_layout.notes(splits, several)
+        found = layout.finished(splits, {}, notes, listing)
+        return found._replace(several=several), of_image
+    notes += layout.notes_on_missing_classes(splits, labels)
+    return layout.finished(splits, labels, notes, listing), of_image
 
 
 def _groups(row_of: dict[str, label_file.Row], group: str | None) -> dict[str, str] | None:
@@ -177,7 +194,9 @@ def _contradicted(rows: Sequence[label_file.Row], images: Sequence[str]) -> list
     return [image for image, values in found.items() if len(values) > 1]
 
 
-def _splits_of_rows(path: str, row_of: dict[str, label_file.Row]) -> dict[str, list[str]]:
+def _splits_of_rows(
+    path: str, row_of: dict[str, label_file.Row], labels: dict[str, str]
+) -> dict[str, list[str]]:
     """Sorts images by the column split.
 
     Raises:
@@ -193,7 +212,7 @@ def _splits_of_rows(path: str, row_of: dict[str, label_file.Row]) -> dict[str, l
             f"({text.shortened(lost)}); give each one, or remove the column split."
         )
     for split, images in splits.items():
-        unlabelled = [image for image in images if not row_of[image].label]
+        unlabelled = [image for image in images if image not in labels]
         if 0 < len(unlabelled) < len(images):
             raise errors.UserError(
                 f"The file of labels {path!r} has {len(unlabelled):,} of {len(images):,} images of "

@@ -75,7 +75,8 @@ def label_key(info: Any, *, several_labels: bool) -> Label | None:
 
     Args:
         info: what tensorflow-datasets knows about the data set.
-        several_labels: whether `labels`, of an image that may have several, will do instead.
+        several_labels: whether a list of classes, of an image that may have several, will do
+            instead.
     """
     keys = ["label"]
     if info.supervised_keys and len(info.supervised_keys) > 1:
@@ -84,10 +85,19 @@ def label_key(info: Any, *, several_labels: bool) -> Label | None:
     for key in keys:
         if isinstance(key, str) and isinstance(features.get(key), tfds.features.ClassLabel):
             return key
-    if several_labels and _is_list_of_labels(features.get("labels")):
-        clear = "labels_no_difficult"
-        return indicators.Keys("labels", clear if _is_list_of_labels(features.get(clear)) else None)
-    return None
+    return _key_of_lists(info, features) if several_labels else None
+
+
+def _key_of_lists(info: Any, features: dict[str, Any]) -> Label | None:
+    """Returns the key of the list of classes of an image; None if there is none, or any of several.
+
+    It is `labels`, or the second of the supervised keys, or the only one.
+    """
+    lists = [key for key, feature in features.items() if _is_list_of_labels(feature)]
+    keys = ["labels", *(info.supervised_keys or ())[1:2], *(lists if len(lists) == 1 else ())]
+    key = next((key for key in keys if key in lists), None)
+    clear = f"{key}_no_difficult"
+    return key and indicators.Keys(key, clear if clear in lists else None)
 
 
 def class_names(info: Any, label: Label | None) -> tuple[str, ...] | None:

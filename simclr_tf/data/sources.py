@@ -260,8 +260,8 @@ def open_source(
         group: of an image folder, see `folder.ImageFolder`.
         channel_files: of an image folder, see `folder.ImageFolder`.
         channel_names: of an image folder, see `folder.ImageFolder`.
-        several_labels: whether to read the labels of a data set with several per image; otherwise
-            it is unlabelled.
+        several_labels: whether to read the labels of a data set of tensorflow-datasets with
+            several per image; otherwise it is unlabelled. A file of labels is read either way.
 
     Raises:
         errors.UserError: if it cannot be opened; says why and what to do.
@@ -277,7 +277,12 @@ def open_source(
             channel_names=channel_names,
         )
         source = _with_reader(dataset, images, images.class_names, images.notes)
-        return dataclasses.replace(source, groups=images.groups, channel_names=images.channels)
+        return dataclasses.replace(
+            source,
+            groups=images.groups,
+            channel_names=images.channels,
+            several_labels=images.several_labels,
+        )
     if group is not None:
         raise errors.ArgumentError(
             "group",

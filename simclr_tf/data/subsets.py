@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import holdout, sources
+from simclr_tf.data import holdout, indicators, sources
 
 _READ_BATCH = 1024
 
@@ -23,7 +23,8 @@ def read_names_and_labels(source: sources.Source, split: str) -> tuple[list[str]
         split: split of the data set, in tensorflow-datasets syntax.
 
     Returns:
-        The names (n), without those of excluded images; and (n,) int64, -1 where there is no label.
+        The names (n), without those of excluded images; and (n,) int64, -1 where there is no label,
+        or (n, c) of several.
     """
     access = source.random_access(split)
     if access is not None and access.labels is not None:
@@ -49,12 +50,15 @@ def stratified_order(names: Sequence[str], labels: np.ndarray, *, seed: int) -> 
 
     Args:
         names: of n images.
-        labels: (n,) their classes. Images without a label, -1, count as a class.
+        labels: (n,) their classes. Images without a label, -1, count as a class. Of (n, c) several,
+            the rarest of each image counts.
         seed: seed of the draw.
 
     Returns:
         (n,) indices.
     """
+    if labels.ndim > 1:
+        labels = indicators.rarest(labels)
     hashes = [holdout.path_hash(f"validation/{seed}/{name}") for name in names]
     shuffled = np.array(sorted(range(len(names)), key=hashes.__getitem__), np.int64)
     position = np.empty(len(names))  # Of an image within its class, from 0 to 1.

@@ -19,7 +19,9 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     if len(rows) > _MOST_ROWS:
         rows = np.random.default_rng(inputs.seed).choice(rows, _MOST_ROWS, replace=False)
     unit = neighbours.unit_rows(inputs.test_features[rows])
-    same, different = mean_cosines(unit, inputs.test_labels[rows])
+    same, different = None, None
+    if inputs.test_labels.ndim == 1:  # Images that may have several labels are of no one class.
+        same, different = mean_cosines(unit, inputs.test_labels[rows])
     result = outcome.Outcome()
     for name, what, value in (
         ("effective_rank", "effective rank of the features", effective_rank(inputs.test_features)),

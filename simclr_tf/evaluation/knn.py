@@ -30,6 +30,35 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     return result
 
 
+def label_votes(
+    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, neighbour_counts: list[int]
+) -> dict[int, np.ndarray]:
+    """Returns, for each k, the vote (m, c) of the k nearest training rows for each class.
+
+    It is the fraction, from 0 to 1, of the weights of `predictions` of those that show the class,
+    among those of which that is known; 0 if it is known of none.
+
+    Args:
+        train: (n, f).
+        train_labels: (n, c), see `data.indicators`.
+        test: (m, f).
+        neighbour_counts: the numbers k, each at most n.
+    """
+    shown, known = (
+        (train_labels == 1).astype(np.float64),
+        (train_labels >= 0).astype(np.float64),
+    )
+    votes = {k: np.zeros((len(test), train_labels.shape[1])) for k in neighbour_counts}
+    for part, indices, similarities in neighbours.nearest(test, train, max(neighbour_counts)):
+        weights = np.exp((similarities - similarities[:, :1]).astype(np.float64) / TEMPERATURE)
+        for k, found in votes.items():
+            nearest, own = indices[:, :k], weights[:, :k, np.newaxis]  # (b, k), (b, k, 1)
+            total = np.sum(own * known[nearest], 1)
+            sums = np.sum(own * shown[nearest], 1)
+            found[part] = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+    return votes
+
+
 def predictions(
     train: np.ndarray,
     train_labels: np.ndarray,

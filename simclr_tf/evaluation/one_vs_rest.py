@@ -13,6 +13,7 @@ import dataclasses
 
 import numpy as np
 
+from simclr_tf.data import indicators
 from simclr_tf.evaluation import average_precision, held_out, linear, logistic
 
 
@@ -102,10 +103,7 @@ def fifth(labels: np.ndarray, *, seed: int) -> held_out.Split:
         labels: (n, c).
         seed: seed of the draw.
     """
-    counts = np.sum(labels == 1, 0)
-    rarest = np.argmin(np.where(labels == 1, counts, len(labels) + 1), 1)
-    of_none = ~np.any(labels == 1, 1)
-    return held_out.stratified_fifth(np.where(of_none, -1, rarest), seed=seed)
+    return held_out.stratified_fifth(indicators.rarest(labels), seed=seed)
 
 
 class _Path:

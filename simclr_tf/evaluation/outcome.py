@@ -23,11 +23,11 @@ class Inputs:
 
     Attributes:
         train_features: (n, f) float32, of the training split.
-        train_labels: (n,) their classes.
+        train_labels: (n,) their classes; (n, c), see `data.indicators`, of several labels.
         test_features: (m, f) float32, of the evaluation split.
-        test_labels: (m,) their classes.
+        test_labels: (m,) their classes; (m, c) of several.
         test_scores: (m, c) unnormalised log probabilities of a classifier that did not see the
-            evaluation split; column i is class i.
+            evaluation split, or log odds of several labels; column i is class i.
         temperature: divides these scores so that they are calibrated, fitted without the
             evaluation split; None if it was not fitted.
         class_names: names of the c classes.

@@ -6,10 +6,19 @@ import dataclasses
 
 import numpy as np
 
-from simclr_tf.evaluation import geometry, knn, label_free, linear, neighbours
+from simclr_tf.evaluation import (
+    average_precision,
+    geometry,
+    knn,
+    label_free,
+    linear,
+    neighbours,
+    several_labels,
+)
 
 PREFIX = "validation/"
 RETRIEVAL, HEAD = f"{PREFIX}label_free/view_retrieval", f"{PREFIX}label_top_1_accuracy"
+HEAD_OF_SEVERAL = f"{PREFIX}label_{several_labels.MEAN_PRECISION}"
 # Of `label_free`. Its alignment and uniformity are among those of the geometry.
 _LABEL_FREE = ("view_retrieval", "rankme", "lidar", "rankme_projection", "lidar_projection")
 
@@ -20,11 +29,12 @@ class Inputs:
 
     Attributes:
         features: (n, f) of the validation images.
-        labels: (n,) their classes, -1 where there is none.
+        labels: (n,) their classes, -1 where there is none; (n, c) of several, see
+            `data.indicators`.
         logits: (n, c) of the classifier or the online linear head; None without one.
         views: of random views of the validation images.
         bank: (m, f) features of training images to search for neighbours.
-        bank_labels: (m,) their classes, -1 where there is none.
+        bank_labels: (m,) their classes, -1 where there is none; (m, c) of several.
         num_classes: c; 0 without labels.
     """
 
@@ -52,6 +62,8 @@ def measure(inputs: Inputs) -> dict[str, float]:
 
 def _with_labels(inputs: Inputs) -> dict[str, float]:
     """Returns the accuracies of nearest neighbours and of the head, if there are labels."""
+    if inputs.labels.ndim > 1:
+        return _with_several_labels(inputs)
     known, neighbour = inputs.labels >= 0, inputs.bank_labels >= 0
     if not known.any():
         return {}
@@ -72,6 +84,25 @@ def _with_labels(inputs: Inputs) -> dict[str, float]:
         for k, classes in predicted.items():
             numbers[f"knn/{k}/top_1_accuracy"] = float(np.mean(classes == labels))
     return numbers
+
+
+def _with_several_labels(inputs: Inputs) -> dict[str, float]:
+    """Returns the mean average precisions of nearest neighbours and of the head."""
+    scored = {}
+    if inputs.logits is not None:
+        scored[f"label_{several_labels.MEAN_PRECISION}"] = inputs.logits
+    counts = [k for k in knn.NEIGHBOURS if k <= len(inputs.bank)]
+    if counts:
+        votes = knn.label_votes(inputs.bank, inputs.bank_labels, inputs.features, counts)
+        scored |= {f"knn/{k}/{several_labels.MEAN_PRECISION}": votes[k] for k in counts}
+    precisions = {
+        name: average_precision.all_points(scores, inputs.labels) for name, scores in scored.items()
+    }
+    return {
+        name: float(np.nanmean(found))
+        for name, found in precisions.items()
+        if not np.all(np.isnan(found))
+    }
 
 
 def _geometry(inputs: Inputs) -> dict[str, float]:
@@ -98,12 +129,14 @@ def metric_of(numbers: dict[str, float], *, classifies: bool) -> str:
         numbers: the result of `measure`.
         classifies: whether training is of a classifier, and not of a representation.
     """
-    if classifies and HEAD in numbers:
-        return HEAD
+    for head in (HEAD, HEAD_OF_SEVERAL):
+        if classifies and head in numbers:
+            return head
     for k in reversed(knn.NEIGHBOURS):
-        name = f"{PREFIX}knn/{k}/top_1_accuracy"
-        if name in numbers:
-            return name
+        for measure in ("top_1_accuracy", several_labels.MEAN_PRECISION):
+            name = f"{PREFIX}knn/{k}/{measure}"
+            if name in numbers:
+                return name
     # Of the numbers without labels, this one ranked checkpoints of one augmentation best
     # (docs/evaluation.md).
     return RETRIEVAL
@@ -118,6 +151,8 @@ def in_words(numbers: dict[str, float]) -> str:
     ][:1]
     if HEAD in numbers:
         parts.append(f"label acc. {numbers[HEAD]:.1%}")
+    if HEAD_OF_SEVERAL in numbers:
+        parts.append(f"mean average precision of labels {numbers[HEAD_OF_SEVERAL]:.1%}")
     parts.append(f"view retrieval {numbers[RETRIEVAL]:.1%}")
     parts.append(f"LiDAR {numbers[f'{PREFIX}label_free/lidar']:.3g}")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Losses of classifiers: cross-entropy with label smoothing, and distillation."""
+"""Losses of classifiers: cross-entropy of one label or of several, and distillation."""
 
 from __future__ import annotations
 
@@ -29,6 +29,32 @@ def cross_entropy(
     # (n,) the mean of the cross-entropies with each class.
     mean_losses = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)
     return (1 - label_smoothing) * label_losses + label_smoothing * mean_losses
+
+
+def binary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Computes the cross-entropy of images that may have several labels.
+
+    It is the sum of the cross-entropies of the classes, each with the probability sigmoid(logit),
+    and so the negative log likelihood of the labels if classes are independent given the image. A
+    mean over classes would divide the gradient of each class by their number.
+
+    Args:
+        logits: (n, c).
+        labels: (n, c) int, see `data.indicators`; a class with -1 adds nothing.
+
+    Returns:
+        (n,) in nats.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if logits.shape != labels.shape:
+        raise ValueError(
+            f"logits and labels must have one shape, got {logits.shape} and {labels.shape}."
+        )
+    targets = tf.cast(labels > 0, logits.dtype)
+    of_classes = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    return tf.reduce_sum(tf.where(labels >= 0, of_classes, 0), 1)
 
 
 def distillation(student: tf.Tensor, teacher: tf.Tensor, *, temperature: float) -> tf.Tensor:

@@ -32,6 +32,11 @@ class Architecture:
     normalize_features: bool = False
     encoder: str = keras_encoders.RESNET
     pixels: pixel_format.PixelFormat = pixel_format.RGB
+    several_labels: bool = False
+
+    def without_head(self) -> Architecture:
+        """Returns the architecture without a linear head."""
+        return dataclasses.replace(self, class_names=None, several_labels=False)
 
     @property
     def encoder_name(self) -> str:
@@ -70,7 +75,7 @@ def same_classes(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> 
 ARCHITECTURE_SETTINGS = tuple(
     field.name
     for field in dataclasses.fields(Architecture)
-    if field.name not in ("class_names", "pixels")
+    if field.name not in ("class_names", "pixels", "several_labels")
 )
 
 

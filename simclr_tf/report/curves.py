@@ -70,6 +70,16 @@ PANELS = (
         is_fraction=True,
     ),
     Panel(
+        "Overlap of labels",
+        {
+            "train/supervised_jaccard": "training, augmented images",
+            "validation/label_mean_average_precision": "validation, mean average precision",
+            "validation/knn/*/mean_average_precision": "",
+        },
+        "Of the labels that are predicted or right, the fraction that is both.",
+        is_fraction=True,
+    ),
+    Panel(
         "Recognised views",
         {"validation/label_free/view_retrieval": "validation"},
         "How often the other view of an image is the nearest one.",
@@ -210,7 +220,16 @@ def _level(panel: Panel, run: run_files.RunFiles) -> float | None:
     classes = len(run.class_names or ())
     if classes < 2 or not panel.level:
         return None
-    return math.log(classes) if panel.level == "labels" else 1 / classes
+    return label_loss_at_chance(run) if panel.level == "labels" else 1 / classes
+
+
+def label_loss_at_chance(run: run_files.RunFiles) -> float | None:
+    """Returns the label loss of equal probabilities; None if the classes are unknown."""
+    if not run.class_names:
+        return None
+    several = run.architecture is not None and run.architecture.several_labels
+    classes = len(run.class_names)
+    return classes * math.log(2) if several else math.log(classes)
 
 
 def loss_at_chance(run: run_files.RunFiles) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import math
 import os
 
 import numpy as np
@@ -119,10 +118,11 @@ def _label_loss_above_chance(run: run_files.RunFiles) -> Iterator[str]:
     loss, classes = run.metrics.last("train/supervised_loss"), len(run.class_names or ())
     if run.config is None or run.config.resolved_objective != "supervised" or classes < 2:
         return
-    if loss is not None and loss > math.log(classes):
+    chance = curves.label_loss_at_chance(run)
+    if loss is not None and chance is not None and loss > chance:
         yield (
             f"The last label loss, {loss:.3f}, is above that of equal probabilities, "
-            f"{math.log(classes):.3f}: training may have been too short or its learning rate too "
+            f"{chance:.3f}: training may have been too short or its learning rate too "
             "high."
         )
 
@@ -153,6 +153,8 @@ def _of_accuracies(run: run_files.RunFiles) -> Iterator[str]:
         chance = _chance(run)
         interval = row.top_1.interval
         is_network = not row.top_1.key.startswith("baseline/")
+        if not row.top_1.key.endswith("accuracy"):
+            continue  # Chance is that of an accuracy.
         if chance is not None and interval is not None and is_network and interval.high < chance:
             yield (
                 f"The {row.what} reaches {_shown(row.top_1)}, less than always giving the most "

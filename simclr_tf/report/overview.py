@@ -48,7 +48,7 @@ def before_training(
     batch = plan.batch_size
     rows = {
         "data set": f"{source.name}: {_splits(run)}",
-        "classes": _classes(source.class_names),
+        "classes": _classes(source.class_names, several=source.several_labels),
         "image size": f"{config.image_size} px",
         **_pixels(run),
         "encoder": _encoder(run, model),
@@ -161,10 +161,11 @@ def _splits(run: opening.Run) -> str:
     return ", ".join(counts)
 
 
-def _classes(names: tuple[str, ...] | None) -> str:
+def _classes(names: tuple[str, ...] | None, *, several: bool) -> str:
     if names is None:
         return "unlabelled, so there is no linear head"
-    return f"{len(names)}: {text.shortened(names, most=12)}"
+    how = ", of which an image may show several" if several else ""
+    return f"{len(names)}{how}: {text.shortened(names, most=12)}"
 
 
 def _encoder(run: opening.Run, model: simclr.SimCLR) -> str:
@@ -218,20 +219,23 @@ def after_evaluation(
             console.say(f"Not evaluated: {result['eval/skipped']}.")
             return
         console.say(f"No accuracy was measured: {result['eval/skipped']}.")
-    rows, earlier = [], []
+    rows, earlier, measure = [], [], measured.measure_of(result)
     accuracies = measured.accuracy_names(result, contrastive=run.config.contrastive)
     for key, name in accuracies.items():
-        if f"{key}top_1_accuracy" in result:
-            rows.append([name, _with_interval(result, f"{key}top_1_accuracy")])
-            rows[-1].append(f"{result[f'{key}top_5_accuracy']:.1%}")
-        if f"{key}top_1_accuracy" in kept:
+        if f"{key}{measure}" in result:
+            rows.append([name, _with_interval(result, f"{key}{measure}")])
+            beside = result.get(f"{key}{measured.BESIDE[measure]}")
+            rows[-1].append("" if beside is None else f"{beside:.1%}")
+        if f"{key}{measure}" in kept:
             earlier.append(name)
     title = f"{run.data.source.name}, split {run.data.eval_split}"
     if "eval/examples" in result:
         title += f" ({result['eval/examples']:,} images)"
     title += f", step {result['global_step']:,}"
     if rows:
-        console.table(title, ["accuracy", "top-1 (95% interval)", "top-5"], rows)
+        first, second = measured.TITLES[measure]
+        what = "accuracy" if measure == measured.MEASURES[0] else "several labels"
+        console.table(title, [what, f"{first} (95% interval)", second], rows)
     more = [list(row) for found in outcomes.values() for row in found.rows]
     if more:
         console.table(title, ["evaluation", "value (95% interval)"], more)
@@ -244,6 +248,7 @@ def after_evaluation(
         "result.json",
         best.FILE,
         "predictions.parquet",
+        "class_scores.parquet",
         "evaluation/",
         "saved_model/",
         "views.png",

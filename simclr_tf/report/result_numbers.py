@@ -17,6 +17,7 @@ _INTERVAL = "_95"  # Ends the name of the interval of a number.
 GROUPS = {
     "knn": ("Nearest neighbours", "The k nearest training images vote for their class."),
     "per_class": ("Classes", "Counts a rare class as much as a frequent one."),
+    "classes": ("Classes", "The ranking of the images of each class is in class_ranking.csv."),
     "retrieval": ("Retrieval", "Other evaluated images, ranked by the cosine of their features."),
     "calibration": ("Calibration", "Whether a probability is the frequency of being right."),
     "selective": ("Most certain predictions", "Accuracy of those that the network is sure of."),
@@ -44,6 +45,8 @@ _NAMES = {
     "brier": "Brier score",
     "temperature": "fitted temperature",
     "map_at_r": "mAP@R",
+    "mean_average_precision": "mean average precision",
+    "mean_roc_auc": "mean ROC AUC",
     "nmi": "normalised mutual information",
     "ari": "adjusted Rand index",
     "rankme": "RankMe of the features",
@@ -119,12 +122,13 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """A row of the table of accuracies.
+    """A row of the table of accuracies, or of mean average precisions.
 
     Attributes:
         what: what was evaluated.
-        top_1: its accuracy.
-        top_5: the same among the five most probable classes; None if it was not measured.
+        top_1: its accuracy; the mean average precision where images may have several labels.
+        top_5: the same among the five most probable classes, or the mean ROC AUC; None if it was
+            not measured.
     """
 
     what: str
@@ -162,10 +166,12 @@ def accuracies(config: config_lib.Config | None, result: Mapping[str, Any]) -> l
     """Returns the accuracies of the network and of the baselines."""
     rows = []
     contrastive = (config or config_lib.Config()).contrastive
+    measure = measured.measure_of(result)
     for prefix, what in measured.accuracy_names(result, contrastive=contrastive).items():
-        top_1 = find(result, f"{prefix}top_1_accuracy")
+        top_1 = find(result, f"{prefix}{measure}")
         if top_1 is not None:
-            rows.append(Accuracy(what, top_1, find(result, f"{prefix}top_5_accuracy")))
+            beside = find(result, f"{prefix}{measured.BESIDE[measure]}")
+            rows.append(Accuracy(what, top_1, beside))
     return rows
 
 
@@ -176,7 +182,8 @@ def headline(config: config_lib.Config | None, result: Mapping[str, Any]) -> Acc
     without labels how often views of an image are recognised.
     """
     found = {row.top_1.key: row for row in accuracies(config, result)}
-    order = ["linear_eval/top_1_accuracy", "eval/label_top_1_accuracy"]
+    measure = measured.measure_of(result)
+    order = [f"linear_eval/{measure}", f"eval/label_{measure}"]
     if config is not None and not config.contrastive:
         order.reverse()
     for key in order:

@@ -19,6 +19,7 @@ from simclr_tf.report import (
     run_files,
     settings,
 )
+from simclr_tf.runs import measured as measured_lib
 
 _VIEWS_CAPTION = "The augmented views of the first images of training, as the network sees them."
 # Larger tables are not shown, which a spreadsheet shows better.
@@ -57,7 +58,8 @@ def render(run: run_files.RunFiles) -> str:
 
 def context(run: run_files.RunFiles) -> dict[str, Any]:
     """Returns what the template of the page reads."""
-    config = run.config
+    config, measure = run.config, measured_lib.measure_of(run.result)
+    one_label, left_out = measure == measured_lib.MEASURES[0], run.result.get("eval/left_out")
     views = None
     if run.views is not None:
         views = pictures.of_png(run.views, "First views", _VIEWS_CAPTION, "views.png")
@@ -69,7 +71,9 @@ def context(run: run_files.RunFiles) -> dict[str, Any]:
         "warnings": findings.of_run(run),
         "headline": result_numbers.headline(config, run.result),
         "accuracies": result_numbers.accuracies(config, run.result),
-        "chance": 1 / len(run.class_names) if run.class_names else None,
+        "titles": measured_lib.TITLES[measure],
+        "left_out": left_out if isinstance(left_out, dict) else {},
+        "chance": 1 / len(run.class_names) if run.class_names and one_label else None,
         "evaluated": _evaluated(run),
         "views": views,
         "curves": curves.of_run(run),

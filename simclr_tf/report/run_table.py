@@ -10,7 +10,7 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import text
-from simclr_tf.runs import listing, selection
+from simclr_tf.runs import listing, measured, selection
 
 HEADER = ("run", "state, step", "objective, data", "accuracy", "age")
 _MARK = "* "
@@ -76,7 +76,8 @@ def _data(config: config_lib.Config) -> str:
 def _accuracy(run: listing.Run) -> str:
     found, lines = run.accuracy, []
     if found is not None:
-        lines.append(f"{found.value:.1%}")
+        precision = found.name.endswith(measured.MEASURES[1])
+        lines.append(f"{found.value:.1%}{' mAP' if precision else ''}")
         if found.low is not None and found.high is not None:
             lines.append(f"{100 * found.low:.1f}-{100 * found.high:.1f}")
         if found.step != run.step:

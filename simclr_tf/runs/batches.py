@@ -109,7 +109,10 @@ class Batches:
             samples_per_class=config.samples_per_class,
         )
         checked = labels.known(run.data.source, run.data.train_split) is not None  # At the start.
-        return batches if checked or not config.reads_labels else batches.map(_check_labels)
+        # An image that shows none of several classes is an example of none.
+        if checked or not config.reads_labels or run.data.source.several_labels:
+            return batches
+        return batches.map(_check_labels)
 
 
 @tf.autograph.experimental.do_not_convert

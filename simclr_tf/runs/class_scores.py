@@ -56,6 +56,13 @@ def write(folder: str, found: ClassScores) -> None:
     storage.replace(os.path.join(folder, FILE), content.getvalue())
 
 
+def remove(folder: str) -> None:
+    """Deletes class_scores.parquet, if there is one."""
+    path = os.path.join(folder, FILE)
+    if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
+        tf.io.gfile.remove(path)
+
+
 def read(folder: str) -> ClassScores:
     """Reads class_scores.parquet.
 

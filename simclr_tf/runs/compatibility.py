@@ -149,13 +149,15 @@ def reconcile_architecture(
     if not checkpoints.latest(model_dir):
         if weights is None:
             return architecture
-        return _without_other_head(config, architecture, weights.class_names)
+        return _without_other_head(
+            config, architecture, weights.class_names, several_labels=weights.several_labels
+        )
     stored = directory.read_architecture(model_dir)
     if stored is None:
         return architecture
     if config.mode == "eval" and stored.class_names is None:
         # Pretrained without labels and evaluated with them: there is no linear head to load.
-        architecture = dataclasses.replace(architecture, class_names=None)
+        architecture = architecture.without_head()
     classes = stored.class_names
     if classes is not None and classes == simclr.placeholder_class_names(len(classes)):
         architecture = _without_other_head(config, architecture, classes)
@@ -168,17 +170,29 @@ def _without_other_head(
     config: config_lib.Config,
     architecture: simclr.Architecture,
     stored_classes: tuple[str, ...] | None,
+    *,
+    several_labels: bool = False,
 ) -> simclr.Architecture:
     """Removes, in evaluation, a linear head whose weights are of other classes than the data's."""
     classes = architecture.class_names
-    if config.mode != "eval" or classes is None or simclr.same_classes(stored_classes, classes):
+    if config.mode != "eval" or classes is None:
         return architecture
-    if stored_classes is not None:
+    if simclr.same_classes(stored_classes, classes):
+        if several_labels == architecture.several_labels:
+            return architecture
+        one, several = "one of its classes", "any number of them"
+        console.say(
+            "The linear head gives an image "
+            f"{several if several_labels else one}, and the labels "
+            f"{several if architecture.several_labels else one}; it is ignored, and the encoder "
+            "evaluated."
+        )
+    elif stored_classes is not None:
         console.say(
             f"The linear head has {len(stored_classes)} classes, which are not the "
             f"{len(classes)} of {config.dataset}; it is ignored, and the encoder evaluated."
         )
-    return dataclasses.replace(architecture, class_names=None)
+    return architecture.without_head()
 
 
 def _check_not_reference(model_dir: str) -> None:

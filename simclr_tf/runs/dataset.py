@@ -10,6 +10,7 @@ from simclr_tf import console, errors, host_memory, text
 from simclr_tf.data import array_records, depth, in_memory, labels, sources, split_names
 from simclr_tf.data import few_labels as few_labels_data
 from simclr_tf.runs import directory, few_labels, label_checks, unreadable
+from simclr_tf.runs import several_labels as several_labels_lib
 from simclr_tf.runs import weights as weights_lib
 
 # Settings that name the data of a run.
@@ -80,6 +81,8 @@ def open_data(
             "workers of a tf.data service cannot read; leave out --data_service, or prepare it as "
             "tfrecord in another data directory."
         )
+    if source.several_labels:
+        several_labels_lib.check(config, source)
     _check_split(config, source, "train_split", config.train_split)
     train_split = split_names.resolve(config.train_split, source.splits)
     eval_split = split_names.resolve(config.eval_split, source.splits)

@@ -176,6 +176,17 @@ def _load_linear(weights: weights_lib.Weights, model: simclr.SimCLR, zero: bool)
         problem: str | None = "the checkpoint has none"
     elif not simclr.same_classes(weights.class_names, model.architecture.class_names):
         problem = "the checkpoint's head has different classes"
+    elif weights.several_labels != model.architecture.several_labels:
+        several = "several labels per image"
+        of_weights, of_data = (
+            ("one", several)
+            if model.architecture.several_labels
+            else (
+                several,
+                "one",
+            )
+        )
+        problem = f"the checkpoint's head is for {of_weights}, and the data has {of_data}"
     else:
         problem = weights.load(model, "linear_head")
     return _line(model, "linear_head", problem)

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-# The accuracies that stand for a run, the first that was measured.
-_ENCODER, _CLASSIFIER = "linear_eval/top_1_accuracy", "eval/label_top_1_accuracy"
+# The numbers that stand for a run, the first that was measured: an accuracy or, of images that may
+# have several labels, the mean average precision.
+_ENCODER, _CLASSIFIER = "linear_eval/", "eval/label_"
+MEASURES = ("top_1_accuracy", "mean_average_precision")
+# What is shown beside each of them.
+BESIDE = {MEASURES[0]: "top_5_accuracy", MEASURES[1]: "mean_roc_auc"}
+# What they are called.
+TITLES = {
+    MEASURES[0]: ("top-1", "top-5"),
+    MEASURES[1]: ("mean average precision", "mean ROC AUC"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +67,8 @@ def accuracy(result: dict[str, Any], *, classifies: bool) -> Accuracy | None:
     Raises:
         LookupError, TypeError, ValueError: if it is not such a content.
     """
-    names = (_CLASSIFIER, _ENCODER) if classifies else (_ENCODER, _CLASSIFIER)
+    prefixes = (_CLASSIFIER, _ENCODER) if classifies else (_ENCODER, _CLASSIFIER)
+    names = (f"{prefix}{measure}" for measure in MEASURES for prefix in prefixes)
     name = next((name for name in names if name in result), None)
     if name is None:
         return None
@@ -71,6 +81,12 @@ def accuracy(result: dict[str, Any], *, classifies: bool) -> Accuracy | None:
         step=int(result["global_step"]),
         labels=(result.get("eval/measured_on") or {}).get("eval_labels"),
     )
+
+
+def measure_of(result: Mapping[str, Any]) -> str:
+    """Returns which of `MEASURES` the numbers of a result are."""
+    several = any(name.endswith(MEASURES[1]) for name in result)
+    return MEASURES[1] if several else MEASURES[0]
 
 
 def accuracy_names(result: Mapping[str, Any], *, contrastive: bool) -> dict[str, str]:

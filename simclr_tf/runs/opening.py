@@ -136,7 +136,7 @@ def open_run(
     # A batch size that is yet to be chosen is compared with the stored one later, by training.
     ignored = ("train_batch_size",) if fits_batch else ()
     compatibility.check_resumable(config, config.model_dir, ignored=ignored)
-    data = dataset.open_data(config, eval_split_given=eval_split_given)
+    data = dataset.open_data(config, eval_split_given=eval_split_given, several_labels=True)
     group_checks.check(config, data)
     given, replicas = config, strategy.num_replicas_in_sync
     if fits_batch:
@@ -151,7 +151,13 @@ def open_run(
     builders.policy_of(config, pixels)  # Raises for operations that do not suit the channels.
     keras_encoders.check_channels(config.encoder, pixels.channels)
     shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.
-    architecture = fit_architecture(config, _head_classes(config, data, teacher), weights, pixels)
+    architecture = fit_architecture(
+        config,
+        _head_classes(config, data, teacher),
+        weights,
+        pixels,
+        several_labels=data.source.several_labels,
+    )
     return Run(
         config,
         pixels_lib.applied(data, pixels),
@@ -220,6 +226,8 @@ def fit_architecture(
     class_names: tuple[str, ...] | None,
     weights: weights_lib.Weights | None,
     pixels: pixel_format.PixelFormat = pixel_format.RGB,
+    *,
+    several_labels: bool = False,
 ) -> simclr.Architecture:
     """Returns the architecture of a run, which fits the weights that it reads.
 
@@ -228,12 +236,15 @@ def fit_architecture(
         class_names: the classes of the linear head; None for no linear head.
         weights: the weights of --checkpoint; None without one.
         pixels: the pixels of the images.
+        several_labels: whether an image may have several of these classes.
 
     Raises:
         UserError: if the weights in the run directory have another architecture.
     """
     assert config.model_dir is not None
     architecture = builders.architecture_of(config, class_names, pixels)
+    if class_names is not None:
+        architecture = dataclasses.replace(architecture, several_labels=several_labels)
     return compatibility.reconcile_architecture(config, architecture, weights, config.model_dir)
 
 

@@ -14,6 +14,7 @@ from scipy import special
 import tensorflow as tf
 
 from simclr_tf import errors, storage, text
+from simclr_tf.runs import class_scores
 
 FILE = "predictions.parquet"
 _STEP = "global_step"  # Key in the metadata of the file.
@@ -115,6 +116,12 @@ def read(model_dir: str) -> Predictions:
     if not tf.io.gfile.exists(path):
         if not tf.io.gfile.isdir(model_dir):
             raise errors.UserError(f"The run directory {model_dir} does not exist; check --runs.")
+        if tf.io.gfile.exists(os.path.join(model_dir, class_scores.FILE)):
+            raise errors.UserError(
+                f"The images of {model_dir} may have several labels, and runs are compared by "
+                "predictions of one; compare class_ranking.csv in the evaluation/ of both instead, "
+                "or transfer both to these images (--mode=transfer), which tests the difference."
+            )
         raise errors.UserError(
             f"{path} does not exist; python run.py --mode=eval --model_dir={model_dir} writes it, "
             "if the images have labels."

@@ -105,7 +105,7 @@ def draw(config: config_lib.Config, data: dataset.Data) -> Drawn:
     is_labelled = data.class_names is not None
     if is_labelled:
         uses[order[validation : validation + _MOST_NEIGHBOURS]] = _NEIGHBOUR
-        present = len({label for label in labels if label >= 0})
+        present = len({label for label in labels if label >= 0}) if labels.ndim == 1 else 0
         if validation < present:
             console.warn(
                 f"{text.count(validation, 'validation image')} cannot have all of the {present} "

@@ -54,6 +54,11 @@ class Weights:
         """Classes of the linear head; None without one."""
         return None if self.architecture is None else self.architecture.class_names
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether the linear head gives an image any number of its classes."""
+        return self.architecture is not None and self.architecture.several_labels
+
     def load(self, model: simclr.SimCLR, part: str) -> str | None:
         """Fills one part of a network.
 

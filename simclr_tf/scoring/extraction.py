@@ -62,10 +62,18 @@ def say_left_out(run: opening.Run, split: str, used: int) -> None:
 
 
 def warn_of_missing_classes(run: opening.Run, labels: np.ndarray) -> None:
-    """Warns of classes that the evaluated images, whose labels (n,) are given, do not have."""
+    """Warns of classes that the evaluated images do not have.
+
+    Args:
+        run: the run.
+        labels: (n,) their classes, or (n, c) of several.
+    """
     names = run.data.source.class_names
     assert names is not None
-    present = [names[label] for label in np.unique(labels) if label >= 0]
+    several = labels.ndim > 1
+    numbers = np.flatnonzero(np.any(labels == 1, 0)) if several else np.unique(labels[labels >= 0])
+    present = [names[label] for label in numbers]
     missing = layout.missing_classes(run.data.eval_split, present, names, what="evaluated images")
     if missing:
-        console.warn(f"{missing} The accuracies are of the other classes only.")
+        what = "means" if several else "accuracies"
+        console.warn(f"{missing} The {what} are of the other classes only.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simclr_tf import console
+from simclr_tf.data import indicators
 from simclr_tf.evaluation import held_out, linear, one_vs_rest
 from simclr_tf.runs import opening
 from simclr_tf.scoring import groups as groups_lib
@@ -33,8 +34,10 @@ def evaluate(
     numbers: dict[str, Any],
     *,
     groups: groups_lib.OfSplits = groups_lib.NONE,
-) -> tuple[linear.Fit, np.ndarray]:
+) -> tuple[linear.Fit | one_vs_rest.Fit, np.ndarray]:
     """Evaluates features (n, f) and (m, f) linearly, given the labels of both.
+
+    Of images that may have several labels, a classifier of each class is fitted.
 
     Args:
         run: the run.
@@ -48,9 +51,14 @@ def evaluate(
     Returns:
         The fit, and the scores (m, c) of the evaluated features.
     """
-    splits = groups.splits(labels[0], seed=run.config.seed, few=bool(run.data.draws))
-    what = f"the linear classifier on {_INPUTS[name]}"
-    fit = fit_classifier(run, what, train, labels[0], splits=splits)
+    several, what = labels[0].ndim > 1, f"the linear classifier on {_INPUTS[name]}"
+    strata = indicators.rarest(labels[0]) if several else labels[0]
+    splits = groups.splits(strata, seed=run.config.seed, few=bool(run.data.draws))
+    fit: linear.Fit | one_vs_rest.Fit
+    if several:
+        fit = fit_each_class(run, what, train, labels[0], split=splits[0] if splits else None)
+    else:
+        fit = fit_classifier(run, what, train, labels[0], splits=splits)
     scores = fit.scores(test)
     numbers.update(
         scores_lib.accuracies(f"{name}/", scores, labels[1], groups.evaluated, seed=run.config.seed)

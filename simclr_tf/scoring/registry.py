@@ -50,6 +50,8 @@ def check(run: opening.Run) -> None:
         console.warn(sentence)
     if run.data.source.class_names is None:
         return  # They read labels, so none of them is run.
+    if run.data.source.several_labels:
+        return  # They are for one label, see `scoring.several_labels`.
     for name in run.config.evaluation_names:
         unsuited = _why_unsuited(name, run.architecture.pixels)
         if unsuited is not None and run.config.evaluations != "all":

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from simclr_tf.evaluation import features, intervals, linear, outcome
+from simclr_tf.evaluation import (
+    class_ranking,
+    features,
+    intervals,
+    linear,
+    outcome,
+    several_labels,
+)
 
 
 @dataclasses.dataclass
@@ -19,7 +26,7 @@ class Scores:
         outcomes: name of an evaluation -> what it found.
         test: what was extracted from the evaluated images; None if they have no labels.
         class_scores: (m, c) unnormalised log probabilities of the classifier that evaluations
-            read; None without one.
+            read, or of several labels log odds; None without one.
     """
 
     numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -38,13 +45,24 @@ def accuracies(
 ) -> dict[str, Any]:
     """Returns top-1 and top-5 accuracy with their intervals, by their names in result.json.
 
+    Of several labels, these are mean average precision and mean ROC AUC.
+
     Args:
         prefix: begins the names.
         scores: (m, c), larger for more probable classes.
-        labels: (m,) classes.
+        labels: (m,) classes, or (m, c) of several.
         groups: (m,) the groups of the images; None if images are independent.
         seed: seed of the intervals over groups.
     """
+    if labels.ndim > 1:
+        found = class_ranking.rank(scores, labels, seed=seed, groups=groups)
+        return several_labels.numbers(prefix, found)
+    return _of_one_label(prefix, scores, labels, groups, seed)
+
+
+def _of_one_label(
+    prefix: str, scores: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, seed: int
+) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for k in (1, 5):
         found = intervals.accuracy(linear.top_k_hits(scores, labels, k), groups, seed=seed)

@@ -7,10 +7,18 @@ import dataclasses
 import numpy as np
 
 from simclr_tf import console
-from simclr_tf.evaluation import features, forward, linear, outcome, registry
+from simclr_tf.evaluation import features, forward, linear, one_vs_rest, outcome, registry
 from simclr_tf.models import simclr
 from simclr_tf.runs import few_labels, opening
-from simclr_tf.scoring import extraction, label_repeats, linear_fits, network, unlabelled, untrained
+from simclr_tf.scoring import (
+    extraction,
+    label_repeats,
+    linear_fits,
+    network,
+    several_labels,
+    unlabelled,
+    untrained,
+)
 from simclr_tf.scoring import groups as groups_lib
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.scoring import scores as scores_lib
@@ -86,7 +94,8 @@ def _score_with_labels(
         scores.outcomes["few_labels"] = found
     temperature = None
     if scores.class_scores is None:
-        scores.class_scores, temperature = linear_scores, fit.temperature
+        scores.class_scores = linear_scores
+        temperature = fit.temperature if isinstance(fit, linear.Fit) else None
     if train.pixels is not None and test.pixels is not None:
         pixels = (train.pixels, test.pixels)
         linear_fits.evaluate(
@@ -102,7 +111,7 @@ def _run_evaluations(
     scores: scores_lib.Scores,
     train: features.Extracted,
     test: features.Extracted,
-    fit: linear.Fit,
+    fit: linear.Fit | one_vs_rest.Fit,
     temperature: float | None,
     test_groups: np.ndarray | None,
 ) -> None:
@@ -125,6 +134,9 @@ def _run_evaluations(
         test_names=names,
         test_groups=test_groups,
     )
+    if isinstance(fit, one_vs_rest.Fit):
+        several_labels.add(run, scores, inputs)
+        return
     context = network.Context(run, model, train, test, fit, inputs)
     for name in run.config.evaluation_names:
         if name in registry.EVALUATIONS:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_tf.evaluation import forward
+from simclr_tf.evaluation import forward, several_labels
 from simclr_tf.runs import opening
 from simclr_tf.scoring import extraction, label_repeats, linear_fits
 from simclr_tf.scoring import groups as groups_lib
@@ -54,7 +54,8 @@ def score(
     result |= score_of(f"{baseline}/unit_gammas", "features with unit gammas")
     # On a tie it is the initialisation of training, which comes first.
     names = ("zero_gammas", "unit_gammas")
-    best = max(names, key=lambda name: result[f"{baseline}/{name}/top_1_accuracy"])
+    measure = several_labels.MEAN_PRECISION if labels[1].ndim > 1 else "top_1_accuracy"
+    best = max(names, key=lambda name: result.get(f"{baseline}/{name}/{measure}", 0.0))
     prefix = f"{baseline}/{best}/"
     chosen = {
         f"{baseline}/{name.removeprefix(prefix)}": value

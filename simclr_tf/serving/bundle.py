@@ -29,7 +29,12 @@ _LIMITS = {
     "tolerance": inputs.TOLERANCE,
 }
 # What the descriptions of older versions lack.
-_OF_OLDER_EXPORTS = {"format": "serving", "dtype": "float32", "conversion": None}
+_OF_OLDER_EXPORTS = {
+    "format": "serving",
+    "dtype": "float32",
+    "conversion": None,
+    "several_labels": False,
+}
 _MEASURED = ("linear_eval/", "eval/", "baseline/")  # Beginnings of names in result.json.
 
 
@@ -77,11 +82,15 @@ def write(
         "conversion": conversion,
         "encoder": architecture.encoder_name,
         "classes": architecture.class_names and list(architecture.class_names),
+        "several_labels": architecture.several_labels,
         "image_size": architecture.image_size,
         "feature_width": servable.feature_width,
         "features_have_length_1": architecture.normalize_features,
         "signatures": _signatures(servable),
-        "outputs": {name: outputs.DESCRIPTIONS[name] for name in _outputs(servable, form)},
+        "outputs": {
+            name: outputs.describe(name, several_labels=architecture.several_labels)
+            for name in _outputs(servable, form)
+        },
         "pixels": _pixels(architecture.pixels),
         "preprocessing": _preprocessing(architecture, form),
         "limits": _LIMITS if form.format == "serving" else None,
@@ -167,7 +176,8 @@ def _write_both(folder: str, description: dict[str, Any], model_dir: str) -> Non
     tf.io.gfile.makedirs(os.path.dirname(os.path.join(folder, name)))
     storage.write_json(os.path.join(folder, name), description)
     accuracies = _accuracies(model_dir, description["metrics"])
-    described = {**_OF_OLDER_EXPORTS, **description, "accuracies": accuracies}
+    titles = measured.TITLES[measured.measure_of(description["metrics"])]
+    described = {**_OF_OLDER_EXPORTS, **description, "accuracies": accuracies, "titles": titles}
     measured_conversion = described["conversion"] or {}
     if "images" in measured_conversion:
         described["conversion_rows"] = conversion_rows(measured_conversion)
@@ -285,15 +295,16 @@ def _accuracies(model_dir: str, metrics: dict[str, Any]) -> list[dict[str, Any]]
     """Returns the rows of the card's table."""
     config = _config(model_dir)
     names = measured.accuracy_names(metrics, contrastive=config is None or config.contrastive)
+    measure = measured.measure_of(metrics)
     return [
         {
             "name": name,
-            "top_1": metrics[f"{prefix}top_1_accuracy"],
-            "ends": metrics.get(f"{prefix}top_1_accuracy_95"),
-            "top_5": metrics.get(f"{prefix}top_5_accuracy"),
+            "top_1": metrics[f"{prefix}{measure}"],
+            "ends": metrics.get(f"{prefix}{measure}_95"),
+            "top_5": metrics.get(f"{prefix}{measured.BESIDE[measure]}"),
         }
         for prefix, name in names.items()
-        if f"{prefix}top_1_accuracy" in metrics
+        if f"{prefix}{measure}" in metrics
     ]
 
 

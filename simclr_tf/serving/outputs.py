@@ -29,6 +29,26 @@ DESCRIPTIONS = {
 }
 
 
+# What differs where an image may have several labels.
+_OF_SEVERAL = {
+    "logits": "(b, c) float32, the log odds that the image shows each class, in their order",
+    "probabilities": "(b, c) float32, the sigmoid of the logits: the probability that the image "
+    "shows the class, of each class by itself; their sum is not 1",
+    "top_classes": f"{DESCRIPTIONS['top_classes']}; an image may show fewer of them, or more",
+}
+
+
+def describe(name: str, *, several_labels: bool) -> str:
+    """Returns what an output is, for people.
+
+    Args:
+        name: its name.
+        several_labels: whether an image may have several labels.
+    """
+    of_several = _OF_SEVERAL.get(name) if several_labels else None
+    return of_several or DESCRIPTIONS[name]
+
+
 def choose(model: simclr.SimCLR, requested: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the outputs of an export, in the order of `settings.OUTPUTS`.
 
@@ -71,7 +91,9 @@ def compute(model: simclr.SimCLR, images: tf.Tensor, names: Iterable[str]) -> di
     if "embedding" in names:
         found["embedding"] = tf.math.l2_normalize(found["features"], -1)
     if "probabilities" in names:
-        found["probabilities"] = tf.nn.softmax(found["logits"])
+        several = model.architecture.several_labels
+        to_probabilities = tf.nn.sigmoid if several else tf.nn.softmax
+        found["probabilities"] = to_probabilities(found["logits"])
     if "top_classes" in names:
         k = min(NUM_TOP, found["logits"].shape[-1])
         found["top_classes"] = tf.math.top_k(found["logits"], k).indices

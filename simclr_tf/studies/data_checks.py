@@ -37,13 +37,18 @@ def check(runs: Iterable[cells.Run], root: str) -> None:
         key = (is_given, *(getattr(config, name) for name in _SETTINGS))
         if key not in opened:
             opened.add(key)
-            data = dataset.open_data(config, eval_split_given=is_given)
+            data = dataset.open_data(config, eval_split_given=is_given, several_labels=True)
             if config.mode != "train":
                 _check_labels(data)
 
 
 def _check_labels(data: dataset.Data) -> None:
     """Refuses data of cells that cannot be evaluated on labels."""
+    if data.source.several_labels:
+        raise errors.UserError(
+            f"The images of {data.source.name!r} may have several labels, and a study compares "
+            "accuracies of one; use images with one label each."
+        )
     for split in (data.train_split, data.eval_split):
         missing = data.why_unlabelled(split)
         if missing is not None:

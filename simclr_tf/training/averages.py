@@ -77,6 +77,8 @@ class Averages:
             parts.append(f"loss {m['train/total_loss']:.3f}")
         if "train/supervised_acc" in m:
             parts.append(f"label acc. {m['train/supervised_acc']:.1%}")
+        if "train/supervised_jaccard" in m:
+            parts.append(f"overlap of labels {m['train/supervised_jaccard']:.1%}")
         parts.append(f"{m['train/images_per_second']:,.0f} images/s")
         parts.append(f"input wait {m['train/input_wait']:.0%}")
         return "  ".join(parts)

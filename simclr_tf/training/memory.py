@@ -62,10 +62,11 @@ def estimate(learner: steps.Learner, task: tasks.Task, *, views: int, image_size
         image_size: side of the images, in pixels.
     """
     n, side = _TRACED_IMAGES, image_size
-    channels = learner.model.architecture.pixels.channels
+    architecture = learner.model.architecture
+    several = [architecture.num_classes] if architecture.several_labels else []
     batch = {
-        "views": tf.TensorSpec([n, views, side, side, channels], tf.float32),
-        "label": tf.TensorSpec([n], tf.int32),
+        "views": tf.TensorSpec([n, views, side, side, architecture.pixels.channels], tf.float32),
+        "label": tf.TensorSpec([n, *several], tf.int32),
     }
     # The gradient of weight decay is as large as the weights, however many images there are.
     without_decay = dataclasses.replace(learner, decayed=[])

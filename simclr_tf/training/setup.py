@@ -11,7 +11,15 @@ from simclr_tf import keras_optimizers
 from simclr_tf.data import balanced, mixing
 from simclr_tf.models import simclr
 from simclr_tf.runs import batches, kept_images, opening, teachers
-from simclr_tf.training import accumulation, objectives, optimizers, schedules, steps, tasks
+from simclr_tf.training import (
+    accumulation,
+    label_terms,
+    objectives,
+    optimizers,
+    schedules,
+    steps,
+    tasks,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +102,7 @@ def _objective_task(
             temperature=config.temperature,
             hidden_norm=config.hidden_norm,
             labelled=model.linear_head is not None,
+            term=_label_term(config, model),
         )
     if teacher is not None:
         return tasks.distillation_task(
@@ -104,8 +113,16 @@ def _objective_task(
             autograph=teacher.needs_autograph,
         )
     return tasks.supervised_task(
-        model, label_smoothing=config.label_smoothing, mixer=_make_mixer(config, learner)
+        model, term=_label_term(config, model), mixer=_make_mixer(config, learner)
     )
+
+
+def _label_term(config: config_lib.Config, model: simclr.SimCLR) -> label_terms.LabelTerm:
+    """Returns how the linear head learns from labels."""
+    if model.architecture.several_labels:
+        return label_terms.several_labels()
+    # Of the head that is trained beside a contrast, --label_smoothing is 0.
+    return label_terms.one_label(config.label_smoothing)
 
 
 def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:

@@ -12,7 +12,7 @@ from simclr_tf import distribute
 from simclr_tf.data import mixing
 from simclr_tf.losses import classification, contrastive
 from simclr_tf.models import simclr
-from simclr_tf.training import collapse, feature_metrics, objectives
+from simclr_tf.training import collapse, feature_metrics, label_terms, objectives
 
 Batch = dict[str, tf.Tensor]
 Metrics = dict[str, tf.Tensor]
@@ -27,7 +27,7 @@ _CONTRASTIVE = (
 _FEATURES = (collapse.SPREAD, collapse.RANK)
 # Entry of a batch with the result of `label_weights`.
 LABEL_WEIGHT = "label_weight"
-_SUPERVISED = ("train/supervised_loss", "train/supervised_acc")
+_ONE_LABEL = label_terms.one_label()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,13 @@ def label_weights(labels: tf.Tensor) -> tf.Tensor:
     """Returns the weights with which a mean over examples is one over the labelled examples.
 
     Args:
-        labels: (b,) of this replica's whole batch, below 0 where there is none.
+        labels: (b,) of this replica's whole batch, below 0 where there is none; (b, c) of several.
 
     Returns:
         (b,) float32. The mean over all replicas is 1: it is 1 throughout if all examples are
         labelled. NaN throughout if no example of any replica is.
     """
-    labelled = tf.cast(labels >= 0, tf.float32)
+    labelled = tf.cast(label_terms.are_known(labels), tf.float32)
     count = distribute.all_reduce_sum(tf.reduce_sum(labelled))
     total = distribute.num_replicas() * labels.shape[0]
     return tf.where(count > 0, labelled * (total / count), np.nan)
@@ -84,6 +84,7 @@ def contrastive_task(
     temperature: float,
     hidden_norm: bool,
     labelled: bool,
+    term: label_terms.LabelTerm = _ONE_LABEL,
 ) -> Task:
     """Returns the pretraining task: a contrastive loss, and a linear head trained alongside.
 
@@ -101,9 +102,10 @@ def contrastive_task(
         labelled: whether to train the linear head; "label" must then hold the classes, and -1 for
             examples without one. Its loss and accuracy are means over the labelled examples of the
             global batch. Without any, the loss is 0, and its metrics are NaN.
+        term: how the linear head learns from labels.
 
     Returns:
-        The task, for batches of {"views": (b, v, h, w, 3), "label": (b,)}.
+        The task, for batches of {"views": (b, v, h, w, 3), "label": (b,)}; (b, c) of several.
     """
 
     def forward(batch: Batch) -> Outputs:
@@ -117,7 +119,7 @@ def contrastive_task(
         }
         if not labelled:
             return tf.constant(0.0), metrics
-        loss, of_head = _head_loss(batch, outputs["logits"])
+        loss, of_head = _head_loss(batch, outputs["logits"], term)
         return loss, {**metrics, **of_head}
 
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
@@ -146,7 +148,7 @@ def contrastive_task(
     return Task(
         forward,
         per_example_loss,
-        (*_FEATURES, *(_SUPERVISED if labelled else ())),
+        (*_FEATURES, *(term.metrics if labelled else ())),
         batch_loss,
         (*_CONTRASTIVE, *objective.metrics),
         autograph=model.needs_autograph,
@@ -154,18 +156,19 @@ def contrastive_task(
     )
 
 
-def _head_loss(batch: Batch, logits: tf.Tensor) -> LossAndMetrics:
+def _head_loss(batch: Batch, logits: tf.Tensor, term: label_terms.LabelTerm) -> LossAndMetrics:
     """Returns the loss of the linear head on all views (v * b, c) of the labelled images."""
     views = batch["views"].shape[1]
-    labels = tf.tile(batch["label"], [views])  # (v * b,)
+    labels = tf.concat([batch["label"]] * views, 0)  # (v * b,) or (v * b, c)
     weights = tf.tile(batch[LABEL_WEIGHT], [views])  # (v * b,), NaN or 0 without a label
     defined = ~tf.math.is_nan(weights)
-    losses = classification.cross_entropy(logits, tf.maximum(labels, 0))
+    losses = term.losses(logits, labels)
     loss = tf.reduce_mean(tf.where(defined, weights, 0.0) * losses)
-    return loss, {
-        "train/supervised_loss": tf.where(defined[0], loss, np.nan),
-        "train/supervised_acc": accuracy(logits, labels, weights),
-    }
+    means = (
+        tf.where(defined[0], loss, np.nan),
+        tf.reduce_mean(weights * term.scores(logits, labels)),
+    )
+    return loss, dict(zip(term.metrics, means))
 
 
 def _stack_views(views: tf.Tensor) -> tf.Tensor:
@@ -179,18 +182,21 @@ Mixer = Callable[[tf.Tensor, tf.Tensor], mixing.Mixed]
 
 
 def supervised_task(
-    model: simclr.SimCLR, *, label_smoothing: float = 0.0, mixer: Mixer | None = None
+    model: simclr.SimCLR,
+    *,
+    term: label_terms.LabelTerm = _ONE_LABEL,
+    mixer: Mixer | None = None,
 ) -> Task:
     """Returns the fine-tuning task: cross-entropy with the labels, on one view of each image.
 
     Args:
         model: the network.
-        label_smoothing: see `classification.cross_entropy`.
+        term: how it learns from labels.
         mixer: mixes images of the batch (mixup, CutMix). The loss is then the mean of both labels'
             losses, weighted by the mixing ratio, and the accuracy is that of the dominant label.
 
     Returns:
-        The task, for batches of {"views": (b, 1, h, w, 3), "label": (b,)}.
+        The task, for batches of {"views": (b, 1, h, w, 3), "label": (b,)}; (b, c) of several.
     """
 
     def forward(batch: Batch) -> Outputs:
@@ -203,24 +209,17 @@ def supervised_task(
 
     def per_example_loss(batch: Batch, outputs: Outputs) -> LossAndMetrics:
         def loss_for(labels: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_mean(
-                classification.cross_entropy(
-                    outputs["logits"], labels, label_smoothing=label_smoothing
-                )
-            )
+            return tf.reduce_mean(term.losses(outputs["logits"], labels))
 
         labels, loss = batch["label"], loss_for(batch["label"])
         if mixer is not None:
             ratio, other_labels = outputs["ratio"], outputs["other_labels"]
             loss = ratio * loss + (1 - ratio) * loss_for(other_labels)
             labels = tf.where(ratio >= 0.5, labels, other_labels)
-        metrics = {
-            "train/supervised_loss": loss,
-            "train/supervised_acc": accuracy(outputs["logits"], labels),
-        }
-        return loss, metrics
+        score = tf.reduce_mean(term.scores(outputs["logits"], labels))
+        return loss, dict(zip(term.metrics, (loss, score)))
 
-    return Task(forward, per_example_loss, _SUPERVISED, autograph=model.needs_autograph)
+    return Task(forward, per_example_loss, term.metrics, autograph=model.needs_autograph)
 
 
 def distillation_task(
@@ -270,19 +269,16 @@ def distillation_task(
     return Task(
         forward,
         per_example_loss,
-        (*names, *(_SUPERVISED if weight < 1 else ())),
+        (*names, *(_ONE_LABEL.metrics if weight < 1 else ())),
         autograph=autograph or model.needs_autograph,
     )
 
 
-def accuracy(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns () the fraction of rows of logits (n, c) whose largest entry is at the label.
 
     Args:
         logits: (n, c).
         labels: (n,).
-        weights: (n,) weights of the rows, whose mean is 1; None for equal ones.
     """
-    hits = tf.equal(tf.argmax(logits, 1, output_type=labels.dtype), labels)
-    hits = tf.cast(hits, tf.float32)
-    return tf.reduce_mean(hits if weights is None else weights * hits)
+    return tf.reduce_mean(label_terms.hits(logits, labels))

@@ -48,7 +48,9 @@ class DataSettings:
         "labels; images are read at any depth. Or a file (.csv, .tsv, .txt) whose first line names "
         "the columns file, label and, optionally, split; images may be at any depth, paths are "
         "relative to --data_dir, images that are not listed are left out, and an empty label means "
-        "none.",
+        "none. Images may have several labels: a column labels, with the classes separated by |, "
+        "or a column for each class, of 1, 0 or nothing where it is not known; see "
+        "docs/several_labels.md.",
         resume="freely",
         path_pattern=rf"(?i:(.+(?:{'|'.join(map(re.escape, label_origin.SUFFIXES))})))",
     )

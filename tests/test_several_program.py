@@ -124,6 +124,13 @@ def test_probabilities_are_sigmoids_and_the_description_says_so(pretrained, tmp_
     assert "| what | mean average precision | 95% interval | mean ROC AUC |" in card
 
 
+def test_supcon_pulls_images_together_that_share_classes(root, tmp_path, no_export_in_file):
+    settings = {"objective": "supcon", "lineareval_while_pretraining": False, "train_steps": 2}
+    assert tiny_several.main("pretrain", tmp_path / "supcon", root, **settings) == 0
+    first = tiny_runs.lines_of(tmp_path / "supcon" / "metrics.jsonl")[0]
+    assert 1 < first["train/contrast_loss"] < 4 and first["train/views_without_positive"] == 0
+
+
 def test_a_head_for_one_label_is_not_taken_for_several(root, pretrained, tmp_path):
     one = tmp_path / "one"
     rows = (root / "labels.csv").read_text().splitlines()

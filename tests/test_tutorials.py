@@ -20,6 +20,7 @@ import serving_server
 import tensorflow as tf
 import test_channels_program
 import tiny_runs
+import tiny_several
 
 from simclr_tf.runs import directory
 
@@ -34,7 +35,10 @@ PAGES = {
         ROOT / "README.md",
         *(
             DOCS / f"{name}.md"
-            for name in ("your_images", "channels", "imagenet", "serving", "cluster", "tpu")
+            for name in (
+                *("your_images", "channels", "several_labels", "imagenet", "serving"),
+                *("cluster", "tpu"),
+            )
         ),
     )
 }
@@ -159,6 +163,7 @@ class Workspace:
 def workspace(tmp_path_factory: pytest.TempPathFactory, python: str) -> Iterator[Workspace]:
     folder = tmp_path_factory.mktemp("tutorials")
     (folder / "PATH").symlink_to(tiny_runs.photos(tmp_path_factory))
+    (folder / "animals").symlink_to(tiny_several.folder(tmp_path_factory))
     small_model = reference_forms.random_model(reference_forms.architecture())
     reference_forms.write_saved_model(small_model, folder / "WEIGHTS")
     (folder / "runs").mkdir()
@@ -210,6 +215,19 @@ def test_the_commands_for_other_channels_and_depths_run(workspace):
     }
     assert found["four"].names == ("B2", "B3", "B4", "B8")
     assert (runs / "bands" / "operations.png").exists()
+
+
+def test_the_commands_for_several_labels_run(workspace):
+    printed = workspace.run("several_labels.md")
+    assert "mean average precision" in printed and "Not measured, because" in printed
+    runs = workspace.folder / "runs"
+    for name in ("animals", "tuned", "supcon"):
+        assert "eval/left_out" in tiny_runs.json_of(runs / name / "result.json")
+    (described,) = (workspace.folder / "animals_model").glob(
+        "saved_model/*/assets.extra/model.json"
+    )
+    outputs = tiny_runs.json_of(described)["outputs"]
+    assert "sigmoid" in outputs["probabilities"] and "valid" in outputs
 
 
 def test_the_commands_for_imagenet_train_with_the_settings_of_the_recipes(workspace):

@@ -35,12 +35,7 @@ def _without_meaning(config: config_lib.Config) -> Iterator[tuple[str, str, str]
         value = getattr(config, name)
         if value:
             yield f"--{name}={value:g}", "weighs the labels of two images with one each", leave_out
-    if config.resolved_objective in (*config_lib.SUPERVISED_CONTRAST, "distill"):
-        other = "nt_xent" if config.contrastive else "supervised"
-        why = "compares images by their one class"
-        if config.resolved_objective == "distill":
-            why = "teaches probabilities of classes that exclude each other"
-        yield f"--objective={config.resolved_objective}", why, f"use --objective={other}"
+    yield from _objectives(config)
     if config.samples_per_class:
         flag = f"--samples_per_class={config.samples_per_class}"
         yield flag, "draws batches class by class", leave_out
@@ -50,3 +45,19 @@ def _without_meaning(config: config_lib.Config) -> Iterator[tuple[str, str, str]
             flag = f"--labels_per_class={config.labels_per_class}"
         remedy = "leave it out, or list fewer images in the file of labels"
         yield flag, "draws labels class by class", remedy
+
+
+def _objectives(config: config_lib.Config) -> Iterator[tuple[str, str, str]]:
+    """Yields the same for objectives, and for settings of SupCon."""
+    objective = config.resolved_objective
+    if objective in ("supcon_in", "n_pairs"):
+        why = "compares images by their one class"
+        yield f"--objective={objective}", why, "use --objective=supcon or nt_xent"
+    if objective == "distill":
+        why = "teaches probabilities of classes that exclude each other"
+        yield "--objective=distill", why, "use --objective=supervised"
+    if objective == "supcon" and config.supcon_positives:
+        flag = f"--supcon_positives={config.supcon_positives}"
+        yield flag, "counts the positives of one class", "leave it out"
+    if objective == "supcon" and config.decoupled:
+        yield "--decoupled", "leaves the views of one class out", "leave it out"

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import distribute
-from simclr_tf.losses import blocked, contrastive, supcon
+from simclr_tf.losses import blocked, contrastive, several_supcon, supcon
 
 # From this many views on, similarities are computed in tiles. That is faster, even on two cores,
 # and saves memory: all similarities at once would take 16 MiB, and grow with the square.
@@ -19,7 +19,7 @@ MIN_VIEWS_FOR_TILES = 2048
 MIN_VIEWS_FOR_LARGE_TILES = 16384
 VIEWS_WITHOUT_POSITIVE = "train/views_without_positive"
 
-# (v views of (b, d), labels (b,)) -> loss (), and its additional metrics.
+# (v views of (b, d), labels (b,) or (b, c)) -> loss (), and its additional metrics.
 Loss = Callable[[Sequence[tf.Tensor], tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
@@ -126,7 +126,21 @@ def _supervised(config: config_lib.Config, name: str) -> Loss:
     function = supcon.supcon_in if name == "supcon_in" else supcon.supcon
     most_positives = 1 if name == "n_pairs" else config.supcon_positives
 
+    def of_several(views: Sequence[tf.Tensor], labels: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        # What else --objective may be is refused by `runs.several_labels`.
+        found = several_supcon.several_supcon(
+            views,
+            labels,
+            temperature=config.temperature,
+            l2_normalize=config.hidden_norm,
+            scale_by_temperature=config.scale_by_temperature,
+            tile=tile_side(len(views) * views[0].shape[0]),
+        )
+        return found, {VIEWS_WITHOUT_POSITIVE: tf.constant(0.0)}
+
     def loss(views: Sequence[tf.Tensor], labels: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        if labels.shape.rank == 2:
+            return of_several(views, labels)
         result = function(
             views,
             labels,

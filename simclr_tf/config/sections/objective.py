@@ -34,7 +34,8 @@ class ObjectiveSettings:
         "auto",
         "auto: nt_xent (SimCLR) for pretraining, supervised (cross-entropy) for fine-tuning. "
         "nt_logistic and margin_triplet are those of SimCLR's table 2. supcon learns from labels "
-        "which views belong together (L_out); supcon_in is L_in; n_pairs takes one other image of "
+        "which views belong together (L_out), of images with several labels by MulSupCon "
+        "(docs/several_labels.md); supcon_in is L_in; n_pairs takes one other image of "
         "the class (its paper: --temperature=1). distill learns from --teacher.",
         choices=OBJECTIVES,
         resume="never",

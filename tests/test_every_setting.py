@@ -188,6 +188,8 @@ ROWS = [
     Row("lineareval_while_pretraining", False, observe.classes),
     # Classification.
     Row("label_smoothing", 0.1, observe.metric("supervised_loss"), FINETUNE),
+    Row("supcon_class_average", True, observe.metric("contrast_loss"), SUPCON),
+    Row("class_balance", 0.9, lambda run: (run.folder / "class_counts.json").exists(), FINETUNE),
     Row("mixup", 8.0, observe.metric("supervised_loss"), FINETUNE),
     Row("cutmix", 8.0, observe.metric("supervised_loss"), FINETUNE),
     Row("teacher", "{other}", observe.argument("load", "path"), DISTILL),

@@ -79,6 +79,11 @@ WITHOUT_MEANING = [
     ({"objective": "n_pairs"}, "--objective=n_pairs", "use --objective=supcon or nt_xent"),
     ({"objective": "supcon_in"}, "--objective=supcon_in", "use --objective=supcon or nt_xent"),
     ({"objective": "supcon", "supcon_positives": 1}, "--supcon_positives=1", "leave it out"),
+    (
+        {"objective": "supcon", "supcon_class_average": True},
+        "--supcon_class_average",
+        "leave it out",
+    ),
     ({"objective": "supcon", "decoupled": True}, "--decoupled", "leave it out"),
     ({"objective": "distill", "teacher": "t"}, "--objective=distill", "--objective=supervised"),
     ({"objective": "supervised", "samples_per_class": 2}, "--samples_per_class=2", "leave it out"),

@@ -219,3 +219,44 @@ def test_scaling_by_temperature_scales_the_loss():
 def test_rejects_labels_of_another_number():
     with pytest.raises(ValueError, match=r"labels must be \(8,\), one for each image, got \(4,\)"):
         supcon.supcon(list(_views()), tf.range(4), temperature=0.1)
+
+
+def _averaged_by_loops(views, labels, temperature, *, inside):
+    """Equations 2 and 3 with the mean over each class in the denominators, in float64."""
+    z = views / np.linalg.norm(views, axis=2, keepdims=True)
+    losses = []
+    for image in range(z.shape[1]):
+        for side in range(z.shape[0]):
+            kept, others = _positives(labels, z.shape[0], image, side, 0, own=True)
+            exp = {(k, s): np.exp(z[side, image] @ z[s, k] / temperature) for k, s in others}
+            # Every unlabelled image is a class of its own.
+            class_of = {(k, s): -1 - k if labels[k] < 0 else labels[k] for k, s in others}
+            means = [
+                np.mean([exp[pair] for pair in others if class_of[pair] == one])
+                for one in set(class_of.values())
+            ]
+            ratios = [exp[pair] / np.sum(means) for pair in kept]
+            losses.append(-np.log(np.mean(ratios)) if inside else -np.mean(np.log(ratios)))
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_mean_of_each_class_is_in_the_denominators(count, inside):
+    function = supcon.supcon_in if inside else supcon.supcon
+
+    def loss(views, labels):
+        return function(tf.unstack(views), labels, temperature=0.3, average_classes=True).loss
+
+    views = _views(num_views=2, b=8, d=3)
+    value, gradient = over.value_and_gradient(loss, views, LABELS, replicas=count)
+    by_loops = functools.partial(_averaged_by_loops, labels=LABELS, temperature=0.3, inside=inside)
+    assert value == pytest.approx(by_loops(views), rel=1e-9)
+    np.testing.assert_allclose(gradient, over.numerical_gradient(by_loops, views), atol=1e-7)
+
+
+def test_the_mean_of_each_class_needs_all_views():
+    views = tf.unstack(tf.constant(_views()))
+    for settings in ({"tile": 4}, {"max_positives": 1}):
+        with pytest.raises(ValueError, match="needs all positives, and no tiles"):
+            supcon.supcon(views, LABELS, temperature=0.3, average_classes=True, **settings)

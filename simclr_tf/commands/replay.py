@@ -11,7 +11,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf.models import simclr
-from simclr_tf.runs import arithmetic, bad_step, checkpoints, directory
+from simclr_tf.runs import arithmetic, bad_step, checkpoints, class_counts, directory
 from simclr_tf.training import bad_steps, layer_outputs, loop, schedules, setup, steps, tasks
 
 # Replicas and GPUs may sum in another order.
@@ -91,7 +91,9 @@ def _build(
         )
         learner = setup.make_learner(config, model, schedule)
     checkpoints.Checkpoints(config.model_dir, model, learner.optimizer).restore(saved.state)
-    return learner, setup.make_task(config, strategy, learner, teacher)
+    return learner, setup.make_task(
+        config, strategy, learner, teacher, class_counts.read(config.model_dir)
+    )
 
 
 def _batches(

@@ -20,6 +20,7 @@ from simclr_tf.runs import (
     arithmetic,
     batches,
     best,
+    class_counts,
     dataset,
     description,
     diagnosis,
@@ -150,11 +151,13 @@ def _prepare(run: opening.Run, teacher: teachers.Teacher | None) -> setup.Traini
     model = run.new_model()
     with run.strategy.scope():
         learner = setup.make_learner(config, model, schedule)
-    task = setup.make_task(config, run.strategy, learner, teacher)
     try:
+        counts = class_counts.count(config, run.data)
         by_class = batches.open_by_class(config, run.data)
     except tf.errors.OpError as error:
         raise diagnosis.find_unreadable_image(run, error) from error
+    class_counts.write(run.model_dir, counts)
+    task = setup.make_task(config, run.strategy, learner, teacher, counts)
     return setup.Training(run, plan, schedule, learner, task, by_class)
 
 

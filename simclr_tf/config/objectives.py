@@ -23,6 +23,11 @@ def check(config: Config) -> None:
             "--negatives=one contrasts the two sides of a pair, and "
             f"--num_views={config.num_views} has more; give --negatives=both, or --num_views=2."
         )
+    if config.supcon_class_average and config.supcon_positives:
+        raise errors.UserError(
+            f"--supcon_class_average averages all views of a class, and "
+            f"--supcon_positives={config.supcon_positives} leaves some out; use one."
+        )
     if config.mixup and config.cutmix:
         raise errors.UserError(
             f"--mixup={config.mixup:g} and --cutmix={config.cutmix:g} both mix images; use one."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -31,7 +32,34 @@ def cross_entropy(
     return (1 - label_smoothing) * label_losses + label_smoothing * mean_losses
 
 
-def binary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def class_balanced_weights(counts: np.ndarray, beta: float) -> np.ndarray:
+    """Returns the weights of classes by their effective numbers of images.
+
+    A class of n images has the weight (1 - beta) / (1 - beta^n), and the weights have the mean 1
+    (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", sec. 4).
+
+    Args:
+        counts: (..., k) numbers of images, at least 1, of k classes that exclude each other.
+        beta: from 0, all weights equal, to below 1, where they approach 1 / n.
+
+    Returns:
+        (..., k) float32.
+
+    Raises:
+        ValueError: if beta is not in [0, 1), or a class has no image.
+    """
+    if not 0 <= beta < 1 or np.any(np.asarray(counts) < 1):
+        raise ValueError(f"beta must be in [0, 1) and counts at least 1, got {beta} and {counts}.")
+    with np.errstate(divide="ignore"):  # The logarithm of 0 is -inf, whose weights are 1.
+        # 1 - beta^n, precisely for a beta near 1.
+        effective = -np.expm1(np.asarray(counts, np.float64) * np.log(beta))
+    weights = (1 - beta) / effective
+    return (weights / np.mean(weights, -1, keepdims=True)).astype(np.float32)
+
+
+def binary_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, weights: np.ndarray | None = None
+) -> tf.Tensor:
     """Computes the cross-entropy of images that may have several labels.
 
     It is the sum of the cross-entropies of the classes, each with the probability sigmoid(logit),
@@ -41,6 +69,8 @@ def binary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Args:
         logits: (n, c).
         labels: (n, c) int, see `data.indicators`; a class with -1 adds nothing.
+        weights: (c, 2) weights of images that show each class, and of those that do not; None for
+            equal ones.
 
     Returns:
         (n,) in nats.
@@ -54,6 +84,8 @@ def binary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         )
     targets = tf.cast(labels > 0, logits.dtype)
     of_classes = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    if weights is not None:
+        of_classes *= tf.where(labels > 0, weights[:, 0], weights[:, 1])
     return tf.reduce_sum(tf.where(labels >= 0, of_classes, 0), 1)
 
 

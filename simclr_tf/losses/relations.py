@@ -89,7 +89,7 @@ class Selection(NamedTuple):
     def positives(self, rows: Relations, columns: Relations) -> tf.Tensor:
         """Returns (n, m) bool: whether a column is a positive of a row."""
         if self.own_image and not self.max_positives:
-            return _same_class(rows, columns) & ~_same_view(rows, columns)
+            return same_class(rows, columns) & ~_same_view(rows, columns)
         image = (columns.ranks - rows.ranks[:, tf.newaxis]) % rows.sizes[:, tf.newaxis]
         view = (columns.view_indices - rows.view_indices[:, tf.newaxis]) % self.num_views
         # Index of the column in the order of the row's positives, below 0 if it is not one.
@@ -99,7 +99,7 @@ class Selection(NamedTuple):
         positive = order >= 0
         if self.max_positives:
             positive &= order < self.max_positives
-        return positive & _same_class(rows, columns)
+        return positive & same_class(rows, columns)
 
     def candidates(self, rows: Relations, columns: Relations) -> tf.Tensor:
         """Returns (n, m) bool: whether the denominator of a row includes a column.
@@ -112,7 +112,7 @@ class Selection(NamedTuple):
 
 def negatives(rows: Relations, columns: Relations) -> tf.Tensor:
     """Returns (n, m) bool: whether a column is of another class than a row."""
-    return ~_same_class(rows, columns)
+    return ~same_class(rows, columns)
 
 
 def _same_view(rows: Relations, columns: Relations) -> tf.Tensor:
@@ -121,5 +121,6 @@ def _same_view(rows: Relations, columns: Relations) -> tf.Tensor:
     return same_image & (rows.view_indices[:, tf.newaxis] == columns.view_indices)
 
 
-def _same_class(rows: Relations, columns: Relations) -> tf.Tensor:
+def same_class(rows: Relations, columns: Relations) -> tf.Tensor:
+    """Returns (n, m) bool: whether a column is of the same class as a row."""
     return rows.classes[:, tf.newaxis] == columns.classes

@@ -34,6 +34,7 @@ def supcon(
     own_image: bool = True,
     decoupled: bool = False,
     scale_by_temperature: bool = False,
+    average_classes: bool = False,
     tile: int | None = None,
 ) -> SupCon:
     """Computes L_out, the loss that the paper calls SupCon (eq. 2).
@@ -58,6 +59,10 @@ def supcon(
             (2022) do for NT-Xent. It is left out where there are none.
         scale_by_temperature: whether to multiply the loss by tau, as the paper does (sec. 4.5), so
             that the size of its gradient does not depend on tau.
+        average_classes: whether the denominator has the mean over the views of each class in place
+            of their sum, so that a frequent class does not dominate it: the class averaging of
+            Zhu et al. (CVPR 2022, "Balanced Contrastive Learning", sec. 3.3), without its class
+            complements. All positives must be kept, and all similarities computed at once.
         tile: largest number of views in a tile, to compute the similarities tile by tile; None
             computes and keeps all of them.
 
@@ -69,7 +74,7 @@ def supcon(
     """
     batch = _Batch.from_views(
         views, labels, temperature, l2_normalize, max_positives, own_image, decoupled, tile
-    )
+    )._replace(average_classes=average_classes)
     return batch.mean(batch.log_denominators() - batch.mean_of_positives(), scale_by_temperature)
 
 
@@ -83,6 +88,7 @@ def supcon_in(
     own_image: bool = True,
     decoupled: bool = False,
     scale_by_temperature: bool = False,
+    average_classes: bool = False,
     tile: int | None = None,
 ) -> SupCon:
     """Computes L_in (eq. 3), which averages the positives inside the logarithm.
@@ -94,7 +100,7 @@ def supcon_in(
     """
     batch = _Batch.from_views(
         views, labels, temperature, l2_normalize, max_positives, own_image, decoupled, tile
-    )
+    )._replace(average_classes=average_classes)
     counts = tf.cast(tf.maximum(batch.counts, 1), batch.z.dtype)
     inside = batch.log_positives() - tf.math.log(counts)
     return batch.mean(batch.log_denominators() - inside, scale_by_temperature)
@@ -128,6 +134,7 @@ class _Batch(NamedTuple):
         temperature: tau.
         decoupled: whether positives are left out of the denominators.
         tile: largest number of views in a tile; None computes all similarities at once.
+        average_classes: whether the denominators have the mean over the views of each class.
     """
 
     z: tf.Tensor
@@ -139,6 +146,7 @@ class _Batch(NamedTuple):
     temperature: float
     decoupled: bool
     tile: int | None
+    average_classes: bool = False
 
     @classmethod
     def from_views(
@@ -178,11 +186,24 @@ class _Batch(NamedTuple):
     def log_denominators(self) -> tf.Tensor:
         """Returns (v * b,) log of the sum of exp(similarity / tau) to the candidates."""
         relation_fn = relations.negatives if self.decoupled else self.selection.candidates
+        if self.average_classes and (self.tile is not None or self.selection.max_positives):
+            raise ValueError("average_classes needs all positives, and no tiles.")
         if self.tile is None:
             candidates = relation_fn(self.local_relations, self.global_relations)
-            return projections.log_sum_exp(self._similarities(), candidates)
+            similarities = self._similarities()
+            if self.average_classes:
+                similarities -= tf.math.log(self._class_counts())
+            return projections.log_sum_exp(similarities, candidates)
         includes_all = self.selection.own_image and not self.selection.max_positives
         return self._blocked(None if includes_all and not self.decoupled else relation_fn)
+
+    def _class_counts(self) -> tf.Tensor:
+        """Returns (v * b, v * B), with how many views of a column's class a row is compared."""
+        views = self.selection.num_views * self.global_relations.sizes  # (v * B,)
+        same = relations.same_class(self.local_relations, self.global_relations)
+        left_out = 1 if self.selection.own_image else self.selection.num_views
+        counts = views - tf.where(same, left_out, 0)
+        return tf.cast(tf.maximum(counts, 1), self.z.dtype)
 
     def log_positives(self) -> tf.Tensor:
         """Returns (v * b,) log of the sum of exp(similarity / tau) to the positives, or 0."""

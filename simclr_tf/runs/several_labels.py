@@ -59,5 +59,8 @@ def _objectives(config: config_lib.Config) -> Iterator[tuple[str, str, str]]:
     if objective == "supcon" and config.supcon_positives:
         flag = f"--supcon_positives={config.supcon_positives}"
         yield flag, "counts the positives of one class", "leave it out"
+    if objective == "supcon" and config.supcon_class_average:
+        why = "averages the views of each class, as if each were of one"
+        yield "--supcon_class_average", why, "leave it out"
     if objective == "supcon" and config.decoupled:
         yield "--decoupled", "leaves the views of one class out", "leave it out"

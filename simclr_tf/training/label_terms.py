@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from simclr_tf.losses import classification
@@ -26,28 +27,33 @@ class LabelTerm:
     metrics: tuple[str, str]
 
 
-def one_label(label_smoothing: float = 0.0) -> LabelTerm:
+def one_label(label_smoothing: float = 0.0, weights: np.ndarray | None = None) -> LabelTerm:
     """Returns the term of images with one label: cross-entropy, and accuracy.
 
     Args:
         label_smoothing: see `classification.cross_entropy`.
+        weights: (c,) weights of the classes; None for equal ones.
     """
 
     def losses(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return classification.cross_entropy(
-            logits, tf.maximum(labels, 0), label_smoothing=label_smoothing
-        )
+        classes = tf.maximum(labels, 0)
+        found = classification.cross_entropy(logits, classes, label_smoothing=label_smoothing)
+        return found if weights is None else found * tf.gather(weights, classes)
 
     return LabelTerm(losses, hits, ("train/supervised_loss", "train/supervised_acc"))
 
 
-def several_labels() -> LabelTerm:
-    """Returns the term of images that may have several: binary cross-entropies, and overlap."""
-    return LabelTerm(
-        classification.binary_cross_entropy,
-        jaccard,
-        ("train/supervised_loss", "train/supervised_jaccard"),
-    )
+def several_labels(weights: np.ndarray | None = None) -> LabelTerm:
+    """Returns the term of images that may have several: binary cross-entropies, and overlap.
+
+    Args:
+        weights: see `classification.binary_cross_entropy`.
+    """
+
+    def losses(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return classification.binary_cross_entropy(logits, labels, weights)
+
+    return LabelTerm(losses, jaccard, ("train/supervised_loss", "train/supervised_jaccard"))
 
 
 def hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

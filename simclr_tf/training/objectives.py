@@ -150,7 +150,10 @@ def _supervised(config: config_lib.Config, name: str) -> Loss:
             own_image=name != "n_pairs",
             decoupled=config.decoupled,
             scale_by_temperature=config.scale_by_temperature,
-            tile=tile_side(len(views) * views[0].shape[0], masked=True),
+            average_classes=config.supcon_class_average,
+            tile=None
+            if config.supcon_class_average
+            else tile_side(len(views) * views[0].shape[0], masked=True),
         )
         return result.loss, {VIEWS_WITHOUT_POSITIVE: result.without_positive}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import keras_optimizers
 from simclr_tf.data import balanced, mixing
+from simclr_tf.losses import classification
 from simclr_tf.models import simclr
 from simclr_tf.runs import batches, kept_images, opening, teachers
 from simclr_tf.training import (
@@ -80,9 +82,18 @@ def make_task(
     strategy: tf.distribute.Strategy,
     learner: steps.Learner,
     teacher: teachers.Teacher | None,
+    class_counts: np.ndarray | None = None,
 ) -> tasks.Task:
-    """Returns the task that the network learns, which makes the views if the device is to."""
-    task = _objective_task(config, learner, teacher)
+    """Returns the task that the network learns, which makes the views if the device is to.
+
+    Args:
+        config: the settings.
+        strategy: the strategy.
+        learner: the network.
+        teacher: the network that it learns from; None without one.
+        class_counts: see `class_counts.count`.
+    """
+    task = _objective_task(config, learner, teacher, class_counts)
     if config.resolved_augment_on == "host":
         return task
     pixels = learner.model.architecture.pixels
@@ -92,7 +103,10 @@ def make_task(
 
 
 def _objective_task(
-    config: config_lib.Config, learner: steps.Learner, teacher: teachers.Teacher | None
+    config: config_lib.Config,
+    learner: steps.Learner,
+    teacher: teachers.Teacher | None,
+    class_counts: np.ndarray | None,
 ) -> tasks.Task:
     model = learner.model
     if config.contrastive:
@@ -113,16 +127,22 @@ def _objective_task(
             autograph=teacher.needs_autograph,
         )
     return tasks.supervised_task(
-        model, term=_label_term(config, model), mixer=_make_mixer(config, learner)
+        model, term=_label_term(config, model, class_counts), mixer=_make_mixer(config, learner)
     )
 
 
-def _label_term(config: config_lib.Config, model: simclr.SimCLR) -> label_terms.LabelTerm:
+def _label_term(
+    config: config_lib.Config, model: simclr.SimCLR, class_counts: np.ndarray | None = None
+) -> label_terms.LabelTerm:
     """Returns how the linear head learns from labels."""
-    if model.architecture.several_labels:
-        return label_terms.several_labels()
+    several, weights = model.architecture.several_labels, None
+    if class_counts is not None:
+        counts = class_counts if several else class_counts[:, 0]
+        weights = classification.class_balanced_weights(np.maximum(counts, 1), config.class_balance)
+    if several:
+        return label_terms.several_labels(weights)
     # Of the head that is trained beside a contrast, --label_smoothing is 0.
-    return label_terms.one_label(config.label_smoothing)
+    return label_terms.one_label(config.label_smoothing, weights)
 
 
 def _make_mixer(config: config_lib.Config, learner: steps.Learner) -> tasks.Mixer | None:

@@ -92,6 +92,15 @@ class ObjectiveSettings:
         at_most=bounds.MAX_BATCH,
         limit_reason="no batch is larger",
     )
+    supcon_class_average: bool = _OBJECTIVE.setting(
+        False,
+        "Takes the mean over the views of each class in the denominators of SupCon's losses, in "
+        "place of their sum, so that frequent classes do not dominate them (class averaging of "
+        "Zhu et al. 2022, Balanced Contrastive Learning, without its class complements). All "
+        "similarities are then kept at once, which for B images of two views and R replicas takes "
+        "16 B^2 / R bytes per replica, several times.",
+        only_with=("objective", ("supcon", "supcon_in")),
+    )
     scale_by_temperature: bool = _OBJECTIVE.setting(
         False,
         "Multiplies SupCon's losses by the temperature, as its paper does, so that the learning "
@@ -111,6 +120,18 @@ class ObjectiveSettings:
         "Label smoothing of the cross-entropy, from 0 to 1. SupCon's ImageNet baselines: 0.05.",
         at_least=0,
         at_most=0.99,
+        only_with=_SUPERVISED,
+    )
+    class_balance: float = _CLASSIFICATION.setting(
+        0.0,
+        "beta of the class-balanced cross-entropy (Cui et al. 2019): a class of n training images "
+        "has the weight (1 - beta) / (1 - beta^n), divided by the mean weight of the classes. 0: "
+        "all classes count by their images; towards 1, all classes count alike. The paper tries "
+        "0.9 to 0.9999. Of images with several labels, the images that show a class are balanced "
+        "against those that do not. class_counts.json has the numbers of images.",
+        at_least=0,
+        at_most=0.999999,
+        reason="0 turns it off, and 1 would divide by 0",
         only_with=_SUPERVISED,
     )
     mixup: float = _CLASSIFICATION.setting(

@@ -62,8 +62,8 @@ def test_a_bootstrap_over_groups_draws_whole_groups():
 
 def test_nearest_neighbours_vote_for_every_class_that_they_show():
     train = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
-    labels = np.array([[1, 0], [1, 1], [0, -1]])
+    labels = np.array([[1, 1], [1, -1], [0, 0]])
     votes = knn.label_votes(train, labels, np.array([[1.0, 1.0]], np.float32), [1, 2, 3])
-    np.testing.assert_array_equal(votes[2], [[1.0, 0.5]])
+    np.testing.assert_array_equal(votes[2], [[1.0, 1.0]])
     share = 1 / (2 + np.exp(-np.sqrt(2) / 0.1))
-    np.testing.assert_allclose(votes[3], [[2 * share, 0.5]], rtol=1e-5)
+    np.testing.assert_allclose(votes[3], [[2 * share, 1.0]], rtol=1e-5)

@@ -128,7 +128,7 @@ def test_supcon_pulls_images_together_that_share_classes(root, tmp_path, no_expo
     settings = {"objective": "supcon", "lineareval_while_pretraining": False, "train_steps": 2}
     assert tiny_several.main("pretrain", tmp_path / "supcon", root, **settings) == 0
     first = tiny_runs.lines_of(tmp_path / "supcon" / "metrics.jsonl")[0]
-    assert 1 < first["train/contrast_loss"] < 4 and first["train/views_without_positive"] == 0
+    assert 1 < first["train/contrast_loss"] < 20 and first["train/views_without_positive"] == 0
 
 
 def test_a_head_for_one_label_is_not_taken_for_several(root, pretrained, tmp_path):

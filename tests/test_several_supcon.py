@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import replicas as over
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf.losses import several_supcon, supcon
+from simclr_tf.training import objectives
 
 TAU = 0.3
 RNG = np.random.default_rng(0)
@@ -60,6 +64,15 @@ def test_with_one_class_each_it_is_supcon():
     want = over.value_and_gradient(of_one, VIEWS, classes)
     assert found[0] == pytest.approx(want[0], rel=1e-12)
     np.testing.assert_allclose(found[1], want[1], atol=1e-12)
+
+
+def test_the_objective_of_a_run_takes_it_where_labels_are_several():
+    config = dataclasses.replace(config_lib.Config(), objective="supcon", temperature=TAU)
+    objective = objectives.make_objective(config)
+    found = over.value_and_gradient(
+        lambda views, labels: objective.loss(tf.unstack(views), labels)[0], VIEWS, LABELS
+    )
+    assert found[0] == pytest.approx(_by_loops(VIEWS, LABELS), rel=1e-9)
 
 
 def test_it_may_be_multiplied_by_the_temperature():

@@ -257,6 +257,7 @@ def test_the_mean_of_each_class_is_in_the_denominators(count, inside):
 
 def test_the_mean_of_each_class_needs_all_views():
     views = tf.unstack(tf.constant(_views()))
-    for settings in ({"tile": 4}, {"max_positives": 1}):
+    refused: tuple[dict[str, Any], ...] = ({"tile": 4}, {"max_positives": 1})
+    for settings in refused:
         with pytest.raises(ValueError, match="needs all positives, and no tiles"):
             supcon.supcon(views, LABELS, temperature=0.3, average_classes=True, **settings)

@@ -1,11 +1,14 @@
 """Scales and operations of any number of channels, against NumPy in float64."""
 
 import io
+import types
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format
 from simclr_tf.data import (
     channel_tones,
@@ -17,6 +20,7 @@ from simclr_tf.data import (
     value_counts,
     views,
 )
+from simclr_tf.runs import pixels
 
 CHANNELS = (1, 2, 4, 13)
 
@@ -246,3 +250,27 @@ def test_channels_that_cannot_be_shown_are_refused(wanted, problem):
     with pytest.raises(errors.ArgumentError) as caught:
         shown.choose(pixel_format.of_dtype(4, "uint16"), wanted)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({}, None),
+        ({"scale": "minmax", "channel_names": "a,b"}, None),
+        (
+            {"scale": "percentile"},
+            "scale='percentile' cannot be changed in an evaluation: .* minmax",
+        ),
+        ({"channel_names": "b,a"}, "channel_names='b,a' are not those .* which are a,b; leave"),
+    ],
+)
+def test_an_evaluation_has_the_pixels_of_its_weights(asked, problem):
+    known = pixel_format.of_dtype(2, "uint16").with_names(("a", "b"))
+    known = known.scaled((0.0, 0.0), (9.0, 9.0), "minmax")
+    weights: Any = types.SimpleNamespace(architecture=types.SimpleNamespace(pixels=known))
+    config = config_lib.Config(mode="eval", **asked)
+    if problem is None:
+        assert pixels.settle(config, None, weights) == (known, False)
+        return
+    with pytest.raises(errors.ArgumentError, match=problem):
+        pixels.settle(config, None, weights)

@@ -41,7 +41,7 @@ from benchmarks import mutated_images
 from simclr_tf import console
 from simclr_tf.data import crops, decode, inspection, kinds, policies
 from simclr_tf.models import simclr
-from simclr_tf.serving import export
+from simclr_tf.serving import export, inputs
 
 _STAGES = ("inspection", "training", "serving")
 # Growth of memory beyond that of one file that is decoded: the largest takes 300 MB, and some
@@ -109,11 +109,17 @@ class _Reader:
         except tf.errors.OpError as error:
             if needs_pillow and "The image is" not in error.message:
                 yield "serving", f"refuses without a sentence: {error.message}"
-            if not needs_pillow and not reason:
+            if not (needs_pillow or reason or _too_long(encoded)):
                 yield "serving", f"refuses what inspection accepts: {error.message}"
         else:
             if needs_pillow or reason:
                 yield "serving", f"accepts what should be refused: {reason}"
+
+
+def _too_long(encoded: bytes) -> bool:
+    """Says whether serving refuses an image for its sides, which only it limits."""
+    with Image.open(io.BytesIO(encoded), formats=list(_PILLOW_NAMES)) as image:
+        return max(image.size) > inputs.MAX_ASPECT * min(image.size)
 
 
 def _false_reason(encoded: bytes, reason: str) -> str | None:

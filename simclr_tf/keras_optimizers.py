@@ -185,11 +185,11 @@ class _LossScaled(tf.Module):
             pairs = zip(gradients, variables)
             self.inner_optimizer.apply_gradients(pairs, experimental_aggregate_gradients=False)
 
-        def skip() -> None:
-            self.iterations.assign_add(1)
+        def skip(steps: tf.Tensor) -> None:
+            self.iterations.assign_add(steps)
 
         distribute.run_if(finite, update, list(gradients))
-        distribute.run_if(~finite, skip)
+        distribute.run_if(~finite, skip, tf.constant(1, tf.int64))
 
     def _update_scale(self, finite: tf.Tensor) -> None:
         scale, steps = tf.convert_to_tensor(self.loss_scale), self.good_steps + 1

@@ -12,7 +12,7 @@ import tensorflow as tf
 from test_sources import Toy, _prepare, _refusal
 import tiny_runs
 
-from simclr_tf import config
+from simclr_tf import config, pixel_format
 from simclr_tf.data import balanced, inspection, labels, pipeline, policies, sources
 from simclr_tf.runs import dataset, diagnosis
 
@@ -118,7 +118,9 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path):
     assert found is not None
     assert found.name == f"{path.name}[0]"
     run_: Any = types.SimpleNamespace(
-        data=dataset.Data(source, "train", "test"), config=config.Config()
+        data=dataset.Data(source, "train", "test"),
+        config=config.Config(),
+        architecture=types.SimpleNamespace(pixels=pixel_format.RGB),
     )
     error = diagnosis.find_unreadable_image(run_, lost.value)
     assert f"The image {path.name}[0] of 'train' cannot be read (Corrupted" in str(error)

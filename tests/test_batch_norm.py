@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclr_tf import distribute
+from simclr_tf import distribute, keras_api
 from simclr_tf.models import batch_norm
 
 
@@ -21,6 +21,14 @@ def _layer(x, **kwargs):
 def _images(b=8, dtype=np.float32):
     # With a large mean, a variance taken as E[x^2] - E[x]^2 would be wrong.
     return (np.random.default_rng(0).normal(size=(b, 3, 3, 4)) + 300).astype(dtype)
+
+
+def test_replicas_write_their_averages_without_communication():
+    with distribute.virtual_cpu_strategy(2).scope():
+        layer = _layer(_images())
+    for average in map(keras_api.raw, (layer.moving_mean, layer.moving_variance)):
+        assert average.synchronization == tf.VariableSynchronization.ON_READ
+        assert average.aggregation == tf.VariableAggregation.MEAN
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 4), (8, 4)])

@@ -1,11 +1,14 @@
 """Scales and operations of any number of channels, against NumPy in float64."""
 
 import io
+import types
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format
 from simclr_tf.data import (
     channel_tones,
@@ -17,6 +20,7 @@ from simclr_tf.data import (
     value_counts,
     views,
 )
+from simclr_tf.runs import pixels
 
 CHANNELS = (1, 2, 4, 13)
 
@@ -193,18 +197,25 @@ def test_8_bit_rgb_with_the_range_of_its_type_is_decoded_as_pictures_always_were
 
 
 @pytest.mark.parametrize(
-    ("channels", "policy", "fitting"),
+    ("channels", "policy", "part"),
     [
         (1, "simclr", "simclr_grey, or its other operations (--augmentation=crop,flip,blur)"),
         (13, "randaugment", "simclr_multispectral"),
         (4, "crop,color", "simclr_multispectral, or its other operations (--augmentation=crop)"),
+        (
+            13,
+            "color_jitter,color_drop",
+            "color_jitter and color_drop, which need red, green and blue",
+        ),
+        (1, "color_drop,channel_drop", "color_drop and channel_drop, which need red, green and"),
+        (1, "channel_drop", "channel_drop, which needs several channels, and the images have 1"),
         (1, "simclr_microscopy", "crop,flip,flip_vertical,rotate,channel_brightness,contrast,"),
     ],
 )
-def test_a_policy_that_does_not_suit_is_refused_with_one_that_does(channels, policy, fitting):
+def test_a_policy_that_does_not_suit_is_refused_with_one_that_does(channels, policy, part):
     with pytest.raises(errors.ArgumentError) as caught:
         operation_names.for_channels(policy, channels)
-    assert fitting in str(caught.value)
+    assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
@@ -239,10 +250,40 @@ def test_channels_are_shown_by_number_or_name():
     [
         ("0,1", "names 2 channels; name three"),
         ("9", "names '9', and the channels are 0 to 3"),
-        ("swir", "names 'swir', and the channels are 0 to 3 (0, 1, 2, 3)"),
+        ("swir", "names 'swir', and the channels are 0 to 3."),
     ],
 )
 def test_channels_that_cannot_be_shown_are_refused(wanted, problem):
     with pytest.raises(errors.ArgumentError) as caught:
         shown.choose(pixel_format.of_dtype(4, "uint16"), wanted)
     assert problem in str(caught.value)
+
+
+def test_names_of_channels_are_listed_where_they_have_some():
+    pixels = pixel_format.of_dtype(2, "uint16").with_names(("nir", "swir"))
+    with pytest.raises(errors.ArgumentError, match=r"are 0 to 1 \(nir, swir\)\.$"):
+        shown.choose(pixels, "red,nir,nir")
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({}, None),
+        ({"scale": "minmax", "channel_names": "a,b"}, None),
+        (
+            {"scale": "percentile"},
+            "scale='percentile' cannot be changed in an evaluation: .* minmax",
+        ),
+        ({"channel_names": "b,a"}, "channel_names='b,a' are not those .* which are a,b; leave"),
+    ],
+)
+def test_an_evaluation_has_the_pixels_of_its_weights(asked, problem):
+    known = pixel_format.of_dtype(2, "uint16").with_names(("a", "b"))
+    known = known.scaled((0.0, 0.0), (9.0, 9.0), "minmax")
+    weights: Any = types.SimpleNamespace(architecture=types.SimpleNamespace(pixels=known))
+    config = config_lib.Config(mode="eval", **asked)
+    if problem is None:
+        assert pixels.settle(config, None, weights) == (known, False)
+        return
+    with pytest.raises(errors.ArgumentError, match=problem):
+        pixels.settle(config, None, weights)

@@ -255,7 +255,7 @@ def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
         ({"augmentation": "simclr"}, "use --augmentation=simclr_multispectral, or its other op"),
         ({"scale": "none"}, "--scale=none is for float32 from 0 to 1, and the images hold uint16"),
         ({"channel_names": "a,b"}, "has 2 names, and the images have 13 channels of uint16"),
-        ({"show_channels": "1,40,2"}, "names '40', and the channels are 0 to 12 (0, 1, 2,"),
+        ({"show_channels": "1,40,2"}, "names '40', and the channels are 0 to 12."),
         ({"encoder": "keras:MobileNetV2", "image_size": 32}, "takes images of 3 channels, and"),
     ],
 )

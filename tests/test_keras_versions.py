@@ -14,8 +14,9 @@ import tensorflow as tf
 import tiny_runs
 
 import simclr_tf
-from simclr_tf import config, keras_api
+from simclr_tf import config, distribute, keras_api, keras_optimizers
 from simclr_tf.runs import checkpoints, environment
+from simclr_tf.training import lars
 
 ROOT = pathlib.Path(__file__).parents[1]
 OTHER = {2: 3, 3: 2}[simclr_tf.KERAS]
@@ -70,6 +71,25 @@ def test_the_keras_is_the_chosen_one_and_is_described():
     described = environment.describe(tf.distribute.get_strategy())["keras"]
     assert int(described.split(".")[0]) == simclr_tf.KERAS
     assert (simclr_tf.KERAS == 3) == keras_api.IS_3
+
+
+@pytest.mark.parametrize(
+    "make", [keras_optimizers.SGD, lambda rate: lars.LARS(rate, excluded_variables=[])]
+)
+@pytest.mark.parametrize(("sums", "moved"), [(True, 2), (False, 1)])
+def test_gradients_are_summed_over_replicas_once(make, sums, moved):
+    strategy = distribute.virtual_cpu_strategy(2)
+    with strategy.scope():
+        variable = tf.Variable([0.0])  # For LARS, a trust ratio of 1.
+        optimizer = make(0.5)
+        optimizer.build([variable])
+
+    def on_replica():
+        pairs = [(tf.ones([1]), variable)]
+        optimizer.apply_gradients(pairs, experimental_aggregate_gradients=sums)
+
+    strategy.run(on_replica)
+    assert variable.numpy() == pytest.approx(-0.5 * moved)
 
 
 # The network and, if its optimizer is stored too, the run.

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, pixel_format
 from simclr_tf.commands import check_data
 from simclr_tf.data import (
     connection,
@@ -494,7 +494,9 @@ def test_a_record_with_a_wrong_checksum_is_named_with_the_remedy(tmp_path):
     with pytest.raises(tf.errors.DataLossError) as lost:
         list(source.examples("train"))
     run: Any = types.SimpleNamespace(
-        data=dataset.Data(source, "train", "test"), config=config_lib.Config()
+        data=dataset.Data(source, "train", "test"),
+        config=config_lib.Config(),
+        architecture=types.SimpleNamespace(pixels=pixel_format.RGB),
     )
     with pytest.raises(errors.UserError, match=want):
         diagnosis.find_unreadable_image(run, lost.value)

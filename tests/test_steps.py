@@ -9,7 +9,7 @@ import replicas as replicas_lib
 import tensorflow as tf
 import tiny_runs
 
-from simclr_tf import config
+from simclr_tf import config, keras_optimizers
 from simclr_tf.config import metadata
 from simclr_tf.data import mixing
 from simclr_tf.models import simclr
@@ -231,7 +231,7 @@ def test_the_labels_of_a_mixture_count_as_much_as_their_pixels(mix, seed):
 
     strategy = replicas_lib.strategy(1)
     with strategy.scope():
-        model, optimizer = _Colours(), tf.keras.optimizers.SGD(0.0)
+        model, optimizer = _Colours(), keras_optimizers.SGD(0.0)
         optimizer.build([model.scale])
     learner = steps.Learner(model, optimizer, [model.scale], [], 0.0)
     step = steps.whole_step(learner, tasks.supervised_task(model, mixer=mixer), strategy)

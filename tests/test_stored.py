@@ -34,6 +34,14 @@ def tiff(array, **settings):
     return content.getvalue()
 
 
+def _tiff_without_rows(array):
+    content = bytearray(tiff(array, metadata=None))
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        tag = file.pages[0].tags["ImageLength"]
+    content[tag.valueoffset : tag.valueoffset + 4] = bytes(4)
+    return bytes(content)
+
+
 def _image(channels, dtype):
     values = np.random.default_rng(0).integers(0, 30_000, (20, 17, channels))
     return (values - (8000 if dtype in ("int16", "float32") else 0)).astype(dtype)
@@ -104,6 +112,10 @@ _BAD = {
     "is truncated": (npy(_SIXTEEN)[:-7], "is a NumPy file that cannot be read"),
     "is a damaged archive": (npz(image=_SIXTEEN)[:99], "is a NumPy .npz file that cannot be read"),
     "has arrays of other names": (npz(a=_SIXTEEN, b=_SIXTEEN), "holds 2 arrays (a, b); name the"),
+    "is a TIFF without rows": (
+        _tiff_without_rows(_SIXTEEN[..., 0]),
+        "is a TIFF image without pixels",
+    ),
     "is a damaged TIFF": (tiff(_SIXTEEN)[:30], "is a TIFF image that tifffile cannot read"),
     "is a tensor of another type": (
         tf.io.serialize_tensor(_SIXTEEN.astype(np.float32)).numpy(),

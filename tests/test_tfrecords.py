@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from flags import command_line
 from simclr_tf import config as config_lib
-from simclr_tf import errors
+from simclr_tf import errors, pixel_format
 from simclr_tf.data import (
     balanced,
     inspection,
@@ -352,7 +352,9 @@ def test_an_unreadable_image_and_a_lost_file_are_named(folder, tmp_path):
         "is empty",
     )
     run: Any = types.SimpleNamespace(
-        data=dataset.Data(source, "train", "train"), config=config_lib.Config()
+        data=dataset.Data(source, "train", "train"),
+        config=config_lib.Config(),
+        architecture=types.SimpleNamespace(pixels=pixel_format.RGB),
     )
     (tmp_path / "train-00000-of-00003").unlink()
     with pytest.raises(tf.errors.OpError) as lost:

@@ -254,6 +254,8 @@ def _tiff(content: bytes) -> np.ndarray:
         ) from error
     if "Y" not in axes or "X" not in axes:
         raise RefusedError(f"is a TIFF image without height and width (its axes are {axes})")
+    if array.size == 0:
+        raise RefusedError(f"is a TIFF image without pixels (its axes {axes} are {array.shape})")
     y, x = axes.index("Y"), axes.index("X")
     array = np.moveaxis(array, (y, x), (-2, -1))
     return np.moveaxis(array.reshape(-1, *array.shape[-2:]), 0, -1)  # (h, w, c)

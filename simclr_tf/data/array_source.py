@@ -92,8 +92,7 @@ class Arrays:
         """Returns the examples of some slices; those excluded have label -1."""
         names = list(self.example_names(slices))
         rows = [(split, row) for split, start, stop in slices for row in range(start, stop)]
-        left_out = frozenset(excluded)
-        is_excluded = np.array([name in left_out for name in names])
+        is_excluded = folder.are_excluded(names, excluded)
         labels = np.concatenate([self._labels[split][a:b] for split, a, b in slices])
         labels = np.where(is_excluded, -1, labels)
         with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.

@@ -144,8 +144,7 @@ class ImageFolder:
     ) -> RandomAccess:
         """Returns the examples of some slices; those excluded have label -1."""
         paths = self._paths_of(slices)
-        left_out = set(excluded)  # There may be a million, so paths are not compared with each.
-        is_excluded = np.fromiter((path in left_out for path in paths), bool, len(paths))
+        is_excluded = are_excluded(paths, excluded)
         labels = np.concatenate([self._labels[s][a:b] for s, a, b in slices])
         labels[is_excluded] = -1
         with tf.init_scope():  # Captured from outside; as constants they would enlarge the graph.
@@ -190,6 +189,12 @@ class ImageFolder:
 
     def _paths_of(self, slices: Sequence[Slice]) -> np.ndarray:
         return np.concatenate([self._paths[split][a:b] for split, a, b in slices])
+
+
+def are_excluded(names: Sequence[str], excluded: Sequence[str]) -> np.ndarray:
+    """Returns (n,) bool, which of n names are excluded."""
+    left_out = frozenset(excluded)  # There may be a million, so names are not compared with each.
+    return np.fromiter((name in left_out for name in names), bool, len(names))
 
 
 def stream(access: RandomAccess, order_seed: tf.Tensor | None) -> tf.data.Dataset:

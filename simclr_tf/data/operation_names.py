@@ -117,13 +117,14 @@ def for_channels(augmentation: str, channels: int) -> tuple[str, ...]:
     unsuited = [name for name in operations if not suits(name, channels)]
     if not unsuited:
         return operations
-    needs = "red, green and blue" if unsuited[0] in NEED_COLOUR else "several channels"
+    needs = "several channels" if set(unsuited).isdisjoint(NEED_COLOUR) else "red, green and blue"
+    verb = "needs" if len(unsuited) == 1 else "need"
     left = [CROP if name == LATER_CROP else name for name in operations if name not in unsuited]
     listed = f", or its other operations (--augmentation={','.join(left)})" if left else ""
     raise errors.ArgumentError(
         "augmentation",
         augmentation,
-        f"has {' and '.join(unsuited)}, which needs {needs}, and the images have "
+        f"has {' and '.join(unsuited)}, which {verb} {needs}, and the images have "
         f"{text.count(channels, 'channel')}; use --augmentation={fitting(channels)}{listed}.",
     )
 

@@ -48,11 +48,12 @@ def _number(pixels: pixel_format.PixelFormat, wanted: str, name: str) -> int:
         return pixels.names.index(name)
     if name.isdecimal() and int(name) < pixels.channels:
         return int(name)
-    has = text.shortened(pixels.names, most=16)
+    named = any(not one.isdecimal() for one in pixels.names)
+    has = f" ({text.shortened(pixels.names, most=16)})" if named else ""
     raise errors.ArgumentError(
         "show_channels",
         wanted,
-        f"names {name!r}, and the channels are 0 to {pixels.channels - 1} ({has}).",
+        f"names {name!r}, and the channels are 0 to {pixels.channels - 1}{has}.",
     )
 
 

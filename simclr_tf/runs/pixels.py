@@ -33,6 +33,7 @@ def settle(
         return (pixel_format.RGB if own is None else own.pixels), False
     theirs = None if weights is None else of_weights(weights)
     if theirs is not None and config.mode == "eval":
+        _check_evaluated(config, theirs)
         return theirs, False
     found = first_format.find(data.source, data.train_split, config.channels)
     if theirs is not None and theirs.same_pixels(found) and config.scale == config_lib.Config.scale:
@@ -40,6 +41,25 @@ def settle(
     found = _named(config, found, data.source.channel_names)
     scale = resolved_scale(config, found)
     return found, scale != pixel_format.DTYPE
+
+
+def _check_evaluated(config: config_lib.Config, pixels: pixel_format.PixelFormat) -> None:
+    """Refuses settings that an evaluation cannot change, because they belong to the weights."""
+    if config.scale not in (config_lib.Config.scale, pixels.scale):
+        raise errors.ArgumentError(
+            "scale",
+            config.scale,
+            f"cannot be changed in an evaluation: the weights were trained with {pixels.scale}; "
+            "leave it out.",
+        )
+    names = tuple(text.listed(config.channel_names))
+    if names and names != pixels.names:
+        raise errors.ArgumentError(
+            "channel_names",
+            config.channel_names,
+            "are not those that the weights were trained with, which are "
+            f"{','.join(pixels.names)}; leave it out.",
+        )
 
 
 def of_weights(weights: weights_lib.Weights) -> pixel_format.PixelFormat:

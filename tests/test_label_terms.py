@@ -87,8 +87,8 @@ WITHOUT_MEANING = [
     ({"objective": "supcon", "decoupled": True}, "--decoupled", "leave it out"),
     ({"objective": "distill", "teacher": "t"}, "--objective=distill", "--objective=supervised"),
     ({"objective": "supervised", "samples_per_class": 2}, "--samples_per_class=2", "leave it out"),
-    ({"labels_per_class": 2}, "--labels_per_class=2", "list fewer images"),
-    ({"label_fraction": 0.1}, "--label_fraction=0.1", "list fewer images"),
+    ({"labels_per_class": 2}, "--labels_per_class=2", "--train_split='train[:10%]'"),
+    ({"label_fraction": 0.1}, "--label_fraction=0.1", "--train_split='train[:10%]'"),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 import tiny_scenes
 
 from simclr_tf import config as config_lib
@@ -55,10 +56,35 @@ class Tagged(tiny_scenes.Scenes, skip_registration=True):  # type: ignore[call-a
         return np.abs(tiny_scenes.labels_of(split))
 
 
+class Objects(Tagged, skip_registration=True):  # type: ignore[call-arg]
+    """Lists of objects, of which each has a class; those of the first class are there twice."""
+
+    KEY = "objects"
+
+    def entry(self):
+        label = tfds.features.ClassLabel(names=self.CLASSES)
+        return {"area": tf.int64, "label": label, "is_crowd": tf.bool}
+
+    def entries(self, shown):
+        objects = [{"area": 7, "label": int(one), "is_crowd": False} for one in shown]
+        return [*objects, *objects[:1]]
+
+
+class Parts(Objects, skip_registration=True):  # type: ignore[call-arg]
+    """Objects that have two classes."""
+
+    def entry(self):
+        label = tfds.features.ClassLabel(names=self.CLASSES)
+        return {"area": tf.int64, "label": label, "is_crowd": label}
+
+    def entries(self, shown):
+        return [{"area": 7, "label": int(one), "is_crowd": 0} for one in shown]
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    for builder in (tiny_scenes.Scenes, Plain, Single, Tagged):
+    for builder in (tiny_scenes.Scenes, Plain, Single, Tagged, Objects, Parts):
         tiny_scenes.prepare(builder, folder)
     return str(folder)
 
@@ -102,11 +128,18 @@ def test_without_a_mark_of_difficult_objects_all_count(data_dir):
     assert sorted(found.tolist()) == sorted(want.tolist())
 
 
-def test_the_only_list_of_classes_will_do_whatever_its_key(data_dir):
-    source = opened("tagged", data_dir)
+@pytest.mark.parametrize("name", ["tagged", "objects"])
+def test_the_only_list_of_classes_or_of_objects_will_do_whatever_its_key(data_dir, name):
+    source = opened(name, data_dir)
     assert source.several_labels and source.class_names == tiny_scenes.CLASSES
     _, found = subsets.read_names_and_labels(source, "train")
-    assert found.sum() == np.abs(tiny_scenes.labels_of("train")).sum()
+    want = np.abs(tiny_scenes.labels_of("train"))
+    assert sorted(found.tolist()) == sorted(want.tolist())
+
+
+def test_objects_of_two_classes_are_no_labels(data_dir):
+    source = opened("parts", data_dir)
+    assert source.class_names is None and not source.several_labels
 
 
 def test_a_run_reads_the_labels_of_every_class_of_a_stream(data_dir):

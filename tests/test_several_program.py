@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
+from pyarrow import parquet
 import pytest
 import tensorflow as tf
 import tiny_runs
 import tiny_several
 
+import run
 from simclr_tf import errors
+from simclr_tf.embeddings import reading
 from simclr_tf.report import run_files, run_page
-from simclr_tf.runs import class_scores, initialization, predictions, weights
+from simclr_tf.runs import checkpoints, class_scores, initialization, predictions, weights
 from simclr_tf.serving import bundle, servable
 
 
@@ -124,11 +128,79 @@ def test_probabilities_are_sigmoids_and_the_description_says_so(pretrained, tmp_
     assert "| what | mean average precision | 95% interval | mean ROC AUC |" in card
 
 
-def test_supcon_pulls_images_together_that_share_classes(root, tmp_path, no_export_in_file):
-    settings = {"objective": "supcon", "lineareval_while_pretraining": False, "train_steps": 2}
-    assert tiny_several.main("pretrain", tmp_path / "supcon", root, **settings) == 0
-    first = tiny_runs.lines_of(tmp_path / "supcon" / "metrics.jsonl")[0]
+def test_what_is_left_out_is_said_without_a_linear_evaluation_too(root, pretrained, tmp_path):
+    model_dir = shutil.copytree(pretrained, tmp_path / "copy")
+    assert tiny_several.main("eval", model_dir, root, linear_eval=False) == 0
+    result = json.loads((model_dir / "result.json").read_text())
+    assert set(result["eval/left_out"]) == {"top_1_accuracy", "top_5_accuracy"}
+    assert "eval/label_mean_average_precision" in result
+    assert "linear_eval/mean_average_precision" not in result
+
+
+def test_embeddings_have_the_labels_of_each_image_as_lists(root, pretrained, tmp_path):
+    labels = tmp_path / "columns.csv"
+    rows = ["test/0.png,test,1,0,1", "test/1.png,test,0,0,", "test/2.png,test,,1,"]
+    labels.write_text("\n".join(["file,split,dog,cat,owl", *rows]) + "\n")
+    flags = {"mode": "embed", "checkpoint": pretrained, "embeddings": tmp_path / "embeddings"}
+    flags |= {"dataset": "image_folder", "data_dir": root, "labels": labels}
+    assert run.main(["run.py", *(f"--{name}={value}" for name, value in flags.items())]) == 0
+    (file,) = (tmp_path / "embeddings").glob("*.parquet")
+    table = parquet.read_table(file).to_pydict()
+    by_name = dict(zip(table["name"], zip(table["labels"], table["labels_not_known"])))
+    assert by_name == {
+        "test/0.png": (["dog", "owl"], []),
+        "test/1.png": ([], ["owl"]),
+        "test/2.png": (["cat"], ["dog", "owl"]),
+    }
+    assert table["label"] == [None] * 3
+    assert reading.open_folder(str(tmp_path / "embeddings")).labels.tolist() == [None] * 3
+
+
+@pytest.fixture(scope="module")
+def contrasted(root, tmp_path_factory, no_export_in_file):
+    """A run of SupCon with the head beside it, on one replica."""
+    model_dir = tmp_path_factory.mktemp("runs") / "contrasted"
+    assert tiny_several.main("pretrain", model_dir, root, objective="supcon") == 0
+    return model_dir
+
+
+def test_supcon_pulls_images_together_that_share_classes(contrasted):
+    first = tiny_runs.lines_of(contrasted / "metrics.jsonl")[0]
     assert 1 < first["train/contrast_loss"] < 20 and first["train/views_without_positive"] == 0
+
+
+def test_two_replicas_learn_from_several_labels_as_one_does(
+    root, contrasted, tmp_path, no_export_in_file
+):
+    settings = {"objective": "supcon", "num_virtual_cpus": 2}
+    assert tiny_several.main("pretrain", tmp_path / "two", root, **settings) == 0
+    of_one, of_two = (
+        tiny_runs.lines_of(model_dir / "metrics.jsonl")
+        for model_dir in (contrasted, tmp_path / "two")
+    )
+    for name in ("total_loss", "contrast_loss", "supervised_loss", "supervised_jaccard"):
+        one, two = ([line[f"train/{name}"] for line in lines] for lines in (of_one, of_two))
+        assert len(one) == 4
+        np.testing.assert_allclose(two, one, rtol=1e-3, err_msg=name)
+
+
+def test_a_resumed_run_of_several_labels_ends_as_one_that_was_not_interrupted(
+    root, contrasted, tmp_path, monkeypatch, no_export_in_file
+):
+    save = checkpoints.Checkpoints.save
+
+    def interrupted(self):
+        if int(self.step) == 4:
+            raise KeyboardInterrupt
+        return save(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "save", interrupted)
+        assert tiny_several.main("pretrain", tmp_path / "run", root, objective="supcon") == 130
+    assert not (tmp_path / "run" / "ckpt-4.index").exists()
+    assert tiny_several.main("pretrain", tmp_path / "run", root, objective="supcon") == 0
+    of_both = [tiny_runs.weights(model_dir, 4) for model_dir in (contrasted, tmp_path / "run")]
+    assert tiny_runs.equal(*of_both)
 
 
 def test_a_head_for_one_label_is_not_taken_for_several(root, pretrained, tmp_path):

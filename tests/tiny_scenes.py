@@ -34,8 +34,16 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
         """Returns the labels that are stored for a split."""
         return labels_of(split)
 
+    def entry(self) -> Any:
+        """Returns the feature of an entry of the list of labels."""
+        return tfds.features.ClassLabel(names=self.CLASSES)
+
+    def entries(self, shown: np.ndarray) -> list[Any]:
+        """Returns the list of labels of an image that shows these classes."""
+        return list(shown)
+
     def _info(self) -> Any:
-        classes = tfds.features.Sequence(tfds.features.ClassLabel(names=self.CLASSES))
+        classes = tfds.features.Sequence(self.entry())
         features = {"image": tfds.features.Image(shape=(SIDE, SIDE, 3)), self.KEY: classes}
         if self.MARKS_DIFFICULT:
             features["labels_no_difficult"] = classes
@@ -50,7 +58,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             image = rng.integers(0, 120, (SIDE, SIDE, 3)) + 60 * np.abs(seen)
             example = {
                 "image": image.astype(np.uint8),
-                self.KEY: np.flatnonzero(stored),
+                self.KEY: self.entries(np.flatnonzero(stored)),
                 "labels_no_difficult": np.flatnonzero(stored == 1),
             }
             yield index, {key: example[key] for key in self.info.features}

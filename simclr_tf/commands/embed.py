@@ -13,8 +13,8 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.commands import check_data, embedded
+from simclr_tf.data import indicators, sources, split_names
 from simclr_tf.data import parts as parts_lib
-from simclr_tf.data import sources, split_names
 from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import shards
 from simclr_tf.evaluation import features, forward
@@ -134,6 +134,7 @@ class _Embedding:
             self.num_shards,
             names=[names[position] for position in found.positions],
             labels=_class_names(source, found.labels),
+            lists=_lists(source, found.labels),
             split=split,
             content=found.content,
             outputs={name: getattr(found, name) for name in self.config.embed_output_names},
@@ -294,3 +295,15 @@ def _class_names(source: sources.Source, labels: np.ndarray) -> list[str | None]
         return [None] * len(labels)
     names = source.class_names
     return [None if names is None or label < 0 else names[label] for label in labels]
+
+
+def _lists(source: sources.Source, labels: np.ndarray) -> dict[str, list[list[str]]]:
+    """Returns the classes (n, c) that images show, and those that are not known, by column."""
+    if not source.several_labels:
+        return {}
+    names = np.array(source.class_names, object)
+    columns = {"labels": indicators.PRESENT, "labels_not_known": indicators.NEITHER}
+    return {
+        column: [names[of_image == value].tolist() for of_image in labels]
+        for column, value in columns.items()
+    }

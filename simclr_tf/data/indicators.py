@@ -24,13 +24,15 @@ class Keys(NamedTuple):
     """The keys of labels in an example of tensorflow-datasets.
 
     Attributes:
-        labels: key of the list of classes.
+        labels: key of the list of classes, or of the list of objects.
         clear: key of the list without classes of which all objects are difficult; None if the data
             set does not mark difficult objects.
+        of_object: key of the class of each object; None if the list is of classes.
     """
 
     labels: str
     clear: str | None = None
+    of_object: str | None = None
 
 
 def of_lists(labels: tf.Tensor, clear: tf.Tensor | None, num_classes: int) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,8 @@ def label_key(info: Any, *, several_labels: bool) -> Label | None:
 
     Args:
         info: what tensorflow-datasets knows about the data set.
-        several_labels: whether a list of classes, of an image that may have several, will do
-            instead.
+        several_labels: whether a list of classes or of objects, of an image that may have several,
+            will do instead.
     """
     keys = ["label"]
     if info.supervised_keys and len(info.supervised_keys) > 1:
@@ -89,26 +90,60 @@ def label_key(info: Any, *, several_labels: bool) -> Label | None:
 
 
 def _key_of_lists(info: Any, features: dict[str, Any]) -> Label | None:
-    """Returns the key of the list of classes of an image; None if there is none, or any of several.
+    """Returns the keys of the classes of an image; None if there are none, or any of several.
 
-    It is `labels`, or the second of the supervised keys, or the only one.
+    They are the list `labels`, or the second of the supervised keys, or the only list of classes.
+    Without such a list, they are the classes of the objects, if these have one.
     """
     lists = [key for key, feature in features.items() if _is_list_of_labels(feature)]
     keys = ["labels", *(info.supervised_keys or ())[1:2], *(lists if len(lists) == 1 else ())]
     key = next((key for key in keys if key in lists), None)
+    if key is None:
+        of_objects = [] if lists else list(_keys_of_objects(features))
+        return of_objects[0] if len(of_objects) == 1 else None
     clear = f"{key}_no_difficult"
-    return key and indicators.Keys(key, clear if clear in lists else None)
+    return indicators.Keys(key, clear if clear in lists else None)
+
+
+def _keys_of_objects(features: dict[str, Any]) -> Iterator[indicators.Keys]:
+    """Yields the keys of every class that each object in a list has."""
+    for key, feature in features.items():
+        of_objects = getattr(feature, "feature", None)
+        if isinstance(feature, tfds.features.Sequence):
+            for name, of_object in _top_features(of_objects).items():
+                if isinstance(of_object, tfds.features.ClassLabel):
+                    yield indicators.Keys(key, of_object=name)
 
 
 def class_names(info: Any, label: Label | None) -> tuple[str, ...] | None:
     """Returns the names of the classes; None without a label."""
     if label is None:
         return None
-    if isinstance(label, indicators.Keys):
-        feature = info.features[label.labels].feature
-    else:
-        feature = info.features[label]
-    return tuple(map(layout.usual_form, feature.names))
+    return tuple(map(layout.usual_form, label_feature(info, label).names))
+
+
+def label_feature(info: Any, label: Label) -> Any:
+    """Returns the feature that has the names of the classes.
+
+    Args:
+        info: what tensorflow-datasets knows about the data set.
+        label: a key of `label_key`.
+    """
+    if not isinstance(label, indicators.Keys):
+        return info.features[label]
+    entry = info.features[label.labels].feature
+    return entry if label.of_object is None else entry[label.of_object]
+
+
+def read_of_labels(label: Label | None) -> dict[str, Any]:
+    """Returns which features of labels are read, for `tfds.decode.PartialDecoding`."""
+    if label is None:
+        return {}
+    if not isinstance(label, indicators.Keys):
+        return {label: True}
+    if label.of_object is not None:
+        return {label.labels: {label.of_object: True}}
+    return {label.labels: True, **({label.clear: True} if label.clear else {})}
 
 
 def _is_list_of_labels(feature: Any) -> bool:

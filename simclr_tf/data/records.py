@@ -179,15 +179,14 @@ class Parser:
         """
         self._image, self._label = image, label
         self._is_encoded = record_keys.is_encoded(info.features[image])
-        labels = label if isinstance(label, indicators.Keys) else (label,)
         self.decoding = tfds.decode.PartialDecoding(
-            {key: True for key in (image, *labels) if key},
+            {image: True, **record_keys.read_of_labels(label)},
             decoders={image: tfds.decode.SkipDecoding()} if self._is_encoded else None,
         )
         self._features = self.decoding.extract_features(info.features)
         self._num_classes = 0
         if isinstance(label, indicators.Keys):
-            self._num_classes = info.features[label.labels].feature.num_classes
+            self._num_classes = record_keys.label_feature(info, label).num_classes
 
     def parse(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns {"image": () string, encoded, "label": () or (c,) int64} of a record."""
@@ -198,7 +197,10 @@ class Parser:
         """Returns the same of a record that tensorflow-datasets has parsed."""
         if isinstance(self._label, indicators.Keys):
             clear = example[self._label.clear] if self._label.clear else None
-            label = indicators.of_lists(example[self._label.labels], clear, self._num_classes)
+            shown = example[self._label.labels]
+            if self._label.of_object is not None:
+                shown = shown[self._label.of_object]
+            label = indicators.of_lists(shown, clear, self._num_classes)
         else:
             label = example[self._label] if self._label else tf.constant(-1, tf.int64)
         image = example[self._image]

@@ -38,6 +38,7 @@ def write(
     *,
     names: Sequence[str],
     labels: Sequence[str | None],
+    lists: Mapping[str, Sequence[Sequence[str]]],
     split: str,
     content: np.ndarray,
     outputs: Mapping[str, np.ndarray],
@@ -50,6 +51,8 @@ def write(
         count: number of all shards.
         names: (n,) names of the images.
         labels: (n,) names of their classes, None where there is none.
+        lists: name of a column -> (n,) lists of names of classes, of images that may have several;
+            empty of images that have one.
         split: their split.
         content: (n,) int64, equal for equal encoded images.
         outputs: name of an output -> (n, w) float32.
@@ -63,6 +66,7 @@ def write(
     columns = {
         "name": pa.array(names, pa.string()),
         "label": pa.array(labels, pa.string()),
+        **{name: pa.array(of_images, pa.list_(pa.string())) for name, of_images in lists.items()},
         "split": pa.array([split] * len(names), pa.string()),
         "content": pa.array(content, pa.int64()),
     }

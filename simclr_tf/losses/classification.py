@@ -36,7 +36,7 @@ def class_balanced_weights(counts: np.ndarray, beta: float) -> np.ndarray:
     """Returns the weights of classes by their effective numbers of images.
 
     A class of n images has the weight (1 - beta) / (1 - beta^n), and the weights have the mean 1
-    (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", sec. 4).
+    (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", and their code).
 
     Args:
         counts: (..., k) numbers of images, at least 1, of k classes that exclude each other.

@@ -19,7 +19,7 @@ def several_supcon(
     scale_by_temperature: bool = False,
     tile: int | None = None,
 ) -> tf.Tensor:
-    """Computes MulSupCon (Zhang and Wu, AAAI 2024; the default of their code).
+    """Computes MulSupCon (Zhang and Wu, AAAI 2024), weighted as by default in their code.
 
     Every class of a view is an anchor of its own, whose positives are the other views that show the
     class. For a view i of the classes Y(i), the other views P(i, y) that show y, and all other
@@ -30,11 +30,12 @@ def several_supcon(
 
     So a positive has the weight sum_{y in Y(i) and Y(p)} 1/|P(i, y)|: the more classes it shares,
     and the rarer they are in the batch, the more it counts. The loss is the mean over all pairs of
-    a view and one of its classes. With one class per image it is `supcon.supcon`.
+    a view and one of its classes. With one class per image it is `supcon.supcon`. Their code
+    compares views with a queue of a momentum encoder's; this does so with those of the batch.
 
     An image that shows none of the classes, or of which no label is known, has the other views of
-    itself as its only positives, as one without a label has in `supcon`; the paper has no such
-    images. A class that is not known (-1) is not shared.
+    itself as its only positives, as one without a label has in `supcon`; in their code it is no
+    anchor. A class that is not known (-1) is not shared.
 
     Args:
         views: v of (b, d), this replica's projections of the first views, the second, ...; v > 1.

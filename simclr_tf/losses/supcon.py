@@ -61,8 +61,9 @@ def supcon(
             that the size of its gradient does not depend on tau.
         average_classes: whether the denominator has the mean over the views of each class in place
             of their sum, so that a frequent class does not dominate it: the class averaging of
-            Zhu et al. (CVPR 2022, "Balanced Contrastive Learning", sec. 3.3), without its class
-            complements. All positives must be kept, and all similarities computed at once.
+            Zhu et al. (CVPR 2022, "Balanced Contrastive Learning"), without its class complements.
+            The view itself is not counted in its class, as in their code. All positives must be
+            kept, and all similarities computed at once.
         tile: largest number of views in a tile, to compute the similarities tile by tile; None
             computes and keeps all of them.
 

@@ -11,8 +11,24 @@ from simclr_tf.scoring import scores as scores_lib
 LEFT_OUT = "eval/left_out"  # Entry of a result: what was not measured -> why.
 
 
+def say_left_out(run: opening.Run, scores: scores_lib.Scores) -> None:
+    """Says what is not measured and why, and adds it to `scores`.
+
+    Args:
+        run: the run.
+        scores: what was measured so far; changed.
+    """
+    left_out = measuring.left_out(run.config.evaluation_names)
+    scores.numbers[LEFT_OUT] = left_out
+    console.table(
+        "Not measured, because images may have several labels",
+        ["what", "why"],
+        [[name, reason] for name, reason in left_out.items()],
+    )
+
+
 def add(run: opening.Run, scores: scores_lib.Scores, inputs: outcome.Inputs) -> None:
-    """Adds the numbers of each class and the chosen evaluations, and says what is left out.
+    """Adds the numbers of each class and the chosen evaluations.
 
     Args:
         run: the run.
@@ -31,10 +47,3 @@ def add(run: opening.Run, scores: scores_lib.Scores, inputs: outcome.Inputs) -> 
     if "geometry" in names:
         with console.working("Evaluating geometry"):
             scores.outcomes["geometry"] = geometry.evaluate(inputs)
-    left_out = measuring.left_out(names)
-    scores.numbers[LEFT_OUT] = left_out
-    console.table(
-        "Not measured, because images may have several labels",
-        ["what", "why"],
-        [[name, reason] for name, reason in left_out.items()],
-    )

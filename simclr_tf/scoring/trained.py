@@ -77,6 +77,8 @@ def _score_with_labels(
         )
         if not run.config.contrastive:
             scores.class_scores = test.logits
+    if run.data.source.several_labels:
+        several_labels.say_left_out(run, scores)
     if not run.config.linear_eval:
         return
     if draws_pictures:  # Of evaluated images only.

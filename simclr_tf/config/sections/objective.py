@@ -126,9 +126,9 @@ class ObjectiveSettings:
         0.0,
         "beta of the class-balanced cross-entropy (Cui et al. 2019): a class of n training images "
         "has the weight (1 - beta) / (1 - beta^n), divided by the mean weight of the classes. 0: "
-        "all classes count by their images; towards 1, all classes count alike. The paper tries "
-        "0.9 to 0.9999. Of images with several labels, the images that show a class are balanced "
-        "against those that do not. class_counts.json has the numbers of images.",
+        "all classes count by their images; towards 1, all classes count alike. The paper's code "
+        "for CIFAR has 0.9999. Of images with several labels, the images that show a class are "
+        "balanced against those that do not. class_counts.json has the numbers of images.",
         at_least=0,
         at_most=0.999999,
         reason="0 turns it off, and 1 would divide by 0",

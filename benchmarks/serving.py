@@ -5,14 +5,18 @@
     python benchmarks/serving.py --write      also writes the table into docs/serving.md
     python benchmarks/serving.py --rounds=20  measures each call 20 times
     python benchmarks/serving.py --smallest   takes seconds
+    python benchmarks/serving.py --reference=SAVED_MODEL   also measures a SavedModel that
+                                              google-research/simclr wrote, and our export of it
 
 The network is a ResNet-50 with a linear head and random weights, whose speed is that of any other.
 `prepared` is given what the network takes, and `serving_bytes` JPEG files: the difference of the
-two is decoding, cropping and resizing. The calls take turns, so that other load on the machine
-meets all of them; latencies are percentiles over the rounds, without the first call. Network and
-signatures run in this process: gRPC and HTTP are not measured. The figures are those of a machine
-that does nothing else. The first answer is that of `serving_bytes` to one file, and its time
-begins when the SavedModel is loaded, in a process that has imported TensorFlow.
+two is decoding, cropping and resizing. "bfloat16" is an export with --export_dtype=bfloat16, and
+"XLA" the network compiled by XLA for each size of a batch. Both SavedModels of --reference have the
+same weights and are given the same images, of their own size. The calls take turns, so that other
+load on the machine meets all of them; latencies are percentiles over the rounds, without the first
+call. Network and signatures run in this process: gRPC and HTTP are not measured. The figures are
+those of a machine that does nothing else. The first answer is that of `serving_bytes` to one file,
+and its time begins when the SavedModel is loaded, in a process that has imported TensorFlow.
 """
 
 from __future__ import annotations
@@ -40,12 +44,17 @@ import tensorflow as tf  # isort: skip
 
 from benchmarks import pages
 from simclr_tf.models import simclr
+from simclr_tf.runs import initialization, weights
 from simclr_tf.serving import export, outputs
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "serving.md"
 NETWORK = "network alone"
-_SIGNATURES = ("prepared", "serving_bytes")
+NETWORK_XLA = "network alone, XLA"
+PREPARED_BFLOAT16 = "prepared, bfloat16"
+REFERENCE = "google-research/simclr"
+_BYTES = "serving_bytes"
 Row = dict[str, Any]
+Calls = dict[str, Callable[[tf.Tensor], Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,16 +111,31 @@ def _first_answer(path: str, photo: bytes) -> tuple[Any, float]:
     return signatures, time.perf_counter() - start
 
 
-def _calls(model: simclr.SimCLR, signatures: Any) -> dict[str, Callable[[tf.Tensor], Any]]:
-    """Returns what is measured, by name: functions of a batch."""
+def _calls(model: simclr.SimCLR, signatures: Any, bfloat16: Any) -> Calls:
+    """Returns what is measured, by name: functions of a batch that return features.
+
+    Args:
+        model: the network.
+        signatures: those of its export.
+        bfloat16: those of its export in bfloat16.
+    """
     size = model.architecture.image_size
-    names = ("features", "logits")
-    network = tf.function(
-        lambda images: outputs.compute(model, images, names),
-        input_signature=[tf.TensorSpec([None, size, size, 3])],
-        autograph=model.needs_autograph,
-    )
-    return {NETWORK: network, **{name: signatures[name] for name in _SIGNATURES}}
+
+    def network(**settings: Any) -> Callable[[tf.Tensor], Any]:
+        return tf.function(
+            lambda images: outputs.compute(model, images, ("features", "logits")),
+            input_signature=[tf.TensorSpec([None, size, size, 3])],
+            autograph=model.needs_autograph,
+            **settings,
+        )
+
+    return {
+        NETWORK: network(),
+        NETWORK_XLA: network(jit_compile=True),
+        "prepared": signatures["prepared"],
+        PREPARED_BFLOAT16: bfloat16["prepared"],
+        _BYTES: signatures[_BYTES],
+    }
 
 
 def measure(amount: Amount) -> tuple[list[Row], float]:
@@ -126,22 +150,61 @@ def measure(amount: Amount) -> tuple[list[Row], float]:
     with tempfile.TemporaryDirectory() as folder:
         signatures, seconds_to_first = _first_answer(export.export(model, folder, 1), photo)
         print(_first_line(seconds_to_first), flush=True)
-        calls = _calls(model, signatures)
+        bfloat16 = tf.saved_model.load(export.export(model, folder, 1, dtype="bfloat16")).signatures
+        calls = _calls(model, signatures, bfloat16)
         for count in amount.batches:
-            side = amount.image_size
-            images = tf.random.stateless_uniform([count, side, side, 3], [0, 1])
-            given = dict.fromkeys(calls, images)
-            given["serving_bytes"] = tf.constant(count * [photo])
-            seconds: dict[str, list[float]] = {name: [] for name in calls}
-            for _ in range(amount.rounds + 1):
-                for name, call in calls.items():
-                    start = time.perf_counter()
-                    call(given[name])["features"].numpy()
-                    seconds[name].append(time.perf_counter() - start)
-            for name, found in seconds.items():
-                rows.append(_row(name, count, np.array(found[1:])))
-                print(_line(rows[-1]), flush=True)
+            given = dict.fromkeys(calls, _images(count, amount.image_size))
+            given[_BYTES] = tf.constant(count * [photo])
+            rows += _in_turns(calls, given, count, amount.rounds)
     return rows, seconds_to_first
+
+
+def measure_reference(
+    path: str, batches: tuple[int, ...], rounds: int
+) -> tuple[list[Row], simclr.Architecture]:
+    """Measures a SavedModel of google-research/simclr, and the export of its weights.
+
+    Args:
+        path: its folder.
+        batches: numbers of images.
+        rounds: calls of each function.
+
+    Returns:
+        Rows as of `measure`, and the architecture of the network.
+    """
+    model, _ = initialization.build(weights.open_weights(path))
+    rows, size = [], model.architecture.image_size
+    theirs = tf.saved_model.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        signatures = tf.saved_model.load(export.export(model, folder, 1)).signatures
+        calls: Calls = {
+            # As its Colab calls it.
+            REFERENCE: lambda images: {"features": theirs(images, False)["final_avg_pool"]},
+            "prepared": signatures["prepared"],
+        }
+        for count in batches:
+            images = _images(count, size)
+            found = [call(images)["features"].numpy() for call in calls.values()]
+            np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-3)
+            rows += _in_turns(calls, dict.fromkeys(calls, images), count, rounds)
+    return rows, model.architecture
+
+
+def _images(count: int, side: int) -> tf.Tensor:
+    return tf.random.stateless_uniform([count, side, side, 3], [0, 1])
+
+
+def _in_turns(calls: Calls, given: dict[str, tf.Tensor], count: int, rounds: int) -> list[Row]:
+    """Calls functions in turns, prints what each took, and returns it."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call(given[name])["features"].numpy()
+            seconds[name].append(time.perf_counter() - start)
+    rows = [_row(name, count, np.array(found[1:])) for name, found in seconds.items()]
+    print("\n".join(map(_line, rows)), flush=True)
+    return rows
 
 
 def _row(name: str, count: int, seconds: np.ndarray) -> Row:
@@ -164,12 +227,11 @@ def _first_line(seconds: float) -> str:
     return f"From loading the SavedModel to its first answer: {seconds:.1f} s."
 
 
-def table(rows: list[Row], seconds_to_first: float, amount: Amount) -> str:
-    """Returns the results as a table in Markdown, with what was measured and where."""
+def table(rows: list[Row], heading: str, *lines: str) -> str:
+    """Returns results as a table in Markdown, between what was measured and further lines."""
     where = f"{os.cpu_count()} CPU cores, TensorFlow {tf.__version__}"
     head = ["| | images in a batch | images/s | p50 (ms) | p99 (ms) |", "|---|--:|--:|--:|--:|"]
-    lines = [f"{amount}; {where}:", "", *head, *map(_line, rows), "", _first_line(seconds_to_first)]
-    return "\n".join([*lines, ""])
+    return "\n".join([f"{heading}; {where}:", "", *head, *map(_line, rows), "", *lines, ""])
 
 
 def main() -> None:
@@ -181,6 +243,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
     parser.add_argument("--rounds", type=int, default=_FULL.rounds, help="calls of each function")
     parser.add_argument("--smallest", action="store_true", help="measure little, as a check")
+    parser.add_argument("--reference", metavar="SAVED_MODEL", help="folder of a SavedModel")
     arguments = parser.parse_args()
     if arguments.smallest and arguments.write:
         parser.error("--smallest measures too little for docs/serving.md; leave out --write")
@@ -188,12 +251,21 @@ def main() -> None:
     if arguments.smallest:
         amount = SMALLEST
     rows, seconds_to_first = measure(amount)
-    if arguments.write:
-        pages.replace_table(
-            str(PAGE), pathlib.Path(__file__).name, table(rows, seconds_to_first, amount)
+    tables = [table(rows, str(amount), _first_line(seconds_to_first))]
+    results: dict[str, Any] = {"rows": rows, "seconds_to_first_answer": seconds_to_first}
+    if arguments.reference:
+        # Their network is small, so its calls are short: more of them are measured.
+        found, network = measure_reference(arguments.reference, amount.batches, 5 * amount.rounds)
+        heading = (
+            f"The same weights as a SavedModel of google-research/simclr and as ours, "
+            f"ResNet-{network.resnet_depth}, {network.image_size} px, {5 * amount.rounds} rounds"
         )
+        tables.append(table(found, heading))
+        results["reference"] = found
+    if arguments.write:
+        pages.replace_table(str(PAGE), pathlib.Path(__file__).name, "\n".join(tables))
     if arguments.json:
-        print(json.dumps({"rows": rows, "seconds_to_first_answer": seconds_to_first}))
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

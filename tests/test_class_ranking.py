@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -33,10 +35,21 @@ def test_values_and_resamples_are_those_of_scikit_learn():
         np.testing.assert_allclose(ranking.draws[7], _sklearn(function, weights))
         mean = ranking.mean()
         assert mean.value == pytest.approx(ranking.values.mean())
-        means = np.percentile(ranking.draws.mean(1), [2.5, 97.5])
-        np.testing.assert_allclose(mean[1:], means)
+        means, normal = ranking.draws.mean(1), statistics.NormalDist()
+        shift = 2 * normal.inv_cdf(float(np.mean(means < mean.value)))
+        levels = [normal.cdf(shift + normal.inv_cdf(level)) for level in (0.025, 0.975)]
+        np.testing.assert_allclose(mean[1:], np.quantile(means, levels))
         low, high = ranking.of_class(1)[1:]
         assert low < ranking.values[1] < high
+
+
+def test_intervals_do_not_lean_upwards_as_average_precisions_of_resamples_do():
+    precision = class_ranking.rank(SCORES, LABELS, seed=3).average_precision
+    leaning = np.percentile(precision.draws.mean(1), [2.5, 97.5])
+    mean = precision.mean()
+    assert mean.low < leaning[0] and mean.high < leaning[1]
+    always = class_ranking.rank(LABELS.astype(float), LABELS, seed=3)
+    assert always.average_precision.mean() == (1, 1, 1) == always.roc_auc.mean()
 
 
 def test_a_class_that_no_image_shows_or_all_do_has_no_number():

@@ -16,6 +16,7 @@ import dataclasses
 import warnings
 
 import numpy as np
+from scipy import stats
 from sklearn import metrics
 
 from simclr_tf.evaluation import average_precision, intervals
@@ -139,10 +140,22 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _interval(value: float, draws: np.ndarray) -> intervals.Interval:
+    """Returns a number with the bias-corrected percentiles of its resamples.
+
+    In a resample images are there more than once and enter the ranking together, so average
+    precision is larger than that of as many other images. The levels of the percentiles are
+    therefore shifted by how often resamples are below the number (Efron's bias correction).
+
+    Args:
+        value: the number; nan if it is not defined.
+        draws: (d,) what it is in resamples, nan where it is not defined.
+    """
     draws = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(draws):
         return intervals.Interval(float(value), float("nan"), float("nan"))
-    low, high = np.percentile(draws, [2.5, 97.5])
+    below = (np.sum(draws < value) + np.sum(draws <= value)) / 2
+    shift = 2 * stats.norm.ppf(np.clip(below, 0.5, len(draws) - 0.5) / len(draws))
+    low, high = np.quantile(draws, stats.norm.cdf(shift + stats.norm.ppf([0.025, 0.975])))
     return intervals.Interval(
         float(value), min(float(low), float(value)), max(float(high), float(value))
     )

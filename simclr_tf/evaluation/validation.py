@@ -145,14 +145,18 @@ def metric_of(numbers: dict[str, float], *, classifies: bool) -> str:
 def in_words(numbers: dict[str, float]) -> str:
     """Returns the most important numbers, for people."""
     parts = [
-        f"{k}-NN {numbers[name]:.1%}"
+        f"{k}-NN {what}{numbers[name]:.1%}"
         for k in reversed(knn.NEIGHBOURS)
-        if (name := f"{PREFIX}knn/{k}/top_1_accuracy") in numbers
+        for measure, what in (
+            ("top_1_accuracy", ""),
+            (several_labels.MEAN_PRECISION, "mean average precision "),
+        )
+        if (name := f"{PREFIX}knn/{k}/{measure}") in numbers
     ][:1]
     if HEAD in numbers:
         parts.append(f"label acc. {numbers[HEAD]:.1%}")
     if HEAD_OF_SEVERAL in numbers:
-        parts.append(f"mean average precision of labels {numbers[HEAD_OF_SEVERAL]:.1%}")
+        parts.append(f"of the head {numbers[HEAD_OF_SEVERAL]:.1%}")
     parts.append(f"view retrieval {numbers[RETRIEVAL]:.1%}")
     parts.append(f"LiDAR {numbers[f'{PREFIX}label_free/lidar']:.3g}")
     return ", ".join(parts)

@@ -76,7 +76,7 @@ PANELS = (
             "validation/label_mean_average_precision": "validation, mean average precision",
             "validation/knn/*/mean_average_precision": "",
         },
-        "Of the labels that are predicted or right, the fraction that is both.",
+        "In training: of the labels that are predicted or right, the fraction that is both.",
         is_fraction=True,
     ),
     Panel(

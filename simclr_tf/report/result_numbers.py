@@ -47,6 +47,8 @@ _NAMES = {
     "map_at_r": "mAP@R",
     "mean_average_precision": "mean average precision",
     "mean_roc_auc": "mean ROC AUC",
+    "label_mean_roc_auc": "label mean ROC AUC",
+    "scored": "classes with an image to find",
     "nmi": "normalised mutual information",
     "ari": "adjusted Rand index",
     "rankme": "RankMe of the features",

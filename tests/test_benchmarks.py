@@ -167,8 +167,8 @@ def test_serving_measures_the_signatures_and_the_network(processes):
     results = _results(processes, "serving.py")
     assert results["seconds_to_first_answer"] > 0
     rows = results["rows"]
-    names = ("network alone", "network alone, XLA", "prepared", "prepared, bfloat16")
-    names += ("serving_bytes",)
+    names = ["network alone", "network alone, XLA", "prepared", "prepared, bfloat16"]
+    names += ["serving_bytes"]
     assert [(row.pop("name"), row.pop("batch")) for row in rows] == [
         (name, batch) for batch in (1, 2) for name in names
     ]

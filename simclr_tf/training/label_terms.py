@@ -64,8 +64,8 @@ def hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def jaccard(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns (n,) float32 overlap of the predicted labels and those of each image.
 
-    That is the number of classes in both, divided by the number in one of them (Godbole and
-    Sarawagi 2004 call its mean accuracy). A class is predicted if it is more probable than not.
+    That is the number of classes in both, divided by the number in one of them. Its mean is often
+    called the accuracy of several labels. A class is predicted if it is more probable than not.
     Classes that are not known do not count. It is 1 if both have none.
 
     Args:

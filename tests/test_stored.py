@@ -37,7 +37,7 @@ def tiff(array, **settings):
 def _tiff_without_rows(array):
     content = bytearray(tiff(array, metadata=None))
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        tag = file.pages[0].tags["ImageLength"]
+        tag = file.pages.first.tags["ImageLength"]
     content[tag.valueoffset : tag.valueoffset + 4] = bytes(4)
     return bytes(content)
 

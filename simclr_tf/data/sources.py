@@ -293,7 +293,9 @@ def open_source(
         pattern = dataset.removeprefix(record_files.PREFIX)
         opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
         source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
-        return dataclasses.replace(source, labelled_splits=opened.labelled_splits)
+        return dataclasses.replace(
+            source, labelled_splits=opened.labelled_splits, known_pixels=opened.pixels
+        )
     if dataset.startswith(array_source.PREFIX):
         return _open_arrays(dataset, data_dir)
     builder = _find(dataset, data_dir)

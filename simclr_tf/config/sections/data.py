@@ -64,7 +64,10 @@ class DataSettings:
         "csv:FILE.",
     )
     image_key: str = _DATA.setting(
-        "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
+        "image/encoded",
+        "Key of the image in a tf.train.Example: an encoded file, a serialized tensor, or a list "
+        "of numbers or raw bytes beside their shape.",
+        only_with=_TFRECORD,
     )
     label_key: str = _DATA.setting(
         "image/class/label",

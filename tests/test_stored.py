@@ -9,7 +9,7 @@ import tensorflow as tf
 import tifffile
 
 from simclr_tf import pixel_format
-from simclr_tf.data import array_files, decode, first_format, inspection, stored
+from simclr_tf.data import array_files, decode, first_format, inspection, kinds, stored
 
 # In a graph, as in tf.data; traced once for each format.
 _in_graph = tf.function(stored.decode_stored, autograph=False)
@@ -145,7 +145,7 @@ def test_values_that_are_not_numbers_are_refused():
 
 def test_a_tiff_is_refused_with_the_extra_where_its_package_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(array_files.RefusedError, match=r"pip install 'simclr-tf\[images\]'"):
+    with pytest.raises(kinds.RefusedError, match=r"pip install 'simclr-tf\[images\]'"):
         array_files.read(tiff(_SIXTEEN))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from simclr_tf import errors, pixel_format, text
-from simclr_tf.data import array_files, first_images, sources, stored
+from simclr_tf.data import array_files, first_images, kinds, sources, stored
 
 AUTO, PICTURES = "auto", "rgb"
 _OF_PICTURES = ("uint8", "uint16")
@@ -71,10 +71,11 @@ def _first(
 def _found(name: str, encoded: bytes, channels: int | None) -> array_files.Found:
     try:
         return stored.found_in(encoded, channels)
-    except array_files.RefusedError as error:
-        raise errors.UserError(
-            f"The image {name} {error}. --channels=rgb would decode pictures to 8-bit RGB."
-        ) from error
+    except kinds.RefusedError as error:
+        remedy = " --channels=rgb would decode pictures to 8-bit RGB."
+        if kinds.kind_of(encoded) == kinds.DICOM:
+            remedy = ""
+        raise errors.UserError(f"The image {name} {error}.{remedy}") from error
 
 
 def _are_pictures(found: Mapping[str, array_files.Found]) -> bool:

@@ -251,7 +251,7 @@ def _manifest(
 def _json_of(architecture: simclr.Architecture) -> dict[str, Any]:
     """Returns an architecture as it is read from JSON again."""
     described = json.loads(json.dumps(dataclasses.asdict(architecture)))
-    if architecture.pixels.is_rgb:
+    if architecture.pixels.is_rgb and not architecture.pixels.is_standardized:
         del described["pixels"]  # Embeddings of older versions have no such entry.
     return described
 

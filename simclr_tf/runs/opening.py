@@ -181,7 +181,7 @@ def _with_teacher(
             f"{pixels.described()}; use a teacher of such images, or --channels=rgb for one of "
             "pictures."
         )
-    if needs_scale and config.scale == config_lib.Config.scale:
+    if needs_scale and pixels_lib.keeps_scale(config, theirs):
         return theirs.with_names(pixels.names), False
     return pixels, needs_scale
 

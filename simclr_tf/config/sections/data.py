@@ -165,6 +165,14 @@ class DataSettings:
         only_with=("scale", ("auto", pixel_format.PERCENTILE)),
         resume="never",
     )
+    standardize: bool = _PIXELS.setting(
+        False,
+        "After the views, subtract from each channel its mean and divide by its standard "
+        "deviation. Both are found with the scale, from the scaled training images, and stored and "
+        "applied with it. Otherwise the network takes values from 0 to 1. Not for keras:NAME "
+        "encoders, which have a preprocessing of their own.",
+        resume="never",
+    )
     channel_names: str | None = _PIXELS.setting(
         None,
         "Names of the channels in their order, separated by commas, such as B2,B3,B4,B8. They are "

@@ -362,16 +362,21 @@ def test_names_of_channels_are_listed_where_they_have_some():
         ({"standardize": True}, "standardize=True cannot be changed .* trained without it; leave"),
     ],
 )
-def test_an_evaluation_has_the_pixels_of_its_weights(asked, problem):
+def test_an_evaluation_has_the_pixels_of_its_weights(monkeypatch, asked, problem):
     known = pixel_format.of_dtype(2, "uint16").with_names(("a", "b"))
     known = known.scaled((0.0, 0.0), (9.0, 9.0), "minmax")
-    weights: Any = types.SimpleNamespace(architecture=types.SimpleNamespace(pixels=known))
+    architecture = types.SimpleNamespace(pixels=known)
+    weights: Any = types.SimpleNamespace(architecture=architecture, origin="there")
+    data: Any = types.SimpleNamespace(source="images", train_split="train")
+    checked = []
+    monkeypatch.setattr(pixels.first_format, "check_suits", lambda *given: checked.append(given))
     config = config_lib.Config(mode="eval", **asked)
     if problem is None:
-        assert pixels.settle(config, None, weights) == (known, False)
+        assert pixels.settle(config, data, weights) == (known, False)
+        assert checked == [("images", "train", known, "there")]
         return
     with pytest.raises(errors.ArgumentError, match=problem):
-        pixels.settle(config, None, weights)
+        pixels.settle(config, data, weights)
 
 
 def test_weights_keep_their_scale_unless_another_is_asked_for():

@@ -172,6 +172,7 @@ def test_an_image_with_other_channels_is_named(trained, scenes, tmp_path, capsys
     other = tmp_path / "scenes/test/c0/other.tif"
     other.parent.mkdir(parents=True)
     other.write_bytes(_pages(bands(0)[..., :5]))
+    other.with_name("same.tif").write_bytes(_pages(bands(0)))
     flags = [
         f"--checkpoint={trained}",
         "--dataset=image_folder",
@@ -179,7 +180,13 @@ def test_an_image_with_other_channels_is_named(trained, scenes, tmp_path, capsys
     ]
     folder = f"--embeddings={tmp_path / 'new'}"
     assert run.main(["run.py", "--mode=embed", folder, "--labels=none", *flags]) == 2
-    assert "other.tif of 'test[0:1]' has 5 channels, and 13 are expected" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "other.tif of 'test[0:2]' has 5 channels, and 13 are expected" in printed
+    other.with_name("same.tif").unlink()
+    assert run.main(["run.py", "--mode=embed", folder, "--labels=none", *flags]) == 2
+    printed = capsys.readouterr().err
+    assert "have 5 channels of uint16 (as test/c0/other.tif), and the weights of" in printed
+    assert "take 13 channels of uint16" in printed
 
 
 @pytest.mark.exhaustive

@@ -13,8 +13,8 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.commands import check_data, embedded
+from simclr_tf.data import first_format, sources, split_names
 from simclr_tf.data import parts as parts_lib
-from simclr_tf.data import sources, split_names
 from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import shards
 from simclr_tf.evaluation import features, forward
@@ -57,6 +57,7 @@ def embed(
     folder = config.embeddings
     source = check_data.open_source(config).with_pixels(pixels_lib.of_weights(weights))
     splits = _splits(config, source)
+    first_format.check_suits(source, splits[0], source.pixels, weights.origin)
     config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)
     directory.ensure_writable(folder, flag="embeddings")

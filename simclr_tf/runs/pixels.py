@@ -30,9 +30,13 @@ def settle(
     """
     if config.model_dir is not None and checkpoints.latest(config.model_dir):
         own = directory.read_architecture(config.model_dir)
-        return (pixel_format.RGB if own is None else own.pixels), False
+        pixels = pixel_format.RGB if own is None else own.pixels
+        if config.mode == "eval":
+            first_format.check_suits(data.source, data.train_split, pixels, config.model_dir)
+        return pixels, False
     theirs = None if weights is None else of_weights(weights)
-    if theirs is not None and config.mode == "eval":
+    if theirs is not None and weights is not None and config.mode == "eval":
+        first_format.check_suits(data.source, data.train_split, theirs, weights.origin)
         _check_evaluated(config, theirs)
         return theirs, False
     found = first_format.find(data.source, data.train_split, config.channels)

@@ -382,7 +382,7 @@ def test_an_evaluation_has_the_pixels_of_its_weights(monkeypatch, asked, problem
 def test_weights_keep_their_scale_unless_another_is_asked_for():
     plain = pixel_format.of_dtype(2, "uint16")
     standardized = plain.standardized((0.5, 0.5), (1.0, 1.0))
-    for settings, kept in (({}, (True, True)), ({"standardize": True}, (False, True))):
-        config = config_lib.Config(**settings)
+    for standardize, kept in ((False, (True, True)), (True, (False, True))):
+        config = config_lib.Config(standardize=standardize)
         assert tuple(pixels.keeps_scale(config, one) for one in (plain, standardized)) == kept
     assert not pixels.keeps_scale(config_lib.Config(scale="minmax"), standardized)

@@ -132,7 +132,7 @@ def test_images_compressed_without_loss_are_decoded_where_the_packages_are():
     np.testing.assert_array_equal(dicom.read(_bytes(made))[..., 0], _STORED - 1024.0)
 
 
-def _compressed(syntax: str) -> bytes:
+def _compressed(syntax: uid.UID) -> bytes:
     made = _dataset(_STORED)
     made.file_meta.TransferSyntaxUID = syntax
     made.PixelData = encaps.encapsulate([bytes(40)])

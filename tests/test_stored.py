@@ -238,8 +238,10 @@ def test_images_that_differ_are_refused_with_two_of_them():
         )
     with pytest.raises(Exception, match=r"not what the images have: 0\.x has 1 channel of uint16"):
         _find((_GREY_16,), "2")
+    refused = npy(_SIXTEEN.astype(np.complex64))
     with pytest.raises(Exception, match=r"0\.x has values of the type complex64"):
-        _find((npy(_SIXTEEN.astype(np.complex64)),), "auto")
+        _find((refused, npy(_SIXTEEN)[:20]), "auto")
+    assert _find((refused, npy(_SIXTEEN)), "auto") == _SIX
 
 
 def _check_suits(*encoded, channels=6, dtype="uint16"):

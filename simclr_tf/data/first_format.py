@@ -113,24 +113,31 @@ def _suits(found: array_files.Found, pixels: pixel_format.PixelFormat) -> bool:
 def _first(
     source: sources.Source, split: str, channels: int | None
 ) -> Mapping[str, array_files.Found]:
-    """Returns what the first images hold, by name; stops at what cannot be read."""
+    """Returns what the first images hold, by name; stops at what cannot be read.
+
+    Raises:
+        UserError: if none of them can be used; others are reported where they are decoded.
+    """
     found: dict[str, array_files.Found] = {}
+    refused: list[errors.UserError] = []
     try:
         for name, encoded in first_images.first_files(source, split):
-            found[name] = _found(name, encoded, channels)
+            try:
+                found[name] = stored.found_in(encoded, channels)
+            except kinds.RefusedError as error:
+                refused.append(_refusal(name, encoded, error))
     except tf.errors.OpError:
         pass
+    if refused and not found:
+        raise refused[0]
     return found
 
 
-def _found(name: str, encoded: bytes, channels: int | None) -> array_files.Found:
-    try:
-        return stored.found_in(encoded, channels)
-    except kinds.RefusedError as error:
-        remedy = " --channels=rgb would decode pictures to 8-bit RGB."
-        if kinds.kind_of(encoded) == kinds.DICOM:
-            remedy = ""
-        raise errors.UserError(f"The image {name} {error}.{remedy}") from error
+def _refusal(name: str, encoded: bytes, error: kinds.RefusedError) -> errors.UserError:
+    remedy = " --channels=rgb would decode pictures to 8-bit RGB."
+    if kinds.kind_of(encoded) == kinds.DICOM:
+        remedy = ""
+    return errors.UserError(f"The image {name} {error}.{remedy}")
 
 
 def _are_pictures(found: Mapping[str, array_files.Found]) -> bool:

@@ -13,6 +13,7 @@ import tiny_runs
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format
+from simclr_tf.commands import embed
 from simclr_tf.data import (
     channel_tones,
     operation_names,
@@ -144,6 +145,13 @@ def test_pictures_are_measured_as_they_are_decoded():
     assert pixel_format.from_json(stored) == found
     older = {name: stored[name] for name in stored if name not in ("mean", "deviation")}
     assert pixel_format.from_json(older) == pixel_format.RGB
+
+
+def test_embeddings_say_the_mean_of_pictures_and_otherwise_nothing_of_them():
+    pixels = pixel_format.RGB.standardized((0.5,) * 3, (0.25,) * 3)
+    architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, pixels=pixels)
+    assert pixel_format.from_json(embed._json_of(architecture)["pixels"]) == pixels
+    assert "pixels" not in embed._json_of(tiny_runs.ARCHITECTURE)
 
 
 def test_the_network_standardizes_its_images():

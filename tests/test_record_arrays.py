@@ -177,6 +177,10 @@ _REFUSED = {
         {"x": _RAW, "shape": _SHAPE, "dtype": b"DT_HALF"},
         "values of the type 'DT_HALF' .* store one of uint8, uint16",
     ),
+    "a type that is no text": (
+        {"x": _RAW, "shape": _SHAPE, "dtype": b"\xff\xfe"},
+        "values of the type '.*' .* which cannot be read",
+    ),
     "a type of other values": (
         {"x": _RAW, "shape": _SHAPE, "dtype": b"complex64"},
         "values of the type 'complex64' .* cannot be read",

@@ -67,7 +67,7 @@ def find(record: tf.train.Example, key: str, path: str) -> Layout | None:
     dtype_key = None
     if kind == _BYTES:
         dtype_key = _beside(features, key, "dtype", _BYTES)
-        stored = None if dtype_key is None else features[dtype_key].bytes_list.value[0].decode()
+        stored = None if dtype_key is None else _text(features[dtype_key])
         dtype = _type_of_bytes(features[key].bytes_list.value[0], stored, key, shape, path)
     else:
         dtype = "float32" if kind == _FLOATS else "int64"
@@ -126,6 +126,10 @@ def _type_of_bytes(
         "Store its name beside them (image/dtype, such as uint16), or store each image by "
         "tf.io.serialize_tensor.",
     )
+
+
+def _text(feature: tf.train.Feature) -> str:
+    return feature.bytes_list.value[0].decode(errors="replace")
 
 
 def _checked_type(stored: str, key: str, path: str) -> str:

@@ -45,6 +45,9 @@ class PixelFormat:
         high: (c,) value of each channel that becomes 1; higher ones do, too.
         names: (c,) names of the channels, in their order.
         scale: how `low` and `high` were found, one of SCALES.
+        mean: (c,) mean of each channel of the training images after the scale; None if networks
+            take values from 0 to 1.
+        deviation: (c,) its standard deviation, by which networks divide the difference to the mean.
     """
 
     channels: int = 3
@@ -53,6 +56,8 @@ class PixelFormat:
     high: tuple[float, ...] = (255.0, 255.0, 255.0)
     names: tuple[str, ...] = ("red", "green", "blue")
     scale: str = DTYPE
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
 
     @property
     def is_rgb(self) -> bool:
@@ -72,6 +77,15 @@ class PixelFormat:
     def scaled(self, low: tuple[float, ...], high: tuple[float, ...], scale: str) -> PixelFormat:
         """Returns the format with other values that become 0 and 1."""
         return dataclasses.replace(self, low=low, high=high, scale=scale)
+
+    @property
+    def is_standardized(self) -> bool:
+        """Whether networks subtract a mean and divide by a standard deviation."""
+        return self.mean is not None
+
+    def standardized(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> PixelFormat:
+        """Returns the format whose channels networks standardize."""
+        return dataclasses.replace(self, mean=mean, deviation=deviation)
 
     def with_names(self, names: tuple[str, ...]) -> PixelFormat:
         """Returns the format with other names of the channels."""
@@ -110,6 +124,8 @@ def from_json(stored: Mapping[str, Any]) -> PixelFormat:
         ValueError: if its lists have not one entry for each channel.
     """
     lists = {name: tuple(stored[name]) for name in ("low", "high", "names")}
+    if stored.get("mean") is not None:  # Older versions did not store it.
+        lists |= {name: tuple(stored[name]) for name in ("mean", "deviation")}
     found = PixelFormat(**{**stored, **lists})
     if found.dtype not in DTYPES or {len(x) for x in lists.values()} != {found.channels}:
         raise ValueError(f"pixels of {found.channels} channels of {found.dtype}")

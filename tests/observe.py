@@ -73,7 +73,7 @@ def _views(policy: policies.Policy) -> np.ndarray:
 def pixels(run: observed_runs.Observed) -> Any:
     """Returns what the pixels of the training images are."""
     found = run.call("train_batches")["policy"].pixels
-    return [found.dtype, found.low, found.high, found.names]
+    return [found.dtype, found.low, found.high, found.names, found.mean, found.deviation]
 
 
 def left_out(run: observed_runs.Observed) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,16 +15,18 @@ import pyarrow as pa
 from pyarrow import parquet
 import pytest
 import tensorflow as tf
+import test_stored
 import tiny_runs
 import tiny_scenes
 
 from benchmarks import bulk
-from simclr_tf import errors
+from simclr_tf import errors, pixel_format
 from simclr_tf.bulk import inputs, plan, program, shards, signature, work
 from simclr_tf.data import sources
 from simclr_tf.evaluation import features, forward
 from simclr_tf.models import simclr
 from simclr_tf.serving import export
+from simclr_tf.serving import servable as servables
 
 ODD = ("a b.png", "new\nline.png", 'comma,quote".png', "-x=1.png", "[1].png", "grün.png")
 
@@ -455,6 +458,35 @@ def test_the_benchmark_does_not_count_the_start(tmp_path, monkeypatch):
         module, flags = command[2], command[3:]
         if module == "simclr_tf.bulk":
             assert program._parsed(flags)[1] == [one for one in flags if "--direct" in one]
+
+
+@pytest.mark.exhaustive
+def test_images_of_other_channels_are_decoded_by_the_savedmodel_or_by_python(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 5000, (5, 12, 12, 4), np.uint16)
+    pixels = pixel_format.of_dtype(4, "uint16").scaled((9.0,) * 4, (4000.0,) * 4, "percentile")
+    network = simclr.SimCLR(dataclasses.replace(tiny_runs.ARCHITECTURE, pixels=pixels), seed=3)
+    saved = export.export(network, str(tmp_path), 1)
+    model = work.network.Network(saved, "image_bytes", ["features"], 9)
+    pages = [test_stored.tiff(np.moveaxis(image, -1, 0)) for image in images]
+    contents = [
+        test_stored.npy(images[0]),
+        pages[1],
+        test_stored.npz(image=images[2]),
+        tf.io.encode_png(images[3]).numpy(),
+        tf.io.serialize_tensor(images[4]).numpy(),
+        None,
+        test_stored.tiff(images[0, :, :, 0]),
+        pages[1][:60],
+        b"nothing",
+    ]
+    found, reasons = model.apply(contents)
+    want = servables.Servable(network).of_whole(tf.constant(images))["features"]
+    np.testing.assert_allclose(found["features"][:5], want, rtol=1e-4, atol=1e-5)
+    assert sorted(reasons) == [6, 7, 8]
+    assert reasons[6] == "The image has 1 channel, and 4 are expected"
+    assert reasons[7].startswith("The image is a TIFF image that tifffile cannot read")
+    assert "PNG, JPEG or .npy" in reasons[8]
 
 
 def test_every_batch_has_the_same_size(loaded, monkeypatch):

@@ -1,15 +1,19 @@
 """Scales and operations of any number of channels, against NumPy in float64."""
 
+import dataclasses
 import io
+import json
 import types
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_runs
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format
+from simclr_tf.commands import embed
 from simclr_tf.data import (
     channel_tones,
     operation_names,
@@ -20,7 +24,9 @@ from simclr_tf.data import (
     value_counts,
     views,
 )
+from simclr_tf.models import simclr
 from simclr_tf.runs import pixels
+from simclr_tf.serving import reference_format
 
 CHANNELS = (1, 2, 4, 13)
 
@@ -66,6 +72,22 @@ def test_values_are_scaled_by_channel_and_clipped(channels, dtype):
     np.testing.assert_allclose(scaling.to_unit(values, pixels), want, atol=2e-6)
 
 
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("dtype", pixel_format.DTYPES)
+def test_mean_and_deviation_are_those_of_the_scaled_values(channels, dtype):
+    values = _values(dtype, channels)
+    counter = value_counts.Counter(channels, dtype)
+    for image in values:
+        counter.add(image)
+    low, high = (np.percentile(values, p, axis=(0, 1, 2)) for p in (5, 90))
+    scaled = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    mean, deviation = counter.moments(low, high)
+    # Floats are counted in bins of 2^-9 of their size.
+    atol = 1e-3 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(mean, scaled.mean((0, 1, 2)), atol=atol)
+    np.testing.assert_allclose(deviation, scaled.std((0, 1, 2)), atol=atol)
+
+
 def _source(images, pixels):
     class Source:
         def __init__(self):
@@ -94,6 +116,76 @@ def test_a_scale_is_measured_over_all_images():
     found, _ = scale.measure(source, "train", "minmax", percentile=2.0)
     np.testing.assert_array_equal(found.low, flat.min(0))
     np.testing.assert_array_equal(found.high, flat.max(0))
+
+
+def test_standardizing_is_measured_with_every_scale():
+    values = _values("uint16", 2)
+    values[..., 1] = 7
+    source = _source(values, pixel_format.of_dtype(2, "uint16"))
+    for one in ("percentile", "minmax", "dtype"):
+        found, _ = scale.measure(source, "train", one, percentile=2.0, standardize=True)
+        scaled = scaling.to_unit(values, found).numpy().astype(np.float64)
+        np.testing.assert_allclose(found.mean, scaled.mean((0, 1, 2)), atol=1e-6)
+        np.testing.assert_allclose(found.deviation[0], scaled[..., 0].std(), atol=1e-6)
+        assert found.deviation[1] == 1  # Of a constant channel.
+    assert (found.low, found.high) == ((0.0, 0.0), (65535.0, 65535.0))
+
+
+def test_pictures_are_measured_as_they_are_decoded():
+    colour, grey = (np.random.default_rng(0).integers(0, 256, (6, 5, c), np.uint8) for c in (3, 1))
+    contents = [tf.io.encode_png(image).numpy() for image in (colour, grey)]
+    examples = tf.data.Dataset.from_tensor_slices({"image": contents})
+    source: Any = types.SimpleNamespace(pixels=pixel_format.RGB, examples=lambda split: examples)
+    found, _ = scale.measure(source, "train", "dtype", percentile=0, standardize=True)
+    assert found.is_rgb
+    both = np.concatenate([colour, grey.repeat(3, 2)]).reshape(-1, 3) / 255
+    np.testing.assert_allclose(found.mean, both.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.deviation, both.std(0), rtol=1e-12)
+    stored = json.loads(json.dumps(dataclasses.asdict(found)))
+    assert pixel_format.from_json(stored) == found
+    older = {name: stored[name] for name in stored if name not in ("mean", "deviation")}
+    assert pixel_format.from_json(older) == pixel_format.RGB
+
+
+def test_embeddings_say_the_mean_of_pictures_and_otherwise_nothing_of_them():
+    pixels = pixel_format.RGB.standardized((0.5,) * 3, (0.25,) * 3)
+    architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, pixels=pixels)
+    assert pixel_format.from_json(embed._json_of(architecture)["pixels"]) == pixels
+    assert "pixels" not in embed._json_of(tiny_runs.ARCHITECTURE)
+
+
+def test_the_network_standardizes_its_images():
+    plain = pixel_format.of_dtype(2, "uint16")
+    standardized = plain.standardized((0.25, 0.5), (0.125, 2.0))
+    models = [
+        simclr.SimCLR(dataclasses.replace(tiny_runs.ARCHITECTURE, pixels=one), seed=0)
+        for one in (plain, standardized)
+    ]
+    images = np.random.default_rng(0).uniform(size=(3, 8, 8, 2)).astype(np.float32)
+    by_hand = (images - np.float32([0.25, 0.5])) / np.float32([0.125, 2])
+    for call in ("infer", "call", "classify"):
+        want, made = (
+            getattr(model, call)(given)
+            for model, given in zip(models, (by_hand, images), strict=True)
+        )
+        tf.nest.map_structure(np.testing.assert_allclose, made, want)
+
+
+@pytest.mark.parametrize(
+    ("format_", "problem"),
+    [
+        (
+            pixel_format.of_dtype(4, "uint16"),
+            "is for networks of 8-bit RGB .* 4 channels",
+        ),
+        (pixel_format.RGB.standardized((0.5,) * 3, (0.2,) * 3), "no place for the mean .*=serving"),
+    ],
+)
+def test_the_official_format_is_for_plain_pictures(monkeypatch, format_, problem):
+    monkeypatch.setattr(reference_format.mapping, "network_of", lambda architecture: None)
+    model: Any = types.SimpleNamespace(architecture=types.SimpleNamespace(pixels=format_))
+    with pytest.raises(errors.UserError, match=problem):
+        reference_format.reference_model(model)
 
 
 def test_channels_without_a_range_are_named():
@@ -275,15 +367,30 @@ def test_names_of_channels_are_listed_where_they_have_some():
             "scale='percentile' cannot be changed in an evaluation: .* minmax",
         ),
         ({"channel_names": "b,a"}, "channel_names='b,a' are not those .* which are a,b; leave"),
+        ({"standardize": True}, "standardize=True cannot be changed .* trained without it; leave"),
     ],
 )
-def test_an_evaluation_has_the_pixels_of_its_weights(asked, problem):
+def test_an_evaluation_has_the_pixels_of_its_weights(monkeypatch, asked, problem):
     known = pixel_format.of_dtype(2, "uint16").with_names(("a", "b"))
     known = known.scaled((0.0, 0.0), (9.0, 9.0), "minmax")
-    weights: Any = types.SimpleNamespace(architecture=types.SimpleNamespace(pixels=known))
+    architecture = types.SimpleNamespace(pixels=known)
+    weights: Any = types.SimpleNamespace(architecture=architecture, origin="there")
+    data: Any = types.SimpleNamespace(source="images", train_split="train")
+    checked = []
+    monkeypatch.setattr(pixels.first_format, "check_suits", lambda *given: checked.append(given))
     config = config_lib.Config(mode="eval", **asked)
     if problem is None:
-        assert pixels.settle(config, None, weights) == (known, False)
+        assert pixels.settle(config, data, weights) == (known, False)
+        assert checked == [("images", "train", known, "there")]
         return
     with pytest.raises(errors.ArgumentError, match=problem):
-        pixels.settle(config, None, weights)
+        pixels.settle(config, data, weights)
+
+
+def test_weights_keep_their_scale_unless_another_is_asked_for():
+    plain = pixel_format.of_dtype(2, "uint16")
+    standardized = plain.standardized((0.5, 0.5), (1.0, 1.0))
+    for standardize, kept in ((False, (True, True)), (True, (False, True))):
+        config = config_lib.Config(standardize=standardize)
+        assert tuple(pixels.keeps_scale(config, one) for one in (plain, standardized)) == kept
+    assert not pixels.keeps_scale(config_lib.Config(scale="minmax"), standardized)

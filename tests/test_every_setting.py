@@ -124,6 +124,7 @@ ROWS = [
     Row("channels", "rgb", observe.pixels, DEEP),
     Row("scale", "minmax", observe.pixels),
     Row("scale_percentile", 10.0, observe.pixels, DEEP),
+    Row("standardize", True, observe.pixels),
     Row("channel_names", "a,b,c", observe.pixels),
     Row(
         "channel_files",

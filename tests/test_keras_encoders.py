@@ -11,17 +11,20 @@ import tensorflow as tf
 import tiny_runs
 
 from benchmarks import sizes
-from simclr_tf import keras_api
+from simclr_tf import keras_api, pixel_format
 from simclr_tf.commands import train
-from simclr_tf.models import batch_norm, keras_encoders, layers, simclr
+from simclr_tf.models import batch_norm, keras_encoders, layers, simclr, stem_channels
+from simclr_tf.runs import initialization
 from simclr_tf.serving import servable as servables
 
 SLOW = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
-def _encoder(encoder, *, image_size=32, seed=0, dtype="float32", momentum=0.9):
+def _encoder(encoder, *, image_size=32, seed=0, dtype="float32", momentum=0.9, channels=3):
     make = layers.LayerMaker(tf.keras.mixed_precision.Policy(dtype), seed, bn_momentum=momentum)
-    return keras_encoders.KerasEncoder(make, encoder=encoder, image_size=image_size)
+    return keras_encoders.KerasEncoder(
+        make, encoder=encoder, image_size=image_size, channels=channels
+    )
 
 
 def _images(n=4, side=32):
@@ -48,6 +51,45 @@ def test_an_application_returns_features_of_images(name, width, norms):
     assert bool(_norms(encoder)) == norms
     replaced = keras_api.BATCH_NORMS
     assert not any(isinstance(x, replaced) for x in keras_api.layers_in(encoder))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+def test_an_adapter_averages_thirds_of_the_channels(channels):
+    weights = stem_channels.averaging(channels, 3)
+    # Of each channel three copies, so that thirds are whole.
+    thirds = np.repeat(np.eye(channels), 3, axis=0).reshape(3, channels, channels).mean(axis=1)
+    np.testing.assert_allclose(weights, thirds.T, atol=1e-15)
+    np.testing.assert_allclose(weights.sum(0), 1)
+
+
+def test_images_of_other_channels_pass_an_adapter_before_the_preprocessing():
+    encoder, adapted = (_encoder("keras:MobileNetV3Small", channels=c) for c in (3, 6))
+    assert encoder.adapter is None
+    assert len(adapted.variables) == len(encoder.variables) + 1
+    images = _images()
+    want = encoder(images, training=False)["features"]
+    pairs = tf.repeat(images, 2, axis=3)  # Each colour twice, whose means are the colours.
+    np.testing.assert_allclose(adapted(pairs, training=False)["features"], want, atol=1e-5)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(adapted(pairs, training=True)["features"] ** 2)
+    assert np.abs(tape.gradient(loss, adapted.adapter.kernel)).max() > 0
+    adapted.freeze(0)
+    assert not adapted.trainable_variables
+
+
+def test_an_adapted_encoder_starts_from_weights_of_pictures():
+    architecture = dataclasses.replace(
+        tiny_runs.ARCHITECTURE, encoder="keras:MobileNetV3Small", image_size=32
+    )
+    six = dataclasses.replace(architecture, pixels=pixel_format.of_dtype(6, "uint16"))
+    source, model, other = (
+        simclr.SimCLR(one, seed=seed, global_bn=False)
+        for seed, one in enumerate((architecture, six, six))
+    )
+    assert initialization._copy_encoder(source, model, 6) is None
+    for old, new in zip(source.encoder.variables, model.encoder.network.variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert "its adapter takes 6 channels" in initialization._copy_encoder(other, model, 6)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,10 @@ INVALID = {
         {"encoder": "keras:MobileNetV2", "width_multiplier": 2},
         ["--width_multiplier=2 applies only to --encoder=resnet", "keras:MobileNetV2"],
     ),
+    "standardizing before an encoder with a preprocessing": (
+        {"encoder": "keras:MobileNetV2", "standardize": True},
+        ["--standardize has no place before --encoder=keras:MobileNetV2", "use another encoder"],
+    ),
     "block group of an encoder without groups": (
         {"mode": "finetune", "encoder": "keras:MobileNetV2", "fine_tune_after_block": 2},
         ["--fine_tune_after_block=2", "use -1 (train all) or 4"],

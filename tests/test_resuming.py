@@ -25,8 +25,8 @@ NEVER = {
     *("lineareval_while_pretraining", "zero_init_logits_layer", "encoder", "image_size"),
     *("resnet_depth", "width_multiplier", "stem", "sk_ratio", "se_ratio", "batch_norm_decay"),
     *("proj_head_mode", "proj_out_dim", "num_proj_layers", "proj_head_bn", "ft_proj_selector"),
-    *("normalize_features", "channels", "scale", "scale_percentile", "channel_names"),
-    "channel_files",
+    *("normalize_features", "channels", "scale", "scale_percentile", "standardize"),
+    *("channel_names", "channel_files"),
 }
 # The weights at the end are the same. Where the data is does not matter; its content is compared.
 FREELY = {

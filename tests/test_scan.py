@@ -22,7 +22,7 @@ def _scanned(root):
     return sorted(listing.images), sorted(listing.others)
 
 
-EXTENSIONS = ["jfif", "JPE", "webp", "tif", "TIFF", "avif", "heic", "heif", "jp2", "j2k", "jpg"]
+EXTENSIONS = ["jfif", "JPE", "webp", "tif", "TIFF", "avif", "heic", "heif", "jp2", "dcm"]
 
 
 def test_files_are_images_by_their_extension_and_are_not_opened(tmp_path, monkeypatch):

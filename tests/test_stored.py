@@ -2,14 +2,15 @@
 
 import io
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
 
-from simclr_tf import pixel_format
-from simclr_tf.data import array_files, decode, first_format, inspection, stored
+from simclr_tf import errors, pixel_format
+from simclr_tf.data import array_files, decode, first_format, inspection, kinds, stored
 
 # In a graph, as in tf.data; traced once for each format.
 _in_graph = tf.function(stored.decode_stored, autograph=False)
@@ -145,7 +146,7 @@ def test_values_that_are_not_numbers_are_refused():
 
 def test_a_tiff_is_refused_with_the_extra_where_its_package_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(array_files.RefusedError, match=r"pip install 'simclr-tf\[images\]'"):
+    with pytest.raises(kinds.RefusedError, match=r"pip install 'simclr-tf\[images\]'"):
         array_files.read(tiff(_SIXTEEN))
 
 
@@ -159,6 +160,8 @@ def test_without_python_only_what_tensorflow_decodes_is_decoded():
 
 class _Images:
     """What `first_format` asks of a data set of encoded images."""
+
+    name = "scenes"
 
     def __init__(self, *encoded, known=None):
         self._encoded, self.known_pixels = encoded, known
@@ -235,8 +238,64 @@ def test_images_that_differ_are_refused_with_two_of_them():
         )
     with pytest.raises(Exception, match=r"not what the images have: 0\.x has 1 channel of uint16"):
         _find((_GREY_16,), "2")
+    refused = npy(_SIXTEEN.astype(np.complex64))
     with pytest.raises(Exception, match=r"0\.x has values of the type complex64"):
-        _find((npy(_SIXTEEN.astype(np.complex64)),), "auto")
+        _find((refused, npy(_SIXTEEN)[:20]), "auto")
+    assert _find((refused, npy(_SIXTEEN)), "auto") == _SIX
+
+
+def _check_suits(*encoded, channels=6, dtype="uint16"):
+    pixels = pixel_format.of_dtype(channels, dtype)
+    source: Any = _Images(*encoded)
+    first_format.check_suits(source, "train", pixels, "runs/bands")
+
+
+@pytest.mark.parametrize(
+    ("encoded", "settings"),
+    [
+        ((npy(_SIXTEEN), npy(_SIXTEEN[..., :5])), {}),  # Only some are others.
+        ((npy(_SIXTEEN[..., :5]), tiff(np.moveaxis(_SIXTEEN, -1, 0))), {}),
+        ((npy(_SIXTEEN)[:20],), {}),  # It is reported where it is decoded.
+        ((tiff(_image(1, "uint8")[..., 0]),), {"channels": 1, "dtype": "uint8"}),
+        ((_GREY_8,), {"channels": 1, "dtype": "uint8"}),
+        ((_GREY_16, _PHOTO, _COLOUR_16), {"channels": 3, "dtype": "uint8"}),
+        ((), {}),
+    ],
+)
+def test_images_suit_weights_if_one_of_the_first_does(encoded, settings):
+    _check_suits(*encoded, **settings)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "settings", "parts"),
+    [
+        (
+            (_PHOTO, _PHOTO),
+            {},
+            ("'train' of 'scenes' have 3 channels of uint8 (as 0.x), and the", "take 6 channels"),
+        ),
+        (
+            (npy(_SIXTEEN[..., :5]), _GREY_16),
+            {},
+            ("have 5 channels of uint16 (as 0.x) and 1 channel of uint16 (as 1.x), and",),
+        ),
+        (
+            (tiff(_SIXTEEN[..., 0]),),
+            {"channels": 3, "dtype": "uint16"},
+            ("1 channel of uint16", "the weights of runs/bands take 3 channels of uint16; use"),
+        ),
+        (
+            (npy(_SIXTEEN), npy(_image(1, "float32"))),
+            {"channels": 3, "dtype": "uint8"},
+            ("6 channels of uint16", "1 channel of float32", "take pictures of 8 bits; use"),
+        ),
+    ],
+)
+def test_images_of_which_none_suits_the_weights_are_refused(encoded, settings, parts):
+    with pytest.raises(errors.UserError) as raised:
+        _check_suits(*encoded, **settings)
+    for part in parts:
+        assert part in str(raised.value)
 
 
 def test_the_format_survives_json():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import io
 import logging
 import os
 import re
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_tf import errors, storage, text
 from simclr_tf.bulk import signature
+from simclr_tf.data import array_files, kinds
 
 # What images that cannot be decoded raise.
 _DAMAGED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
@@ -22,6 +24,8 @@ Outputs = dict[str, np.ndarray]
 # Pixels of the side of the blank image.
 _BLANK_SIDE = 8
 _PNG_CHANNELS = 3
+# Kinds of arrays that a SavedModel decodes.
+_DECODED = (array_files.NPY, array_files.TENSOR)
 _DESCRIPTION = "assets.extra/model.json"  # Says what the images are; missing in older exports.
 
 
@@ -60,7 +64,10 @@ class Network:
         self._loaded = tf.saved_model.load(folder)
         self._function = self._loaded.signatures[signature.NAME]
         self._argument, self._outputs, self.batch_size = argument, tuple(outputs), batch_size
-        self._blank = _blank(folder)
+        pixels = _pixels(folder)
+        self._blank = _blank(pixels)
+        # The channels of images that are not pictures; Python reads what TensorFlow does not.
+        self._channels = None if _are_pictures(pixels) else len(pixels["channels"])
 
     def apply(
         self, encoded: Sequence[bytes | None]
@@ -77,19 +84,38 @@ class Network:
         Raises:
             UserError: if the batch does not fit in the memory.
         """
-        images = [self._blank if content is None else content for content in encoded]
-        images += [self._blank] * (self.batch_size - len(images))
         reasons: dict[int, str] = {}
+        images = []
+        for position, content in enumerate(encoded):
+            try:
+                images.append(self._blank if content is None else self._decodable(content))
+            except kinds.RefusedError as error:
+                images.append(self._blank)
+                reasons[position] = f"The image {error}"
+        images += [self._blank] * (self.batch_size - len(images))
         try:
             found = self._run(images)
         except _DAMAGED:
-            reasons = self._reasons(images)
-            if not reasons:  # So it is not the fault of an image.
+            damaged = self._reasons(images)
+            if not damaged:  # So it is not the fault of an image.
                 raise
-            for position in reasons:
+            for position in damaged:
                 images[position] = self._blank
+            reasons |= damaged
             found = self._run(images)
         return {name: values[: len(encoded)] for name, values in found.items()}, reasons
+
+    def _decodable(self, content: bytes) -> bytes:
+        """Returns the content of a file that the SavedModel decodes, if it can be read at all.
+
+        Raises:
+            kinds.RefusedError: if it is one for Python, and cannot be read.
+        """
+        if self._channels is None or not array_files.is_array(content):
+            return content
+        if array_files.kind_of(content) in _DECODED:
+            return content
+        return _npy(array_files.read(content, self._channels))
 
     def _run(self, images: Sequence[bytes]) -> Outputs:
         try:
@@ -112,17 +138,27 @@ class Network:
         return reasons
 
 
-def _blank(folder: str) -> bytes:
-    """Returns the content of a file with a blank image that a SavedModel can decode."""
+def _pixels(folder: str) -> dict[str, Any]:
+    """Returns what a SavedModel says of its images; exports that do not are for pictures."""
     path = os.path.join(folder, _DESCRIPTION)
     described = storage.read_json(path) if tf.io.gfile.exists(path) else {}
-    pixels = described.get("pixels") or {"channels": [{}] * 3, "dtype": "uint8"}
+    return described.get("pixels") or {"channels": [{}] * 3, "dtype": "uint8"}
+
+
+def _are_pictures(pixels: Mapping[str, Any]) -> bool:
+    return (len(pixels["channels"]), pixels["dtype"]) == (_PNG_CHANNELS, "uint8")
+
+
+def _blank(pixels: Mapping[str, Any]) -> bytes:
+    """Returns the content of a file with a blank image that a SavedModel can decode."""
     shape = (_BLANK_SIDE, _BLANK_SIDE, len(pixels["channels"]))
     blank = np.zeros(shape, pixels["dtype"])
-    if shape[-1] == _PNG_CHANNELS and pixels["dtype"] == "uint8":
-        return tf.io.encode_png(blank).numpy()
+    return tf.io.encode_png(blank).numpy() if _are_pictures(pixels) else _npy(blank)
+
+
+def _npy(array: np.ndarray) -> bytes:
     content = io.BytesIO()
-    np.save(content, blank)
+    np.save(content, np.ascontiguousarray(array))
     return content.getvalue()
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.commands import check_data, embedded
-from simclr_tf.data import indicators, sources, split_names
+from simclr_tf.data import first_format, indicators, sources, split_names
 from simclr_tf.data import parts as parts_lib
 from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import shards
@@ -57,6 +57,7 @@ def embed(
     folder = config.embeddings
     source = check_data.open_source(config).with_pixels(pixels_lib.of_weights(weights))
     splits = _splits(config, source)
+    first_format.check_suits(source, splits[0], source.pixels, weights.origin)
     config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)
     directory.ensure_writable(folder, flag="embeddings")
@@ -253,7 +254,7 @@ def _manifest(
 def _json_of(architecture: simclr.Architecture) -> dict[str, Any]:
     """Returns an architecture as it is read from JSON again."""
     described = json.loads(json.dumps(dataclasses.asdict(architecture)))
-    if architecture.pixels.is_rgb:
+    if architecture.pixels.is_rgb and not architecture.pixels.is_standardized:
         del described["pixels"]  # Embeddings of older versions have no such entry.
     if not architecture.several_labels:
         del described["several_labels"]

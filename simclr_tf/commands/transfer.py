@@ -15,6 +15,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf import preemption as preemption_lib
 from simclr_tf.commands import evaluate, train
+from simclr_tf.data import first_format
 from simclr_tf.keras_api import keras
 from simclr_tf.report import transfer as report
 from simclr_tf.runs import checkpoints, directory, lock
@@ -90,6 +91,9 @@ def transfer(
         )
     opened = _open_targets(config, explicit)
     rows = networks.open_networks(config, weights)
+    for target in opened:
+        data = target.data
+        first_format.check_suits(data.source, data.train_split, rows[0].pixels, weights.origin)
     directory.ensure_writable(config.model_dir)
     with lock.hold(config.model_dir) as held:
         pairs = [

@@ -185,7 +185,12 @@ def _check_labels(config: Config) -> None:
 
 
 def _check_channels(config: Config) -> None:
-    """Refuses a number of channels that is none."""
+    """Refuses a number of channels that is none, and what an encoder does itself."""
+    if config.standardize and config.encoder.startswith("keras:"):
+        raise errors.UserError(
+            f"--standardize has no place before --encoder={config.encoder}, whose preprocessing "
+            "takes values from 0 to 1; leave it out, or use another encoder."
+        )
     value = config.channels
     if value in ("auto", "rgb"):
         return

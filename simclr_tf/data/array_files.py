@@ -1,4 +1,4 @@
-"""Reads by Python image files that hold arrays: .npy, .npz and TIFF, of any channels and depth.
+"""Reads by Python image files that hold arrays: .npy, .npz, TIFF and DICOM, of any depth.
 
 These functions run in this Python process: not in a SavedModel, and not on the workers of a tf.data
 service. `stored` decodes in a graph what needs no Python.
@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 from simclr_tf import pixel_format, text
-from simclr_tf.data import kinds, pillow
+from simclr_tf.data import dicom, kinds, pillow
 
 NPY, NPZ, TENSOR = "NumPy", "NumPy .npz", "serialized tensor"
 _STARTS = {b"\x93NUMPY": NPY, b"PK\x03\x04": NPZ}
@@ -25,16 +25,14 @@ _DTYPE_TAG, _SHAPE_TAG, _TENSOR_START = 8, 18, 3
 # How content begins that could not be made of files; the reason follows.
 REFUSED = b"\x93REFUSED"
 _RGB = pixel_format.RGB
+# Kinds of images that Python reads with all of their values.
+_IMAGES = (kinds.TIFF, kinds.DICOM)
 # The name of the array that a .npz file has beside others.
 _IMAGE = "image"
 WITHOUT_TIFFFILE = (
     "the package tifffile reads, which is not installed; install it (pip install "
     "'simclr-tf[images]'), or convert the images to .npy"
 )
-
-
-class RefusedError(Exception):
-    """An image cannot be used; the message is the rest of a sentence."""
 
 
 class Found(NamedTuple):
@@ -64,29 +62,29 @@ def kind_of(content: bytes) -> str | None:
 
 def is_array(content: bytes) -> bool:
     """Returns whether a file is read by `read`, from its first bytes."""
-    return _holds_array(content) or kinds.kind_of(content) == kinds.TIFF
+    return _holds_array(content) or kinds.kind_of(content) in _IMAGES
 
 
 def read(content: bytes, channels: int | None = None) -> np.ndarray:
     """Reads an image of a kind that is not decoded by TensorFlow.
 
     Args:
-        content: the content of the file: .npy, .npz, TIFF or a serialized tensor.
+        content: the content of the file: .npy, .npz, TIFF, DICOM or a serialized tensor.
         channels: number of channels; None finds the shortest of the first and the last axis.
 
     Returns:
         (h, w, channels) of one of `pixel_format.DTYPES`.
 
     Raises:
-        RefusedError: if it cannot be used.
+        kinds.RefusedError: if it cannot be used.
     """
     if content.startswith(REFUSED):
-        raise RefusedError(content.removeprefix(REFUSED).decode())
+        raise kinds.RefusedError(content.removeprefix(REFUSED).decode())
     kind = kind_of(content) or kinds.kind_of(content)
-    if kind == kinds.TIFF:
-        array = natural(_tiff(content))
+    if kind in _IMAGES:
+        array = natural(_tiff(content) if kind == kinds.TIFF else dicom.read(content))
         if channels not in (None, array.shape[-1]):
-            raise RefusedError(
+            raise kinds.RefusedError(
                 f"has {text.count(array.shape[-1], 'channel')}, and {channels} are expected"
             )
         return array
@@ -94,7 +92,7 @@ def read(content: bytes, channels: int | None = None) -> np.ndarray:
         return channels_last(natural(_tensor(content)), channels)
     if kind in (NPY, NPZ):
         return channels_last(natural(_numpy(content, kind)), channels)
-    raise RefusedError(kinds.refusal(content[: kinds.HEAD], "this program"))
+    raise kinds.RefusedError(kinds.refusal(content[: kinds.HEAD], "this program"))
 
 
 def found_in(content: bytes, channels: int | None = None) -> Found:
@@ -105,7 +103,7 @@ def found_in(content: bytes, channels: int | None = None) -> Found:
         channels: the channels that an array has, if both its first and its last axis may be these.
 
     Raises:
-        RefusedError: if it cannot be used.
+        kinds.RefusedError: if it cannot be used.
     """
     is_tiff = kinds.kind_of(content) == kinds.TIFF
     if is_tiff and pillow.is_picture(content):
@@ -126,8 +124,8 @@ def decode_picture(content: bytes, max_pixels: int) -> tuple[np.ndarray, str]:
     try:
         image = read(content, _RGB.channels)
         if image.dtype != _RGB.dtype:
-            raise RefusedError(f"has values of {image.dtype}, and the others are 8-bit RGB")
-    except RefusedError as error:
+            raise kinds.RefusedError(f"has values of {image.dtype}, and the others are 8-bit RGB")
+    except kinds.RefusedError as error:
         return np.zeros((0, 0, _RGB.channels), np.uint8), str(error)
     return np.ascontiguousarray(image), ""
 
@@ -146,7 +144,7 @@ def _has_three_pages(content: bytes) -> bool:
         return False
     try:
         array = read(content)
-    except RefusedError:
+    except kinds.RefusedError:
         return False
     return (array.shape[-1], array.dtype.name) == (_RGB.channels, _RGB.dtype)
 
@@ -159,7 +157,7 @@ def natural(array: np.ndarray) -> np.ndarray:
     """Returns an array of one of `pixel_format.DTYPES`.
 
     Raises:
-        RefusedError: if there is none for its type.
+        kinds.RefusedError: if there is none for its type.
     """
     dtype = pixel_format.natural_dtype(array.dtype.name)
     if dtype is None:
@@ -168,7 +166,7 @@ def natural(array: np.ndarray) -> np.ndarray:
             if array.dtype.kind == "c"
             else "store whole numbers or float32"
         )
-        raise RefusedError(f"has values of the type {array.dtype} ({remedy})")
+        raise kinds.RefusedError(f"has values of the type {array.dtype} ({remedy})")
     return array.astype(dtype, copy=False)
 
 
@@ -180,7 +178,7 @@ def channels_last(array: np.ndarray, channels: int | None) -> np.ndarray:
         channels: c; None finds the shortest of the first and the last axis.
 
     Raises:
-        RefusedError: if it has other axes, or the two are about equally long.
+        kinds.RefusedError: if it has other axes, or the two are about equally long.
     """
     shape = array.shape
     while array.ndim > 3 and array.shape[0] == 1:
@@ -188,7 +186,7 @@ def channels_last(array: np.ndarray, channels: int | None) -> np.ndarray:
     if array.ndim == 2:
         array = array[..., np.newaxis]
     if array.ndim != 3 or 0 in array.shape:
-        raise RefusedError(
+        raise kinds.RefusedError(
             f"has the shape {shape}; an image has height, width and channels, in this order or "
             "with the channels first"
         )
@@ -197,7 +195,7 @@ def channels_last(array: np.ndarray, channels: int | None) -> np.ndarray:
     if wanted is None:
         wanted = min(first, last)
         if 2 * wanted > max(first, last):
-            raise RefusedError(
+            raise kinds.RefusedError(
                 f"has the shape {shape}, so that it is not clear whether it has {last} or {first} "
                 f"channels; say it, as in --channels={last}"
             )
@@ -205,7 +203,7 @@ def channels_last(array: np.ndarray, channels: int | None) -> np.ndarray:
         return array
     if first == wanted:
         return np.moveaxis(array, 0, -1)
-    raise RefusedError(f"has the shape {shape}, and {wanted} channels are expected")
+    raise kinds.RefusedError(f"has the shape {shape}, and {wanted} channels are expected")
 
 
 def _numpy(content: bytes, kind: str) -> np.ndarray:
@@ -217,13 +215,13 @@ def _numpy(content: bytes, kind: str) -> np.ndarray:
             names = loaded.files
             if _IMAGE not in names and len(names) != 1:
                 listed = text.shortened(names) or "none"
-                raise RefusedError(
+                raise kinds.RefusedError(
                     f"holds {len(names)} arrays ({listed}); name the image {_IMAGE!r}, or store it "
                     "alone"
                 )
             return loaded[_IMAGE if _IMAGE in names else names[0]]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise RefusedError(
+        raise kinds.RefusedError(
             f"is a {kind} file that cannot be read ({text.reason(error)})"
         ) from error
 
@@ -233,7 +231,7 @@ def _tensor(content: bytes) -> np.ndarray:
     try:
         return tf.make_ndarray(tensor_pb2.TensorProto.FromString(content))
     except Exception as error:  # Parsing and reshaping raise several kinds of errors.
-        raise RefusedError("is a serialized tensor that is damaged") from error
+        raise kinds.RefusedError("is a serialized tensor that is damaged") from error
 
 
 def _tiff(content: bytes) -> np.ndarray:
@@ -241,7 +239,7 @@ def _tiff(content: bytes) -> np.ndarray:
     try:
         import tifffile  # Of an extra; only some images need it.
     except ImportError as error:
-        raise RefusedError(f"is a TIFF image that {WITHOUT_TIFFFILE}") from error
+        raise kinds.RefusedError(f"is a TIFF image that {WITHOUT_TIFFFILE}") from error
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # What it logs is also raised.
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -249,13 +247,15 @@ def _tiff(content: bytes) -> np.ndarray:
             array = series.asarray()
             axes = series.axes
     except Exception as error:  # tifffile may raise anything on damaged files.
-        raise RefusedError(
+        raise kinds.RefusedError(
             f"is a TIFF image that tifffile cannot read ({text.reason(error)})"
         ) from error
     if "Y" not in axes or "X" not in axes:
-        raise RefusedError(f"is a TIFF image without height and width (its axes are {axes})")
+        raise kinds.RefusedError(f"is a TIFF image without height and width (its axes are {axes})")
     if array.size == 0:
-        raise RefusedError(f"is a TIFF image without pixels (its axes {axes} are {array.shape})")
+        raise kinds.RefusedError(
+            f"is a TIFF image without pixels (its axes {axes} are {array.shape})"
+        )
     y, x = axes.index("Y"), axes.index("X")
     array = np.moveaxis(array, (y, x), (-2, -1))
     return np.moveaxis(array.reshape(-1, *array.shape[-2:]), 0, -1)  # (h, w, c)

@@ -25,7 +25,7 @@ _PROBLEM = "an ArrayRecord file cannot be read: "
 
 
 class ArrayRecords:
-    """The encoded images of a prepared data set, with random access; see `sources.Reader`."""
+    """The encoded images of a prepared data set, with random access; see `readers.Reader`."""
 
     def __init__(self, dataset: str, info: Any, parser: records.Parser) -> None:
         """Creates the reader; files are opened when they are first read.
@@ -86,7 +86,7 @@ class ArrayRecords:
         return folder.RandomAccess(lambda i: self._name(keys[i]), None, is_excluded, read)
 
     def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        """Streams the positions of all examples in an order; see `readers.Reader.positions`."""
         return folder.positions(sum(stop - start for _, start, stop in slices), order_seed)
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:

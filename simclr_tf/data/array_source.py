@@ -32,7 +32,7 @@ _LABELS = ("labels", "y")
 
 
 class Arrays:
-    """The images of a file, see `sources.Reader`.
+    """The images of a file, see `readers.Reader`.
 
     Attributes:
         class_names: names of the classes; None without labels.
@@ -112,7 +112,7 @@ class Arrays:
         return folder.RandomAccess(lambda i: names[i], labels, is_excluded, read)
 
     def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        """Streams the positions of all examples in an order; see `readers.Reader.positions`."""
         return folder.positions(sum(stop - start for _, start, stop in slices), order_seed)
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:

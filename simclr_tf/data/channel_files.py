@@ -113,11 +113,11 @@ def joined(*contents: bytes) -> bytes:
         planes = [_plane(content) for content in contents]
         if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
             found = sorted({f"{p.shape[0]} x {p.shape[1]} of {p.dtype}" for p in planes})
-            raise array_files.RefusedError(
+            raise kinds.RefusedError(
                 f"has channels of different sizes or types ({text.shortened(found)}); convert them "
                 "to one"
             )
-    except array_files.RefusedError as error:
+    except kinds.RefusedError as error:
         return array_files.REFUSED + str(error).encode()
     stacked = io.BytesIO()
     np.save(stacked, np.stack(planes, axis=-1))
@@ -129,7 +129,7 @@ def _plane(content: bytes) -> np.ndarray:
     if kinds.kind_of(content[: kinds.HEAD]) in _PICTURES:
         with Image.open(io.BytesIO(content)) as image:
             if image.mode not in _DTYPES:
-                raise array_files.RefusedError(
+                raise kinds.RefusedError(
                     f"has a file that is not grey, but {image.mode}; each must have one channel"
                 )
             return np.asarray(image).astype(_DTYPES[image.mode])

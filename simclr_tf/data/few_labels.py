@@ -18,7 +18,7 @@ from simclr_tf import errors, text
 from simclr_tf.data import folder, holdout, iterators, membership
 
 if TYPE_CHECKING:
-    from simclr_tf.data import sources
+    from simclr_tf.data import readers, sources
 
 _READ_BATCH = 1024
 
@@ -137,7 +137,7 @@ class HidingReader:
     """
 
     def __init__(
-        self, inner: sources.Reader, slices: Sequence[folder.Slice], names: Collection[str]
+        self, inner: readers.Reader, slices: Sequence[folder.Slice], names: Collection[str]
     ) -> None:
         """Creates the reader.
 
@@ -189,7 +189,7 @@ class HidingReader:
         return access._replace(labels=labels, read=read)
 
     def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        """Streams the positions of all examples in an order; see `readers.Reader.positions`."""
         return self.inner.positions(slices, order_seed)
 
     def num_bytes(self, slices: Sequence[folder.Slice]) -> int:

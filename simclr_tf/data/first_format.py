@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from simclr_tf import errors, pixel_format, text
-from simclr_tf.data import array_files, first_images, sources, stored
+from simclr_tf.data import array_files, first_images, kinds, sources, stored
 
 AUTO, PICTURES = "auto", "rgb"
 _OF_PICTURES = ("uint8", "uint16")
+_MOST_OF_PICTURES = 4  # channels
 
 
 def find(source: sources.Source, split: str, channels: str) -> pixel_format.PixelFormat:
@@ -55,26 +56,88 @@ def find(source: sources.Source, split: str, channels: str) -> pixel_format.Pixe
     return pixel_format.of_dtype(one.channels, one.dtype)
 
 
+def check_suits(
+    source: sources.Source, split: str, pixels: pixel_format.PixelFormat, origin: str
+) -> None:
+    """Refuses a data set none of whose first images is what weights take.
+
+    If only some are others, or cannot be read, they are reported where they are decoded.
+
+    Args:
+        source: the opened data set.
+        split: the split.
+        pixels: what the images must be.
+        origin: the weights, for the message.
+
+    Raises:
+        UserError: with what the images are, and what the weights take.
+    """
+    others: dict[str, str] = {}
+    try:
+        for name, encoded in first_images.first_files(source, split):
+            one = _as_decoded(encoded, pixels)
+            if _suits(one, pixels):
+                return
+            others.setdefault(one.described(), name)
+    except (tf.errors.OpError, kinds.RefusedError):
+        return
+    if not others:
+        return
+    has = " and ".join(f"{described} (as {name})" for described, name in others.items())
+    takes = "pictures of 8 bits" if pixels.is_rgb else pixels.described()
+    raise errors.UserError(
+        f"The images of {split!r} of {source.name!r} have {has}, and the weights of {origin} take "
+        f"{takes}; use images like those that the weights were trained on, or other weights."
+    )
+
+
+def _as_decoded(encoded: bytes, pixels: pixel_format.PixelFormat) -> array_files.Found:
+    """Returns what an image holds that is decoded as some pixels."""
+    try:
+        found = stored.found_in(encoded, pixels.channels)
+    except kinds.RefusedError:  # An array of other channels.
+        found = stored.found_in(encoded)
+    if not found.is_picture or pixels.is_rgb or not array_files.is_array(encoded):
+        return found
+    array = array_files.read(encoded)  # A TIFF that is a picture may have one channel or four.
+    return array_files.Found(array.shape[-1], array.dtype.name)
+
+
+def _suits(found: array_files.Found, pixels: pixel_format.PixelFormat) -> bool:
+    """Returns whether an image can be decoded as some pixels."""
+    if pixels.is_rgb:
+        return found.dtype in _OF_PICTURES and found.channels <= _MOST_OF_PICTURES
+    return (found.channels, found.dtype) == (pixels.channels, pixels.dtype)
+
+
 def _first(
     source: sources.Source, split: str, channels: int | None
 ) -> Mapping[str, array_files.Found]:
-    """Returns what the first images hold, by name; stops at what cannot be read."""
+    """Returns what the first images hold, by name; stops at what cannot be read.
+
+    Raises:
+        UserError: if none of them can be used; others are reported where they are decoded.
+    """
     found: dict[str, array_files.Found] = {}
+    refused: list[errors.UserError] = []
     try:
         for name, encoded in first_images.first_files(source, split):
-            found[name] = _found(name, encoded, channels)
+            try:
+                found[name] = stored.found_in(encoded, channels)
+            except kinds.RefusedError as error:
+                refused.append(_refusal(name, encoded, error))
     except tf.errors.OpError:
         pass
+    if refused and not found:
+        raise refused[0]
     return found
 
 
-def _found(name: str, encoded: bytes, channels: int | None) -> array_files.Found:
-    try:
-        return stored.found_in(encoded, channels)
-    except array_files.RefusedError as error:
-        raise errors.UserError(
-            f"The image {name} {error}. --channels=rgb would decode pictures to 8-bit RGB."
-        ) from error
+def _refusal(name: str, encoded: bytes, error: kinds.RefusedError) -> errors.UserError:
+    remedy = " --channels=rgb would decode pictures to 8-bit RGB."
+    if kinds.kind_of(encoded) == kinds.DICOM:
+        remedy = ""
+    return errors.UserError(f"The image {name} {error}.{remedy}")
 
 
 def _are_pictures(found: Mapping[str, array_files.Found]) -> bool:

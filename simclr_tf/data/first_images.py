@@ -9,7 +9,7 @@ import statistics
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import array_files, decode, iterators, sources
+from simclr_tf.data import array_files, decode, iterators, kinds, sources
 
 COUNT = 32
 
@@ -56,5 +56,5 @@ def _side(encoded: bytes) -> int | None:
         pass
     try:
         return min(array_files.read(encoded).shape[:2])
-    except array_files.RefusedError:
+    except kinds.RefusedError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
 import re
 from typing import NamedTuple
 
@@ -164,7 +165,7 @@ class ImageFolder:
         return RandomAccess(lambda i: str(paths[i]), labels, is_excluded, read)
 
     def positions(self, slices: Sequence[Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        """Streams the positions of all examples in an order; see `readers.Reader.positions`."""
         return positions(sum(stop - start for _, start, stop in slices), order_seed)
 
     def num_bytes(self, slices: Sequence[Slice]) -> int:
@@ -273,3 +274,24 @@ def _check_root(root: str) -> None:
         raise errors.ArgumentError(
             "data_dir", root, f"{problem}; name a folder that holds {layout.LAYOUTS}."
         )
+
+
+def located(dataset: str, data_dir: str | None, labels: str) -> tuple[str, str]:
+    """Returns where the labels of a folder of images come from, and the folder.
+
+    Args:
+        dataset: "image_folder" or "csv:FILE".
+        data_dir: the folder; None for that of FILE.
+        labels: of "image_folder", see `ImageFolder`.
+
+    Raises:
+        errors.ArgumentError: if the folder is not named.
+    """
+    if dataset != label_origin.IMAGE_FOLDER:
+        labels = label_origin.resolve(dataset, labels)[1]
+        data_dir = data_dir or os.path.dirname(labels) or "."
+    if not data_dir:
+        raise errors.ArgumentError(
+            "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
+        )
+    return labels, data_dir

@@ -7,9 +7,10 @@ import re
 import tensorflow as tf
 
 # First bytes of a file from which its kind is known.
-HEAD = 64
+HEAD = 132
 JPEG, PNG, BMP, GIF = "JPEG", "PNG", "BMP", "GIF"
 WEBP, TIFF, AVIF, HEIC, JPEG_2000 = "WebP", "TIFF", "AVIF", "HEIC", "JPEG 2000"
+DICOM = "DICOM"
 SUPPORTED = "JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or JPEG 2000"
 CONVERT = "convert it to JPEG or PNG"
 # For each kind, what must be at which positions; the first that matches is the kind. Any text may
@@ -35,6 +36,7 @@ SIGNATURES: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
     ("JPEG XL", ((0, b"\xff\x0a"),)),
     ("JPEG XL", ((0, b"\0\0\0\x0cJXL "),)),
     ("Photoshop", ((0, b"8BPS"),)),
+    (DICOM, ((128, b"DICM"),)),
 )
 _TEXTS = {
     "an HTML page, not an image": rb"\s*<(!doctype html|html|head)",
@@ -44,6 +46,10 @@ _TEXTS = {
     f"an SVG drawing ({CONVERT})": rb"\s*(<\?xml[^>]*>\s*)?<svg",
     f"a PDF document ({CONVERT})": rb"%PDF",
 }
+
+
+class RefusedError(Exception):
+    """An image cannot be used; the message is the rest of a sentence."""
 
 
 def kind_of(encoded: bytes) -> str | None:
@@ -64,7 +70,8 @@ def refusal(encoded: bytes, without: str) -> str:
     kind = kind_of(encoded)
     if kind is not None:
         variant = " of a rare variant" if kind == BMP else ""
-        return f"is a {kind} image{variant}, which {without} cannot read ({CONVERT})".replace(
+        remedy = "convert it to .npy" if kind == DICOM else CONVERT
+        return f"is a {kind} image{variant}, which {without} cannot read ({remedy})".replace(
             "is a AVIF", "is an AVIF"
         )
     if not encoded:

@@ -34,10 +34,6 @@ _ANY_SIZE = 2**62
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class _RefusedError(Exception):
-    """An image cannot be used; the message is the rest of a sentence."""
-
-
 def decode(encoded: bytes, max_pixels: int) -> tuple[np.ndarray, str]:
     """Decodes an image to RGB, turned upright, as `decode.decode_image` does.
 
@@ -95,11 +91,11 @@ def _open(encoded: bytes, max_pixels: int) -> Image.Image:
     """Opens an image, of which it reads the header only."""
     kind = kinds.kind_of(encoded)
     if kind not in _FORMATS:
-        raise _RefusedError(kinds.refusal(encoded, "this program"))
+        raise kinds.RefusedError(kinds.refusal(encoded, "this program"))
     name, library = _FORMATS[kind]
     Image.init()
     if name not in Image.OPEN or (library and library not in features.get_supported()):
-        raise _RefusedError(kinds.refusal(encoded, f"Pillow {PIL.__version__}"))
+        raise kinds.RefusedError(kinds.refusal(encoded, f"Pillow {PIL.__version__}"))
     image = Image.open(io.BytesIO(encoded), formats=[name])
     if image.width * image.height > max_pixels:
         raise Image.DecompressionBombError
@@ -112,7 +108,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
     if image.mode in _NO_RANGE:
-        raise _RefusedError(
+        raise kinds.RefusedError(
             "has samples of 32 bits, whose range is not known (convert it to 8 or 16 bits)"
         )
     if image.mode in ("RGBa", "La"):  # Their colours are multiplied by alpha.
@@ -122,7 +118,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 def _reason(encoded: bytes, max_pixels: int, error: Exception) -> str:
     """Returns why an image could not be decoded, as the rest of a sentence."""
-    if isinstance(error, _RefusedError):
+    if isinstance(error, kinds.RefusedError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {max_pixels:,} pixels"

@@ -103,7 +103,7 @@ class Records:
         return dataset.shuffle(buffer, seed=folded, reshuffle_each_iteration=False)
 
     def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        """Streams the positions of all examples in an order; see `sources.Reader.positions`."""
+        """Streams the positions of all examples in an order; see `readers.Reader.positions`."""
 
         def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
             return self._shuffled(self._positions(slices, seed), slices, seed)

@@ -1,4 +1,4 @@
-"""Finds which values of images become 0 and 1, in one pass over a split."""
+"""Finds which values of images become 0 and 1, and their mean, in one pass over a split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import errors, pixel_format, text
-from simclr_tf.data import iterators, sources, stored, value_counts
+from simclr_tf.data import decode, iterators, sources, stored, value_counts
 
 
 def measure(
@@ -17,6 +17,7 @@ def measure(
     scale: str,
     *,
     percentile: float,
+    standardize: bool = False,
     with_python: bool = True,
     done: Callable[[int], None] = lambda count: None,
 ) -> tuple[pixel_format.PixelFormat, tuple[str, ...]]:
@@ -25,9 +26,10 @@ def measure(
     Args:
         source: the opened data set, whose `pixels` say how to decode its images.
         split: the split; every image of it is read once.
-        scale: one of `pixel_format.SCALES` but "dtype", which needs no pass.
+        scale: one of `pixel_format.SCALES`; "dtype" alone needs no pass.
         percentile: with "percentile", the percentage of values that become 0, and of those that
             become 1.
+        standardize: whether the format is to have the mean and the standard deviation.
         with_python: as for `stored.decode_stored`.
         done: called with the number of images that were read.
 
@@ -43,12 +45,19 @@ def measure(
     if scale == pixel_format.NONE:
         _check_unit(pixels, counter)
         low, high = np.zeros(pixels.channels), np.ones(pixels.channels)
+    elif scale == pixel_format.DTYPE:
+        low, high = np.array(pixels.low), np.array(pixels.high)
     elif scale == pixel_format.MINMAX:
         low, high = counter.least, counter.greatest
     else:
         low, high = counter.percentiles(percentile), counter.percentiles(100 - percentile)
     low, high, notes = _with_range(pixels, counter, low, high)
-    return pixels.scaled(tuple(map(float, low)), tuple(map(float, high)), scale), notes
+    pixels = pixels.scaled(tuple(map(float, low)), tuple(map(float, high)), scale)
+    if standardize:
+        mean, deviation = counter.moments(low, high)
+        deviation = np.where(deviation > 0, deviation, 1)  # Of a constant channel.
+        pixels = pixels.standardized(tuple(map(float, mean)), tuple(map(float, deviation)))
+    return pixels, notes
 
 
 def count(
@@ -63,6 +72,8 @@ def count(
     counter = value_counts.Counter(pixels.channels, pixels.dtype)
 
     def decoded(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        if pixels.is_rgb:
+            return decode.decode_image(example["image"], with_pillow=with_python)
         return stored.decode_stored(example["image"], pixels, with_python=with_python)
 
     decoded = tf.autograph.experimental.do_not_convert(decoded)

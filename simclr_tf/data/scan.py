@@ -6,6 +6,7 @@ import collections
 from collections.abc import Iterable, Iterator
 import os
 import posixpath
+import re
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -17,9 +18,12 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".gif", ".bmp", ".dib"),
     *(".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
     *(".jp2", ".j2k", ".jpf", ".jpx"),
+    *(".dcm", ".dicom"),
 )
 # Arrays are images where there are no pictures; beside them, they may be anything.
 ARRAYS = (".npy", ".npz")
+# Names without an extension of DICOM files, and that of the list of all such files on a disk.
+_UID, _LIST = re.compile(r"[0-9.]+"), "DICOMDIR"
 # Files without an extension of which the first bytes are read, in each folder.
 _LOOKED_AT = 32
 # The most empty folders that a note names.
@@ -77,7 +81,7 @@ def scan(root: str, *, once: bool = False) -> Listing:
         for name, is_folder in _entries(posixpath.join(root, folder)):
             path = posixpath.join(folder, name)
             if not is_folder:
-                if "." not in name:
+                if "." not in name or _UID.fullmatch(name):
                     unnamed.append(path)
                 elif name.lower().endswith(ARRAYS):
                     arrays.append(path)
@@ -162,7 +166,7 @@ def _are_images(root: str, paths: list[str]) -> list[bool]:
 
 def _is_image(path: str) -> bool:
     """Returns whether a file begins like an image; opening another thing, as a pipe, may block."""
-    if "://" not in path and not os.path.isfile(path):
+    if posixpath.basename(path) == _LIST or ("://" not in path and not os.path.isfile(path)):
         return False
     try:
         with tf.io.gfile.GFile(path, "rb") as file:

@@ -2,68 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-import os
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from simclr_tf import errors, pixel_format, text
+from simclr_tf import errors, pixel_format
 from simclr_tf.data import (
-    array_records,
     array_source,
     folder,
     indicators,
     label_origin,
-    layout,
-    other_records,
     preparation,
+    readers,
     record_files,
     record_keys,
     records,
-    split_names,
+    split_slices,
+    tfds_builders,
     tfrecords,
 )
 
 IMAGE_FOLDER = label_origin.IMAGE_FOLDER
-
-
-class Reader(Protocol):
-    """Reads slices of splits; see the methods of `Source`."""
-
-    split_infos: Mapping[str, Any]  # name of a split -> tfds.core.SplitInfo
-
-    def examples(
-        self,
-        slices: Sequence[folder.Slice],
-        *,
-        order_seed: tf.Tensor | None = None,
-        excluded: Sequence[str] = (),
-    ) -> tf.data.Dataset:
-        """Streams the examples of the slices once, without those excluded."""
-
-    def positions(self, slices: Sequence[folder.Slice], order_seed: tf.Tensor) -> tf.data.Dataset:
-        """Streams the positions () int64 in the stored order of all examples of the slices.
-
-        They come in the order in which `examples` has the examples, those excluded among them.
-        """
-
-    def num_bytes(self, slices: Sequence[folder.Slice]) -> int:
-        """Estimates the bytes of the encoded images of the slices."""
-
-    def random_access(
-        self, slices: Sequence[folder.Slice], *, excluded: Sequence[str] = ()
-    ) -> folder.RandomAccess | None:
-        """Returns the examples of the slices; None where they can only be streamed."""
-
-    def example_name(self, slices: Sequence[folder.Slice], index: int) -> str:
-        """Returns the name of an example, counted in the stored order of the slices."""
-
-    def example_names(self, slices: Sequence[folder.Slice]) -> Iterable[str]:
-        """Yields the names of all examples of the slices, in their stored order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +56,7 @@ class Source:
     splits: Mapping[str, int]
     image_shape: tuple[int | None, int | None]
     notes: tuple[str, ...]
-    reader: Reader = dataclasses.field(repr=False, compare=False)
+    reader: readers.Reader = dataclasses.field(repr=False, compare=False)
     excluded: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     labelled_splits: frozenset[str] | None = None
     kind: str | None = None
@@ -202,33 +164,7 @@ class Source:
         Raises:
             errors.UserError: if there is no such split, or nothing in it.
         """
-        split = split_names.resolve(split, self.splits)
-        has = split_names.listed(self.splits)
-        for name in split_names.unknown(split, self.splits):
-            raise errors.UserError(
-                f"The data set {self.name!r} has no split {name!r}"
-                f"{text.suggestion(name, self.splits)}; it has {has}."
-            )
-        try:
-            instruction = tfds.core.ReadInstruction.from_spec(split)
-            instructions = instruction.to_absolute(self.reader.split_infos)
-        except (ValueError, NotImplementedError, AssertionError, TypeError) as error:
-            raise errors.UserError(
-                f"The split {split!r} of {self.name!r}, which has {has}, cannot be read "
-                f"({preparation.reason(error)}); write it like train, train[:10%], train[500:] or "
-                "train+test."
-            ) from error
-        slices = [
-            (name, one.from_ or 0, self.splits[name] if one.to is None else one.to)
-            for name, one in ((str(one.splitname), one) for one in instructions)
-        ]
-        slices = [(name, start, stop) for name, start, stop in slices if start < stop]
-        if not slices:
-            raise errors.UserError(
-                f"The split {split!r} of {self.name!r} selects no examples, and the data set has "
-                f"{has}; select more."
-            )
-        return slices
+        return split_slices.of_split(split, self.name, self.splits, self.reader.split_infos)
 
 
 def open_source(
@@ -267,7 +203,7 @@ def open_source(
         errors.UserError: if it cannot be opened; says why and what to do.
     """
     if label_origin.is_folder(dataset):
-        labels, data_dir = _folder_of(dataset, data_dir, labels)
+        labels, data_dir = folder.located(dataset, data_dir, labels)
         images = folder.ImageFolder(
             data_dir,
             seed=seed,
@@ -298,10 +234,12 @@ def open_source(
         pattern = dataset.removeprefix(record_files.PREFIX)
         opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
         source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
-        return dataclasses.replace(source, labelled_splits=opened.labelled_splits)
+        return dataclasses.replace(
+            source, labelled_splits=opened.labelled_splits, known_pixels=opened.pixels
+        )
     if dataset.startswith(array_source.PREFIX):
         return _open_arrays(dataset, data_dir)
-    builder = _find(dataset, data_dir)
+    builder = tfds_builders.find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes, several_labels=several_labels)
 
@@ -321,20 +259,11 @@ def _open_arrays(dataset: str, data_dir: str | None) -> Source:
     )
 
 
-def _folder_of(dataset: str, data_dir: str | None, labels: str) -> tuple[str, str]:
-    """Returns where the labels of a folder of images come from, and the folder."""
-    if dataset != IMAGE_FOLDER:
-        labels = label_origin.resolve(dataset, labels)[1]
-        data_dir = data_dir or os.path.dirname(labels) or "."
-    if not data_dir:
-        raise errors.ArgumentError(
-            "data_dir", None, f"is missing; name a folder that holds {layout.LAYOUTS}."
-        )
-    return labels, data_dir
-
-
 def _with_reader(
-    dataset: str, reader: Reader, class_names: tuple[str, ...] | None, notes: tuple[str, ...]
+    dataset: str,
+    reader: readers.Reader,
+    class_names: tuple[str, ...] | None,
+    notes: tuple[str, ...],
 ) -> Source:
     """Returns a data set of images of any size and format."""
     return Source(
@@ -354,62 +283,15 @@ def _open_records(dataset: str, builder: Any, notes: list[str], *, several_label
     if label is None:
         notes.append(f"The data set {dataset!r} has no class label, so it is used unlabelled.")
     shape = features[image].shape
+    parser = records.Parser(builder.info, image=image, label=label)
     return Source(
         name=dataset,
         class_names=record_keys.class_names(builder.info, label),
         splits={str(name): info.num_examples for name, info in builder.info.splits.items()},
         image_shape=(shape[0], shape[1]) if len(shape) == 3 else (None, None),
         notes=tuple(notes),
-        reader=_reader(dataset, builder, records.Parser(builder.info, image=image, label=label)),
+        reader=tfds_builders.reader_of(dataset, builder, parser),
         kind=getattr(features[image], "_encoding_format", None),
         several_labels=isinstance(label, indicators.Keys),
         known_pixels=record_keys.pixels_of(features[image]),
-    )
-
-
-def _reader(dataset: str, builder: Any, parser: records.Parser) -> Reader:
-    """Returns the reader of the file format of a data set."""
-    info = builder.info
-    if info.file_format == tfds.core.FileFormat.TFRECORD:
-        return records.Records(info.splits, records.files_of(info), parser.parse)
-    if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        return array_records.ArrayRecords(dataset, info, parser)
-    return other_records.OtherRecords(builder, parser)
-
-
-def _find(dataset: str, data_dir: str | None) -> Any:
-    """Returns the builder, from tensorflow-datasets' code or from the prepared files alone."""
-    try:
-        return tfds.builder(dataset, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise _not_found(dataset, data_dir) from error
-    except Exception as error:  # A wrong name, version or configuration may raise anything.
-        reason = preparation.reason(error)
-        if reason.startswith("Parsing builder name"):
-            raise _not_found(dataset, data_dir) from error
-        raise errors.ArgumentError(
-            "dataset",
-            dataset,
-            f"cannot be opened ({reason}); check its name, version and configuration, and the "
-            "data directory.",
-        ) from error
-
-
-def _not_found(dataset: str, data_dir: str | None) -> errors.ArgumentError:
-    """Returns the error for a name that is neither known nor prepared."""
-    # Community data sets are not among them, because listing them takes network access.
-    known = {IMAGE_FOLDER, *tfds.list_builders(with_community_datasets=False)}
-    problem = "is unknown to tensorflow-datasets"
-    if data_dir:
-        try:
-            prepared = tf.io.gfile.listdir(data_dir)
-            known |= {name.rstrip("/") for name in prepared if "." not in name}
-            problem += f" and not prepared in {data_dir!r}"
-        except (tf.errors.OpError, OSError):
-            problem += f", and {data_dir!r} is not a readable folder"
-    return errors.ArgumentError(
-        "dataset",
-        dataset,
-        f"{problem}{text.suggestion(dataset, known)}; check the name and the "
-        f"data directory, or use {IMAGE_FOLDER} for a folder of your own images.",
     )

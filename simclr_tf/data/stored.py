@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclr_tf import pixel_format
-from simclr_tf.data import array_files, branches, checks, decode, exif, headers, npy
+from simclr_tf.data import array_files, branches, checks, decode, exif, headers, kinds, npy
 
 # How images begin. A serialized tensor begins with its type and the tag of its shape.
 _PNG, _JPEG, _NPY = b"\x89PN", b"\xff\xd8\xff", npy.START
@@ -105,7 +105,7 @@ def problem(encoded: bytes, pixels: pixel_format.PixelFormat) -> str:
             return f"has values of {array.dtype}, and the others {pixels.dtype}"
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return "has values that are not numbers (NaN or infinite); replace them"
-    except array_files.RefusedError as error:
+    except kinds.RefusedError as error:
         return str(error)
     return "is corrupt or truncated"
 
@@ -120,7 +120,7 @@ def found_in(encoded: bytes, channels: int | None = None) -> array_files.Found:
         channels: as for `array_files.found_in`.
 
     Raises:
-        array_files.RefusedError: if it cannot be used.
+        kinds.RefusedError: if it cannot be used.
     """
     if encoded.startswith(_PNG):
         depth, colour = encoded[24:26]
@@ -185,7 +185,7 @@ def _by_python(encoded: tf.Tensor, pixels: pixel_format.PixelFormat) -> tf.Tenso
             image = array_files.read(content, pixels.channels)
             if image.dtype != blank.dtype:
                 reason = f"has values of {image.dtype}, and the others {pixels.dtype}"
-        except array_files.RefusedError as error:
+        except kinds.RefusedError as error:
             reason = str(error)
         image = blank if reason else np.ascontiguousarray(image)
         return image, np.array(reason.encode(), object)

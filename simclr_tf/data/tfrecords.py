@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from simclr_tf import errors, text
-from simclr_tf.data import folder, layout, record_files, record_scan, records
+from simclr_tf import errors, pixel_format
+from simclr_tf.data import folder, layout, record_arrays, record_files, record_scan, records
 
 _Label = int | bytes
 # How the formats that can be decoded begin: JPEG, PNG, GIF and BMP.
 _IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
-_MOST_KEYS = 12
 
 
 class Opened(NamedTuple):
@@ -26,12 +25,14 @@ class Opened(NamedTuple):
         class_names: names of the classes; None without labels.
         labelled_splits: names of the splits in which some examples have labels.
         notes: sentences for the user.
+        pixels: what the images hold, if the first record says it.
     """
 
     reader: records.Records
     class_names: tuple[str, ...] | None
     labelled_splits: frozenset[str]
     notes: tuple[str, ...]
+    pixels: pixel_format.PixelFormat | None
 
 
 def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
@@ -39,7 +40,8 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
 
     Args:
         pattern: pattern of paths; see `record_files.find`.
-        image_key: key of the encoded image in an example.
+        image_key: key of the image in an example: an encoded file, a serialized tensor, or an
+            array that `record_arrays` reads.
         label_key: key of the label, an integer or a name; empty if the images are unlabelled.
 
     Raises:
@@ -47,7 +49,7 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
     """
     splits, notes = record_files.find(pattern)
     found = [path for split in splits.values() for path in split]
-    first = _check_image_key(found, image_key)
+    first, arrays = _look_for_image(found, image_key)
     scans = dict(zip(found, record_scan.scan(found, label_key)))
     names: dict[_Label, str] = {}
     if label_key:
@@ -58,7 +60,8 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
                 "label_key",
                 label_key,
                 f"gives none of the {count:,} records a label; the first has the keys "
-                f"{_listed(first)}; use one of them, or an empty key if the images are unlabelled.",
+                f"{record_arrays.listed(first)}; use one of them, or an empty key if the images "
+                "are unlabelled.",
             )
     if len(names) == 1:
         notes.append(f"All labels are {next(iter(names.values()))!r}, so they are ignored.")
@@ -72,22 +75,24 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
         for split, paths in splits.items()
         if any(scans[path].num_records for path in paths)
     )
-    reader = records.Records(
-        infos, _files_of(splits, scans), _parser(image_key, label_key, tuple(names))
-    )
+    parse = _parser(image_key, arrays, label_key, tuple(names))
+    reader = records.Records(infos, _files_of(splits, scans), parse)
     labelled = frozenset(
         split
         for split, paths in splits.items()
         if names and _classes({path: scans[path] for path in paths}, label_key)
     )
-    return Opened(reader, tuple(names.values()) or None, labelled, tuple(notes))
+    pixels = None if arrays is None else arrays.pixels
+    return Opened(reader, tuple(names.values()) or None, labelled, tuple(notes), pixels)
 
 
-def _check_image_key(found: Sequence[str], image_key: str) -> tf.train.Example:
-    """Returns the first record, if it has an image.
+def _look_for_image(
+    found: Sequence[str], image_key: str
+) -> tuple[tf.train.Example, record_arrays.Layout | None]:
+    """Returns the first record, and where records have an image that is an array.
 
     Raises:
-        errors.UserError: if it has none, or if there are no records.
+        errors.UserError: if it has no image, or there are no records.
     """
     for path in found:
         first = record_scan.first_record(path)
@@ -98,28 +103,27 @@ def _check_image_key(found: Sequence[str], image_key: str) -> tf.train.Example:
             f"The {len(found):,} files, such as {found[0]}, hold no records; name other files."
         )
     features = first.features.feature
-    if image_key in features and features[image_key].bytes_list.value:
-        return first
     images = [
         key
         for key, feature in sorted(features.items())
         if any(value.startswith(_IMAGE_STARTS) for value in feature.bytes_list.value)
     ]
+    kind = features[image_key].WhichOneof("kind") if image_key in features else None
+    count = 0 if kind is None else len(getattr(features[image_key], kind).value)
+    if count > 1 or (count == 1 and (kind == "bytes_list" or not images)):
+        return first, record_arrays.find(first, image_key, path)
     remedy = (
         f"{' and '.join(images)} begins like an encoded image, so use that"
         if images
-        else "none of them begins like an encoded image, so use other files"
+        else "none of them begins like an encoded image, so name the key of an array, or use other "
+        "files"
     )
     raise errors.ArgumentError(
         "image_key",
         image_key,
         f"is not the key of a byte string in the first record of {path}, which has the keys "
-        f"{_listed(first)}; {remedy}.",
+        f"{record_arrays.listed(first)}; {remedy}.",
     )
-
-
-def _listed(example: tf.train.Example) -> str:
-    return text.shortened(sorted(example.features.feature), most=_MOST_KEYS) or "(none)"
 
 
 def _classes(scans: Mapping[str, record_scan.Scan], label_key: str) -> dict[_Label, str]:
@@ -196,11 +200,16 @@ def _files_of(
 
 
 def _parser(
-    image_key: str, label_key: str, labels: Sequence[_Label]
+    image_key: str,
+    arrays: record_arrays.Layout | None,
+    label_key: str,
+    labels: Sequence[_Label],
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns the function that parses a record; its label becomes an index into `labels`."""
     # An image that is missing is reported like one that cannot be decoded.
     features: dict[str, Any] = {image_key: tf.io.FixedLenFeature([], tf.string, "")}
+    if arrays is not None:
+        features = record_arrays.to_parse(arrays)
     if labels:
         known = tf.constant(labels, tf.string if isinstance(labels[0], bytes) else tf.int64)
         unlabelled = b"" if known.dtype == tf.string else -1
@@ -213,6 +222,9 @@ def _parser(
             matches = tf.equal(known, example[label_key])
             index = tf.argmax(tf.cast(matches, tf.int32))
             label = tf.where(tf.reduce_any(matches), index, label)
-        return {"image": example[image_key], "label": label}
+        image = example[image_key]
+        if arrays is not None:
+            image = record_arrays.content(arrays, example)
+        return {"image": image, "label": label}
 
     return parse

@@ -64,6 +64,32 @@ class Counter:
         self._count()
         return np.array([self._percentile(channel, percent) for channel in range(len(self.least))])
 
+    def moments(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (c,) the mean and the standard deviation of each channel after the scale.
+
+        Values of float32 count as the middle of their bin.
+
+        Args:
+            low: (c,) values that become 0; lower ones do, too.
+            high: (c,) values that become 1; higher ones do, too.
+        """
+        self._count()
+        found = []
+        for counts, least, greatest in zip(self._counts, low, high, strict=True):
+            bins = np.flatnonzero(counts)
+            scaled = np.clip((self._middles(bins) - least) / (greatest - least), 0, 1)
+            mean = np.average(scaled, weights=counts[bins])
+            variance = np.average((scaled - mean) ** 2, weights=counts[bins])
+            found.append((mean, np.sqrt(variance)))
+        means, deviations = np.array(found).T
+        return means, deviations
+
+    def _middles(self, bins: np.ndarray) -> np.ndarray:
+        """Returns the value in the middle of each bin."""
+        if self._dtype.kind != "f":
+            return bins + float(np.iinfo(self._dtype).min)
+        return np.array([(self._edge(one) + self._edge(one + 1)) / 2 for one in bins.tolist()])
+
     def _percentile(self, channel: int, percent: float) -> float:
         ends = np.cumsum(self._counts[channel])
         rank = (ends[-1] - 1) * percent / 100

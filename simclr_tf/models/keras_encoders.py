@@ -7,6 +7,9 @@ synchronised over replicas, has the momentum of the other batch norms of the net
 its moving averages unchanged. Random layers, dropout and stochastic depth, become the identity:
 contrastive learning has its noise in the views, and a training step in chunks must compute the same
 features when it runs a chunk a second time.
+
+An application takes three channels. Images of others pass a convolution of one pixel first, an
+adapter, which is trained with the network.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import tensorflow as tf
 
 from simclr_tf import errors, keras_api, text
 from simclr_tf.keras_api import keras
-from simclr_tf.models import batch_norm, layers, user_encoders
+from simclr_tf.models import batch_norm, layers, stem_channels, user_encoders
 
 RESNET, APPLICATION = "resnet", "keras:"
 _OF_APPLICATIONS = 3  # channels
@@ -48,7 +51,7 @@ class KerasEncoder(keras_api.Model):
             layer_maker: source of the dtype policy, the seed and the batch norms.
             encoder: "keras:NAME" or "MODULE:FUNCTION".
             image_size: side of the images.
-            channels: their channels; applications take three.
+            channels: their channels.
 
         Raises:
             ArgumentError: if there is no such network, it does not accept images of this size, it
@@ -57,8 +60,9 @@ class KerasEncoder(keras_api.Model):
         """
         super().__init__(name="encoder")
         build, self._preprocess = _find(encoder)
-        shape = (image_size, image_size, channels)
-        check_channels(encoder, channels)
+        is_adapted = encoder.startswith(APPLICATION) and channels != _OF_APPLICATIONS
+        self.adapter = _adapter(channels) if is_adapted else None
+        shape = (image_size, image_size, _OF_APPLICATIONS if is_adapted else channels)
         with _seeded(layer_maker.seed), _policy(layer_maker.policy):
             original = _build(build, encoder, shape)
             with _explained(encoder, "when its network was built"):
@@ -88,6 +92,8 @@ class KerasEncoder(keras_api.Model):
         self.frozen_groups = after_block
         if after_block >= 0:
             self.network.trainable = False
+            if self.adapter is not None:
+                self.adapter.trainable = False
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """Encodes images.
@@ -100,6 +106,8 @@ class KerasEncoder(keras_api.Model):
             "features" (n, f) float32, the spatial mean if the network returns a map, and the same
             as "final_avg_pool".
         """
+        if self.adapter is not None:
+            images = self.adapter(images)
         use_batch_statistics = training and self.frozen_groups < 0
         x = self.network(self._preprocess(images), training=use_batch_statistics)
         x = tf.cast(x, tf.float32)
@@ -109,6 +117,25 @@ class KerasEncoder(keras_api.Model):
         if self.frozen_groups >= 0:
             features = tf.stop_gradient(features)
         return {"features": features, "final_avg_pool": features}
+
+
+def _adapter(channels: int) -> keras.layers.Layer:
+    """Returns the layer from images of some channels to three, with its weights."""
+
+    def initial(shape: tuple[int, ...], dtype: tf.DType, **_: object) -> tf.Tensor:
+        weights = stem_channels.averaging(channels, _OF_APPLICATIONS)
+        return tf.reshape(tf.constant(weights, dtype), shape)
+
+    adapter = keras.layers.Conv2D(
+        filters=_OF_APPLICATIONS,
+        kernel_size=1,
+        use_bias=False,
+        kernel_initializer=initial,
+        dtype="float32",
+        name="adapter",
+    )
+    adapter.build([None, None, None, channels])
+    return adapter
 
 
 def _build(build: Callable[..., keras.Model], encoder: str, shape: tuple[int, ...]) -> keras.Model:
@@ -150,17 +177,6 @@ def check(encoder: str) -> None:
     """Raises ArgumentError unless an encoder exists: "resnet", or one of `KerasEncoder`."""
     if encoder != RESNET:
         _find(encoder)
-
-
-def check_channels(encoder: str, channels: int) -> None:
-    """Raises ArgumentError if an encoder does not take images of so many channels."""
-    if encoder.startswith(APPLICATION) and channels != _OF_APPLICATIONS:
-        raise errors.ArgumentError(
-            "encoder",
-            encoder,
-            f"takes images of {_OF_APPLICATIONS} channels, and these have {channels}; use the "
-            "ResNets (--encoder=resnet), a function of your own, or --channels=rgb.",
-        )
 
 
 def _find(encoder: str) -> tuple[Callable[..., keras.Model], Preprocessing]:

@@ -51,6 +51,14 @@ class Architecture:
         return None if self.class_names is None else len(self.class_names)
 
 
+def _standardized(images: tf.Tensor, pixels: pixel_format.PixelFormat) -> tf.Tensor:
+    """Returns images (n, h, w, c) with the mean 0 and the deviation 1 of each channel."""
+    if not pixels.is_standardized:
+        return images
+    mean, deviation = tf.constant(pixels.mean), tf.constant(pixels.deviation)
+    return (tf.cast(images, tf.float32) - mean) / deviation
+
+
 def placeholder_class_names(count: int) -> tuple[str, ...]:
     """Returns placeholder names of classes whose names are not known."""
     return tuple(f"class {index}" for index in range(count))
@@ -182,8 +190,10 @@ class SimCLR(keras_api.Model):
     def encode(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the features (n, f) float32 that are the input of both heads.
 
-        With `normalize_features` they have length 1, as in SupCon (sec. 3.1).
+        Images from 0 to 1 are standardized first, if their format says so. With
+        `normalize_features` the features have length 1, as in SupCon (sec. 3.1).
         """
+        images = _standardized(images, self.architecture.pixels)
         features = self.encoder(images, training=training)["features"]
         if self.architecture.normalize_features:
             features = tf.math.l2_normalize(features, -1)

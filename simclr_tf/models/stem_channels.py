@@ -26,3 +26,23 @@ def repeated(kernel: np.ndarray, channels: int) -> np.ndarray:
         return kernel.sum(axis=2, keepdims=True)
     copies = np.tile(kernel, (1, 1, math.ceil(channels / known), 1))
     return copies[:, :, :channels] * (known / channels)
+
+
+def averaging(channels: int, outputs: int) -> np.ndarray:
+    """Returns weights by which each output is the mean of its share of the channels.
+
+    The channels, in their order, are cut into as many equal pieces as there are outputs. A channel
+    of which only a part is in a piece counts by that part. So values stay within their range, and
+    neighbours, such as bands of near wavelengths, are averaged.
+
+    Args:
+        channels: c, number of channels.
+        outputs: f, number of outputs.
+
+    Returns:
+        (c, f) float64, whose columns add up to 1.
+    """
+    edges = np.linspace(0, channels, outputs + 1)
+    channel = np.arange(channels)[:, np.newaxis]
+    shared = np.minimum(edges[1:], channel + 1) - np.maximum(edges[:-1], channel)
+    return np.maximum(shared, 0) * (outputs / channels)

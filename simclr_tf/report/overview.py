@@ -51,6 +51,7 @@ def before_training(
         "classes": _classes(source.class_names, several=source.several_labels),
         "image size": f"{config.image_size} px",
         **_pixels(run),
+        **_standardized(run),
         "encoder": _encoder(run, model),
         "parameters": f"{_count(model.encoder):,} encoder, {_count(model):,} in all",
         "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
@@ -108,6 +109,16 @@ def _pixels(run: opening.Run) -> dict[str, str]:
         "scale": f"to [0, 1] by {pixels.scale}: {listed}",
         "views": ", ".join(policy.ops) or "none",
     }
+
+
+def _standardized(run: opening.Run) -> dict[str, str]:
+    """Returns a row on the mean and the standard deviation that the network divides by."""
+    pixels = run.architecture.pixels
+    if pixels.mean is None or pixels.deviation is None:
+        return {}
+    pairs = [f"{mean:.3g} ({std:.3g})" for mean, std in zip(pixels.mean, pixels.deviation)]
+    listed = text.shortened(pairs, most=_SHOWN_RANGES)
+    return {"standardized": f"by the mean (and deviation) of each channel: {listed}"}
 
 
 def kind_of_training(config: config_lib.Config) -> str:

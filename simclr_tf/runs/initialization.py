@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from simclr_tf import errors
 from simclr_tf.keras_api import keras
-from simclr_tf.models import keras_encoders, simclr, stem_channels
+from simclr_tf.models import resnet, simclr, stem_channels
 from simclr_tf.runs import weights as weights_lib
 
 # What decides whether a part fits.
@@ -114,11 +114,7 @@ def _load_encoder(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
     """Loads the encoder; that of images of 3 channels also into one of other channels."""
     theirs = weights.architecture
     channels = model.architecture.pixels.channels
-    if (
-        theirs is None
-        or theirs.pixels.channels == channels
-        or theirs.encoder != keras_encoders.RESNET
-    ):
+    if theirs is None or theirs.pixels.channels == channels or not _can_change_channels(model):
         return _load_required(weights, model, "encoder")
     known = theirs.pixels.channels
     source, _ = build(weights)
@@ -129,6 +125,11 @@ def _load_encoder(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
             f"{model.architecture.encoder_name} ({problem}); set {_DECIDING_SETTINGS['encoder']} "
             "as in pretraining."
         )
+    if _has_adapter(model):
+        return (
+            f"encoder: loaded all variables of images of {known} channels; before them, an adapter "
+            f"averages {channels} channels to {known}"
+        )
     how = "added up" if channels == 1 else f"repeated and scaled by {known}/{channels}"
     return (
         f"{_line(model, 'encoder', None)}; of the stem, the weights of {known} channels were {how} "
@@ -136,20 +137,33 @@ def _load_encoder(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
     )
 
 
+def _can_change_channels(model: simclr.SimCLR) -> bool:
+    """Returns whether an encoder can start from that of images of other channels."""
+    return isinstance(model.encoder, resnet.ResNet) or _has_adapter(model)
+
+
+def _has_adapter(model: simclr.SimCLR) -> bool:
+    return getattr(model.encoder, "adapter", None) is not None
+
+
 def _copy_encoder(source: simclr.SimCLR, model: simclr.SimCLR, channels: int) -> str | None:
     """Copies an encoder, whose stem takes other channels; returns why that is impossible."""
-    pairs = list(zip(source.encoder.variables, model.encoder.variables, strict=False))
-    if len(source.encoder.variables) != len(model.encoder.variables):
+    old_variables, variables = source.encoder.variables, model.encoder.variables
+    if _has_adapter(model):
+        if _has_adapter(source):
+            return f"its adapter takes {source.architecture.pixels.channels} channels"
+        variables = model.encoder.network.variables
+    if len(old_variables) != len(variables):
         return "it has another number of variables"
     new = []
-    for old, variable in pairs:
+    for old, variable in zip(old_variables, variables, strict=True):
         values = old.numpy()
         if values.ndim == _KERNEL and values.shape[2] != variable.shape[2] == channels:
             values = stem_channels.repeated(values, channels)
         if values.shape != tuple(variable.shape):
             return f"{variable.name} has the shape {values.shape} there and {variable.shape} here"
         new.append(values)
-    for (_, variable), values in zip(pairs, new, strict=True):
+    for variable, values in zip(variables, new, strict=True):
         variable.assign(values)
     return None
 

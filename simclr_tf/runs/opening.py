@@ -9,7 +9,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format, text
 from simclr_tf.data import shown
-from simclr_tf.models import keras_encoders, simclr
+from simclr_tf.models import simclr
 from simclr_tf.runs import (
     arithmetic,
     batch_size,
@@ -149,7 +149,6 @@ def open_run(
     if teacher is not None:
         pixels, needs_scale = _with_teacher(config, teacher, pixels, needs_scale=needs_scale)
     builders.policy_of(config, pixels)  # Raises for operations that do not suit the channels.
-    keras_encoders.check_channels(config.encoder, pixels.channels)
     shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.
     architecture = fit_architecture(
         config,
@@ -188,7 +187,7 @@ def _with_teacher(
             f"{pixels.described()}; use a teacher of such images, or --channels=rgb for one of "
             "pictures."
         )
-    if needs_scale and config.scale == config_lib.Config.scale:
+    if needs_scale and pixels_lib.keeps_scale(config, theirs):
         return theirs.with_names(pixels.names), False
     return pixels, needs_scale
 

@@ -18,7 +18,7 @@ def settle(
     """Returns the format of the images of a run, and whether their scale is yet to be measured.
 
     A run that goes on, or that is evaluated, has that of its weights. One that starts from weights
-    of such images has their scale, unless --scale asks for another.
+    of such images has their scale, unless --scale or --standardize asks for another.
 
     Args:
         config: the settings.
@@ -30,17 +30,27 @@ def settle(
     """
     if config.model_dir is not None and checkpoints.latest(config.model_dir):
         own = directory.read_architecture(config.model_dir)
-        return (pixel_format.RGB if own is None else own.pixels), False
+        pixels = pixel_format.RGB if own is None else own.pixels
+        if config.mode == "eval":
+            first_format.check_suits(data.source, data.train_split, pixels, config.model_dir)
+        return pixels, False
     theirs = None if weights is None else of_weights(weights)
-    if theirs is not None and config.mode == "eval":
+    if theirs is not None and weights is not None and config.mode == "eval":
+        first_format.check_suits(data.source, data.train_split, theirs, weights.origin)
         _check_evaluated(config, theirs)
         return theirs, False
     found = first_format.find(data.source, data.train_split, config.channels)
-    if theirs is not None and theirs.same_pixels(found) and config.scale == config_lib.Config.scale:
+    if theirs is not None and theirs.same_pixels(found) and keeps_scale(config, theirs):
         return _named(config, theirs, data.source.channel_names), False
     found = _named(config, found, data.source.channel_names)
     scale = resolved_scale(config, found)
-    return found, scale != pixel_format.DTYPE
+    return found, scale != pixel_format.DTYPE or config.standardize
+
+
+def keeps_scale(config: config_lib.Config, pixels: pixel_format.PixelFormat) -> bool:
+    """Returns whether a run that starts from weights keeps the scale of their images."""
+    is_asked = config.standardize and not pixels.is_standardized
+    return config.scale == config_lib.Config.scale and not is_asked
 
 
 def _check_evaluated(config: config_lib.Config, pixels: pixel_format.PixelFormat) -> None:
@@ -51,6 +61,13 @@ def _check_evaluated(config: config_lib.Config, pixels: pixel_format.PixelFormat
             config.scale,
             f"cannot be changed in an evaluation: the weights were trained with {pixels.scale}; "
             "leave it out.",
+        )
+    if config.standardize and not pixels.is_standardized:
+        raise errors.ArgumentError(
+            "standardize",
+            config.standardize,
+            "cannot be changed in an evaluation: the weights were trained without it; leave it "
+            "out.",
         )
     names = tuple(text.listed(config.channel_names))
     if names and names != pixels.names:
@@ -116,6 +133,7 @@ def measure(
             split,
             resolved_scale(config, pixels),
             percentile=config.scale_percentile,
+            standardize=config.standardize,
             with_python=dataset.has_pillow(config),
             done=progress.update,
         )

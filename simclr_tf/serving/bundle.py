@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import errors, pixel_format, storage
-from simclr_tf.data import crops, decode
+from simclr_tf import errors, storage
+from simclr_tf.data import decode
 from simclr_tf.models import simclr
 from simclr_tf.runs import directory, environment, measured
-from simclr_tf.serving import forms, inputs, outputs
+from simclr_tf.serving import forms, inputs, outputs, preprocessing
 from simclr_tf.serving import servable as servables
 
 DESCRIPTION, CARD = "assets.extra/model.json", "MODEL_CARD.md"
@@ -91,8 +91,8 @@ def write(
             name: outputs.describe(name, several_labels=architecture.several_labels)
             for name in _outputs(servable, form)
         },
-        "pixels": _pixels(architecture.pixels),
-        "preprocessing": _preprocessing(architecture, form),
+        "pixels": preprocessing.pixels_of(architecture.pixels),
+        "preprocessing": preprocessing.describe(architecture, form),
         "limits": _LIMITS if form.format == "serving" else None,
         "fingerprint": fingerprint(servable.weights),
         "license": weights_license,
@@ -200,51 +200,6 @@ def _signatures(servable: Exported) -> dict[str, Any]:
             "outputs": [*servable.names, *([outputs.VALID] if name == servables.OF_BYTES else [])],
         }
     return described
-
-
-def _pixels(pixels: pixel_format.PixelFormat) -> dict[str, Any]:
-    """Returns the channels of images in their order, and the values of each that become 0 and 1."""
-    return {
-        "dtype": pixels.dtype,
-        "scale": pixels.scale,
-        "channels": [
-            {"name": name, "becomes_0": low, "becomes_1": high}
-            for name, low, high in zip(pixels.names, pixels.low, pixels.high, strict=True)
-        ],
-    }
-
-
-def _preprocessing(architecture: simclr.Architecture, form: forms.Form) -> dict[str, Any]:
-    """Returns, in numbers and words, what is done to an image before the network sees it."""
-    size, pixels = architecture.image_size, architecture.pixels
-    kept = crops.evaluation_crop(size)
-    share = "the shorter side" if kept == 1 else f"{kept} of the shorter side"
-    who = "The program that calls the network does this."
-    if form.format == "serving":
-        who = "All signatures do this themselves, except for `prepared`, which takes the result."
-    return {
-        "colours": "RGB" if pixels.is_rgb else ", ".join(pixels.names),
-        "range": [0.0, 1.0],
-        "crop": kept,
-        "resize": "bicubic",
-        "size": [size, size],
-        "description": (
-            f"{_values(pixels)} The square in the centre of "
-            f"an image, with {share} as its side, is kept and resized to {size} x {size} pixels by "
-            "TensorFlow's bicubic kernel without antialiasing; results are clipped to [0, 1]. "
-            f"Encoded photos are turned upright by their EXIF orientation first. {who}"
-        ),
-    }
-
-
-def _values(pixels: pixel_format.PixelFormat) -> str:
-    if pixels.is_rgb:
-        return "Values are RGB from 0 to 1, 8-bit ones divided by 255."
-    return (
-        f"Images have {pixels.described()} ({', '.join(pixels.names)}), in the units of the "
-        "training images: of each channel the value becomes_0 becomes 0, becomes_1 becomes 1, "
-        "linearly between, and what is beyond is clipped (see pixels)."
-    )
 
 
 def _program(model_dir: str) -> dict[str, Any]:

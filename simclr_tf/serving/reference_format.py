@@ -75,6 +75,11 @@ def reference_model(model: simclr.SimCLR) -> ReferenceModel:
             "--format=official is for networks of 8-bit RGB images, and this one takes "
             f"{model.architecture.pixels.described()}; use --format=serving."
         )
+    if model.architecture.pixels.is_standardized:
+        raise errors.UserError(
+            "--format=official has no place for the mean and the standard deviation of "
+            "--standardize; use --format=serving."
+        )
     plain = export.plain_copy(model)
     variables = _rename_variables(plain)
 

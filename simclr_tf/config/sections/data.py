@@ -66,7 +66,10 @@ class DataSettings:
         "csv:FILE.",
     )
     image_key: str = _DATA.setting(
-        "image/encoded", "Key of the encoded image in a tf.train.Example.", only_with=_TFRECORD
+        "image/encoded",
+        "Key of the image in a tf.train.Example: an encoded file, a serialized tensor, or a list "
+        "of numbers or raw bytes beside their shape.",
+        only_with=_TFRECORD,
     )
     label_key: str = _DATA.setting(
         "image/class/label",
@@ -162,6 +165,14 @@ class DataSettings:
         at_least=0,
         at_most=49,
         only_with=("scale", ("auto", pixel_format.PERCENTILE)),
+        resume="never",
+    )
+    standardize: bool = _PIXELS.setting(
+        False,
+        "After the views, subtract from each channel its mean and divide by its standard "
+        "deviation. Both are found with the scale, from the scaled training images, and stored and "
+        "applied with it. Otherwise the network takes values from 0 to 1. Not for keras:NAME "
+        "encoders, which have a preprocessing of their own.",
         resume="never",
     )
     channel_names: str | None = _PIXELS.setting(

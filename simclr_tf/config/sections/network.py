@@ -19,9 +19,10 @@ class NetworkSettings:
     encoder: str = _NETWORK.setting(
         "resnet",
         "resnet; keras:NAME, a network of tf.keras.applications such as EfficientNetV2B0, with its "
-        "own preprocess_input; or MODULE:FUNCTION, your own function, which is called with "
-        "input_shape=(s, s, 3) and returns a Keras model from images in [0, 1] to features or a "
-        "feature map. In the last two, batch norm layers are replaced by cross-replica ones, and "
+        "own preprocess_input and, for images of other channels than three, a convolution to three "
+        "before it; or MODULE:FUNCTION, your own function, which is called with input_shape=(size, "
+        "size, channels) and returns a Keras model from images in [0, 1] to features or a feature "
+        "map. In the last two, batch norm layers are replaced by cross-replica ones, and "
         "dropout and stochastic depth are off.",
         resume="never",
     )

@@ -200,6 +200,9 @@ def test_images_with_several_labels_are_scored_by_their_mean_average_precision(
         assert list(one["average_precision_11"].values()) == pytest.approx(by_class)
         assert one["value"] == one["mean_average_precision_11"] == pytest.approx(np.mean(by_class))
         assert one["value_95"][0] <= one["value"] <= one["value_95"][1]
+        areas = [_area_by_pairs(*columns) for columns in zip(scores.T, labels.T)]
+        assert list(one["roc_auc"].values()) == pytest.approx(areas)
+        assert one["mean_roc_auc"] == pytest.approx(np.mean(areas))
     assert max(one["value"] for one in result) > 0.8  # The classes are bright channels.
     # Again: nothing is computed.
     computed.clear()
@@ -213,6 +216,12 @@ def test_images_with_several_labels_are_scored_by_their_mean_average_precision(
     (other,) = tiny_runs.json_of(tmp_path / "other" / "transfer.json")["scores"]
     assert other["chosen"] == result[0]["chosen"] and other["value"] != result[0]["value"]
     np.testing.assert_allclose(_class_scores(other)[1], _class_scores(result[0])[1], atol=1e-4)
+
+
+def _area_by_pairs(scores, labels):
+    """Returns the ROC AUC of a class from its definition."""
+    shown, others = scores[labels == 1], scores[labels == 0]
+    return np.mean([(one > other) + (one == other) / 2 for one in shown for other in others])
 
 
 def _class_scores(score):

@@ -61,8 +61,8 @@ def all_points(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def interval(scores: np.ndarray, labels: np.ndarray, *, seed: int) -> intervals.Interval:
     """Returns the mean over classes of the 11-point average precision, with its 95% interval.
 
-    The interval is a percentile bootstrap over images. A resample in which a class has no example
-    leaves that class out of its mean. Where the mean is 1, the interval has no width.
+    The interval is a bias-corrected bootstrap over images. A resample in which a class has no
+    example leaves that class out of its mean. Where the mean is 1, the interval has no width.
 
     Args:
         scores: (n, c), larger ones first.
@@ -76,9 +76,8 @@ def interval(scores: np.ndarray, labels: np.ndarray, *, seed: int) -> intervals.
         drawn = rng.multinomial(count, np.full(count, 1 / count), size)
         weights = np.ascontiguousarray(drawn.T, np.int32)
         means.append(_mean([_interpolated(*one.totals(weights)) for one in rankings]))
-    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5])
     value = float(np.nanmean(eleven_point(scores, labels)))
-    return intervals.Interval(value, min(float(low), value), max(float(high), value))
+    return intervals.bias_corrected(value, np.concatenate(means))
 
 
 def p_value(

@@ -16,7 +16,6 @@ import dataclasses
 import warnings
 
 import numpy as np
-from scipy import stats
 from sklearn import metrics
 
 from simclr_tf.evaluation import average_precision, intervals
@@ -41,11 +40,11 @@ class Ranking:
     def mean(self) -> intervals.Interval:
         """Returns the mean over the classes where it is defined, with its 95% interval."""
         defined = self.draws[:, ~np.isnan(self.values)]
-        return _interval(_mean(self.values[np.newaxis])[0], _mean(defined))
+        return intervals.bias_corrected(_mean(self.values[np.newaxis])[0], _mean(defined))
 
     def of_class(self, column: int) -> intervals.Interval:
         """Returns the number of a class, with its 95% interval."""
-        return _interval(self.values[column], self.draws[:, column])
+        return intervals.bias_corrected(self.values[column], self.draws[:, column])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,25 +136,3 @@ def _mean(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(1)
     return np.divide(total, known.sum(1), out=np.full(len(values), np.nan), where=known.any(1))
-
-
-def _interval(value: float, draws: np.ndarray) -> intervals.Interval:
-    """Returns a number with the bias-corrected percentiles of its resamples.
-
-    In a resample images are there more than once and enter the ranking together, so average
-    precision is larger than that of as many other images. The levels of the percentiles are
-    therefore shifted by how often resamples are below the number (Efron's bias correction).
-
-    Args:
-        value: the number; nan if it is not defined.
-        draws: (d,) what it is in resamples, nan where it is not defined.
-    """
-    draws = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(draws):
-        return intervals.Interval(float(value), float("nan"), float("nan"))
-    below = (np.sum(draws < value) + np.sum(draws <= value)) / 2
-    shift = 2 * stats.norm.ppf(np.clip(below, 0.5, len(draws) - 0.5) / len(draws))
-    low, high = np.quantile(draws, stats.norm.cdf(shift + stats.norm.ppf([0.025, 0.975])))
-    return intervals.Interval(
-        float(value), min(float(low), float(value)), max(float(high), float(value))
-    )

@@ -102,3 +102,24 @@ def mean_per_class(
     tail = 100 * (1 - _CONFIDENCE) / 2
     low, high = np.percentile(np.mean(drawn, 1), [tail, 100 - tail])
     return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def bias_corrected(value: float, draws: np.ndarray) -> Interval:
+    """Returns an average precision, or another number, with the interval of a bootstrap.
+
+    In a resample images are there more than once and enter the ranking together, so average
+    precision is larger than that of as many other images. The levels of the percentiles are
+    therefore shifted by how often resamples are below the number (Efron's bias correction).
+
+    Args:
+        value: the number; nan if it is not defined.
+        draws: (d,) what it is in resamples, nan where it is not defined.
+    """
+    draws = draws[~np.isnan(draws)]
+    if np.isnan(value) or not len(draws):
+        return Interval(float(value), float("nan"), float("nan"))
+    below = (np.sum(draws < value) + np.sum(draws <= value)) / 2
+    shift = 2 * stats.norm.ppf(np.clip(below, 0.5, len(draws) - 0.5) / len(draws))
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(draws, stats.norm.cdf(shift + stats.norm.ppf([tail, 1 - tail])))
+    return Interval(float(value), min(float(low), float(value)), max(float(high), float(value)))

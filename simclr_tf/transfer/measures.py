@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from simclr_tf.evaluation import average_precision, intervals, permutation
+from simclr_tf.evaluation import average_precision, class_ranking, intervals, permutation
 from simclr_tf.runs import class_scores, predictions
 
 
@@ -109,14 +109,25 @@ class MeanAveragePrecision:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """See `Measure`; the average precision of each class has no interval."""
+        """See `Measure`; the numbers of each class have no interval.
+
+        A class that all images show has no ROC AUC.
+        """
         scores, labels = self.found.scores, self.found.labels
-        by_class = average_precision.eleven_point(scores, labels)
+
+        def by_class(values: np.ndarray) -> dict[str, float | None]:
+            found = (None if np.isnan(value) else float(value) for value in values)
+            return dict(zip(self.found.class_names, found))
+
+        areas = class_ranking.roc_auc(scores, labels)
+        known = areas[~np.isnan(areas)]
         return {
             "mean_average_precision_11": self.shown.value,
             "mean_average_precision_11_95": [self.shown.low, self.shown.high],
             "mean_average_precision": float(np.mean(average_precision.all_points(scores, labels))),
-            "average_precision_11": dict(zip(self.found.class_names, map(float, by_class))),
+            "average_precision_11": by_class(average_precision.eleven_point(scores, labels)),
+            "mean_roc_auc": float(np.mean(known)) if len(known) else None,
+            "roc_auc": by_class(areas),
         }
 
     @property

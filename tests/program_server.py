@@ -114,7 +114,8 @@ def _supervise(connection: socket.socket) -> None:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os._exit(_run(**json.loads(content)))
-    connection.send(str(program).encode())
+    with contextlib.suppress(OSError):  # The client may have been killed by now.
+        connection.send(str(program).encode())
     for descriptor in descriptors:
         os.close(descriptor)
     ended = os.pidfd_open(program)

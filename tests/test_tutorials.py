@@ -221,7 +221,7 @@ def test_the_commands_for_several_labels_run(workspace):
     printed = workspace.run("several_labels.md")
     assert "mean average precision" in printed and "Not measured, because" in printed
     runs = workspace.folder / "runs"
-    for name in ("animals", "tuned", "supcon", "balanced"):
+    for name in ("animals", "animals_tuned", "supcon", "balanced"):
         assert "eval/left_out" in tiny_runs.json_of(runs / name / "result.json")
     (described,) = (workspace.folder / "animals_model").glob(
         "saved_model/*/assets.extra/model.json"

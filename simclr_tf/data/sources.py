@@ -185,8 +185,8 @@ def open_source(
     Args:
         dataset: `digits`, which needs no download; `image_folder`, a folder of the user's;
             `csv:FILE`, such a folder with a file of labels; `array:FILE`, a .npz or .npy file;
-            `tfrecord:` and a pattern of paths; or
-            any name that tensorflow-datasets knows or that is prepared in `data_dir`.
+            `tfrecord:` and a pattern of paths; or any name that tensorflow-datasets knows or that
+            is prepared in `data_dir`.
         data_dir: where the data sets are, None for the default of tensorflow-datasets; for
             `image_folder` the folder; for `csv:FILE` too, None for the folder of the file.
         seed: seed of the held-out split of an image folder that has no splits.
@@ -212,13 +212,7 @@ def open_source(
             channel_files=channel_files,
             channel_names=channel_names,
         )
-        source = _with_reader(dataset, images, images.class_names, images.notes)
-        return dataclasses.replace(
-            source,
-            groups=images.groups,
-            channel_names=images.channels,
-            several_labels=images.several_labels,
-        )
+        return _of_folder(dataset, images)
     if group is not None:
         raise errors.ArgumentError(
             "group",
@@ -227,21 +221,37 @@ def open_source(
             "out, or use a folder of images (--dataset=image_folder).",
         )
     if dataset.startswith(record_files.PREFIX):
-        if data_dir:
-            raise errors.ArgumentError(
-                "data_dir", data_dir, f"has no effect beside the paths in {dataset}; leave it out."
-            )
-        pattern = dataset.removeprefix(record_files.PREFIX)
-        opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
-        source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
-        return dataclasses.replace(
-            source, labelled_splits=opened.labelled_splits, known_pixels=opened.pixels
-        )
+        return _open_record_files(dataset, data_dir, image_key=image_key, label_key=label_key)
     if dataset.startswith(array_source.PREFIX):
         return _open_arrays(dataset, data_dir)
     builder = tfds_builders.find(dataset, data_dir)
     notes = preparation.prepare(dataset, builder)
     return _open_records(dataset, builder, notes, several_labels=several_labels)
+
+
+def _of_folder(dataset: str, images: folder.ImageFolder) -> Source:
+    source = _with_reader(dataset, images, images.class_names, images.notes)
+    return dataclasses.replace(
+        source,
+        groups=images.groups,
+        channel_names=images.channels,
+        several_labels=images.several_labels,
+    )
+
+
+def _open_record_files(
+    dataset: str, data_dir: str | None, *, image_key: str, label_key: str
+) -> Source:
+    if data_dir:
+        raise errors.ArgumentError(
+            "data_dir", data_dir, f"has no effect beside the paths in {dataset}; leave it out."
+        )
+    pattern = dataset.removeprefix(record_files.PREFIX)
+    opened = tfrecords.open_files(pattern, image_key=image_key, label_key=label_key)
+    source = _with_reader(dataset, opened.reader, opened.class_names, opened.notes)
+    return dataclasses.replace(
+        source, labelled_splits=opened.labelled_splits, known_pixels=opened.pixels
+    )
 
 
 def _open_arrays(dataset: str, data_dir: str | None) -> Source:

@@ -125,25 +125,9 @@ def contrastive_task(
     def batch_loss(projection: tf.Tensor, labels: tf.Tensor) -> LossAndMetrics:
         views = tf.split(projection, projection.shape[0] // labels.shape[0])  # (b, d) each
         loss, objective_metrics = objective.loss(views, labels)
-        za, zb, *_ = views
-        agreement = contrastive.agreement(
-            za,
-            zb,
-            temperature=temperature,
-            l2_normalize=hidden_norm,
-            tile=objectives.tile_side(2 * za.shape[0]),
-        )
-        metrics = {
-            "train/contrast_loss": loss,
-            "train/contrast_acc": agreement.accuracy,
-            "train/contrast_entropy": agreement.entropy,
-            collapse.POSITIVE_COSINE: agreement.positive_cosine,
-            collapse.NEGATIVE_COSINE: agreement.negative_cosine,
-            # The mean squared distance of the views of an image (Wang and Isola 2020).
-            "train/alignment": 2 - 2 * agreement.positive_cosine,
-            "train/uniformity": agreement.uniformity,
-        }
-        return objective.weight * loss, {**metrics, **objective_metrics}
+        agreement = _agreement_metrics(views[0], views[1], temperature, hidden_norm)
+        metrics = {"train/contrast_loss": loss, **agreement, **objective_metrics}
+        return objective.weight * loss, metrics
 
     return Task(
         forward,
@@ -154,6 +138,28 @@ def contrastive_task(
         autograph=model.needs_autograph,
         weighs_labels=labelled,
     )
+
+
+def _agreement_metrics(
+    za: tf.Tensor, zb: tf.Tensor, temperature: float, hidden_norm: bool
+) -> Metrics:
+    """Returns how well the projections (b, d) of two views of the images agree."""
+    agreement = contrastive.agreement(
+        za,
+        zb,
+        temperature=temperature,
+        l2_normalize=hidden_norm,
+        tile=objectives.tile_side(2 * za.shape[0]),
+    )
+    return {
+        "train/contrast_acc": agreement.accuracy,
+        "train/contrast_entropy": agreement.entropy,
+        collapse.POSITIVE_COSINE: agreement.positive_cosine,
+        collapse.NEGATIVE_COSINE: agreement.negative_cosine,
+        # The mean squared distance of the views of an image (Wang and Isola 2020).
+        "train/alignment": 2 - 2 * agreement.positive_cosine,
+        "train/uniformity": agreement.uniformity,
+    }
 
 
 def _head_loss(batch: Batch, logits: tf.Tensor, term: label_terms.LabelTerm) -> LossAndMetrics:

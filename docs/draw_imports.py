@@ -4,14 +4,13 @@
     python docs/draw_imports.py --write docs/architecture.md    writes it between the two markers
     python docs/draw_imports.py --check docs/architecture.md    exits with 1 if it is out of date
 
-A module directly in `simclr_tf/` stands for itself. The number on an arrow counts the imports.
+A module directly in `simclr_tf/` stands for itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-from collections import Counter
 from collections.abc import Iterator
 import itertools
 import pathlib
@@ -78,23 +77,22 @@ def imports_of(path: pathlib.Path, package: pathlib.Path) -> Iterator[list[str]]
             yield from ([*origin, alias.name] for alias in node.names)
 
 
-def count_imports(package: pathlib.Path) -> Counter[tuple[str, str]]:
-    """Returns the number of imports of each (importing, imported) pair, from the top layer down."""
+def imports_between(package: pathlib.Path) -> list[tuple[str, str]]:
+    """Returns the (importing, imported) pairs of different names, from the top layer down."""
     modules = modules_of(package)
-    pairs = Counter(
+    found = {
         (name, imported[1])
         for name, paths in modules.items()
         for path in paths
         for imported in imports_of(path, package)
         if imported[0] == package.name and len(imported) > 1
-    )
-    names = [(a, b) for a in modules for b in modules if a != b]
-    return Counter({pair: pairs[pair] for pair in names if pairs[pair]})
+    }
+    return [pair for pair in itertools.permutations(modules, 2) if pair in found]
 
 
 def draw(package: pathlib.Path) -> str:
     """Returns the flowchart, and sentences on arrows that point up and on names without a layer."""
-    names, counts = list(modules_of(package)), count_imports(package)
+    names, arrows = list(modules_of(package)), imports_between(package)
     unknown = [name for name in names if name not in _LAYER]
     layers = [[name for name in names if name in layer] for layer in [*LAYERS, unknown]]
     layers = [layer for layer in layers if layer]
@@ -107,8 +105,8 @@ def draw(package: pathlib.Path) -> str:
         ]
     # Invisible links: without them, Mermaid would place a package by its arrows alone.
     lines += [f"    {' & '.join(a)} ~~~ {' & '.join(b)}" for a, b in itertools.pairwise(layers)]
-    lines += [f"    {a} -->|{count}| {b}" for (a, b), count in counts.items()]
-    layered = [(a, b) for a, b in counts if a in _LAYER and b in _LAYER]
+    lines += [f"    {a} --> {b}" for a, b in arrows]
+    layered = [(a, b) for a, b in arrows if a in _LAYER and b in _LAYER]
     up = [f"{a} to {b}" for a, b in layered if _LAYER[a] > _LAYER[b]]
     lines += ["```", "", f"Arrows that point up: {', '.join(up) or 'none'}."]
     if unknown:

@@ -25,11 +25,11 @@ MODULES = {
     "models/resnet": "from collections import errors",
 }
 ARROWS = [
-    "commands -->|2| data",
-    "commands -->|1| models",
-    "commands -->|1| errors",
-    "data -->|1| models",
-    "data -->|1| errors",
+    "commands --> data",
+    "commands --> models",
+    "commands --> errors",
+    "data --> models",
+    "data --> errors",
 ]
 
 
@@ -94,14 +94,14 @@ def test_a_drawing_without_arrows_that_point_up_says_so(package):
 def test_an_arrow_that_points_up_is_named(package):
     write_module(package, "errors", "import fake.commands.train")
     lines = drawing(package)
-    assert "errors -->|1| commands" in lines
+    assert "errors --> commands" in lines
     assert lines[-1] == "Arrows that point up: errors to commands."
 
 
 def test_a_package_without_a_layer_is_drawn_and_named(package):
     write_module(package, "novel/thing", "from fake import errors")
     lines = drawing(package)
-    assert "novel -->|1| errors" in lines
+    assert "novel --> errors" in lines
     assert lines[-3:] == ["Arrows that point up: none.", "", "Without a layer: novel."]
 
 

@@ -84,15 +84,13 @@ def train_batches(
     """
     source = source.with_pixels(policy.pixels)
     host = _Host(seed, batch_size, num_shards, shard, served=data_service is not None)
-    skip = start_step * batch_size
     if by_class is not None:
         stream = streams.balanced_batches(
             by_class, samples_per_class, batch_size, seed=seed, skip=start_step
         )
-    elif cache:
-        stream = streams.positions(source, split, seed=seed, skip=skip)
     else:
-        stream = streams.epochs(source, split, seed=seed, skip=skip)
+        in_order = streams.positions if cache else streams.epochs
+        stream = in_order(source, split, seed=seed, skip=start_step * batch_size)
     if num_shards > 1:
         stream = stream.filter(lambda position, _: host.makes(position))
     if cache:
@@ -122,11 +120,7 @@ def train_batches(
     if host.chunk_size < host.batch_size_per_host:
         stream = stream.rebatch(host.batch_size_per_host, drop_remainder=True)
     if data_service:
-        stream = stream.apply(
-            tf.data.experimental.service.distribute(
-                tf.data.experimental.service.ShardingPolicy.DYNAMIC, data_service
-            )
-        )
+        stream = stream.apply(_served_by(data_service))
     return iterators.without_tuning(stream.prefetch(_AUTOTUNE))
 
 
@@ -236,6 +230,12 @@ def views_of_batch(
             one_by_one=one_by_one,
         )
     return {"views": made, "label": batch["label"]}
+
+
+def _served_by(address: str):  # type: ignore[no-untyped-def]
+    """Returns the transformation that lets a tf.data service make a data set."""
+    dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
+    return tf.data.experimental.service.distribute(dynamic, address)
 
 
 def _decode_crops(  # type: ignore[no-untyped-def]

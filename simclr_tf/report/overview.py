@@ -54,18 +54,10 @@ def before_training(
         **_standardized(run),
         "encoder": _encoder(run, model),
         "parameters": f"{_count(model.encoder):,} encoder, {_count(model):,} in all",
-        "batch": f"{batch} images over {replicas} replica{'s' if replicas > 1 else ''}"
-        f" ({batch // replicas} each)",
+        "batch": _batch(run, batch, replicas),
+        **({} if kept is None else {"images": kept}),
+        **_validation(run, plan),
     }
-    if kept is not None:
-        rows["images"] = kept
-    left_out = source.num_examples(run.data.train_split) - plan.num_examples
-    if left_out:
-        every = "epoch" if config.eval_epochs == 1 else f"{config.eval_epochs} epochs"
-        rows["validation"] = (
-            f"{left_out:,} of the images of {run.data.train_split}, left out of training; every "
-            f"{every} (--eval_epochs)"
-        )
     if config.contrastive:
         rows["contrast"] = _contrast(config)
     rows["steps"] = (
@@ -79,10 +71,6 @@ def before_training(
     rows["memory"] = _memory(estimate, batch // replicas, config.accum_chunks, free)
     rows["start"] = "\n".join(origin)
     rows["run directory"] = run.model_dir
-    if config.accum_chunks > 1:
-        rows["batch"] += f", in {config.accum_chunks} chunks one after another"
-    if run.batch_was_fitted:
-        rows["batch"] += "; chosen to suit the images and the machine, --train_batch_size"
     console.facts(kind_of_training(config), rows)
     for note in source.notes:
         console.say(note)
@@ -90,6 +78,29 @@ def before_training(
         suggestion = memory.suggestion(estimate, batch // replicas, config.accum_chunks, free)
         if suggestion:
             console.warn(suggestion)
+
+
+def _batch(run: opening.Run, images: int, replicas: int) -> str:
+    """Describes a batch: its images, their replicas and chunks, and who chose their number."""
+    summary = f"{images} images over {text.count(replicas, 'replica')} ({images // replicas} each)"
+    if run.config.accum_chunks > 1:
+        summary += f", in {run.config.accum_chunks} chunks one after another"
+    if run.batch_was_fitted:
+        summary += "; chosen to suit the images and the machine, --train_batch_size"
+    return summary
+
+
+def _validation(run: opening.Run, plan: schedules.Plan) -> dict[str, str]:
+    """Returns a row on the images that validate during training, if there are any."""
+    split, epochs = run.data.train_split, run.config.eval_epochs
+    left_out = run.data.source.num_examples(split) - plan.num_examples
+    if not left_out:
+        return {}
+    every = "epoch" if epochs == 1 else f"{epochs} epochs"
+    return {
+        "validation": f"{left_out:,} of the images of {split}, left out of training; every {every} "
+        "(--eval_epochs)"
+    }
 
 
 def _pixels(run: opening.Run) -> dict[str, str]:

@@ -170,13 +170,7 @@ def fit(
     step, per_call = int(checkpoints.step), 1
     with console.Progress("step", plan.total_steps, step, slow_start=True) as progress:
         while step < plan.total_steps:
-            count = min(
-                per_call,
-                plan.total_steps - step,
-                _until_next(step, plan.checkpoint_steps),
-                _until_next(step, plan.summary_steps),
-                _until_next(step, plan.validation_steps or plan.total_steps),
-            )
+            count = min(per_call, _steps_to_next_event(plan, step))
             start = time.monotonic()
             sums = train_steps(iterator, count)
             seconds = time.monotonic() - start
@@ -224,8 +218,10 @@ def _check_weights(
         raise NotFiniteError(what, step + 1, sums.last, before=True, rate=rate)
 
 
-def _until_next(step: int, every: int) -> int:
-    return every - step % every
+def _steps_to_next_event(plan: schedules.Plan, step: int) -> int:
+    """Returns the steps until a checkpoint, a log entry, an evaluation, or the end is due."""
+    every = [plan.checkpoint_steps, plan.summary_steps, plan.validation_steps or plan.total_steps]
+    return min(plan.total_steps - step, *(n - step % n for n in every))
 
 
 def _steps_per_call(seconds_per_step: float, previous: int) -> int:

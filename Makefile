@@ -20,7 +20,7 @@ INSTALLED := $(VENV)/installed-$(if $(LOCK),locked,newest)
 # is tried after it, because it may know an index that uv does not.
 INSTALL_BY_UV = awk '/^[^ \#]/ {of_uv = /^uv==/} of_uv' $(LOCK) >$(VENV)/uv.txt \
 	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/uv.txt \
-	&& $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes \
+	&& $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes --no-deps \
 		--python $(BIN)/python -r $(LOCK)
 # Tests and benchmarks import the project from this directory.
 export PYTHONPATH := $(CURDIR)
@@ -94,10 +94,14 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed.
 notebooks: $(INSTALLED) ## Write notebooks/*.ipynb from notebooks/*.py.
 	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 
+# On Python 3.13 TensorFlow is a release candidate, which needs a Keras that is none: see the two
+# files in locks/.
+LOCK_3.13 := --constraint locks/python3.13.constraints --override locks/python3.13.overrides
 lock: $(INSTALLED) ## Write the lock files; UPGRADE=1 takes the newest versions allowed.
 	mkdir -p locks
-	for version in 3.11 3.12; do \
-		$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes \
+	for version in 3.11 3.12 3.13; do \
+		if [ $$version = 3.13 ]; then options="$(LOCK_3.13)"; else options=""; fi; \
+		$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes $$options \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 			--python-version $$version --python-platform x86_64-manylinux_2_28 \
 			--output-file locks/linux-x86_64-python$$version.txt \
@@ -112,7 +116,7 @@ $(INSTALLED): $(REQUIREMENTS)
 		|| { echo "Set PYTHON to Python 3.11 or newer (now: $(or $(PYTHON),none found))."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(if $(LOCK),$(INSTALL_BY_UV) ||) $(BIN)/python -m pip install --quiet \
-		--disable-pip-version-check $(if $(LOCK),,--upgrade --upgrade-strategy eager) \
+		--disable-pip-version-check $(if $(LOCK),--no-deps,--upgrade --upgrade-strategy eager) \
 		$(REQUIREMENTS:%=-r %)
 	rm -f $(VENV)/installed-*
 	touch $@

@@ -293,3 +293,31 @@ def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
 def test_what_does_not_suit_the_images_is_refused(changes, problem, scenes, tmp_path, capsys):
     assert tiny_runs.main("train", tmp_path / "run", scenes, **{**FLAGS, **changes}) == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "eval"},
+        {"mode": "eval", "checkpoint": "TRAINED", "model_dir": "NEW"},
+        {"mode": "embed", "checkpoint": "TRAINED", "model_dir": None, "embeddings": "NEW"},
+        {"mode": "finetune", "checkpoint": "TRAINED", "model_dir": "NEW"},
+        {"mode": "transfer", "checkpoint": "TRAINED", "model_dir": "NEW", "transfer_to": "SCENES"},
+    ],
+    ids=("eval", "eval of weights", "embed", "finetune", "transfer"),
+)
+def test_channels_in_another_order_than_that_of_the_weights_are_refused(
+    changes, trained, scenes, tmp_path, capsys
+):
+    of_name = {"TRAINED": trained, "NEW": tmp_path / "new", "SCENES": scenes}
+    flags = {"model_dir": trained, "dataset": "image_folder", "data_dir": scenes}
+    flags |= {"channel_names": ",".join(reversed(BANDS))}
+    flags |= {name: of_name.get(value, value) for name, value in changes.items()}
+    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    assert run.main(["run.py", *given]) == 2
+    assert f"take {','.join(BANDS)}; put the channels of" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_a_run_refuses_another_scale(trained, capsys):
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={trained}", "--scale=minmax"]) == 2
+    assert "--scale=minmax cannot be changed in an evaluation" in capsys.readouterr().err

@@ -321,3 +321,15 @@ def test_channels_in_another_order_than_that_of_the_weights_are_refused(
 def test_an_evaluation_of_a_run_refuses_another_scale(trained, capsys):
     assert run.main(["run.py", "--mode=eval", f"--model_dir={trained}", "--scale=minmax"]) == 2
     assert "--scale=minmax cannot be changed in an evaluation" in capsys.readouterr().err
+
+
+def test_show_views_names_an_image_without_a_scale(tmp_path, capsys):
+    for index in range(12):
+        content = test_stored.npy(np.full((4, 4, 2), np.nan if index == 5 else index, np.float32))
+        (tmp_path / f"{index:02}.npy").write_bytes(content)
+    flags = ["--dataset=image_folder", f"--data_dir={tmp_path}", f"--model_dir={tmp_path}/sheet"]
+    assert run.main(["run.py", "--mode=show_views", *flags]) == 2
+    assert "The image 05.npy of 'train' has values that are not numbers" in capsys.readouterr().err
+    flags += ["--show_channels=5"]
+    assert run.main(["run.py", "--mode=show_views", *flags]) == 2
+    assert "names '5', and the channels are 0 to 1" in capsys.readouterr().err

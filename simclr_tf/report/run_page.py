@@ -183,6 +183,12 @@ def _network(run: run_files.RunFiles) -> dict[str, Any]:
     }
     if shape.encoder == config_lib.Config.encoder:
         found |= {"width": shape.width_multiplier, "stem": shape.stem}
+    if not shape.pixels.is_rgb:
+        ranges = shape.pixels.ranges(shape.pixels.channels)
+        found["channels"] = shape.pixels.described()
+        found["becomes 0 and 1"] = f"{ranges} ({shape.pixels.scale})"
+    if shape.pixels.is_standardized:
+        found["standardized"] = "by mean and deviation of each channel"
     head = f"{shape.proj_head_mode}, {shape.num_proj_layers} layers, {shape.proj_out_dim} outputs"
     return {**found, "projection head": head}
 

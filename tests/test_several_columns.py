@@ -37,6 +37,7 @@ LISTS = "file,labels\ntest/0.png,cat|dog\ntest/1.png,\ntest/2.png,dog\n"
 def test_a_list_names_the_classes_that_an_image_shows(root, content):
     source = _open(root, content.replace("\n", "\n", 1) + "test/3.png\n")
     assert source.several_labels and source.class_names == ("cat", "dog")
+    assert "adds an image that shows no class." in " ".join(source.notes)
     found = _values(source, "train") | _values(source, "validation")
     assert found == {
         "test/0.png": [1, 1],

@@ -286,6 +286,7 @@ def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
         ({"channels": "many"}, "--channels must be auto, rgb or a number from 1 to 1024"),
         ({"augmentation": "simclr"}, "use --augmentation=simclr_multispectral, or its other op"),
         ({"scale": "none"}, "--scale=none is for float32 from 0 to 1, and the images hold uint16"),
+        ({"channel_names": "a,b,a"}, "--channel_names=a,b,a has a twice; name each channel once"),
         ({"channel_names": "a,b"}, "has 2 names, and the images have 13 channels of uint16"),
         ({"show_channels": "1,40,2"}, "names '40', and the channels are 0 to 12."),
     ],

@@ -13,7 +13,7 @@ import tiny_runs
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format
-from simclr_tf.commands import embed
+from simclr_tf.commands import embed, embedded
 from simclr_tf.data import (
     channel_tones,
     operation_names,
@@ -355,6 +355,18 @@ def test_names_of_channels_are_listed_where_they_have_some():
     pixels = pixel_format.of_dtype(2, "uint16").with_names(("nir", "swir"))
     with pytest.raises(errors.ArgumentError, match=r"are 0 to 1 \(nir, swir\)\.$"):
         shown.choose(pixels, "red,nir,nir")
+
+
+def test_pictures_of_embeddings_draw_the_channels_of_the_run(monkeypatch):
+    stored = {"pixels": dataclasses.asdict(pixel_format.of_dtype(4, "uint16"))}
+    manifest = types.SimpleNamespace(architecture=stored, checkpoint="there/ckpt-4")
+    found: Any = types.SimpleNamespace(manifest=manifest)
+    run = config_lib.Config(show_channels="3,2,1")
+    monkeypatch.setattr(embedded.directory, "read_config", {"there": run}.get)
+    assert embedded.shown_channels(found, config_lib.Config()) == (3, 2, 1)
+    assert embedded.shown_channels(found, config_lib.Config(show_channels="2")) == (2,)
+    manifest.checkpoint = "gone/ckpt-4"
+    assert embedded.shown_channels(found, config_lib.Config()) == (0,)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
+from simclr_tf.data import shown as shown_lib
 from simclr_tf.report import (
     curves,
     findings,
@@ -186,6 +187,10 @@ def _network(run: run_files.RunFiles) -> dict[str, Any]:
     if not shape.pixels.is_rgb:
         ranges = shape.pixels.ranges(shape.pixels.channels)
         found["channels"] = shape.pixels.described()
+        drawn = shown_lib.choose(
+            shape.pixels, None if run.config is None else run.config.show_channels
+        )
+        found["pictures show"] = shown_lib.in_words(shape.pixels, drawn).removeprefix("; ") or None
         found["becomes 0 and 1"] = f"{ranges} ({shape.pixels.scale})"
     if shape.pixels.is_standardized:
         found["standardized"] = "by mean and deviation of each channel"

@@ -10,7 +10,7 @@ from simclr_tf import errors, pixel_format
 from simclr_tf.runs import channel_order, dataset
 
 WEIGHTS = pixel_format.of_dtype(3, "uint16").with_names(("B8", "B4", "B3"))
-FILES = {"channel_files": "{id}_{channel}.tif"}
+FILES: dict[str, Any] = {"channel_files": "{id}_{channel}.tif"}
 
 
 def _check(known: tuple[str, ...] | None, pixels=WEIGHTS, **settings: Any) -> None:

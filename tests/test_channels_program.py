@@ -10,9 +10,13 @@ import test_stored
 import tiny_runs
 
 import run
+from simclr_tf import config as config_lib
+from simclr_tf import errors
+from simclr_tf.commands import conversion
 from simclr_tf.embeddings import reading
 from simclr_tf.models import stem_channels
-from simclr_tf.runs import directory
+from simclr_tf.runs import directory, weights
+from simclr_tf.serving import forms
 
 BANDS = tuple(f"B{number}" for number in range(13))
 FLAGS = {
@@ -294,6 +298,17 @@ def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
 def test_what_does_not_suit_the_images_is_refused(changes, problem, scenes, tmp_path, capsys):
     assert tiny_runs.main("train", tmp_path / "run", scenes, **{**FLAGS, **changes}) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_an_export_is_measured_on_images_as_they_are_stored(trained, scenes):
+    opened = weights.open_weights(str(trained))
+    config = config_lib.Config(mode="export")
+    images = conversion.images_of(config, opened, forms.Form("tflite", "int8"))
+    first = next(images.samples(8))
+    assert first.shape == (1, 8, 8, 13) and 0 <= first.min() < 0.4 and 0.6 < first.max() <= 1
+    config = config_lib.Config(channel_names=",".join(reversed(BANDS)))
+    with pytest.raises(errors.UserError, match="put the channels of the images into this order"):
+        conversion.images_of(config, opened, forms.Form("tflite", "int8"))
 
 
 @pytest.mark.parametrize(

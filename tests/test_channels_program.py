@@ -270,6 +270,14 @@ def test_a_teacher_of_other_images_is_refused(pretrained, scenes, tmp_path, caps
     assert "takes images of 3 channels of uint8, and these have 13 channels of uint16" in printed
 
 
+def test_weights_of_channels_that_a_stem_leaves_out_are_named():
+    assert "13 channels were repeated and scaled by 13/26" in stem_channels.in_words(13, 26)
+    left_out = (
+        "the first 5 of 13 channels were taken, the others left out, and scaled by 13/5 for 5"
+    )
+    assert left_out in stem_channels.in_words(13, 5)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(

@@ -74,6 +74,25 @@ class PixelFormat:
         """Returns what the pixels are, such as "13 channels of uint16"."""
         return f"{text.count(self.channels, 'channel')} of {self.dtype}"
 
+    @property
+    def has_names(self) -> bool:
+        """Whether the channels have names, and not only numbers."""
+        return self.names != tuple(map(str, range(self.channels)))
+
+    def ranges(self, most: int) -> str:
+        """Returns which values become 0 and 1, of the first channels.
+
+        Args:
+            most: number of channels that are listed; the others are counted.
+        """
+        prefix = "" if self.has_names else "channel "
+        listed = [
+            f"{prefix}{name} from {low:.6g} to {high:.6g}"
+            for name, low, high in zip(self.names, self.low, self.high, strict=True)
+        ]
+        more = len(listed) - most
+        return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+
     def scaled(self, low: tuple[float, ...], high: tuple[float, ...], scale: str) -> PixelFormat:
         """Returns the format with other values that become 0 and 1."""
         return dataclasses.replace(self, low=low, high=high, scale=scale)

@@ -13,7 +13,7 @@ import tiny_runs
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, pixel_format
-from simclr_tf.commands import embed
+from simclr_tf.commands import embed, embedded
 from simclr_tf.data import (
     channel_tones,
     operation_names,
@@ -357,6 +357,18 @@ def test_names_of_channels_are_listed_where_they_have_some():
         shown.choose(pixels, "red,nir,nir")
 
 
+def test_pictures_of_embeddings_draw_the_channels_of_the_run(monkeypatch):
+    stored = {"pixels": dataclasses.asdict(pixel_format.of_dtype(4, "uint16"))}
+    manifest = types.SimpleNamespace(architecture=stored, checkpoint="there/ckpt-4")
+    found: Any = types.SimpleNamespace(manifest=manifest)
+    run = config_lib.Config(show_channels="3,2,1")
+    monkeypatch.setattr(embedded.directory, "read_config", {"there": run}.get)
+    assert embedded.shown_channels(found, config_lib.Config()) == (3, 2, 1)
+    assert embedded.shown_channels(found, config_lib.Config(show_channels="2")) == (2,)
+    manifest.checkpoint = "gone/ckpt-4"
+    assert embedded.shown_channels(found, config_lib.Config()) == (0,)
+
+
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
@@ -366,7 +378,10 @@ def test_names_of_channels_are_listed_where_they_have_some():
             {"scale": "percentile"},
             "scale='percentile' cannot be changed in an evaluation: .* minmax",
         ),
-        ({"channel_names": "b,a"}, "channel_names='b,a' are not those .* which are a,b; leave"),
+        (
+            {"channel_names": "b,a"},
+            "have the channels b,a, and .* take a,b; put the channels",
+        ),
         ({"standardize": True}, "standardize=True cannot be changed .* trained without it; leave"),
     ],
 )
@@ -375,15 +390,16 @@ def test_an_evaluation_has_the_pixels_of_its_weights(monkeypatch, asked, problem
     known = known.scaled((0.0, 0.0), (9.0, 9.0), "minmax")
     architecture = types.SimpleNamespace(pixels=known)
     weights: Any = types.SimpleNamespace(architecture=architecture, origin="there")
-    data: Any = types.SimpleNamespace(source="images", train_split="train")
+    source = types.SimpleNamespace(name="images", channel_names=None)
+    data: Any = types.SimpleNamespace(source=source, train_split="train")
     checked = []
     monkeypatch.setattr(pixels.first_format, "check_suits", lambda *given: checked.append(given))
     config = config_lib.Config(mode="eval", **asked)
     if problem is None:
         assert pixels.settle(config, data, weights) == (known, False)
-        assert checked == [("images", "train", known, "there")]
+        assert checked == [(source, "train", known, "there")]
         return
-    with pytest.raises(errors.ArgumentError, match=problem):
+    with pytest.raises(errors.UserError, match=problem):
         pixels.settle(config, data, weights)
 
 

@@ -10,9 +10,13 @@ import test_stored
 import tiny_runs
 
 import run
+from simclr_tf import config as config_lib
+from simclr_tf import errors
+from simclr_tf.commands import conversion
 from simclr_tf.embeddings import reading
 from simclr_tf.models import stem_channels
-from simclr_tf.runs import directory
+from simclr_tf.runs import directory, weights
+from simclr_tf.serving import forms
 
 BANDS = tuple(f"B{number}" for number in range(13))
 FLAGS = {
@@ -266,6 +270,14 @@ def test_a_teacher_of_other_images_is_refused(pretrained, scenes, tmp_path, caps
     assert "takes images of 3 channels of uint8, and these have 13 channels of uint16" in printed
 
 
+def test_weights_of_channels_that_a_stem_leaves_out_are_named():
+    assert "13 channels were repeated and scaled by 13/26" in stem_channels.in_words(13, 26)
+    left_out = (
+        "the first 5 of 13 channels were taken, the others left out, and scaled by 13/5 for 5"
+    )
+    assert left_out in stem_channels.in_words(13, 5)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
@@ -286,6 +298,7 @@ def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
         ({"channels": "many"}, "--channels must be auto, rgb or a number from 1 to 1024"),
         ({"augmentation": "simclr"}, "use --augmentation=simclr_multispectral, or its other op"),
         ({"scale": "none"}, "--scale=none is for float32 from 0 to 1, and the images hold uint16"),
+        ({"channel_names": "a,b,a"}, "--channel_names=a,b,a has a twice; name each channel once"),
         ({"channel_names": "a,b"}, "has 2 names, and the images have 13 channels of uint16"),
         ({"show_channels": "1,40,2"}, "names '40', and the channels are 0 to 12."),
     ],
@@ -293,3 +306,54 @@ def test_fine_tuning_keeps_the_scale_of_the_weights_unless_another_is_asked_for(
 def test_what_does_not_suit_the_images_is_refused(changes, problem, scenes, tmp_path, capsys):
     assert tiny_runs.main("train", tmp_path / "run", scenes, **{**FLAGS, **changes}) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_an_export_is_measured_on_images_as_they_are_stored(trained, scenes):
+    opened = weights.open_weights(str(trained))
+    config = config_lib.Config(mode="export")
+    images = conversion.images_of(config, opened, forms.Form("tflite", "int8"))
+    first = next(images.samples(8))
+    assert first.shape == (1, 8, 8, 13) and 0 <= first.min() < 0.4 and 0.6 < first.max() <= 1
+    config = config_lib.Config(channel_names=",".join(reversed(BANDS)))
+    with pytest.raises(errors.UserError, match="put the channels of the images into this order"):
+        conversion.images_of(config, opened, forms.Form("tflite", "int8"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "eval"},
+        {"mode": "eval", "checkpoint": "TRAINED", "model_dir": "NEW"},
+        {"mode": "embed", "checkpoint": "TRAINED", "model_dir": None, "embeddings": "NEW"},
+        {"mode": "finetune", "checkpoint": "TRAINED", "model_dir": "NEW"},
+        {"mode": "transfer", "checkpoint": "TRAINED", "model_dir": "NEW", "transfer_to": "SCENES"},
+    ],
+    ids=("eval", "eval of weights", "embed", "finetune", "transfer"),
+)
+def test_channels_in_another_order_than_that_of_the_weights_are_refused(
+    changes, trained, scenes, tmp_path, capsys
+):
+    of_name = {"TRAINED": trained, "NEW": tmp_path / "new", "SCENES": scenes}
+    flags = {"model_dir": trained, "dataset": "image_folder", "data_dir": scenes}
+    flags |= {"channel_names": ",".join(reversed(BANDS))}
+    flags |= {name: of_name.get(value, value) for name, value in changes.items()}
+    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    assert run.main(["run.py", *given]) == 2
+    assert f"take {','.join(BANDS)}; put the channels of" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_a_run_refuses_another_scale(trained, capsys):
+    assert run.main(["run.py", "--mode=eval", f"--model_dir={trained}", "--scale=minmax"]) == 2
+    assert "--scale=minmax cannot be changed in an evaluation" in capsys.readouterr().err
+
+
+def test_show_views_names_an_image_without_a_scale(tmp_path, capsys):
+    for index in range(12):
+        content = test_stored.npy(np.full((4, 4, 2), np.nan if index == 5 else index, np.float32))
+        (tmp_path / f"{index:02}.npy").write_bytes(content)
+    flags = ["--dataset=image_folder", f"--data_dir={tmp_path}", f"--model_dir={tmp_path}/sheet"]
+    assert run.main(["run.py", "--mode=show_views", *flags]) == 2
+    assert "The image 05.npy of 'train' has values that are not numbers" in capsys.readouterr().err
+    flags += ["--show_channels=5"]
+    assert run.main(["run.py", "--mode=show_views", *flags]) == 2
+    assert "names '5', and the channels are 0 to 1" in capsys.readouterr().err

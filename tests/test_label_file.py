@@ -181,7 +181,7 @@ def test_images_may_be_named_through_links(tree):
 
 FILES = {
     "no header": ("a.png,cat\n", "must name the columns file, label .* which is 'a.png, cat'; add"),
-    "empty": ("", "in its first line, which is 'empty'; add"),
+    "empty": ("", "in its first line, which is empty; add"),
     "no column label": ("file;class\na.png;x\n", "in its first line, which is 'file, class'"),
     "column twice": ("file,label,Label\n", "has 2 columns 'label'; rename all but one"),
     "only a header": ("file,label\n", "lists no images, only the names of columns; add rows"),

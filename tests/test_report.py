@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import shlex
+import shutil
 
 import numpy as np
 import page_reader
@@ -15,7 +16,7 @@ import written_runs
 
 from flags import command_line
 import run
-from simclr_tf import config, errors
+from simclr_tf import config, errors, pixel_format
 from simclr_tf.commands import evaluate
 from simclr_tf.commands import report as command
 from simclr_tf.report import (
@@ -27,6 +28,7 @@ from simclr_tf.report import (
     run_page,
     settings,
 )
+from simclr_tf.runs import directory
 
 
 def page_of(folder):
@@ -68,6 +70,19 @@ def test_accuracies_have_their_intervals_and_the_best_known_one_comes_first(page
     text = " ".join(page.text.split())
     assert "83.5% 77.7–88.0% (95% interval)linear evaluation of the encoder" in text
     assert "70.0% (63.3–75.9)" in text and "step 40 is on 200 images of split test" in text
+
+
+def test_channels_and_scale_of_other_images_are_in_the_page(written, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(written, folder)
+    pixels = pixel_format.of_dtype(2, "uint16").with_names(("nir", "swir"))
+    pixels = pixels.scaled((1.0, 2.0), (900.5, 800.0), "percentile")
+    architecture = directory.read_architecture(str(folder))
+    directory.write_architecture(str(folder), dataclasses.replace(architecture, pixels=pixels))
+    text = " ".join(page_of(folder).text.split())
+    assert "2 channels of uint16" in text
+    assert "nir from 1 to 900.5, swir from 2 to 800 (percentile)" in text
+    assert "channel nir as grey" in text
 
 
 def test_names_that_are_code_are_shown_as_text(tmp_path):

@@ -37,6 +37,7 @@ LISTS = "file,labels\ntest/0.png,cat|dog\ntest/1.png,\ntest/2.png,dog\n"
 def test_a_list_names_the_classes_that_an_image_shows(root, content):
     source = _open(root, content.replace("\n", "\n", 1) + "test/3.png\n")
     assert source.several_labels and source.class_names == ("cat", "dog")
+    assert "adds an image that shows no class." in " ".join(source.notes)
     found = _values(source, "train") | _values(source, "validation")
     assert found == {
         "test/0.png": [1, 1],
@@ -70,6 +71,10 @@ REFUSED = {
         "remove the column",
     ),
     "minus one": ("file,x,y\na,1,-1\n", "'y' is taken as a class, and has '-1'", "write 1 if"),
+    "only minus one": ("file,x\na,-1\nb,1\n", "has '-1' in it in line 2", "write 1 if"),
+    "words": ("file,x\na,True\nb,False\n", "has 'True' in it in line 2", "write 1 if"),
+    "no class": ("file,labels\ntest/0.png,\n", "is empty in all lines", "--labels=none"),
+    "a short row": ("file,x,y\na,1,0\nb,1\n", "has 2 fields, and the first line 3", "each class"),
     "no labels at all": ("file,name\na,cat\n", "must name the columns", "column of 0 and 1"),
     "contradiction": (
         "file,labels\ntest/0.png,x|y\ntest/0.png,x\n",

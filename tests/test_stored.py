@@ -282,7 +282,7 @@ def test_images_suit_weights_if_one_of_the_first_does(encoded, settings):
         (
             (tiff(_SIXTEEN[..., 0]),),
             {"channels": 3, "dtype": "uint16"},
-            ("1 channel of uint16", "the weights of runs/bands take 3 channels of uint16; use"),
+            ("the weights of runs/bands take 3 channels of uint16; use", "with --channel_files."),
         ),
         (
             (npy(_SIXTEEN), npy(_image(1, "float32"))),

@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import evaluation_images, split_names
+from simclr_tf.data import evaluation_images, first_format, split_names
 from simclr_tf.evaluation import fidelity
 from simclr_tf.models import simclr
-from simclr_tf.runs import dataset, directory
+from simclr_tf.runs import channel_order, dataset, directory
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import bundle, converted, forms
 
@@ -44,7 +45,7 @@ class Images:
     split: str = ""
 
     def samples(self, image_size: int) -> Iterator[np.ndarray]:
-        """Yields training images (1, s, s, 3), the same in every export.
+        """Yields training images (1, s, s, c), the same in every export.
 
         Raises:
             UserError: if one cannot be read.
@@ -130,6 +131,10 @@ def _open(config: config_lib.Config, weights: weights_lib.Weights) -> tuple[data
         stored or config, **changes, mode="train", model_dir=weights.folder, cache_dataset=False
     )
     data = dataset.open_data(config, eval_split_given="eval_split" in given, several_labels=True)
+    pixels = pixels_lib.of_weights(weights)
+    channel_order.check(config, data.source, pixels, weights.origin)
+    first_format.check_suits(data.source, data.train_split, pixels, weights.origin)
+    data = pixels_lib.applied(data, pixels)
     if config.max_bad_images:
         as_evaluated = dataclasses.replace(config, mode="eval")
         data = dataset.exclude_unreadable(as_evaluated, data)

@@ -21,6 +21,7 @@ from simclr_tf.evaluation import features, forward
 from simclr_tf.models import simclr
 from simclr_tf.runs import (
     builders,
+    channel_order,
     dataset,
     diagnosis,
     directory,
@@ -57,6 +58,7 @@ def embed(
     folder = config.embeddings
     source = check_data.open_source(config).with_pixels(pixels_lib.of_weights(weights))
     splits = _splits(config, source)
+    channel_order.check(config, source, source.pixels, weights.origin)
     first_format.check_suits(source, splits[0], source.pixels, weights.origin)
     config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)

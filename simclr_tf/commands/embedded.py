@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+import contextlib
 import dataclasses
 import os
 
@@ -145,6 +146,20 @@ def open_source(found: reading.Embeddings, config: config_lib.Config) -> sources
     return sources.open_source(**data)  # type: ignore[arg-type]
 
 
+def shown_channels(found: reading.Embeddings, config: config_lib.Config) -> tuple[int, ...]:
+    """Returns the channels to draw: those of --show_channels, or else of the run of the weights.
+
+    Raises:
+        ArgumentError: if there are no such channels.
+    """
+    wanted = config.show_channels
+    if wanted is None:
+        with contextlib.suppress(errors.UserError):  # Pictures do not need the run.
+            run = directory.read_config(os.path.dirname(found.manifest.checkpoint))
+            wanted = None if run is None else run.show_channels
+    return shown.choose(pixels_of(found), wanted)
+
+
 def drawn_images(
     found: reading.Embeddings, config: config_lib.Config, rows: Iterable[int]
 ) -> dict[int, np.ndarray]:
@@ -155,7 +170,7 @@ def drawn_images(
     """
     wanted = np.array(sorted(set(rows)), np.int64)
     pixels = pixels_of(found)
-    channels = shown.choose(pixels, config.show_channels)
+    channels = shown_channels(found, config)
     images: dict[int, np.ndarray] = {}
     try:
         for row, content in encoded_images(found, config, wanted).items():

@@ -132,12 +132,13 @@ def _draw(
     """Draws a row for each of the first queries: the query, then the nearest images."""
     shown = indices[: len(files)]
     images = embedded.drawn_images(found, config, map(int, shown.ravel()))
-    channels = shown_lib.choose(embedded.pixels_of(found), config.show_channels)
+    channels = embedded.shown_channels(found, config)
+    drawn = shown_lib.in_words(embedded.pixels_of(found), channels)
     rows = []
     for number, file in enumerate(files):
         tiles = [outcome.Tile(shown_lib.as_rgb(queries[number], channels), ("query",), "blue")]
         for row, cosine in zip(shown[number], cosines[number], strict=True):
             lines = (f"{cosine:.3f}", found.labels[row] or "", found.names[row])
             tiles.append(outcome.Tile(images.get(int(row), embedded.grey(found)), lines, None))
-        rows.append((file, tiles))
+        rows.append((file + drawn, tiles))
     storage.write_png(path, contact_sheet.draw_tiles(rows))

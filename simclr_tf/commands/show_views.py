@@ -46,7 +46,6 @@ def show_views(config: config_lib.Config) -> None:
     split = config.train_split
     number = source.num_examples(split)
     pixels = _pixels(config, source, split)
-    shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.
     policy = builders.policy_of(config, pixels)
     with console.working(f"Drawing views of {min(number, _IMAGES)} images"):
         images = [_decoded(example, pixels) for example in _first_examples(source, split)]
@@ -85,7 +84,21 @@ def _pixels(
     """Returns the pixels of the images, with their scale."""
     data = dataset.Data(source, split, split)
     pixels, needs_scale = pixels_lib.settle(config, data, None)
-    return pixels_lib.measure(config, data, pixels) if needs_scale else pixels
+    # Raise for channels that there are not, and operations that do not suit them.
+    shown.choose(pixels, config.show_channels)
+    builders.policy_of(config, pixels)
+    if not needs_scale:
+        return pixels
+    try:
+        return pixels_lib.measure(config, data, pixels)
+    except tf.errors.OpError as error:
+        found = inspection.first_unreadable(source.with_pixels(pixels), split)
+        if found is None:
+            raise
+        raise errors.UserError(
+            f"The image {found.name} of {split!r} {found.unreadable}; --mode=check_data lists all "
+            "unreadable images."
+        ) from error
 
 
 def _decoded(example: dict[str, tf.Tensor], pixels: pixel_format.PixelFormat) -> np.ndarray:

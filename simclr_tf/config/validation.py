@@ -185,11 +185,17 @@ def _check_labels(config: Config) -> None:
 
 
 def _check_channels(config: Config) -> None:
-    """Refuses a number of channels that is none, and what an encoder does itself."""
+    """Refuses channels that are none or named twice, and what an encoder does itself."""
     if config.standardize and config.encoder.startswith("keras:"):
         raise errors.UserError(
             f"--standardize has no place before --encoder={config.encoder}, whose preprocessing "
             "takes values from 0 to 1; leave it out, or use another encoder."
+        )
+    names = text.listed(config.channel_names)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise errors.UserError(
+            f"--channel_names={config.channel_names} has {twice[0]} twice; name each channel once."
         )
     value = config.channels
     if value in ("auto", "rgb"):

@@ -12,6 +12,7 @@ from simclr_tf.data import array_files, first_images, kinds, sources, stored
 AUTO, PICTURES = "auto", "rgb"
 _OF_PICTURES = ("uint8", "uint16")
 _MOST_OF_PICTURES = 4  # channels
+_PLANES = " Channels that are files of their own are put together with --channel_files."
 
 
 def find(source: sources.Source, split: str, channels: str) -> pixel_format.PixelFormat:
@@ -85,9 +86,11 @@ def check_suits(
         return
     has = " and ".join(f"{described} (as {name})" for described, name in others.items())
     takes = "pictures of 8 bits" if pixels.is_rgb else pixels.described()
+    are_planes = all(described.startswith("1 channel ") for described in others)
     raise errors.UserError(
         f"The images of {split!r} of {source.name!r} have {has}, and the weights of {origin} take "
         f"{takes}; use images like those that the weights were trained on, or other weights."
+        + (_PLANES if are_planes and pixels.channels > 1 and not pixels.is_rgb else "")
     )
 
 

@@ -84,7 +84,7 @@ def read(path: str, group: str | None = None) -> Labels:
     if columns.several is None:
         notes = several_columns.notes_on_one_label([row.label for row, _ in rows])
         return Labels([row for row, _ in rows], notes=notes)
-    if rows and not several_columns.has_classes(columns.several, cells):
+    if rows and not several_columns.may_have_classes(columns.several, cells):
         raise _without_label(path, columns.names)
     found = several_columns.parse(path, columns.several, cells)
     of_images = [
@@ -156,9 +156,10 @@ def _header(path: str, content: str, group: str | None) -> tuple[_Columns, str]:
 
 
 def _without_label(path: str, names: list[str]) -> errors.UserError:
+    first = repr(text.shortened(names, 5)) if any(names) else "empty"
     return errors.UserError(
         f"The file of labels {path!r} must name the columns file, label and, optionally, split in "
-        f"its first line, which is {text.shortened(names, 5) or 'empty'!r}; add that line, or "
+        f"its first line, which is {first}; add that line, or "
         "rename its columns. Of images with several labels, the columns are file and labels, or "
         "file and one column of 0 and 1 for each class."
     )
@@ -174,11 +175,13 @@ def _rows(
     """Yields the rows below the header, each with its cells of several labels.
 
     Raises:
-        errors.UserError: for a row with too many fields or without a file.
+        errors.UserError: for a row with too many fields, without a file, or without the cells of
+            some classes.
     """
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     width = len(next(reader))
     columns, several = found.positions, () if found.several is None else found.several.indices
+    has_column_per_class = found.several is not None and found.several.class_names is not None
     # Millions of rows have few labels and splits.
     label_of, split_of = functools.cache(layout.usual_form), functools.cache(split_names.of_folder)
     for cells in reader:
@@ -189,6 +192,12 @@ def _rows(
                 f"Line {reader.line_num:,} of the file of labels {path!r} has {len(cells)} fields, "
                 f"and the first line {width}; write fields that contain a separator in double "
                 "quotes."
+            )
+        if len(cells) < width and has_column_per_class:  # An empty cell would mean not known.
+            raise errors.UserError(
+                f"Line {reader.line_num:,} of the file of labels {path!r} has {len(cells)} fields, "
+                f"and the first line {width}; give each class a cell, which is empty if the label "
+                "is not known."
             )
         cells += [""] * (width - len(cells))
         file = cells[columns["file"]]

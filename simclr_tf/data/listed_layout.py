@@ -70,9 +70,10 @@ def of_listing(
     notes += listed.notes
     left_out = sorted(set(listing.images) - row_of.keys())
     if left_out:
+        adds = "an unlabelled image" if several is None else "an image that shows no class"
         notes.append(
-            f"Left out {len(left_out):,} images that {path} does not list "
-            f"({text.shortened(left_out)}). A row with an empty label adds an unlabelled image."
+            f"Left out {text.count(len(left_out), 'image')} that {path} does not list "
+            f"({text.shortened(left_out)}). A row with an empty label adds {adds}."
         )
     others = [other for other in listing.others if posixpath.join(root, other) != path]
     listing = listing._replace(others=others)

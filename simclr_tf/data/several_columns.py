@@ -21,6 +21,8 @@ from simclr_tf.data import indicators, layout
 SEPARATORS = "|;"
 _LABELS = "labels"
 _VALUES = {"1": indicators.PRESENT, "0": indicators.ABSENT, "": indicators.NEITHER}
+# Which columns of classes may also have, and which are refused: -1 means not known, or no.
+_REFUSED_VALUES = ("-1", "-1.0", "true", "false", "yes", "no", "t", "f", "y", "n")
 _WRITTEN_AS_NUMBERS = {"1.0": "1", "0.0": "0"}  # Of programs that write all columns as fractions.
 
 
@@ -93,10 +95,10 @@ def find(path: str, names: Sequence[str], *, taken: set[int]) -> Columns | None:
     return Columns(indices, classes) if indices else None
 
 
-def has_classes(columns: Columns, cells: Sequence[Cells]) -> bool:
-    """Returns whether there are labels: in lists, or some column of only 0, 1 and nothing."""
+def may_have_classes(columns: Columns, cells: Sequence[Cells]) -> bool:
+    """Returns whether there are labels: in lists, or some column of yes or no in any form."""
     by_column = zip(*(one.texts for one in cells))
-    return columns.class_names is None or any(all(map(_is_value, one)) for one in by_column)
+    return columns.class_names is None or any(all(map(_is_like_value, one)) for one in by_column)
 
 
 def parse(path: str, columns: Columns, cells: Sequence[Cells]) -> Parsed:
@@ -136,14 +138,18 @@ def notes_on_one_label(labels: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _is_value(written: str) -> bool:
-    return _WRITTEN_AS_NUMBERS.get(written, written) in _VALUES
+def _is_like_value(written: str) -> bool:
+    return _value(written) is not None or written.lower() in _REFUSED_VALUES
+
+
+def _value(written: str) -> int | None:
+    return _VALUES.get(_WRITTEN_AS_NUMBERS.get(written, written))
 
 
 def _of_columns(path: str, class_names: Sequence[str], cells: Cells) -> tuple[int, ...]:
     values = []
     for name, written in zip(class_names, cells.texts, strict=True):
-        value = _VALUES.get(_WRITTEN_AS_NUMBERS.get(written, written))
+        value = _value(written)
         if value is None:
             raise errors.UserError(
                 f"The file of labels {path!r} has no column label or labels, so that {name!r} is "
@@ -167,6 +173,11 @@ def _lists(path: str, cells: Sequence[Cells]) -> Parsed:
             )
         lists.append({layout.usual_form(part) for part in parts})
     class_names = tuple(sorted(set().union(*lists)))
+    if cells and not class_names:
+        raise errors.UserError(
+            f"The column labels of {path!r} is empty in all lines, so that there are no classes; "
+            "fill it in, or read the images without labels (--labels=none)."
+        )
     return Parsed(
         class_names,
         [

@@ -103,9 +103,19 @@ def rows(
             for number, name in enumerate(pixels.names)
         ]
     channels = choose(pixels, wanted)
+    return [(caption + in_words(pixels, channels), as_rgb(images, channels))]
+
+
+def in_words(pixels: pixel_format.PixelFormat, channels: tuple[int, ...]) -> str:
+    """Returns the end of a caption that says which channels are drawn; "" of pictures.
+
+    Args:
+        pixels: the pixels of the images.
+        channels: from `choose`.
+    """
     if pixels.has_colour and channels == (0, 1, 2):
-        return [(caption, as_rgb(images, channels))]
+        return ""
     names = ", ".join(pixels.names[number] for number in channels)
-    how = "as red, green and blue" if len(channels) == 3 else "as grey"
-    plural = "s" if len(channels) == 3 else ""
-    return [(f"{caption}; channel{plural} {names} {how}", as_rgb(images, channels))]
+    if len(channels) == 1:
+        return f"; channel {names} as grey"
+    return f"; channels {names} as red, green and blue"

@@ -28,6 +28,16 @@ def repeated(kernel: np.ndarray, channels: int) -> np.ndarray:
     return copies[:, :, :channels] * (known / channels)
 
 
+def in_words(known: int, channels: int) -> str:
+    """Returns what `repeated` does to the weights of some channels, for others."""
+    if channels == 1:
+        return f"the weights of {known} channels were added up for 1"
+    taken = f"{known} channels were repeated"
+    if channels < known:
+        taken = f"the first {channels} of {known} channels were taken, the others left out,"
+    return f"the weights of {taken} and scaled by {known}/{channels} for {channels}"
+
+
 def averaging(channels: int, outputs: int) -> np.ndarray:
     """Returns weights by which each output is the mean of its share of the channels.
 

@@ -108,16 +108,10 @@ def _pixels(run: opening.Run) -> dict[str, str]:
     pixels = run.architecture.pixels
     if pixels.is_rgb:
         return {}
-    ranges = [
-        f"{name} {low:.6g} to {high:.6g}"
-        for name, low, high in zip(pixels.names, pixels.low, pixels.high, strict=True)
-    ]
-    more = len(ranges) - _SHOWN_RANGES
-    listed = ", ".join(ranges[:_SHOWN_RANGES]) + (f" and {more} more" if more > 0 else "")
     policy = builders.policy_of(run.config, pixels)
     return {
         "channels": pixels.described(),
-        "scale": f"to [0, 1] by {pixels.scale}: {listed}",
+        "scale": f"to [0, 1] by {pixels.scale}: {pixels.ranges(_SHOWN_RANGES)}",
         "views": ", ".join(policy.ops) or "none",
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, text
+from simclr_tf.data import shown as shown_lib
 from simclr_tf.report import (
     curves,
     findings,
@@ -183,6 +184,16 @@ def _network(run: run_files.RunFiles) -> dict[str, Any]:
     }
     if shape.encoder == config_lib.Config.encoder:
         found |= {"width": shape.width_multiplier, "stem": shape.stem}
+    if not shape.pixels.is_rgb:
+        ranges = shape.pixels.ranges(shape.pixels.channels)
+        found["channels"] = shape.pixels.described()
+        drawn = shown_lib.choose(
+            shape.pixels, None if run.config is None else run.config.show_channels
+        )
+        found["pictures show"] = shown_lib.in_words(shape.pixels, drawn).removeprefix("; ") or None
+        found["becomes 0 and 1"] = f"{ranges} ({shape.pixels.scale})"
+    if shape.pixels.is_standardized:
+        found["standardized"] = "by mean and deviation of each channel"
     head = f"{shape.proj_head_mode}, {shape.num_proj_layers} layers, {shape.proj_out_dim} outputs"
     return {**found, "projection head": head}
 

@@ -16,7 +16,7 @@ from simclr_tf.runs import weights as weights_lib
 # Settings that name the data of a run.
 SETTINGS = (
     *("dataset", "data_dir", "labels", "group", "image_key", "label_key", "channel_files"),
-    *("train_split", "eval_split"),
+    *("channel_names", "train_split", "eval_split"),
 )
 # Fraction of the free memory that images may take. The network and shuffling need the rest.
 _CACHE_FRACTION = 0.8

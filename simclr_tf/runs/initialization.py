@@ -130,10 +130,8 @@ def _load_encoder(weights: weights_lib.Weights, model: simclr.SimCLR) -> str:
             f"encoder: loaded all variables of images of {known} channels; before them, an adapter "
             f"averages {channels} channels to {known}"
         )
-    how = "added up" if channels == 1 else f"repeated and scaled by {known}/{channels}"
     return (
-        f"{_line(model, 'encoder', None)}; of the stem, the weights of {known} channels were {how} "
-        f"for {channels}"
+        f"{_line(model, 'encoder', None)}; of the stem, {stem_channels.in_words(known, channels)}"
     )
 
 

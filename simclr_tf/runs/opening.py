@@ -14,6 +14,7 @@ from simclr_tf.runs import (
     arithmetic,
     batch_size,
     builders,
+    channel_order,
     compatibility,
     dataset,
     directory,
@@ -147,6 +148,7 @@ def open_run(
         check_machine(config, replicas)
     pixels, needs_scale = pixels_lib.settle(config, data, weights)
     if teacher is not None:
+        channel_order.check(config, data.source, teacher.pixels, f"--teacher={config.teacher}")
         pixels, needs_scale = _with_teacher(config, teacher, pixels, needs_scale=needs_scale)
     builders.policy_of(config, pixels)  # Raises for operations that do not suit the channels.
     shown.choose(pixels, config.show_channels)  # Raises for channels that there are not.

@@ -8,7 +8,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors, pixel_format, text
 from simclr_tf.data import first_format
 from simclr_tf.data import scale as scale_lib
-from simclr_tf.runs import checkpoints, dataset, directory
+from simclr_tf.runs import channel_order, checkpoints, dataset, directory
 from simclr_tf.runs import weights as weights_lib
 
 
@@ -31,15 +31,20 @@ def settle(
     if config.model_dir is not None and checkpoints.latest(config.model_dir):
         own = directory.read_architecture(config.model_dir)
         pixels = pixel_format.RGB if own is None else own.pixels
+        channel_order.check(config, data.source, pixels, config.model_dir)
         if config.mode == "eval":
+            _check_evaluated(config, pixels)
             first_format.check_suits(data.source, data.train_split, pixels, config.model_dir)
         return pixels, False
     theirs = None if weights is None else of_weights(weights)
     if theirs is not None and weights is not None and config.mode == "eval":
+        channel_order.check(config, data.source, theirs, weights.origin)
         first_format.check_suits(data.source, data.train_split, theirs, weights.origin)
         _check_evaluated(config, theirs)
         return theirs, False
     found = first_format.find(data.source, data.train_split, config.channels)
+    if theirs is not None and weights is not None and theirs.channels == found.channels:
+        channel_order.check(config, data.source, theirs, weights.origin)
     if theirs is not None and theirs.same_pixels(found) and keeps_scale(config, theirs):
         return _named(config, theirs, data.source.channel_names), False
     found = _named(config, found, data.source.channel_names)
@@ -68,14 +73,6 @@ def _check_evaluated(config: config_lib.Config, pixels: pixel_format.PixelFormat
             config.standardize,
             "cannot be changed in an evaluation: the weights were trained without it; leave it "
             "out.",
-        )
-    names = tuple(text.listed(config.channel_names))
-    if names and names != pixels.names:
-        raise errors.ArgumentError(
-            "channel_names",
-            config.channel_names,
-            "are not those that the weights were trained with, which are "
-            f"{','.join(pixels.names)}; leave it out.",
         )
 
 

@@ -39,6 +39,40 @@ _ENCODERS = {
 }
 
 
+def test_a_folder_whose_files_look_like_channels_has_a_note(tmp_path):
+    root = _write(tmp_path, test_stored.tiff)
+    (note,) = (one for one in _open(root, None).notes if "--channel_files" in one)
+    assert note == (
+        "Each of 4 images seems to be 3 files, one for each of B2, B8, B11, and is taken for 3 "
+        "images. If they are its channels, use --channel_files={id}_{channel}.tif."
+    )
+    said = "{id}_{channel}.tif"
+    assert _open(root, said).channel_names == ("B2", "B8", "B11")
+    assert not any("--channel_files" in one for one in _open(root, said).notes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["a_B1.tif", "a_B2.tif"],  # One image.
+        ["a_B1.tif", "b_B1.tif"],  # One channel.
+        ["a_B1.tif", "a_B2.tif", "b_B1.tif"],  # The last one lacks a channel.
+        ["a_B1.tif", "a_B2.tif", "b_B1.tif", "b_B2.npy"],
+        ["cat_1.jpg", "cat_2.jpg", "dog_1.jpg", "dog_2.jpg"],
+        ["a.tif", "b.tif"],
+        [f"{image}_B{channel}.tif" for image in "ab" for channel in range(65)],
+    ],
+)
+def test_other_names_have_no_note_on_channels(names):
+    assert channel_files.note(names) is None
+
+
+def test_numbers_are_channels_of_files_that_are_no_photographs():
+    names = [f"d/{image}-{channel}.npy" for image in ("a", "b_1") for channel in range(64)]
+    assert "use --channel_files={id}-{channel}.npy." in channel_files.note(names)
+
+
 @pytest.mark.parametrize("pattern", _ENCODERS)
 def test_the_files_of_an_image_become_its_channels(pattern, tmp_path):
     root = _write(tmp_path, _ENCODERS[pattern], pattern)

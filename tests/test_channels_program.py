@@ -15,6 +15,7 @@ from simclr_tf import errors
 from simclr_tf.commands import conversion
 from simclr_tf.embeddings import reading
 from simclr_tf.models import stem_channels
+from simclr_tf.report import run_files
 from simclr_tf.runs import directory, weights
 from simclr_tf.serving import forms
 
@@ -238,7 +239,9 @@ def test_a_checkpoint_of_pictures_starts_a_network_of_13_channels(
     flags = {**FLAGS, "learning_rate": 1e-12, "weight_decay": 0.0}
     assert tiny_runs.main("train", model_dir, scenes, **flags, checkpoint=pretrained) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "of the stem, the weights of 3 channels were repeated and scaled by 3/13" in printed
+    said = "of the stem, the weights of 3 channels were repeated and scaled by 3/13"
+    assert said in printed
+    assert any(said in line for line in run_files.read(str(model_dir)).initial_weights)
     name = "model/encoder/stem_conv/kernel/.ATTRIBUTES/VARIABLE_VALUE"
     old, new = (tiny_runs.weights(folder)[name] for folder in (pretrained, model_dir))
     np.testing.assert_allclose(new, stem_channels.repeated(old, 13), rtol=1e-6)

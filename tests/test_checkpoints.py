@@ -70,6 +70,7 @@ def test_an_interrupted_run_resumes(tmp_path, finished, photos, capsys, monkeypa
     assert resume(tmp_path / "run", photos, **changes) == 0
     assert f"resumed from {tmp_path}/run/ckpt-2" in capsys.readouterr().out
     check_same_outcome(tmp_path / "run", finished)
+    assert "from scratch" in (tmp_path / "run" / "start.json").read_text()
     # Of the four checkpoints, the newest two are left.
     left = {path.stem for path in (tmp_path / "run").glob("ckpt-*")}
     assert left == {"ckpt-3", "ckpt-4"}

@@ -70,6 +70,17 @@ def test_the_neighbours_that_are_drawn_are_the_nearest_ones(inputs):
             assert tile.lines[1] == inputs.class_names[inputs.test_labels[other]]
 
 
+def test_captions_say_which_channels_are_drawn(inputs):
+    small = dataclasses.replace(inputs.thumbnails, channels="; channel nir as grey")
+    scores = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
+    changed = dataclasses.replace(inputs, thumbnails=small, test_scores=scores)
+    sheets = {**retrieval.evaluate(changed).sheets, **per_class.evaluate(changed).sheets}
+    captions = [caption for sheet in sheets.values() for caption, _ in sheet]
+    assert len(sheets) == 2 and all(one.endswith("; channel nir as grey") for one in captions)
+    unnamed = retrieval.evaluate(dataclasses.replace(changed, test_names=None))
+    assert unnamed.sheets["neighbours.png"][0][0] == "channel nir as grey"
+
+
 def test_the_mistakes_that_are_drawn_are_the_most_certain_ones(inputs):
     scores = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
     changed = dataclasses.replace(inputs, test_scores=scores)

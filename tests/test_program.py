@@ -134,6 +134,9 @@ def test_a_run_directory_has_the_documented_files(full_run):
     assert names >= {"architecture.json", "flags.txt", "metrics.jsonl", "views.png", "checkpoint"}
     assert names >= {"ckpt-2.index", "ckpt-4.index", "result.json", "result_4.json"}
     assert (model_dir / "saved_model" / "4" / "saved_model.pb").exists()
+    # Written once: evaluating, or training on, does not change where a run started.
+    start = tiny_runs.json_of(model_dir / "start.json")
+    assert start == {"initial_weights": ["from scratch: initial weights of seed 0"]}
     assert not [name for name in names if "partial" in name or "temp" in name or "writable" in name]
     architecture = tiny_runs.json_of(model_dir / "architecture.json")
     assert architecture["class_names"] == list(tiny_runs.CLASSES)

@@ -195,6 +195,19 @@ def test_arrays_that_do_not_say_what_they_are_are_refused_with_a_remedy(tmp_path
         _opened(path, "x")
 
 
+def test_bytes_that_say_nothing_have_a_note_on_what_to_store(tmp_path):
+    raw = _write(tmp_path / "raw", {"image/raw": _numbered("uint16").tobytes()})
+    (note,) = _opened(raw).notes
+    assert note.startswith(f"The image of the first record of {raw} (image/raw) is neither")
+    assert "image/shape and image/dtype" in note
+    for name, content in {
+        "png": tf.io.encode_png(np.zeros((4, 5, 3), np.uint8)).numpy(),
+        "tensor": tf.io.serialize_tensor(_numbered("uint16")).numpy(),
+        "nothing": b"",
+    }.items():
+        assert _opened(_write(tmp_path / name, {"image/raw": content})).notes == ()
+
+
 def test_files_and_tensors_beside_a_shape_stay_what_they_are(tmp_path):
     image = _numbered("uint16", (4, 9, 1))
     png = tf.io.encode_png(image).numpy()

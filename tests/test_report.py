@@ -85,6 +85,14 @@ def test_channels_and_scale_of_other_images_are_in_the_page(written, tmp_path):
     assert "channel nir as grey" in text
 
 
+def test_the_page_says_what_a_run_started_from(page, written, tmp_path):
+    assert "from runs/other; stem adapted" in " ".join(page.text.split())
+    folder = tmp_path / "run"
+    shutil.copytree(written, folder)
+    (folder / "start.json").unlink()  # Older versions did not write it.
+    assert "initial weights" not in page_of(folder).text
+
+
 def test_names_that_are_code_are_shown_as_text(tmp_path):
     name = '<script>alert("1")</script>'
     result = {**written_runs.RESULT, f"shifts/{name}/accuracy": 0.5, "eval/skipped": name}

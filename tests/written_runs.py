@@ -69,6 +69,7 @@ def write(
     architecture = dataclasses.replace(tiny_runs.ARCHITECTURE, class_names=classes)
     directory.write_architecture(str(folder), architecture)
     write_json(folder / "data.json", {"images": IMAGES, "classes": classes})
+    write_json(folder / "start.json", {"initial_weights": ["from runs/other", "stem adapted"]})
     write_json(folder / "environment.json", {"commit": "abc123-dirty", "replicas": 1})
     lines = [json.dumps(record(step, metrics or {})) for step in range(4, STEP + 1, 4)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")

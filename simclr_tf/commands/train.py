@@ -121,6 +121,8 @@ def _train(
         _check_memory(training, needed)
     # Only now: if the start is refused, stored settings stay as they were.
     description.write(run, resumption, int(checkpoints.step), unfinished=unfinished)
+    if not int(checkpoints.step):
+        description.write_start(run.model_dir, origin)
     stream = setup.make_batches(training, int(checkpoints.step))
     overview.before_training(run, training.plan, model, origin, needed, kept=stream.kept)
     try:

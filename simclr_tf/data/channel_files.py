@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import io
 import re
 
@@ -16,6 +16,12 @@ from simclr_tf.data import array_files, kinds, scan
 
 ID, CHANNEL = "{id}", "{channel}"
 _PICTURES = (kinds.PNG, kinds.JPEG)
+# ID_CHANNEL.END, as in scene_B04.tif; a channel has no more than a word, a number, or both.
+_NAMED_CHANNEL = re.compile(
+    r"(?P<id>.*[^/_.-])(?P<join>[_.-])(?P<channel>[A-Za-z]{0,12}\d{0,3}[A-Za-z]?)(?P<end>\.[^./]+)"
+)
+_OF_PHOTOGRAPHS = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG", ".webp", ".gif", ".bmp")
+_MOST_CHANNELS = 64
 _DTYPES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.uint16}
 
 
@@ -68,6 +74,37 @@ class Grouped:
         self.listing = listing._replace(
             images=sorted(self.files), others=[*listing.others, *others]
         )
+
+
+def note(paths: Iterable[str]) -> str | None:
+    """Returns a note if the names of the files of a folder look like channels of images.
+
+    Args:
+        paths: the images of a folder, each of which is taken for an image of its own.
+
+    Returns:
+        A sentence if every file is named ID_CHANNEL.END, for the same channels of several images;
+        None otherwise. Numbers are channels only in files of types that photographs rarely have.
+    """
+    channels: dict[str, set[str]] = collections.defaultdict(set)
+    ends = set()
+    for path in paths:
+        match = _NAMED_CHANNEL.fullmatch(path)
+        if match is None or (match["channel"].isdigit() and match["end"] in _OF_PHOTOGRAPHS):
+            return None
+        channels[match["id"]].add(match["channel"])
+        ends.add(match["join"] + CHANNEL + match["end"])
+    each = {frozenset(names) for names in channels.values()}
+    if len(channels) < 2 or len(ends) != 1 or len(each) != 1:
+        return None
+    names = sorted(each.pop(), key=_natural)
+    if not 2 <= len(names) <= _MOST_CHANNELS:
+        return None
+    return (
+        f"Each of {len(channels):,} images seems to be {len(names)} files, one for each of "
+        f"{text.shortened(names)}, and is taken for {len(names)} images. If they are its channels, "
+        f"use --channel_files={ID}{ends.pop()}."
+    )
 
 
 def expression(pattern: str) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
 import os
 import re
 from typing import NamedTuple
@@ -109,7 +110,10 @@ class ImageFolder:
         self.class_names = (
             tuple(names) if found.several is None else found.several.class_names
         ) or None
-        self.notes = found.notes
+        planes = None
+        if grouped is None:
+            planes = channel_files_lib.note(itertools.chain.from_iterable(found.splits.values()))
+        self.notes = (*found.notes, *filter(None, [planes]))
         label_of = {name: label for label, name in enumerate(names)}
         self._paths, self._labels = {}, {}
         for split, paths in found.splits.items():

@@ -82,6 +82,26 @@ def find(record: tf.train.Example, key: str, path: str) -> Layout | None:
     return Layout(key, kind, dtype, dtype_key, shape_keys, pixels)
 
 
+def note(record: tf.train.Example, key: str, path: str) -> str | None:
+    """Returns a note if the image of a record may be raw bytes that do not say their shape.
+
+    Nothing tells them from a damaged file, so it is not an error here.
+
+    Args:
+        record: the first record, for whose image `find` returned None.
+        key: key of the image.
+        path: the file of the record.
+    """
+    first = record.features.feature[key].bytes_list.value[0]
+    if not first or kinds.kind_of(first) is not None or array_files.kind_of(first) is not None:
+        return None
+    return (
+        f"The image of the first record of {path} ({key}) is neither an image file nor an array. "
+        "If it is the raw bytes of one, store its shape and the name of its type beside it "
+        "(image/shape and image/dtype), or store each image by tf.io.serialize_tensor."
+    )
+
+
 def listed(record: tf.train.Example) -> str:
     """Returns the keys of a record, for messages."""
     return text.shortened(sorted(record.features.feature), most=_MOST_KEYS) or "(none)"

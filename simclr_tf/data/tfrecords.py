@@ -49,7 +49,10 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
     """
     splits, notes = record_files.find(pattern)
     found = [path for split in splits.values() for path in split]
-    first, arrays = _look_for_image(found, image_key)
+    path, first = _first_record(found)
+    arrays = _look_for_image(first, path, image_key)
+    if arrays is None:
+        notes += filter(None, [record_arrays.note(first, image_key, path)])
     scans = dict(zip(found, record_scan.scan(found, label_key)))
     names: dict[_Label, str] = {}
     if label_key:
@@ -86,22 +89,34 @@ def open_files(pattern: str, *, image_key: str, label_key: str) -> Opened:
     return Opened(reader, tuple(names.values()) or None, labelled, tuple(notes), pixels)
 
 
-def _look_for_image(
-    found: Sequence[str], image_key: str
-) -> tuple[tf.train.Example, record_arrays.Layout | None]:
-    """Returns the first record, and where records have an image that is an array.
+def _first_record(found: Sequence[str]) -> tuple[str, tf.train.Example]:
+    """Returns the first record of some files, and its file.
 
     Raises:
-        errors.UserError: if it has no image, or there are no records.
+        errors.UserError: if there are no records.
     """
     for path in found:
         first = record_scan.first_record(path)
         if first is not None:
-            break
-    else:
-        raise errors.UserError(
-            f"The {len(found):,} files, such as {found[0]}, hold no records; name other files."
-        )
+            return path, first
+    raise errors.UserError(
+        f"The {len(found):,} files, such as {found[0]}, hold no records; name other files."
+    )
+
+
+def _look_for_image(
+    first: tf.train.Example, path: str, image_key: str
+) -> record_arrays.Layout | None:
+    """Returns where records have an image that is an array; None if it is one byte string.
+
+    Args:
+        first: the first record.
+        path: its file, for messages.
+        image_key: key of the image.
+
+    Raises:
+        errors.UserError: if it has no image.
+    """
     features = first.features.feature
     images = [
         key
@@ -111,7 +126,7 @@ def _look_for_image(
     kind = features[image_key].WhichOneof("kind") if image_key in features else None
     count = 0 if kind is None else len(getattr(features[image_key], kind).value)
     if count > 1 or (count == 1 and (kind == "bytes_list" or not images)):
-        return first, record_arrays.find(first, image_key, path)
+        return record_arrays.find(first, image_key, path)
     remedy = (
         f"{' and '.join(images)} begins like an encoded image, so use that"
         if images

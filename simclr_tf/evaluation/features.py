@@ -107,7 +107,7 @@ def extract(
         features=joined["features"],
         labels=joined["label"],
         positions=joined["position"],
-        thumbnails=None if seed is None else collector.collected(limit),
+        thumbnails=None if seed is None else collector.collected(limit, forward.shown_channels()),
         **optional,
     )
 

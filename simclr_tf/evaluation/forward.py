@@ -82,6 +82,13 @@ class Forward:
         """
         return self.compiled(batch)
 
+    def shown_channels(self) -> str:
+        """Returns which channels thumbnails show, see `shown.in_words`."""
+        return shown.in_words(self.model.architecture.pixels, self._channels())
+
+    def _channels(self) -> tuple[int, ...]:
+        return shown.choose(self.model.architecture.pixels, self.outputs.shown)
+
     def _on_replica(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         rest = {name: x for name, x in batch.items() if name != "image"}
         images = batch["image"]
@@ -97,8 +104,7 @@ class Forward:
         if self.outputs.pixels:
             found["pixels"] = _raw(images)
         if self.outputs.thumbnail_seed is not None:
-            channels = shown.choose(self.model.architecture.pixels, self.outputs.shown)
-            found["thumbnail"] = thumbnails.of_batch(images, channels)
+            found["thumbnail"] = thumbnails.of_batch(images, self._channels())
         return found
 
 

@@ -40,7 +40,7 @@ def pictures(
     starts = range(0, len(tiles), _COLUMNS)
     return [
         (
-            f"most certain wrong predictions, from number {start + 1}",
+            f"most certain wrong predictions, from number {start + 1}{small.channels}",
             tiles[start : start + _COLUMNS],
         )
         for start in starts

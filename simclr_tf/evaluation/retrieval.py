@@ -61,7 +61,7 @@ def _pictures(
             lines = (f"{cosine:.3f}", inputs.class_names[labels[index]])
             frame = "green" if labels[index] == labels[query] else "red"
             tiles.append(outcome.Tile(small.images[index] / 255, lines, frame))
-        rows.append((caption, tiles))
+        rows.append(((caption + small.channels).removeprefix("; "), tiles))
     return rows
 
 

@@ -20,10 +20,12 @@ class Thumbnails:
     Attributes:
         images: (t, s, s, 3) uint8.
         rows: (t,) the numbers of these images, in ascending order.
+        channels: the end of captions that says which channels they show, see `shown.in_words`.
     """
 
     images: np.ndarray
     rows: np.ndarray
+    channels: str = ""
 
 
 def of_batch(images: tf.Tensor, channels: tuple[int, ...] = (0, 1, 2)) -> tf.Tensor:
@@ -69,8 +71,13 @@ class Collector:
         self._rows.append(self._passed + np.flatnonzero(drawn))
         self._passed += len(positions)
 
-    def collected(self, count: int) -> Thumbnails:
-        """Returns the copies of those of the first `count` images that were drawn."""
+    def collected(self, count: int, channels: str) -> Thumbnails:
+        """Returns the copies of those of the first `count` images that were drawn.
+
+        Args:
+            count: number of images.
+            channels: see `Thumbnails`.
+        """
         rows = np.concatenate(self._rows)
         kept = rows < count
-        return Thumbnails(np.concatenate(self._images)[kept], rows[kept])
+        return Thumbnails(np.concatenate(self._images)[kept], rows[kept], channels)

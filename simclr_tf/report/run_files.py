@@ -17,7 +17,16 @@ from simclr_tf import config as config_lib
 from simclr_tf import errors, storage, text
 from simclr_tf.models import simclr
 from simclr_tf.report import evaluation_files, metric_columns
-from simclr_tf.runs import bad_step, best, directory, environment, metrics_log, resuming, unreadable
+from simclr_tf.runs import (
+    bad_step,
+    best,
+    description,
+    directory,
+    environment,
+    metrics_log,
+    resuming,
+    unreadable,
+)
 
 REPORT = "report.html"
 _VIEWS = "views.png"
@@ -43,6 +52,7 @@ class RunFiles:
         results: step -> the numbers of every evaluated step.
         environment: versions, devices and host.
         data: number and classes of the training images.
+        initial_weights: sentences on where the initial weights come from.
         architecture: the network.
         best: the evaluations during training.
         bad_step: what is known about a step that was not finite.
@@ -63,6 +73,7 @@ class RunFiles:
     results: Mapping[int, Mapping[str, Any]]
     environment: Mapping[str, Any]
     data: Mapping[str, Any]
+    initial_weights: tuple[str, ...]
     architecture: simclr.Architecture | None
     best: best.Best | None
     bad_step: Mapping[str, Any]
@@ -103,6 +114,7 @@ def read(folder: str) -> RunFiles:
         results=reader.results(),
         environment=reader.json(environment.ENVIRONMENT),
         data=reader.json(resuming.DATA),
+        initial_weights=_initial_weights(reader.json(description.START)),
         architecture=reader.attempt(lambda: directory.read_architecture(folder)),
         best=reader.attempt(lambda: best.read(folder)),
         bad_step=reader.json(os.path.join(directory.BAD_STEP, bad_step.FACTS)),
@@ -114,6 +126,12 @@ def read(folder: str) -> RunFiles:
         views=reader.content(_VIEWS),
         problems=tuple(reader.problems),
     )
+
+
+def _initial_weights(start: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the sentences of a run's start.json; none of a run of an older version."""
+    found = start.get(description.INITIAL_WEIGHTS)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def is_run(folder: str) -> bool:

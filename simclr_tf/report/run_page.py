@@ -195,7 +195,11 @@ def _network(run: run_files.RunFiles) -> dict[str, Any]:
     if shape.pixels.is_standardized:
         found["standardized"] = "by mean and deviation of each channel"
     head = f"{shape.proj_head_mode}, {shape.num_proj_layers} layers, {shape.proj_out_dim} outputs"
-    return {**found, "projection head": head}
+    return {
+        **found,
+        "projection head": head,
+        "initial weights": "; ".join(run.initial_weights) or None,
+    }
 
 
 def _data(run: run_files.RunFiles) -> dict[str, Any]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
+import os
 
+from simclr_tf import storage
 from simclr_tf.runs import arithmetic, directory, environment, few_labels, opening, resuming
+
+START, INITIAL_WEIGHTS = "start.json", "initial_weights"
 
 
 def write(
@@ -32,6 +37,19 @@ def write(
     few_labels.write_list(run.model_dir, run.data.draws)
     if unfinished or environment.arithmetic_of(run.model_dir) is None:
         environment.write(run.model_dir, run.strategy, run.arithmetic)
+
+
+def write_start(model_dir: str, origin: Sequence[str]) -> None:
+    """Stores what a run starts from, before its first step.
+
+    Args:
+        model_dir: the run directory.
+        origin: sentences on where the initial weights come from, and how they were adapted.
+
+    Raises:
+        UserError: if the disk is full or refuses.
+    """
+    storage.write_json(os.path.join(model_dir, START), {INITIAL_WEIGHTS: list(origin)})
 
 
 def _changed_arithmetic(run: opening.Run, resumption: resuming.Resumption) -> list[resuming.Change]:

@@ -82,6 +82,7 @@ def _serve(address: str, client: str) -> None:
     # Keras is imported when it is used.
     _ = tf.keras.Model, sklearn.linear_model, matplotlib.figure, pynvml
     quick_tensorflow.apply()
+    quick_tensorflow.spare_collector()
     sys.executable = client
     signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

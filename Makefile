@@ -25,6 +25,8 @@ INSTALL_BY_UV = awk '/^[^ \#]/ {of_uv = /^uv==/} of_uv' $(LOCK) >$(VENV)/uv.txt 
 # Tests and benchmarks import the project from this directory.
 export PYTHONPATH := $(CURDIR)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Otherwise every worker of the tests, and every program that they start, compiles all modules again.
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .PHONY: help demo studies test test-all test-fast test-keras3 check lint types dependencies format \

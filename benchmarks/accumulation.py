@@ -92,6 +92,7 @@ def train_here(sizes: Sizes, name: str, arguments: argparse.Namespace) -> dict[s
     """
     import run as program
     from simclr_tf.commands import train
+    from simclr_tf.serving import export
     from simclr_tf.training import memory
 
     batch, chunks = sizes.runs[name]
@@ -109,6 +110,9 @@ def train_here(sizes: Sizes, name: str, arguments: argparse.Namespace) -> dict[s
 
     train._fit = watched_fit  # type: ignore[assignment]
     memory.estimate = watched_estimate
+    # What is not measured.
+    train._show_views = lambda *_: None
+    export.export = lambda *_, **__: ""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         flags = _flags(sizes, batch, chunks, arguments)
         code = program.main(["run.py", *flags, f"--model_dir={folder}"])

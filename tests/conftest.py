@@ -4,7 +4,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -114,11 +113,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         writer = session.config.get_terminal_writer()
         writer.fullwidth = writer.fullwidth  # Computed once, not for every line.
     os.environ["COLUMNS"] = "500"
-    # What the imports made stays; looking at it at every collection would take seconds. Graphs are
-    # of many objects, few of which are garbage while they are traced.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    quick_tensorflow.spare_collector()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

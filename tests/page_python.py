@@ -7,6 +7,7 @@ what was done, PAGE_LOG.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import importlib
 import json
 import os
 import pathlib
@@ -19,7 +20,6 @@ from flags import command_line
 import run
 from simclr_tf import cluster, launch
 from simclr_tf import config as config_lib
-from simclr_tf.training import memory
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,7 +57,12 @@ def _run(arguments: Sequence[str]) -> int:
     if program.startswith("examples/"):
         return _run_example(pathlib.Path(__file__).parents[1] / program, flags)
     assert program == "run.py", f"this is not known: python {shlex.join(arguments)}"
-    memory.estimate = lambda *_, **__: memory.Estimate(0, 0, 0)  # It traces each step again.
+    # Nothing is done with the SavedModels of recipes.
+    importlib.import_module(
+        "only_training"
+        if any(flag.startswith("--flagfile=") for flag in flags)
+        else "quick_program"
+    )
     return run.main(["run.py", *flags])
 
 

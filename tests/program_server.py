@@ -7,6 +7,7 @@ processes in the same way.
 
 The server imports libraries only, so that programs find this project in the way that they would
 without it. In its programs, TensorFlow leaves out the same as in the tests; see `quick_tensorflow`.
+A module that the environment names in `SETUP` is imported before each program.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import socket
 import sys
 from typing import Any
 
+SETUP = "PROGRAM_SERVER_SETUP"
 # For one message: the command line and the environment.
 _MOST_BYTES = 200_000
 _CLIENT = """#!{python} -S
@@ -66,7 +68,8 @@ def run_elsewhere(address: str) -> None:
         signal.signal(signal.SIGTERM, lambda number, _: os.kill(program, number))
         status = int(connection.recv(_MOST_BYTES))
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has no handler.
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 
@@ -82,6 +85,7 @@ def _serve(address: str, client: str) -> None:
     # Keras is imported when it is used.
     _ = tf.keras.Model, sklearn.linear_model, matplotlib.figure, pynvml
     quick_tensorflow.apply()
+    quick_tensorflow.spare_collector()
     sys.executable = client
     signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -149,9 +153,11 @@ def _run(argv: list[str], cwd: str, env: dict[str, str]) -> int:
     try:
         if argv[0] == "-m":
             sys.path[0], sys.argv = cwd, argv[1:]
+            _set_up(env)
             runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
         else:
             sys.path[0], sys.argv = os.path.dirname(os.path.abspath(argv[0])), argv
+            _set_up(env)
             runpy.run_path(argv[0], run_name="__main__")
     except SystemExit as end:
         code = end.code
@@ -168,6 +174,14 @@ def _run(argv: list[str], cwd: str, env: dict[str, str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code or 0
+
+
+def _set_up(env: dict[str, str]) -> None:
+    """Imports the module that the environment names, if it names one."""
+    import importlib
+
+    if SETUP in env:
+        importlib.import_module(env[SETUP])
 
 
 if __name__ == "__main__":

@@ -76,16 +76,21 @@ def test_an_interrupted_run_resumes(tmp_path, finished, photos, capsys, monkeypa
     assert left == {"ckpt-3", "ckpt-4"}
 
 
+def program(folder: pathlib.Path, text: str) -> str:
+    """Writes a program and returns its path."""
+    path = folder / "program.py"
+    path.write_text(text)
+    return str(path)
+
+
 # Kills the process between the data and the index of the checkpoint of step 4.
 KILLED = """
 import os, signal, sys
 import conftest  # The same devices as here, because rounding depends on the number of threads.
 import run
-import tensorflow as tf
-from simclr_tf.commands import train
+import only_training
 from simclr_tf.runs import checkpoints
 
-train._show_views = lambda *_: None
 save = checkpoints.Checkpoints.save
 
 def killed(self):
@@ -102,11 +107,11 @@ sys.exit(run.main(sys.argv))
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_a_run_that_was_killed_while_saving_resumes(tmp_path, finished, photos, capsys):
+def test_a_run_that_was_killed_while_saving_resumes(python, tmp_path, finished, photos, capsys):
     changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 3}
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
     process = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments[1:]],
+        [python, program(tmp_path, KILLED), *arguments[1:]],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path])},
         capture_output=True,
         timeout=300,
@@ -126,7 +131,7 @@ SLOWLY = """
 import sys, time
 import conftest  # The same devices as here, because rounding depends on the number of threads.
 import run
-from simclr_tf.commands import train
+import only_training
 from simclr_tf.training import loop
 
 def compile_steps(step, **settings):
@@ -134,24 +139,25 @@ def compile_steps(step, **settings):
 
     def slowly(iterator, count):
         sums = train_steps(iterator, count)
-        time.sleep(3)
+        time.sleep(2)
         return sums
 
     return slowly
 
 compiled, loop.compile_steps = loop.compile_steps, compile_steps
-train._show_views = lambda *_: None
 sys.exit(run.main(sys.argv))
 """
 
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_a_run_saves_a_checkpoint_on_sigterm_and_resumes(tmp_path, finished, photos, capsys):
+def test_a_run_saves_a_checkpoint_on_sigterm_and_resumes(
+    python, tmp_path, finished, photos, capsys
+):
     changes = {**tiny_runs.NO_COLOR, "checkpoint_steps": 100}
     arguments = tiny_runs.arguments("pretrain", tmp_path / "run", photos, **changes)
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, *arguments[1:]],
+        [python, program(tmp_path, SLOWLY), *arguments[1:]],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, *sys.path])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

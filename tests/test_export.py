@@ -149,6 +149,7 @@ def test_the_graph_contains_only_standard_operations_in_float32(run_dirs, kind):
     assert not [node.name for node in nodes if node.attr["T"].type == tf.bfloat16.as_datatype_enum]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_on_two_replicas_exports_the_network_of_one_device(
     run_dirs, tmp_path_factory, monkeypatch

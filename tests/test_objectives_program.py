@@ -18,7 +18,6 @@ from simclr_tf.runs import directory
 
 pytestmark = pytest.mark.usefixtures("no_export")
 
-SLOW = [pytest.mark.slow, pytest.mark.exhaustive]
 STEPS = 2
 LABELS = {"train/supervised_loss", "train/supervised_acc"}
 CONTRAST = {
@@ -107,8 +106,9 @@ def test_every_objective_trains_the_encoder_and_records_its_metrics(trained, obj
 
 
 # With labels, and with a teacher; test_export.py has a run without either. The losses and the steps
-# have tests of their own on up to four replicas.
-@pytest.mark.parametrize("objective", ["supcon", pytest.param("distill", marks=SLOW)])
+# have tests of their own on up to four replicas, on both stacks.
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("objective", ["supcon", pytest.param("distill", marks=pytest.mark.slow)])
 def test_two_replicas_end_with_the_weights_of_one(trained, objective):
     check_equal_weights(trained(objective), trained(objective, 2))
 
@@ -173,6 +173,7 @@ def test_a_run_with_large_chunks_takes_several_steps(tmp_path: pathlib.Path) -> 
     # in such a loop the second step failed.
     # It does not if the CPU is split into devices, as in these tests, hence another process.
     settings = ["--train_batch_size=512", "--accum_chunks=2", "--train_steps=2"]
+    settings += ["--resnet_depth=8", "--augmentation=crop"]
     rest = ["--warmup_epochs=0", "--train_summary_steps=1", f"--model_dir={tmp_path}"]
     program = pathlib.Path(__file__).parents[1] / "run.py"
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """Batches: a function of the seed, the same after a resume and on any number of hosts."""
 
 import dataclasses
+import functools
 import io
 import itertools
 
@@ -20,6 +21,7 @@ from simclr_tf.data import (
     sources,
 )
 
+EXHAUSTIVE = functools.partial(pytest.param, marks=pytest.mark.exhaustive)
 _COUNTS = {"red": 7, "blue": 6}
 
 
@@ -66,7 +68,7 @@ def test_batches_have_named_axes(source):
     assert batch["views"].min() >= 0 and batch["views"].max() <= 1
 
 
-@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("cache", [EXHAUSTIVE(False), True])
 def test_the_seed_decides_everything(source, cache):
     once = _take(_train(source, cache=cache), 8)
     tf.random.set_seed(123)
@@ -74,7 +76,7 @@ def test_the_seed_decides_everything(source, cache):
     assert not _equal(once, _take(_train(source, cache=cache, seed=6), 8))
 
 
-@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("cache", [EXHAUSTIVE(False), True])
 def test_a_resumed_stream_is_that_of_a_run_without_interruption(source, cache):
     whole = _take(_train(source, cache=cache), 9)  # 36 of 13 images: nearly three epochs.
     for start in (1, 7):
@@ -147,7 +149,7 @@ def test_each_operation_draws_something_else_at_every_step(tmp_path, sides, op):
     assert changed > 1  # Within a step images differ, too.
 
 
-@pytest.mark.parametrize("sides", [[10, 12], [10]], ids=["many sizes", "one size"])
+@pytest.mark.parametrize("sides", [[10, 12], EXHAUSTIVE([10])], ids=["many sizes", "one size"])
 def test_hosts_make_the_rows_of_the_batch_of_one_host(tmp_path, sides):
     source = _folder(tmp_path, sides)
     if len(sides) == 1:
@@ -221,7 +223,7 @@ def _on_device(batch, policy, total):
     return pipeline.views_of_batch(batch, policy, num_views=2, total=total)
 
 
-@pytest.mark.parametrize(("sides", "replicas"), [([10, 12], 2), ([10], 4)])
+@pytest.mark.parametrize(("sides", "replicas"), [([10, 12], 2), EXHAUSTIVE([10], 4)])
 def test_views_made_on_the_device_are_those_made_on_the_host(tmp_path, sides, replicas):
     source = _folder(tmp_path, sides)
     if len(sides) == 1:  # As a data set whose images are known to have one size.
@@ -334,7 +336,9 @@ def test_memory_stays_flat_over_200_batches(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sides", "num_shards"), [([10], 1), ([10, 12], 2)], ids=["one size", "many sizes"]
+    ("sides", "num_shards"),
+    [EXHAUSTIVE([10], 1), ([10, 12], 2)],
+    ids=["one size", "many sizes"],
 )
 def test_batches_made_in_chunks_are_those_made_at_once(tmp_path, monkeypatch, sides, num_shards):
     # Up to 4 images at once, of batches of 12 that begin in the middle of epochs of 13.

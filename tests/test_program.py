@@ -188,7 +188,8 @@ def test_labels_of_the_evaluation_split_change_nothing_but_scores(full_run, tmp_
         return dataclasses.replace(found, labels=np.roll(found.labels, 1))
 
     monkeypatch.setattr(features, "extract", permuted)
-    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 0
+    arguments = ["run.py", "--mode=eval", f"--model_dir={model_dir}", "--nountrained_baselines"]
+    assert run.main([*arguments, "--evaluations=calibration"]) == 0
     before, after = (
         parquet.read_table(folder / "predictions.parquet").to_pydict()
         for folder in (full_run[0], model_dir)
@@ -241,7 +242,8 @@ def test_eval_needs_only_the_run_directory(full_run, capsys):
     before = tiny_runs.json_of(model_dir / "result.json")
     files = tiny_runs.snapshot(model_dir, ["ckpt*", "flags.txt", "architecture.json"])
     (model_dir / "result.json").unlink()
-    assert run.main(["run.py", "--mode=eval", f"--model_dir={model_dir}"]) == 0
+    arguments = ["run.py", "--mode=eval", f"--model_dir={model_dir}", "--evaluations=none"]
+    assert run.main(arguments) == 0
     after = tiny_runs.json_of(model_dir / "result.json")
     for name in SCORES | {"global_step", "train/seconds", "train/images_per_second"}:
         assert after[name] == before[name]
@@ -315,6 +317,7 @@ def test_numbers_of_other_data_or_weights_of_the_same_step_are_not_kept(
         assert "baseline/raw_pixels/top_1_accuracy" in earlier
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_export")
 def test_the_images_that_a_seed_held_out_are_evaluated_with_a_checkpoint(photos, tmp_path, capsys):
     flat, trained, new = photos / "train", tmp_path / "trained", tmp_path / "new"

@@ -51,7 +51,7 @@ def _trained(
     "setting",
     [
         {},
-        {"count": 2},
+        pytest.param({"count": 2}, marks=pytest.mark.exhaustive),
         {"mixed": "bfloat16"},
         {"jit_compile": True},
         {"fraction": 0.5},

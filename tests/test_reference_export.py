@@ -224,6 +224,7 @@ def test_the_input_of_the_linear_head_is_the_selected_stage():
     np.testing.assert_allclose(outputs["proj_head_output"], want["projection"], rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_variables_of_selective_kernels_have_the_names_of_the_reference(golden):
     changes = {

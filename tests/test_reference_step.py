@@ -131,7 +131,7 @@ def test_the_network_has_the_outputs_of_the_reference(reference):
     ("reference", "replicas"),
     [
         ("made up", 1),
-        pytest.param("made up", 2, marks=pytest.mark.slow),
+        pytest.param("made up", 2, marks=[pytest.mark.slow, pytest.mark.exhaustive]),
         pytest.param("real", 1, marks=pytest.mark.slow),
     ],
     indirect=["reference"],

@@ -93,7 +93,7 @@ def _train(replicas, kind, count, **settings):
 @pytest.mark.parametrize(
     ("kind", "optimizer", "replicas"),
     [
-        ("nt_xent", "lars", 4),
+        ("nt_xent", "lars", 2),
         ("supervised", "momentum", 4),
     ],
 )

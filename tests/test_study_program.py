@@ -240,12 +240,14 @@ def modified(folder: pathlib.Path) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_a_study_that_is_ended_resumes_without_repeating_a_cell(tmp_path, monkeypatch, capsys):
+def test_a_study_that_is_ended_resumes_without_repeating_a_cell(
+    python, tmp_path, monkeypatch, capsys
+):
     one = tiny_studies.read(tmp_path, stages("One"))
     root = tmp_path / "root"
     first, second = (tiny_studies.run(one, {"width": label}) for label in ("8", "16"))
     folders = [pathlib.Path(each.folder(str(root))) for each in (first.parent, first, second)]
-    command = [sys.executable, str(ROOT / "run.py"), "--mode=study", "--study=tiny.toml"]
+    command = [python, str(ROOT / "run.py"), "--mode=study", "--study=tiny.toml"]
     process = subprocess.Popen(
         [*command, f"--model_dir={root}"],
         stdout=subprocess.PIPE,
@@ -263,6 +265,7 @@ def test_a_study_that_is_ended_resumes_without_repeating_a_cell(tmp_path, monkey
     assert not list(root.glob("tiny/*.md"))
 
     # As a user does, from another folder than the program's.
+    monkeypatch.setattr(sys, "executable", python)  # Runs the cells.
     monkeypatch.delenv("PYTHONPATH", raising=False)
     before = [modified(folder) for folder in folders[:2]]
     assert json.loads((folders[2] / "cell.json").read_text())["status"] == "interrupted"

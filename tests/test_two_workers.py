@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import numpy as np
+import program_server
 import pytest
 import tiny_runs
 
@@ -28,13 +29,17 @@ SETTINGS = {
 NOT_COMPARED = ("feature_rank", "feature_spread", "images_per_second", "input_wait", "seconds")
 
 
-def start(python, mode, model_dir, photos, **settings):
+def start(python, mode, model_dir, photos, *, exports=False, **settings):
     """Starts two workers in processes of their own."""
+    paths = [str(ROOT), str(ROOT / "tests")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    if not exports:
+        environment[program_server.SETUP] = "only_training"
     program = [python, "-m", "simclr_tf.launch", "--workers=2", "--"]
     flags = tiny_runs.arguments(mode, model_dir, photos, **settings)[1:]
     return subprocess.Popen(
         [*program, *flags],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,8 +97,10 @@ def of_two(python, tmp_path_factory):
     """The same run of two workers with two replicas each, and what was printed."""
     folder = tmp_path_factory.mktemp("runs") / "two"
     photos = tiny_runs.photos(tmp_path_factory)
-    process = start(python, "train_then_eval", folder, photos, **SETTINGS, num_virtual_cpus=2)
-    return folder, finish(process)
+    settings = {**SETTINGS, "num_virtual_cpus": 2}
+    return folder, finish(
+        start(python, "train_then_eval", folder, photos, exports=True, **settings)
+    )
 
 
 def test_two_workers_train_and_evaluate_as_one_process_does(of_one, of_two):
@@ -122,7 +129,8 @@ def test_one_process_resumes_the_run_of_two_workers(photos, tmp_path, of_one, of
 def test_a_signal_to_one_worker_ends_both_at_a_step_from_which_they_resume_bit_equal(
     python, photos, tmp_path
 ):
-    settings = {**SETTINGS, "train_steps": 60, "checkpoint_steps": 1000}
+    settings = {**SETTINGS, "train_steps": 100, "checkpoint_steps": 1000}
+    settings |= {"encoder": "tiny_encoders:plain", "resnet_depth": None}
     ended, whole = tmp_path / "ended", tmp_path / "whole"
     process = start(python, "train", ended, photos, **settings)
     deadline = time.monotonic() + 1200
@@ -131,11 +139,11 @@ def test_a_signal_to_one_worker_ends_both_at_a_step_from_which_they_resume_bit_e
     os.kill(workers_of(ended)[-1], signal.SIGTERM)
     assert "by SIGTERM after a checkpoint was saved" in finish(process, code=143)
     (checkpoint,) = ended.glob("ckpt-*.index")
-    assert 0 < int(checkpoint.stem.removeprefix("ckpt-")) < 60
+    assert 0 < int(checkpoint.stem.removeprefix("ckpt-")) < 100
     assert not (ended / "training.lock").exists()
     assert "resumed from" in finish(start(python, "train", ended, photos, **settings))
     finish(start(python, "train", whole, photos, **settings))
-    assert tiny_runs.equal(tiny_runs.weights(ended, 60), tiny_runs.weights(whole, 60))
+    assert tiny_runs.equal(tiny_runs.weights(ended, 100), tiny_runs.weights(whole, 100))
 
 
 def workers_of(model_dir):
@@ -155,6 +163,7 @@ def test_chunks_views_of_the_device_and_validation_are_those_of_one_process(
 ):
     # Batch norm normalizes a chunk of all replicas, so there must be as many of them.
     settings = {**SETTINGS, "accum_chunks": 2, "augment_on": "device", "eval_epochs": 1}
+    settings |= {"encoder": "tiny_encoders:plain", "resnet_depth": None}
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(python, "train", two, photos, **settings))
     assert tiny_runs.main("train", one, photos, **settings, num_virtual_cpus=2) == 0

@@ -202,6 +202,7 @@ def test_the_metric_depends_on_what_is_trained_and_on_labels(names, classifies, 
     assert measuring.metric_of(dict.fromkeys(names, 0.5), classifies=classifies) == expected
 
 
+@pytest.mark.exhaustive
 def test_two_replicas_have_the_numbers_of_one(photos, tmp_path):
     found = []
     for count in (1, 2):

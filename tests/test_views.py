@@ -75,7 +75,7 @@ ALTERNATING = ("crop", "warp", "flip", "blur", "equalize", "color_drop", "cutout
     "policy",
     [
         policies.Policy(28, additive_brightness=True, branches="one"),
-        policies.Policy(28, ops=ALTERNATING),
+        pytest.param(policies.Policy(28, ops=ALTERNATING), marks=pytest.mark.exhaustive),
         policies.Policy(28, ops=("flip", "blur", "equalize")),
         policies.Policy(28, ops=("crop",)),
         policies.Policy(12),

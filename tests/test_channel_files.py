@@ -60,12 +60,19 @@ def test_a_folder_whose_files_look_like_channels_has_a_note(tmp_path):
         ["a_B1.tif", "a_B2.tif", "b_B1.tif"],  # The last one lacks a channel.
         ["a_B1.tif", "a_B2.tif", "b_B1.tif", "b_B2.npy"],
         ["cat_1.jpg", "cat_2.jpg", "dog_1.jpg", "dog_2.jpg"],
+        ["p1_slice0.png", "p1_slice1.png", "p2_slice0.png", "p2_slice1.png"],
+        ["a_z1.tif", "a_z2.tif", "b_z1.tif", "b_z2.tif"],
         ["a.tif", "b.tif"],
         [f"{image}_B{channel}.tif" for image in "ab" for channel in range(65)],
     ],
 )
 def test_other_names_have_no_note_on_channels(names):
     assert channel_files.note(names) is None
+
+
+def test_words_are_channels():
+    names = [f"{image}.{word}.tif" for image in ("a", "b") for word in ("dapi", "gfp")]
+    assert "one for each of dapi, gfp, and" in channel_files.note(names)
 
 
 def test_numbers_are_channels_of_files_that_are_no_photographs():

@@ -16,9 +16,12 @@ from simclr_tf.data import array_files, kinds, scan
 
 ID, CHANNEL = "{id}", "{channel}"
 _PICTURES = (kinds.PNG, kinds.JPEG)
-# ID_CHANNEL.END, as in scene_B04.tif; a channel has no more than a word, a number, or both.
+# ID_CHANNEL.END, as in scene_B04.tif: a channel is a number, which may follow a name of channels or
+# its abbreviation, or a word, as in cell_dapi.tif. Slices, frames and tiles are no channels.
 _NAMED_CHANNEL = re.compile(
-    r"(?P<id>.*[^/_.-])(?P<join>[_.-])(?P<channel>[A-Za-z]{0,12}\d{0,3}[A-Za-z]?)(?P<end>\.[^./]+)"
+    r"(?P<id>.*[^/_.-])(?P<join>[_.-])"
+    r"(?P<channel>(?:(?:band|b|channel|ch|c|w)?\d{1,3}[a-z]?|[a-z]{2,12}))(?P<end>\.[^./]+)",
+    re.IGNORECASE,
 )
 _OF_PHOTOGRAPHS = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG", ".webp", ".gif", ".bmp")
 _MOST_CHANNELS = 64

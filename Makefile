@@ -96,8 +96,8 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed.
 notebooks: $(INSTALLED) ## Write notebooks/*.ipynb from notebooks/*.py.
 	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 
-# On Python 3.13 TensorFlow is a release candidate, which needs a Keras that is none: see the two
-# files in locks/.
+# On Python 3.13 TensorFlow is a release candidate, which requires a nightly build of Keras. The two
+# files say which TensorFlow is locked, and leave that Keras out.
 LOCK_3.13 := --constraint locks/python3.13.constraints --override locks/python3.13.overrides
 lock: $(INSTALLED) ## Write the lock files; UPGRADE=1 takes the newest versions allowed.
 	mkdir -p locks

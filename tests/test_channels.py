@@ -382,6 +382,7 @@ def test_pictures_of_embeddings_draw_the_channels_of_the_run(monkeypatch):
             {"channel_names": "b,a"},
             "have the channels b,a, and .* take a,b; put the channels",
         ),
+        ({"channel_names": "c,d"}, "channel_names='c,d' are not those .* which are a,b; leave"),
         ({"standardize": True}, "standardize=True cannot be changed .* trained without it; leave"),
     ],
 )

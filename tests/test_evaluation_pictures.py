@@ -71,7 +71,7 @@ def test_the_neighbours_that_are_drawn_are_the_nearest_ones(inputs):
 
 
 def test_captions_say_which_channels_are_drawn(inputs):
-    small = dataclasses.replace(inputs.thumbnails, channels="; channel nir as grey")
+    small = dataclasses.replace(inputs.thumbnails, channels="channel nir as grey")
     scores = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
     changed = dataclasses.replace(inputs, thumbnails=small, test_scores=scores)
     sheets = {**retrieval.evaluate(changed).sheets, **per_class.evaluate(changed).sheets}

@@ -81,7 +81,7 @@ def test_channels_and_scale_of_other_images_are_in_the_page(written, tmp_path):
     directory.write_architecture(str(folder), dataclasses.replace(architecture, pixels=pixels))
     text = " ".join(page_of(folder).text.split())
     assert "2 channels of uint16" in text
-    assert "nir from 1 to 900.5, swir from 2 to 800 (percentile)" in text
+    assert "to [0, 1] by percentile: nir from 1 to 900.5, swir from 2 to 800" in text
     assert "channel nir as grey" in text
 
 

@@ -140,5 +140,5 @@ def _draw(
         for row, cosine in zip(shown[number], cosines[number], strict=True):
             lines = (f"{cosine:.3f}", found.labels[row] or "", found.names[row])
             tiles.append(outcome.Tile(images.get(int(row), embedded.grey(found)), lines, None))
-        rows.append((file + drawn, tiles))
+        rows.append((shown_lib.with_channels(file, drawn), tiles))
     storage.write_png(path, contact_sheet.draw_tiles(rows))

@@ -185,7 +185,7 @@ def _check_labels(config: Config) -> None:
 
 
 def _check_channels(config: Config) -> None:
-    """Refuses channels that are none or named twice, and what an encoder does itself."""
+    """Refuses a wrong number of channels, a name given twice, and what an encoder does itself."""
     if config.standardize and config.encoder.startswith("keras:"):
         raise errors.UserError(
             f"--standardize has no place before --encoder={config.encoder}, whose preprocessing "

@@ -13,6 +13,7 @@ device: then batches hold the input of `views_of_batch`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 
 import tensorflow as tf
@@ -232,7 +233,7 @@ def views_of_batch(
     return {"views": made, "label": batch["label"]}
 
 
-def _served_by(address: str):  # type: ignore[no-untyped-def]
+def _served_by(address: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Returns the transformation that lets a tf.data service make a data set."""
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     return tf.data.experimental.service.distribute(dynamic, address)

@@ -85,7 +85,7 @@ def find(record: tf.train.Example, key: str, path: str) -> Layout | None:
 def note(record: tf.train.Example, key: str, path: str) -> str | None:
     """Returns a note if the image of a record may be raw bytes that do not say their shape.
 
-    Nothing tells them from a damaged file, so it is not an error here.
+    Raw bytes look like a damaged file, so they are not an error here.
 
     Args:
         record: the first record, for whose image `find` returned None.

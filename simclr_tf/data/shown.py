@@ -103,11 +103,16 @@ def rows(
             for number, name in enumerate(pixels.names)
         ]
     channels = choose(pixels, wanted)
-    return [(caption + in_words(pixels, channels), as_rgb(images, channels))]
+    return [(with_channels(caption, in_words(pixels, channels)), as_rgb(images, channels))]
+
+
+def with_channels(caption: str, drawn: str) -> str:
+    """Returns a caption that also says which channels are drawn, see `in_words`."""
+    return "; ".join(filter(None, [caption, drawn]))
 
 
 def in_words(pixels: pixel_format.PixelFormat, channels: tuple[int, ...]) -> str:
-    """Returns the end of a caption that says which channels are drawn; "" of pictures.
+    """Returns which channels are drawn; "" of pictures.
 
     Args:
         pixels: the pixels of the images.
@@ -117,5 +122,5 @@ def in_words(pixels: pixel_format.PixelFormat, channels: tuple[int, ...]) -> str
         return ""
     names = ", ".join(pixels.names[number] for number in channels)
     if len(channels) == 1:
-        return f"; channel {names} as grey"
-    return f"; channels {names} as red, green and blue"
+        return f"channel {names} as grey"
+    return f"channels {names} as red, green and blue"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from simclr_tf.data import shown
 from simclr_tf.evaluation import outcome, thumbnails
 
 _ROWS, _COLUMNS = 3, 8
@@ -40,7 +41,9 @@ def pictures(
     starts = range(0, len(tiles), _COLUMNS)
     return [
         (
-            f"most certain wrong predictions, from number {start + 1}{small.channels}",
+            shown.with_channels(
+                f"most certain wrong predictions, from number {start + 1}", small.channels
+            ),
             tiles[start : start + _COLUMNS],
         )
         for start in starts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from simclr_tf.data import shown
 from simclr_tf.evaluation import neighbours, outcome, thumbnails
 
 _RANKS = (1, 5, 10)
@@ -61,7 +62,7 @@ def _pictures(
             lines = (f"{cosine:.3f}", inputs.class_names[labels[index]])
             frame = "green" if labels[index] == labels[query] else "red"
             tiles.append(outcome.Tile(small.images[index] / 255, lines, frame))
-        rows.append(((caption + small.channels).removeprefix("; "), tiles))
+        rows.append((shown.with_channels(caption, small.channels), tiles))
     return rows
 
 

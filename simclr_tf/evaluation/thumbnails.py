@@ -20,7 +20,7 @@ class Thumbnails:
     Attributes:
         images: (t, s, s, 3) uint8.
         rows: (t,) the numbers of these images, in ascending order.
-        channels: the end of captions that says which channels they show, see `shown.in_words`.
+        channels: which channels they show, see `shown.in_words`.
     """
 
     images: np.ndarray

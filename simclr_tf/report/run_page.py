@@ -190,8 +190,8 @@ def _network(run: run_files.RunFiles) -> dict[str, Any]:
         drawn = shown_lib.choose(
             shape.pixels, None if run.config is None else run.config.show_channels
         )
-        found["pictures show"] = shown_lib.in_words(shape.pixels, drawn).removeprefix("; ") or None
-        found["becomes 0 and 1"] = f"{ranges} ({shape.pixels.scale})"
+        found["pictures show"] = shown_lib.in_words(shape.pixels, drawn) or None
+        found["scale"] = f"to [0, 1] by {shape.pixels.scale}: {ranges}"
     if shape.pixels.is_standardized:
         found["standardized"] = "by mean and deviation of each channel"
     head = f"{shape.proj_head_mode}, {shape.num_proj_layers} layers, {shape.proj_out_dim} outputs"

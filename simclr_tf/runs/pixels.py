@@ -74,6 +74,14 @@ def _check_evaluated(config: config_lib.Config, pixels: pixel_format.PixelFormat
             "cannot be changed in an evaluation: the weights were trained without it; leave it "
             "out.",
         )
+    names = tuple(text.listed(config.channel_names))
+    if names and names != pixels.names:
+        raise errors.ArgumentError(
+            "channel_names",
+            config.channel_names,
+            "are not those that the weights were trained with, which are "
+            f"{','.join(pixels.names)}; leave it out.",
+        )
 
 
 def of_weights(weights: weights_lib.Weights) -> pixel_format.PixelFormat:

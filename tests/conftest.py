@@ -3,7 +3,6 @@
 # ruff: noqa: I001  (simclr_tf chooses Keras 2, so it is imported before TensorFlow)
 
 from collections.abc import Iterator
-import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,6 +29,7 @@ from simclr_tf.data import iterators
 from simclr_tf.serving import export, reloading
 from simclr_tf.training import memory
 import program_server
+import quick_program  # What it leaves out, no test of a run looks at.
 import quick_tensorflow
 import tiny_runs
 
@@ -85,23 +85,6 @@ multi_device_iterator_ops.OwnedMultiDeviceIterator.__init__ = _untuned_on_device
 # A report takes a third of a second after each of hundreds of runs; `with_reports` writes it.
 _write_after_run = report.write_after_run
 report.write_after_run = lambda model_dir: None
-
-# A run traces its step once more to estimate the memory, which no test of a run looks at;
-# `with_memory_estimates` does.
-_estimate_memory = memory.estimate
-memory.estimate = lambda *_, **__: memory.Estimate(0, 0, 0)
-
-
-# A process that imports TensorFlow for every export; `with_fresh_process` starts it.
-_fresh_process = reloading.fresh_process
-
-
-@contextlib.contextmanager
-def _no_process() -> Iterator[reloading.FreshProcess]:
-    yield reloading.FreshProcess(None)
-
-
-reloading.fresh_process = _no_process
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -203,10 +186,10 @@ def with_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def with_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets exports be checked in a process of their own, as they are outside these tests."""
-    monkeypatch.setattr(reloading, "fresh_process", _fresh_process)
+    monkeypatch.setattr(reloading, "fresh_process", quick_program.FRESH_PROCESS)
 
 
 @pytest.fixture
 def with_memory_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets runs estimate the memory of a step, as they do outside these tests."""
-    monkeypatch.setattr(memory, "estimate", _estimate_memory)
+    monkeypatch.setattr(memory, "estimate", quick_program.ESTIMATE_MEMORY)

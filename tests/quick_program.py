@@ -1,6 +1,8 @@
-"""Imported before a program: it neither estimates its memory nor loads exports in fresh processes.
+"""Imported before a run: it neither estimates its memory nor loads exports in fresh processes.
 
-See `program_server.SETUP`. conftest.py leaves out the same in the processes of the tests.
+The estimate traces the step once more, and a fresh process imports TensorFlow. Fixtures of
+conftest.py give single tests what is left out; programs that tests start import this module by
+`program_server.SETUP`.
 """
 
 from collections.abc import Iterator
@@ -8,6 +10,8 @@ import contextlib
 
 from simclr_tf.serving import reloading
 from simclr_tf.training import memory
+
+ESTIMATE_MEMORY, FRESH_PROCESS = memory.estimate, reloading.fresh_process
 
 
 @contextlib.contextmanager

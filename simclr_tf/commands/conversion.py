@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
-from simclr_tf.data import evaluation_images, first_format, split_names
+from simclr_tf.data import evaluation_images, split_names
 from simclr_tf.evaluation import fidelity
 from simclr_tf.models import simclr
-from simclr_tf.runs import channel_order, dataset, directory
+from simclr_tf.runs import dataset, directory
 from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.serving import bundle, converted, forms
@@ -132,8 +132,7 @@ def _open(config: config_lib.Config, weights: weights_lib.Weights) -> tuple[data
     )
     data = dataset.open_data(config, eval_split_given="eval_split" in given, several_labels=True)
     pixels = pixels_lib.of_weights(weights)
-    channel_order.check(config, data.source, pixels, weights.origin)
-    first_format.check_suits(data.source, data.train_split, pixels, weights.origin)
+    pixels_lib.check_suits(config, data.source, data.train_split, pixels, weights.origin)
     data = pixels_lib.applied(data, pixels)
     if config.max_bad_images:
         as_evaluated = dataclasses.replace(config, mode="eval")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, text
 from simclr_tf.commands import check_data, embedded
-from simclr_tf.data import first_format, indicators, sources, split_names
+from simclr_tf.data import indicators, sources, split_names
 from simclr_tf.data import parts as parts_lib
 from simclr_tf.embeddings import manifest as manifest_lib
 from simclr_tf.embeddings import shards
@@ -21,7 +21,6 @@ from simclr_tf.evaluation import features, forward
 from simclr_tf.models import simclr
 from simclr_tf.runs import (
     builders,
-    channel_order,
     dataset,
     diagnosis,
     directory,
@@ -58,8 +57,7 @@ def embed(
     folder = config.embeddings
     source = check_data.open_source(config).with_pixels(pixels_lib.of_weights(weights))
     splits = _splits(config, source)
-    channel_order.check(config, source, source.pixels, weights.origin)
-    first_format.check_suits(source, splits[0], source.pixels, weights.origin)
+    pixels_lib.check_suits(config, source, splits[0], source.pixels, weights.origin)
     config = embedded.with_arithmetic(config, strategy)
     model = _network(config, weights, strategy)
     directory.ensure_writable(folder, flag="embeddings")

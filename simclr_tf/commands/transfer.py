@@ -15,10 +15,10 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, errors
 from simclr_tf import preemption as preemption_lib
 from simclr_tf.commands import evaluate, train
-from simclr_tf.data import first_format
 from simclr_tf.keras_api import keras
 from simclr_tf.report import transfer as report
-from simclr_tf.runs import channel_order, checkpoints, directory, lock
+from simclr_tf.runs import checkpoints, directory, lock
+from simclr_tf.runs import pixels as pixels_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.transfer import (
     cells,
@@ -93,8 +93,9 @@ def transfer(
     rows = networks.open_networks(config, weights)
     for target in opened:
         data = target.data
-        channel_order.check(target.config, data.source, rows[0].pixels, weights.origin)
-        first_format.check_suits(data.source, data.train_split, rows[0].pixels, weights.origin)
+        pixels_lib.check_suits(
+            target.config, data.source, data.train_split, rows[0].pixels, weights.origin
+        )
     directory.ensure_writable(config.model_dir)
     with lock.hold(config.model_dir) as held:
         pairs = [

@@ -6,7 +6,7 @@ import dataclasses
 
 from simclr_tf import config as config_lib
 from simclr_tf import console, errors, pixel_format, text
-from simclr_tf.data import first_format
+from simclr_tf.data import first_format, sources
 from simclr_tf.data import scale as scale_lib
 from simclr_tf.runs import channel_order, checkpoints, dataset, directory
 from simclr_tf.runs import weights as weights_lib
@@ -38,8 +38,7 @@ def settle(
         return pixels, False
     theirs = None if weights is None else of_weights(weights)
     if theirs is not None and weights is not None and config.mode == "eval":
-        channel_order.check(config, data.source, theirs, weights.origin)
-        first_format.check_suits(data.source, data.train_split, theirs, weights.origin)
+        check_suits(config, data.source, data.train_split, theirs, weights.origin)
         _check_evaluated(config, theirs)
         return theirs, False
     found = first_format.find(data.source, data.train_split, config.channels)
@@ -50,6 +49,29 @@ def settle(
     found = _named(config, found, data.source.channel_names)
     scale = resolved_scale(config, found)
     return found, scale != pixel_format.DTYPE or config.standardize
+
+
+def check_suits(
+    config: config_lib.Config,
+    source: sources.Source,
+    split: str,
+    pixels: pixel_format.PixelFormat,
+    origin: str,
+) -> None:
+    """Refuses images whose channels or values are not those that weights take.
+
+    Args:
+        config: the settings.
+        source: the opened data set.
+        split: the split whose first images are looked at.
+        pixels: the pixels that the weights take.
+        origin: the weights, for messages.
+
+    Raises:
+        UserError: with what the images are, and what the weights take.
+    """
+    channel_order.check(config, source, pixels, origin)
+    first_format.check_suits(source, split, pixels, origin)
 
 
 def keeps_scale(config: config_lib.Config, pixels: pixel_format.PixelFormat) -> bool:

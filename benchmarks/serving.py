@@ -44,7 +44,7 @@ import tensorflow as tf  # isort: skip
 
 from benchmarks import pages
 from simclr_tf.models import simclr
-from simclr_tf.runs import initialization, weights
+from simclr_tf.runs import initialization, machine, weights
 from simclr_tf.serving import export, outputs
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "serving.md"
@@ -52,7 +52,7 @@ NETWORK = "network alone"
 NETWORK_XLA = "network alone, XLA"
 PREPARED_BFLOAT16 = "prepared, bfloat16"
 REFERENCE = "google-research/simclr"
-_BYTES = "serving_bytes"
+_PREPARED, _BYTES = "prepared", "serving_bytes"
 Row = dict[str, Any]
 Calls = dict[str, Callable[[tf.Tensor], Any]]
 
@@ -107,8 +107,16 @@ def _first_answer(path: str, photo: bytes) -> tuple[Any, float]:
     """Loads a SavedModel, and returns its signatures and the seconds to its first answer."""
     start = time.perf_counter()
     signatures = tf.saved_model.load(path).signatures
-    signatures["serving_bytes"](tf.constant([photo]))["features"].numpy()
+    _signature(signatures, _BYTES)(tf.constant([photo]))["features"].numpy()
     return signatures, time.perf_counter() - start
+
+
+def _signature(signatures: Any, name: str) -> Callable[[tf.Tensor], Any]:
+    """Returns a function of one tensor that calls a signature."""
+    call = signatures[name]
+    (argument,) = call.structured_input_signature[1]
+    # By name: given a tensor without one, TensorFlow prints its values before it computes.
+    return lambda values: call(**{argument: values})
 
 
 def _calls(model: simclr.SimCLR, signatures: Any, bfloat16: Any) -> Calls:
@@ -132,9 +140,9 @@ def _calls(model: simclr.SimCLR, signatures: Any, bfloat16: Any) -> Calls:
     return {
         NETWORK: network(),
         NETWORK_XLA: network(jit_compile=True),
-        "prepared": signatures["prepared"],
-        PREPARED_BFLOAT16: bfloat16["prepared"],
-        _BYTES: signatures[_BYTES],
+        _PREPARED: _signature(signatures, _PREPARED),
+        PREPARED_BFLOAT16: _signature(bfloat16, _PREPARED),
+        _BYTES: _signature(signatures, _BYTES),
     }
 
 
@@ -180,7 +188,7 @@ def measure_reference(
         calls: Calls = {
             # As its Colab calls it.
             REFERENCE: lambda images: {"features": theirs(images, False)["final_avg_pool"]},
-            "prepared": signatures["prepared"],
+            _PREPARED: _signature(signatures, _PREPARED),
         }
         for count in batches:
             images = _images(count, size)
@@ -229,9 +237,10 @@ def _first_line(seconds: float) -> str:
 
 def table(rows: list[Row], heading: str, *lines: str) -> str:
     """Returns results as a table in Markdown, between what was measured and further lines."""
-    where = f"{os.cpu_count()} CPU cores, TensorFlow {tf.__version__}"
+    where = f"{os.cpu_count()} cores ({machine.processor()}), TensorFlow {tf.__version__}"
     head = ["| | images in a batch | images/s | p50 (ms) | p99 (ms) |", "|---|--:|--:|--:|--:|"]
-    return "\n".join([f"{heading}; {where}:", "", *head, *map(_line, rows), "", *lines, ""])
+    below = ["", *lines] if lines else []
+    return "\n".join([f"{heading}; {where}:", "", *head, *map(_line, rows), *below, ""])
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ SMALLEST = {
     "accumulation.py": ["--smallest", "--data_dir=accumulation_data"],
     "loss_compare.py": ["HEAD", "HEAD", "--case=supcon", "--steps=1"],
     "input_pipeline.py": ["--smallest"],
-    "objectives.py": ["--smallest", "--data_dir=objectives_data", "--runs=runs"],
     "label_free.py": ["--smallest", "--folder=label_free_runs"],
     "architectures.py": ["--smallest", "--rounds=1"],
     "loss.py": ["--smallest"],
@@ -177,14 +176,6 @@ def test_serving_measures_the_signatures_and_the_network(processes):
         assert min(row.values()) > 0 and row["p50_ms"] <= row["p99_ms"]
 
 
-def test_objectives_prints_the_linear_evaluation_of_its_run(processes, folder):
-    results = _results(processes, "objectives.py")
-    (path,) = folder.glob("runs/*/result.json")
-    accuracy = json.loads(path.read_text())["linear_eval/top_1_accuracy"]
-    assert results == {"nt_xent": accuracy}
-    assert 0 < accuracy <= 1
-
-
 def test_label_free_correlates_its_runs(processes, folder):
     results = _results(processes, "label_free.py")
     assert results.pop("runs") == 2
@@ -192,19 +183,6 @@ def test_label_free_correlates_its_runs(processes, folder):
     paths = folder.glob("label_free_runs/*/result.json")
     accuracies = [json.loads(path.read_text())["linear_eval/top_1_accuracy"] for path in paths]
     assert {found["chosen"] for found in results.values()} <= set(accuracies)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--smallest", "--write"], "trains too little for docs/objectives.md; leave out --write"),
-        ([], "--data_dir is missing"),
-    ],
-)
-def test_objectives_refuses(python, tmp_path, arguments, problem):
-    process = _run(python, tmp_path, "objectives.py", *arguments)
-    assert process.returncode == 2
-    assert problem in process.stderr
 
 
 def test_architectures_counts_and_measures_an_encoder(processes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import os
 import pathlib
 import time
@@ -167,21 +167,10 @@ def _run(
     train: Train,
     shown: study_selection.Shown,
 ) -> results.Results:
-    """Trains what is not done of a study, and returns its results."""
+    """Measures a study or trains what is not done of it, and returns its results."""
     versions = plans.register(one, os.path.join(root, one.name))
     if one.measurement is not None:
-        start = time.monotonic()
-        with console.working(f"Measuring {one.name}"):
-            measured = measurements.outcomes_of(one, overrides)
-        here = environment.describe(tf.distribute.get_strategy())
-        return _results(
-            one,
-            shown,
-            measured,
-            versions,
-            machines=[results.machine(here)],
-            costs={one.name: time.monotonic() - start},
-        )
+        return _measure(one, overrides, shown, versions)
     chosen: results.Chosen = {}
     tried = tuning.trials(one, overrides)
     records: dict[str, attempts.Record] = {}
@@ -198,29 +187,51 @@ def _run(
     ]
     for outcome in found:
         hparams.write(outcome, root)
-    every = [
-        run
-        for run in schedule.all_runs([*runs, *(cell.run for cell in planned)])
-        if run.identity in records
-    ]
+    every = schedule.all_runs([*runs, *(cell.run for cell in planned)])
     return _results(
         one,
         shown,
         found,
         versions,
-        failures=[
-            results.Failure(
-                run.title, records[run.identity].error, results.command_of(run, shown.root)
-            )
-            for run in every
-            if not _is_done(records, run)
-        ],
+        failures=_failures(every, records, shown.root),
         chosen=chosen,
         machines=sorted({results.machine_of(o.cell.run.folder(root)) for o in found}),
         costs={
             run.identity: records[run.identity].seconds for run in every if _is_done(records, run)
         },
     )
+
+
+def _measure(
+    one: definition.Study,
+    overrides: Mapping[str, Any],
+    shown: study_selection.Shown,
+    versions: Sequence[Mapping[str, Any]],
+) -> results.Results:
+    """Returns the results of a study that trains nothing."""
+    start = time.monotonic()
+    with console.working(f"Measuring {one.name}"):
+        measured = measurements.outcomes_of(one, overrides)
+    here = environment.describe(tf.distribute.get_strategy())
+    return _results(
+        one,
+        shown,
+        measured,
+        versions,
+        machines=[results.machine(here)],
+        costs={one.name: time.monotonic() - start},
+    )
+
+
+def _failures(
+    runs: Iterable[cells.Run], records: Mapping[str, attempts.Record], root: str
+) -> list[results.Failure]:
+    """Returns the runs that were started and are not done."""
+    return [
+        results.Failure(run.title, records[run.identity].error, results.command_of(run, root))
+        for run in runs
+        if run.identity in records and not _is_done(records, run)
+    ]
 
 
 def _is_done(records: Mapping[str, attempts.Record], run: cells.Run) -> bool:

@@ -2,6 +2,7 @@
 
     python benchmarks/bulk.py              prints a table
     python benchmarks/bulk.py --json       also prints one JSON object as the last line
+    python benchmarks/bulk.py --write      also writes the table into docs/bulk.md
     python benchmarks/bulk.py --smallest   takes a minute
 
 It needs Apache Beam in this Python (pip install 'apache-beam>=2.77'). Every program embeds a few
@@ -23,10 +24,15 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
 import numpy as np
 from PIL import Image
 
+from benchmarks import pages
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PAGE = ROOT / "docs" / "bulk.md"
 _SIDE = 96  # Pixels of the JPEG files.
 
 
@@ -40,7 +46,7 @@ class Amount:
     many: int
 
 
-_FULL = Amount(depth=18, image_size=64, few=64, many=1088)
+_FULL = Amount(depth=18, image_size=64, few=64, many=8256)
 SMALLEST = Amount(depth=8, image_size=8, few=8, many=40)
 
 
@@ -151,12 +157,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    parser.add_argument("--write", action="store_true", help="update docs/bulk.md")
     parser.add_argument("--smallest", action="store_true", help="measure little, as a check")
     arguments = parser.parse_args()
+    if arguments.smallest and arguments.write:
+        parser.error("--smallest measures too little for docs/bulk.md; leave out --write")
     amount = SMALLEST if arguments.smallest else _FULL
     with tempfile.TemporaryDirectory() as folder:
         results = measure(pathlib.Path(folder), amount)
     print(table(results))
+    if arguments.write:
+        pages.replace_table(str(_PAGE), "bulk.py", table(results) + "\n")
     if arguments.json:
         print(json.dumps(results))
 

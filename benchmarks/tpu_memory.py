@@ -5,13 +5,15 @@
     python benchmarks/tpu_memory.py --tpus=v5e         adds those of one kind of TPU
 
 The numbers are those of the TPU's own compiler, which needs no TPU; see `tpu_compiler.py`. It
-optimizes less than for training (`--fast`), because that takes a sixth of the time. Cells that were
-measured before are kept in a file, so the program can be interrupted.
+optimizes less than for training (`--fast`), because that takes a sixth of the time. What was
+measured is also kept in a file, so that the program can be interrupted. Rows of the page that are
+not in the file stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 import json
 import os
 import pathlib
@@ -27,6 +29,7 @@ from benchmarks import pages, tpu_compiler
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _PAGE = _ROOT / "docs" / "tpu.md"
+_NAME = "tpu_memory.py"
 # Widths and batches of a replica, in the order in which they are measured.
 _CELLS = ("1x128", "2x64", "4x32", "1x256", "2x128", "4x64", "1x64")
 _TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v6e": "v6e:2x2"}
@@ -35,21 +38,33 @@ _CLASSES, _SIDE = 1000, 224
 Result = dict[str, Any]
 
 
-def table(results: dict[str, Result]) -> str:
-    """Returns the table of results by "CELL TPU", in Markdown."""
-    cells = sorted({name.split()[0] for name in results}, key=_width_and_batch)
-    lines = [
-        f"| width | images of a replica | GFLOP per image | {' | '.join(_TOPOLOGIES)} |",
-        f"|--:|--:|--:|{'--:|' * len(_TOPOLOGIES)}",
-    ]
-    for cell in cells:
+def table(results: dict[str, Result], earlier: Sequence[str] = ()) -> str:
+    """Returns the table of results, in Markdown.
+
+    Args:
+        results: by "CELL TPU".
+        earlier: rows of other cells, as this function has written them.
+    """
+    rows = {_cell_of(row): row for row in earlier}
+    for cell in {name.split()[0] for name in results}:
         width, batch = _width_and_batch(cell)
         of_cell = {tpu: results.get(f"{cell} {tpu}") for tpu in _TOPOLOGIES}
         flops = [result["flops"] for result in of_cell.values() if result and "flops" in result]
         per_image = f"{max(flops) / batch / 1e9:.0f}" if flops else ""
         memory = " | ".join(_memory(result) for result in of_cell.values())
-        lines.append(f"| {width}x | {batch} | {per_image} | {memory} |")
+        rows[cell] = f"| {width}x | {batch} | {per_image} | {memory} |"
+    lines = [
+        f"| width | images of a replica | GFLOP per image | {' | '.join(_TOPOLOGIES)} |",
+        f"|--:|--:|--:|{'--:|' * len(_TOPOLOGIES)}",
+        *(rows[cell] for cell in sorted(rows, key=_width_and_batch)),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _cell_of(row: str) -> str:
+    """Returns the cell of a row, such as 1x128."""
+    width, batch = (part.strip() for part in row.split("|")[1:3])
+    return width + batch
 
 
 def _width_and_batch(cell: str) -> tuple[int, int]:
@@ -119,7 +134,8 @@ def main() -> None:
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     for cell in filter(None, arguments.cells.split(",")):
         _measure(cell, arguments.tpus.split(","), results, arguments.results)
-    pages.replace_table(str(_PAGE), "tpu_memory.py", table(results))
+    earlier = pages.rows_of_table(str(_PAGE), _NAME)
+    pages.replace_table(str(_PAGE), _NAME, table(results, earlier))
 
 
 if __name__ == "__main__":

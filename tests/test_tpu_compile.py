@@ -133,7 +133,11 @@ def test_the_step_can_be_timed_by_xla_without_tensorflow(compiler, tmp_path):
 def test_the_table_has_what_was_measured_and_no_more(compiled):
     fits = {"flops": 96e9, "bytes": {"peak_memory": 3 * 2**29}}
     results = {"2x32 v4": fits, "1x2 v6e": compiled[TOO_LARGE][0], "1x2 v5e": {"error": "bad"}}
-    assert tpu_memory.table(results).splitlines()[2:] == [
+    rows = [
         "| 1x | 2 |  | not measured | refused | does not fit (320.00 of 15.75 GiB) |",
         "| 2x | 32 | 3 | 1.5 GiB | not measured | not measured |",
     ]
+    assert tpu_memory.table(results).splitlines()[2:] == rows
+    # A row is measured again; one that is not is kept.
+    earlier = ["| 1x | 10 | 4 | 1.0 GiB | 1.0 GiB | 1.0 GiB |", rows[1].replace("1.5", "9.5")]
+    assert tpu_memory.table(results, earlier).splitlines()[2:] == [rows[0], earlier[0], rows[1]]

@@ -39,6 +39,14 @@ def _console() -> rich.console.Console:
     return rich.console.Console(file=sys.stdout, width=width, highlight=False, markup=False)
 
 
+def _redraws(console: rich.console.Console) -> bool:
+    """Returns whether a line can be drawn again.
+
+    The variable FORCE_COLOR, which notebooks set, makes rich take everything for a terminal.
+    """
+    return console.is_terminal and console.file.isatty()
+
+
 def say(message: str) -> None:
     """Prints one plain line, cut short if it is very long."""
     _console().print(text.limited(message), markup=False, soft_wrap=True)
@@ -112,7 +120,7 @@ class Progress:
     def __enter__(self) -> Progress:
         """Shows the bar."""
         console = _console()
-        if self.shown and console.is_terminal:
+        if self.shown and _redraws(console):
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}"),
                 rich.progress.BarColumn(bar_width=20),
@@ -166,7 +174,7 @@ def working(what: str) -> Iterator[None]:
     """
     start = time.monotonic()
     console = _console()
-    status = console.status(what) if console.is_terminal else contextlib.nullcontext()
+    status = console.status(what) if _redraws(console) else contextlib.nullcontext()
     with status:
         yield
     say(f"{what}: {duration(time.monotonic() - start)}")

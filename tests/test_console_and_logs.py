@@ -74,6 +74,15 @@ def test_images_are_written_as_png(tmp_path):
     np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "x.png").read_bytes()), image)
 
 
+@pytest.fixture(params=["no variable", "FORCE_COLOR"])
+def no_terminal(request, monkeypatch):
+    """Standard output that is no terminal, whatever rich is told, as it is by notebooks."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if request.param == "FORCE_COLOR":
+        monkeypatch.setenv("FORCE_COLOR", "1")
+
+
+@pytest.mark.usefixtures("no_terminal")
 def test_progress_off_a_terminal_is_plain_lines(capsys):
     with console.Progress("step", 1200) as progress:
         progress.update(600, "loss 1.0")
@@ -103,6 +112,7 @@ def test_columns_of_numbers_are_right_aligned_and_columns_of_text_left_aligned(c
     assert cells == ["a   ", " 9.5%", "short        "]
 
 
+@pytest.mark.usefixtures("no_terminal")
 def test_work_of_unknown_length_is_one_line_of_a_log(capsys):
     with console.working("Exporting the SavedModel"):
         pass

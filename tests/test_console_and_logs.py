@@ -1,5 +1,6 @@
 """Files of metrics, images of views, progress lines, warnings and durations."""
 
+import dataclasses
 import json
 import math
 import types
@@ -183,6 +184,24 @@ def test_a_collapse_is_reported_once_after_several_records(capsys):
     assert out.count("warning: The representation may have collapsed: ") == 1
     assert "the features of different images were nearly equal" in out
     assert "in 5 records in a row" in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "warned"),
+    [
+        ([100, 59], False),  # The first record is ignored, and less than a minute is not judged.
+        ([1, 30, 40, 100], True),
+        ([1, 2000], False),  # A wait of 0.25 s, which each record has, is a small fraction.
+    ],
+)
+def test_an_input_that_is_too_slow_is_reported_once(seconds, warned, capsys):
+    watch = _watch()
+    for one in seconds:
+        sums = dataclasses.replace(_sums(), waited=0.25 if one == 2000 else one / 2)
+        watch.add(sums, seconds=one)
+        watch.flush()
+    warning = "warning: Training waited for images during 50% of the time"
+    assert capsys.readouterr().out.count(warning) == warned
 
 
 def _collapse_of(features, *, judges_rank=True):

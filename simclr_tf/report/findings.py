@@ -10,7 +10,7 @@ import numpy as np
 from simclr_tf import errors, text
 from simclr_tf.report import curves, result_numbers, run_files
 from simclr_tf.runs import best, directory, validation_images
-from simclr_tf.training import collapse, schedules
+from simclr_tf.training import collapse, input_wait, schedules
 
 # A loss above this fraction of its level of chance is near it.
 _NEAR_CHANCE = 0.98
@@ -18,8 +18,6 @@ _NEAR_CHANCE = 0.98
 # its loss may be above its level of chance nevertheless. In small batches, where one of B views is
 # recognised by chance, it is more often than this times that.
 _RECOGNISED, _TIMES_CHANCE = 0.1, 1.5
-# Waiting for input during a larger fraction of the time than this slows training.
-_LONG_WAIT = 0.2
 _COLLAPSE = (collapse.SPREAD, collapse.NEGATIVE_COSINE, collapse.RANK)
 
 
@@ -59,12 +57,10 @@ def _of_training(run: run_files.RunFiles) -> Iterator[str]:
     yield from _loss_near_chance(run)
     wait = run.metrics.columns.get("train/input_wait")
     if wait is not None and len(wait.values) > 1:
-        waited = float(np.mean(wait.values[1:]))  # The first record has the start of the input.
-        if waited > _LONG_WAIT:
-            yield (
-                f"Training waited for images during {waited:.0%} of the time: the input is slower "
-                "than the network. --augment_on=device, --cache_dataset or --data_service may help."
-            )
+        # The first record has the start of the input.
+        slow = input_wait.warning(float(np.mean(wait.values[1:])))
+        if slow is not None:
+            yield slow
 
 
 def _collapse(run: run_files.RunFiles) -> str | None:

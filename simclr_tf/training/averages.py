@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from simclr_tf.training import collapse, schedules
+from simclr_tf.training import collapse, input_wait, schedules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Sums:
 
 
 class Averages:
-    """Averages metrics between two log entries, and warns once if the representation collapses."""
+    """Averages metrics between two log entries.
+
+    It warns once if the representation collapses, and once if the input is too slow.
+    """
 
     def __init__(
         self, plan: schedules.Plan, chance: float | None, *, judges_rank: bool = False
@@ -39,6 +42,7 @@ class Averages:
         self._plan = plan
         self._chance = chance
         self._collapse = collapse.Watch(warmup_steps=plan.warmup_steps, judges_rank=judges_rank)
+        self._input = input_wait.Watch()
         self._steps_seen = 0
         self._last: dict[str, float] = {}
         self._clear()
@@ -90,5 +94,6 @@ class Averages:
             if self._chance is not None:
                 means["train/chance_loss"] = self._chance
             self._collapse.record(self._steps_seen, means)
+        self._input.record(self._waited, self._seconds)
         self._clear()
         return means

@@ -19,6 +19,12 @@ from simclr_tf import errors, text
 _TPU = tf.distribute.TPUStrategy
 
 
+def has_accelerator(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether replicas run on other devices than the processor of the host."""
+    devices = map(tf.DeviceSpec.from_string, strategy.extended.worker_devices)
+    return any(device.device_type != "CPU" for device in devices)
+
+
 def replica_index() -> tf.Tensor:
     """Returns () int32, the index of this replica among all replicas.
 

@@ -9,7 +9,10 @@ import program_server
 import pytest
 import tiny_runs
 
+from simclr_tf import distribute
+from simclr_tf.runs import batches
 from simclr_tf.serving import export
+from simclr_tf.training import input_wait, loop, placement
 
 # At a high rate, rounding decides which ReLUs are active, and weights diverge within two steps.
 VIEWS = {"use_blur": False, "image_size": 8, "train_steps": 3, "learning_rate": 0.02}
@@ -46,6 +49,29 @@ def test_views_made_in_the_step_lead_to_the_same_weights(on_host, photos, tmp_pa
     assert tiny_runs.main("pretrain", model_dir, photos, **settings) == 0
     assert (model_dir / "views.png").exists()
     weights = tiny_runs.part(tiny_runs.weights(model_dir), "encoder")
+    for name, want in tiny_runs.part(on_host, "encoder").items():
+        np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+def test_a_run_that_moves_its_views_while_it_trains_has_the_same_weights(
+    on_host, photos, tmp_path, monkeypatch, capsys
+):
+    # As on a machine with an accelerator, for which the host is too slow.
+    monkeypatch.setattr(distribute, "has_accelerator", lambda strategy: True)
+    monkeypatch.setattr(input_wait, "is_long", lambda fraction: True)
+    monkeypatch.setattr(placement, "_STEPS", 1)
+    monkeypatch.setattr(placement, "_SECONDS", 0.0)
+    made = []
+    makes_views = batches.make_views
+    monkeypatch.setattr(
+        batches, "make_views", lambda *arguments: made.append(1) or makes_views(*arguments)
+    )
+    # One step in a call: steps 1 and 2 on the host, then those of the device.
+    monkeypatch.setattr(loop, "_steps_per_call", lambda *_: 1)
+    assert tiny_runs.main("pretrain", tmp_path / "auto", photos, **VIEWS) == 0
+    assert made
+    assert "the accelerator makes the views for some steps" in capsys.readouterr().out
+    weights = tiny_runs.part(tiny_runs.weights(tmp_path / "auto"), "encoder")
     for name, want in tiny_runs.part(on_host, "encoder").items():
         np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 

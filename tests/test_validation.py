@@ -300,8 +300,7 @@ def test_a_checkpoint_is_complete_before_it_is_evaluated(monkeypatch, stop_at, e
     log: Any = types.SimpleNamespace(write=lambda *_: None)
     plan = schedules.Plan(100, 10, 9, 0, 100, 100, 0.1, validation_steps=4)
     loop.fit(
-        lambda batches, count: averages.Sums(count, 0.0, True, {}),
-        iter(()),
+        lambda count: averages.Sums(count, 0.0, True, {}),
         plan,
         schedules.WarmupCosine(0.1, 0, 9),
         state,

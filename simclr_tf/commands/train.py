@@ -250,8 +250,7 @@ def _fit(
     run = training.run
     log = metrics_log.MetricsLog(run.model_dir, from_step=stream.start_step)
     _show_views(stream, log)
-    step = setup.make_step(run.config, run.strategy, training.learner, training.task)
-    train_steps = loop.compile_steps(step, deterministic=run.config.deterministic)
+    train_steps = setup.make_trainer(training, stream)
 
     def validate(step: int) -> None:
         control.held.check(now=True)
@@ -262,7 +261,6 @@ def _fit(
         with control.preemption.training():
             loop.fit(
                 control.held.checked(train_steps),
-                iter(stream.distributed()),
                 training.plan,
                 training.schedule,
                 checkpoints,

@@ -10,9 +10,14 @@ _LONG_WAIT = 0.2
 _LEAST_SECONDS = 60.0
 
 
+def is_long(fraction: float) -> bool:
+    """Returns whether waiting during a fraction of the time slows training."""
+    return fraction > _LONG_WAIT
+
+
 def warning(fraction: float) -> str | None:
     """Returns the warning for a fraction of the time of training; None if it is small."""
-    if fraction <= _LONG_WAIT:
+    if not is_long(fraction):
         return None
     return (
         f"Training waited for images during {fraction:.0%} of the time: the input is slower than "

@@ -131,8 +131,7 @@ def compile_steps(
 
 
 def fit(
-    train_steps: Callable[[Iterator, int], averages.Sums],
-    iterator: Iterator,
+    train_steps: Callable[[int], averages.Sums],
     plan: schedules.Plan,
     schedule: schedules.Schedule,
     checkpoints: checkpoints_lib.Checkpoints,
@@ -172,7 +171,7 @@ def fit(
         while step < plan.total_steps:
             count = min(per_call, _steps_to_next_event(plan, step))
             start = time.monotonic()
-            sums = train_steps(iterator, count)
+            sums = train_steps(count)
             seconds = time.monotonic() - start
             step += sums.steps
             rate = float(schedule(step - 1))

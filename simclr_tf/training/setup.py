@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
+import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import keras_optimizers
+from simclr_tf import distribute, keras_optimizers, multi_worker
 from simclr_tf.data import balanced, mixing
 from simclr_tf.losses import classification
 from simclr_tf.models import simclr
 from simclr_tf.runs import batches, kept_images, opening, teachers
 from simclr_tf.training import (
     accumulation,
+    averages,
     label_terms,
+    loop,
     objectives,
     optimizers,
+    placement,
     schedules,
     steps,
     tasks,
@@ -94,12 +100,30 @@ def make_task(
         class_counts: see `class_counts.count`.
     """
     task = _objective_task(config, learner, teacher, class_counts)
-    if config.resolved_augment_on == "host":
+    if config.resolved_augment_on == placement.HOST:
         return task
+    return _making_views(task, config, strategy, learner)
+
+
+def _making_views(
+    task: tasks.Task,
+    config: config_lib.Config,
+    strategy: tf.distribute.Strategy,
+    learner: steps.Learner,
+) -> tasks.Task:
+    """Returns the task that also makes the views."""
     pixels = learner.model.architecture.pixels
     return dataclasses.replace(
         task, make_views=lambda batch: batches.make_views(config, strategy, batch, pixels)
     )
+
+
+def with_views_of_device(training: Training) -> Training:
+    """Returns the same training, with views that the device makes instead of the host."""
+    run = training.run
+    config = dataclasses.replace(run.config, augment_on=placement.DEVICE)
+    task = _making_views(training.task, config, run.strategy, training.learner)
+    return dataclasses.replace(training, run=dataclasses.replace(run, config=config), task=task)
 
 
 def _objective_task(
@@ -176,6 +200,55 @@ def make_step(
         return steps.whole_step(learner, task, strategy, jit_compile=config.jit_compile)
     return accumulation.chunked_step(
         learner, task, strategy, config.accum_chunks, jit_compile=config.jit_compile
+    )
+
+
+def make_trainer(training: Training, stream: batches.Batches) -> placement.Train:
+    """Returns what trains for a number of steps, on the batches of a stream.
+
+    With --augment_on=auto and an accelerator, it finds out where the views are made faster.
+
+    Args:
+        training: the training.
+        stream: the result of `make_batches`.
+    """
+    run = training.run
+    tries = _tries_device(run)
+
+    @functools.cache  # A step that was compiled is used again.
+    def placed(place: str) -> tuple[Training, Callable[[Any, int], averages.Sums]]:
+        as_set = place == run.config.resolved_augment_on
+        there = training if as_set else with_views_of_device(training)
+        step = make_step(there.run.config, run.strategy, there.learner, there.task)
+        return there, loop.compile_steps(step, deterministic=run.config.deterministic)
+
+    def make(place: str, step: int) -> placement.Train:
+        there, train_steps = placed(place)
+        if there is training and step == stream.start_step:
+            rest = stream
+        else:
+            rest = dataclasses.replace(stream, run=there.run, start_step=step)
+        return functools.partial(train_steps, iter(rest.distributed()))
+
+    if tries:
+        return placement.Trial(make, stream.start_step, run.config.train_batch_size)
+    return make(run.config.resolved_augment_on, stream.start_step)
+
+
+def _tries_device(run: opening.Run) -> bool:
+    """Returns whether it is to be found out where views are made faster.
+
+    Not for several hosts, which would have to agree, and not for the workers of a tf.data service,
+    whose batches cannot begin at any step.
+    """
+    config = run.config
+    return (
+        config.augment_on == "auto"
+        and config.resolved_augment_on == placement.HOST
+        and not config.deterministic
+        and config.data_service is None
+        and multi_worker.num_input_hosts(run.strategy) == 1
+        and distribute.has_accelerator(run.strategy)
     )
 
 

@@ -46,8 +46,10 @@ class ViewSettings:
     augment_on: str = _VIEWS.setting(
         "auto",
         "Where views are made: on the host's CPU in parallel with training, or on the accelerator "
-        "(device) as the first part of a training step. The pixels are equal. auto: host; with "
-        "--accum_chunks device, so that only one chunk's views are in memory at a time.",
+        "(device) as the first part of a training step. The pixels are equal. auto: host. If "
+        "training waits for images, auto measures whether an accelerator is faster, and goes on "
+        "there if it is; not on several hosts, with a tf.data service, or with --deterministic. "
+        "With --accum_chunks it is the device, so that one chunk's views are in memory at a time.",
         choices=("auto", "host", "device"),
         resume="freely",
     )

@@ -340,4 +340,7 @@ def test_rank_is_the_number_of_directions_in_which_features_differ():
             rank = float(feature_metrics.rank(tf.constant(features, tf.float32)))
             expected = np.linalg.eigvalsh(np.cov(features, rowvar=False, bias=True))
             assert rank == pytest.approx(np.sum(expected) ** 2 / np.sum(expected**2), rel=1e-4)
-    assert float(feature_metrics.rank(tf.ones([8, 4]))) == 0
+    for equal in (tf.ones([8, 4]), tf.ones([256, 1]) * rng.normal(size=512).astype("f")):
+        assert float(feature_metrics.rank(equal)) == 0  # Whatever the rounding of their mean is.
+    almost = tf.ones([256, 16]) + 1e-5 * isotropic.astype("f")
+    assert float(feature_metrics.rank(almost)) > 1

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 # The most features that `rank` compares.
 _MOST_ROWS = 256
+# The length of what rounding in float32 may add to a vector of length 1.
+_ROUNDING = 16 * float(np.finfo(np.float32).eps)
 
 
 def spread(features: tf.Tensor) -> tf.Tensor:
@@ -31,9 +33,10 @@ def rank(features: tf.Tensor) -> tf.Tensor:
     unit = tf.math.l2_normalize(tf.stop_gradient(features)[:_MOST_ROWS], -1)
     centred = unit - tf.reduce_mean(unit, 0)
     total = tf.reduce_sum(tf.square(centred))
-    centred *= tf.math.rsqrt(
-        tf.maximum(total, np.finfo(np.float32).tiny)
-    )  # The variances sum to 1.
+    # A difference that is only the rounding of the mean is none.
+    differ = total > centred.shape[0] * _ROUNDING**2
+    scale = tf.math.rsqrt(tf.maximum(total, np.finfo(np.float32).tiny))
+    centred *= tf.where(differ, scale, 0.0)  # The variances sum to 1.
     wide = centred.shape[0] <= centred.shape[1]
     # Both products have the same eigenvalues beside zeros.
     product = tf.matmul(centred, centred, transpose_a=not wide, transpose_b=wide)

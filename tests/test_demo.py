@@ -22,7 +22,7 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
             "--train_split=train[:256]",
             "--eval_split=test[:100]",
             "--train_batch_size=32",
-            "--learning_rate=0.8",
+            "--learning_rate=0.4",
             "--train_steps=20",
             "--warmup_epochs=0.5",
             f"--model_dir={tmp_path / 'run'}",

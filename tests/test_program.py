@@ -523,7 +523,7 @@ def test_fine_tuning_on_other_classes_loads_all_but_the_linear_head(
     initial: list[np.ndarray] = []
 
     def fit(*arguments, **named):
-        initial.extend(_head_of(arguments[4]))  # The checkpoints.
+        initial.extend(_head_of(arguments[3]))  # The checkpoints.
         return original_fit(*arguments, **named)
 
     original_fit = loop.fit

@@ -115,7 +115,7 @@ def _signature(signatures: Any, name: str) -> Callable[[tf.Tensor], Any]:
     """Returns a function of one tensor that calls a signature."""
     call = signatures[name]
     (argument,) = call.structured_input_signature[1]
-    # By name: given a tensor without one, TensorFlow prints its values before it computes.
+    # By name: without it, TensorFlow first writes the values into an error that it does not raise.
     return lambda values: call(**{argument: values})
 
 

@@ -140,7 +140,7 @@ sh(*run_py, "--mode=export", "--format=official", f"--model_dir={RUNS}/converted
 # %%
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Errors, and nothing else.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Prints errors only.
 import tensorflow as tf
 
 tf.config.set_visible_devices([], "GPU")  # Leaves the memory of the GPU to the program.

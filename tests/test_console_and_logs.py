@@ -77,7 +77,7 @@ def test_images_are_written_as_png(tmp_path):
 
 @pytest.fixture(params=["no variable", "FORCE_COLOR"])
 def no_terminal(request, monkeypatch):
-    """Standard output that is no terminal, whatever rich is told, as it is by notebooks."""
+    """Standard output that is not a terminal, also where FORCE_COLOR is set, as in notebooks."""
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     if request.param == "FORCE_COLOR":
         monkeypatch.setenv("FORCE_COLOR", "1")

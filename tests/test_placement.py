@@ -61,8 +61,8 @@ def test_views_move_to_the_accelerator_if_it_is_faster(monkeypatch, capsys):
     _train(monkeypatch, machine)
     assert machine.made == [("host", 7), ("device", MOVED)]
     assert capsys.readouterr().out.splitlines() == [
-        "Training waits for images during 50% of the time: the accelerator makes the views for "
-        "some steps (--augment_on).",
+        "Training waited for images during 50% of the time, so the accelerator makes the views for "
+        "some steps, to compare (--augment_on=auto).",
         "Views are made on the accelerator from now on: 20 images/s on the accelerator, 10 on the "
         "host.",
     ]

@@ -50,8 +50,8 @@ class Trial:
         if self._of_host is None:
             if input_wait.is_long(measured.wait):
                 console.say(
-                    f"Training waits for images during {measured.wait:.0%} of the time: the "
-                    "accelerator makes the views for some steps (--augment_on)."
+                    f"Training waited for images during {measured.wait:.0%} of the time, so the "
+                    "accelerator makes the views for some steps, to compare (--augment_on=auto)."
                 )
                 self._of_host, self._measured = measured, _Measured()
                 self._train = self._make(DEVICE, self._step)

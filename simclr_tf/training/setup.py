@@ -118,7 +118,7 @@ def _making_views(
     )
 
 
-def with_views_of_device(training: Training) -> Training:
+def _with_views_of_device(training: Training) -> Training:
     """Returns the same training, with views that the device makes instead of the host."""
     run = training.run
     config = dataclasses.replace(run.config, augment_on=placement.DEVICE)
@@ -218,7 +218,7 @@ def make_trainer(training: Training, stream: batches.Batches) -> placement.Train
     @functools.cache  # A step that was compiled is used again.
     def placed(place: str) -> tuple[Training, Callable[[Any, int], averages.Sums]]:
         as_set = place == run.config.resolved_augment_on
-        there = training if as_set else with_views_of_device(training)
+        there = training if as_set else _with_views_of_device(training)
         step = make_step(there.run.config, run.strategy, there.learner, there.task)
         return there, loop.compile_steps(step, deterministic=run.config.deterministic)
 
@@ -226,7 +226,7 @@ def make_trainer(training: Training, stream: batches.Batches) -> placement.Train
         there, train_steps = placed(place)
         if there is training and step == stream.start_step:
             rest = stream
-        else:
+        else:  # Images that are kept in memory are decoded again.
             rest = dataclasses.replace(stream, run=there.run, start_step=step)
         return functools.partial(train_steps, iter(rest.distributed()))
 

@@ -19,6 +19,9 @@ class UnavailableError(Exception):
 def python(packages: Sequence[str], *, name: str, over: bool = False) -> str:
     """Returns a Python that has some packages. The first call downloads them.
 
+    One that also has the packages of this Python lies in the environment of this Python, and
+    goes with it; one of its own is kept in the cache folder of the user.
+
     Args:
         packages: what pip is to install, with versions.
         name: name of the environment, which has to change when the packages do.
@@ -27,9 +30,12 @@ def python(packages: Sequence[str], *, name: str, over: bool = False) -> str:
     Raises:
         UnavailableError: if that fails, as without a network.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folder = pathlib.Path(cache, "simclr_tf", f"{version}-{name}")
+    if over:
+        folder = pathlib.Path(sys.prefix, "side_environments", name)
+    else:
+        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(cache, "simclr_tf", f"{version}-{name}")
     executable, complete = folder / "bin" / "python", folder / "complete"
     if not complete.exists():
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])

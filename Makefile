@@ -41,7 +41,7 @@ help: ## List the targets.
 
 install: $(INSTALLED) ## Create the virtual environment.
 
-demo: $(INSTALLED) ## Pretrain and evaluate on embedded digits, in minutes on a CPU.
+demo: $(INSTALLED) ## Pretrain and evaluate on built-in digits, in minutes on a CPU.
 	$(BIN)/python run.py --mode=train_then_eval --seed=$(SEED) \
 		--model_dir=runs/demo$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 

@@ -4,7 +4,7 @@
     python benchmarks/accumulation.py --json       also prints one JSON object as the last line
     python benchmarks/accumulation.py --smallest   takes seconds
 
-Three processes train on the embedded digits: with batch 256, with batch 2,048 in 8 chunks of 256
+Three processes train on the built-in digits: with batch 256, with batch 2,048 in 8 chunks of 256
 images, and with batch 2,048 at once. All process the same number of images, so the small batch
 takes 8 times as many steps. Memory is the growth of a process to its peak since training began. The
 table shows it beside the estimate that run.py prints. The losses are those that the runs logged.

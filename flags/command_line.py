@@ -137,14 +137,14 @@ def _run_or_recipe(explicit: frozenset[str]) -> tuple[list[str], list[str]]:
         )
     recipe = DEFAULT_RECIPE.relative_to(flagfiles.RECIPES.parent.parent)
     note = (
-        "No --dataset: using the embedded handwritten digits, with the recipe "
+        "No --dataset: using the built-in handwritten digits, with the recipe "
         f"{recipe} for the flags that were not given."
     )
     return flagfiles.read(str(DEFAULT_RECIPE)), [note]
 
 
 def _uses_recipe() -> bool:
-    """Returns whether the command may be about the embedded digits."""
+    """Returns whether the command may be about the built-in digits."""
     if FLAGS.mode == "eval":
         return FLAGS.model_dir is None
     return FLAGS.mode not in _WITHOUT_RECIPE

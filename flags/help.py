@@ -15,7 +15,7 @@ from simclr_tf.config import metadata
 _EXAMPLES = """\
 Examples:
   python run.py --mode=train_then_eval
-      pretrains on the embedded digits and evaluates the encoder; minutes on a CPU
+      pretrains on the built-in digits and evaluates the encoder; minutes on a CPU
   python run.py --mode=train_then_eval --preset=auto --dataset=image_folder \\
       --data_dir=PATH --model_dir=runs/mine
       the same on your own images, with settings for their number and size
@@ -48,7 +48,7 @@ Generated from `simclr_tf/config/sections/` by `python -m flags.help > docs/flag
 
 A flag on the command line overrides the same flag in a flagfile (`--flagfile=PATH`), that overrides
 what is stored with a run (in `--mode=eval`) or with its weights, and that overrides a preset
-(`--preset`) or the recipe of the embedded digits, which applies if no `--dataset` is given.
+(`--preset`) or the recipe of the built-in digits, which applies if no `--dataset` is given.
 
 Paths may begin with `~`. Relative ones are stored absolute, so that `--mode=eval --model_dir=RUN`
 works from any directory. Remote paths, such as `gs://BUCKET/RUN`, work if TensorFlow supports

@@ -163,7 +163,7 @@ def _check_use(train_mode: str, explicit: frozenset[str]) -> None:
     if "dataset" not in explicit:
         raise errors.UserError(
             f"--preset={FLAGS.preset} needs images of your own; add --dataset=image_folder "
-            "--data_dir=PATH. The embedded digits have a recipe instead."
+            "--data_dir=PATH. The built-in digits have a recipe instead."
         )
 
 

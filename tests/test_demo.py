@@ -36,7 +36,7 @@ def test_the_default_run_reduces_the_loss_and_prints_accuracies(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("No --dataset: using the embedded handwritten digits")
+    assert lines[0].startswith("No --dataset: using the built-in handwritten digits")
     assert "with the recipe flags/recipes/digits.flags" in lines[0]
     assert any("top-1" in line for line in lines)
     assert "kept in memory decoded, at most 0.00 GiB of " in done.stdout

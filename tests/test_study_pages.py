@@ -169,6 +169,19 @@ def test_a_page_names_what_failed_with_its_error_and_command(study):
     assert "of 1 expected order: 1 not run." in page
 
 
+def test_the_list_says_whether_a_study_without_orders_was_run(tmp_path):
+    text = tiny_studies.TEXT
+    study = tiny_studies.read(
+        tmp_path, text[: text.index("[[orders]]")] + text[text.index("[figure]") :]
+    )
+    page = study_page.index([published.Summary(study, [], 0, {})], [None])
+    assert "Of 1 studies, 1 not run." in page
+    assert page.count("| not run |") == 1
+    page = study_page.index([published.Summary(study, [], 4, {"a": 1.0})], [None])
+    assert "Of 1 studies, 1 without an expected order." in page
+    assert "| not run |" not in page
+
+
 def test_a_study_without_orders_has_a_page_without_verdicts(tmp_path):
     text = tiny_studies.TEXT
     start, end = text.index("[[orders]]"), text.index("[figure]")

@@ -30,8 +30,8 @@ _IMAGES = (kinds.TIFF, kinds.DICOM)
 # The name of the array that a .npz file has beside others.
 _IMAGE = "image"
 WITHOUT_TIFFFILE = (
-    "the package tifffile reads, which is not installed; install it (pip install "
-    "'simclr-tf[images]'), or convert the images to .npy"
+    "the package tifffile reads, which is not installed; install it (pip install tifffile), or "
+    "convert the images to .npy"
 )
 
 

@@ -14,8 +14,8 @@ from simclr_tf import text
 from simclr_tf.data import kinds
 
 WITHOUT_PYDICOM = (
-    "the package pydicom reads, which is not installed; install it (pip install "
-    "'simclr-tf[dicom]'), or convert the images to .npy"
+    "the package pydicom reads, which is not installed; install it (pip install pydicom), or "
+    "convert the images to .npy"
 )
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")

@@ -14,7 +14,7 @@ from simclr_tf.runs import directory
 
 # Where a run is does not describe it.
 _PLACE = ("model_dir",)
-# Without --dataset, the program would use the embedded digits.
+# Without --dataset, the program would use the built-in digits.
 _ALWAYS_GIVEN = ("mode", "dataset")
 
 

@@ -214,9 +214,11 @@ def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -
     rows, counts = [], collections.Counter[str]()
     for summary, page in zip(summaries, pages, strict=True):
         of_study = [study_orders.order_row(next(decided)) for _ in summary.tested]
-        counts[_extent([row[-1] for row in of_study])] += 1
+        counts[_extent([row[-1] for row in of_study], summary.cells)] += 1
         title = summary.study.title if page is None else f"[{summary.study.title}]({page})"
         empty = [""] * len(study_orders.HEADER)
+        if not summary.cells:
+            empty[-1] = verdicts.MISSING
         for position, row in enumerate(of_study or [empty]):
             rows.append([title if not position else "", *row])
     # Studies share runs, which are counted once.
@@ -224,8 +226,8 @@ def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -
     return "\n".join(
         [
             "# Studies\n",
-            "The findings of the papers, tested on a machine that a reader has: see the page of "
-            f"each study. Of {len(summaries)} studies, "
+            "The findings of the papers, tested at a scale that an ordinary computer can train: see "
+            f"the page of each study. Of {len(summaries)} studies, "
             f"{', '.join(f'{counts[one]} {one}' for one in _EXTENTS if counts[one])}. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             markdown.table(
@@ -237,11 +239,16 @@ def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -
     )
 
 
-def _extent(of_study: Sequence[str]) -> str:
-    """Returns how many of its orders a study shows, one of `_EXTENTS`, from their verdicts."""
+def _extent(of_study: Sequence[str], cells: int) -> str:
+    """Returns how many of its orders a study shows, one of `_EXTENTS`.
+
+    Args:
+        of_study: their verdicts.
+        cells: number of cells that are done.
+    """
     every, some, none, without, missing = _EXTENTS
     if not of_study:
-        return without
+        return without if cells else missing
     if all(verdict == verdicts.MISSING for verdict in of_study):
         return missing
     shown = of_study.count(study_orders.SHOWN)

@@ -90,8 +90,7 @@ class Submitit:
             import submitit
         except ImportError as error:
             raise errors.UserError(
-                "--launcher=slurm needs the package submitit; install it with "
-                "pip install 'simclr-tf[cluster]' or pip install submitit."
+                "--launcher=slurm needs the package submitit; install it with pip install submitit."
             ) from error
         self.jobs = jobs
         self._folder, self._cluster = folder, cluster

@@ -1,5 +1,6 @@
 """--augment_on: the same training, wherever the views are made."""
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -10,7 +11,6 @@ import pytest
 import tiny_runs
 
 from simclr_tf import distribute
-from simclr_tf.runs import batches
 from simclr_tf.serving import export
 from simclr_tf.training import input_wait, loop, placement
 
@@ -53,26 +53,44 @@ def test_views_made_in_the_step_lead_to_the_same_weights(on_host, photos, tmp_pa
         np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("changes", "device_is_faster"),
+    [
+        pytest.param({}, False, id="moves back"),
+        pytest.param({}, True, id="stays", marks=pytest.mark.exhaustive),
+        pytest.param({"num_virtual_cpus": 2}, False, id="two", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_run_that_moves_its_views_while_it_trains_has_the_same_weights(
-    on_host, photos, tmp_path, monkeypatch, capsys
+    photos, tmp_path, monkeypatch, changes, device_is_faster
 ):
+    places = []
+
+    class Trial(placement.Trial):
+        def __call__(self, count):
+            places.append(self.place)
+            return super().__call__(count)
+
+        def _choose(self, host, device):
+            seconds = host.seconds / host.steps * (0.5 if device_is_faster else 2.0)
+            super()._choose(host, dataclasses.replace(device, steps=1, seconds=seconds))
+
     # As on a machine with an accelerator, for which the host is too slow.
+    monkeypatch.setattr(placement, "Trial", Trial)
     monkeypatch.setattr(distribute, "has_accelerator", lambda strategy: True)
     monkeypatch.setattr(input_wait, "is_long", lambda fraction: True)
-    monkeypatch.setattr(placement, "_STEPS", 1)
-    monkeypatch.setattr(placement, "_SECONDS", 0.0)
-    made = []
-    makes_views = batches.make_views
-    monkeypatch.setattr(
-        batches, "make_views", lambda *arguments: made.append(1) or makes_views(*arguments)
-    )
-    # One step in a call: steps 1 and 2 on the host, then those of the device.
+    for name in ("_STEPS", "_SECONDS", "_LEAST_LEFT"):
+        monkeypatch.setattr(placement, name, 0)
+    # One step in a call. Of each place the first one compiles, and two others are measured.
     monkeypatch.setattr(loop, "_steps_per_call", lambda *_: 1)
-    assert tiny_runs.main("pretrain", tmp_path / "auto", photos, **VIEWS) == 0
-    assert made
-    assert "the accelerator makes the views for some steps" in capsys.readouterr().out
+    settings = {**VIEWS, "train_steps": 8, **changes}
+    assert tiny_runs.main("pretrain", tmp_path / "auto", photos, **settings) == 0
+    last = "device" if device_is_faster else "host"
+    assert places == [*3 * ["host"], *3 * ["device"], last, last]
+    settings["augment_on"] = "host"
+    assert tiny_runs.main("pretrain", tmp_path / "host", photos, **settings) == 0
     weights = tiny_runs.part(tiny_runs.weights(tmp_path / "auto"), "encoder")
-    for name, want in tiny_runs.part(on_host, "encoder").items():
+    for name, want in tiny_runs.part(tiny_runs.weights(tmp_path / "host"), "encoder").items():
         np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=2e-4, err_msg=name)
 
 

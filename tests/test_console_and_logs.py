@@ -13,7 +13,7 @@ import tensorflow as tf
 from simclr_tf import config, console, storage
 from simclr_tf.report import contact_sheet, overview
 from simclr_tf.runs import metrics_log
-from simclr_tf.training import averages, collapse, feature_metrics, schedules
+from simclr_tf.training import averages, collapse, feature_metrics, input_wait, schedules
 
 
 def test_metrics_are_json_lines_and_scalars(tmp_path):
@@ -189,9 +189,11 @@ def test_a_collapse_is_reported_once_after_several_records(capsys):
 @pytest.mark.parametrize(
     ("seconds", "warned"),
     [
-        ([100, 59], False),  # The first record is ignored, and less than a minute is not judged.
-        ([1, 30, 40, 100], True),
-        ([1, 2000], False),  # A wait of 0.25 s, which each record has, is a small fraction.
+        ([100, 59, 59], False),  # The first record is ignored, and there is one window of a minute.
+        ([1, 30, 40, 100, 100, 100], True),
+        ([1, 2000, 2000], False),  # A wait of 0.25 s, which each record has, is a small fraction.
+        ([1, 60, 2000, 60], False),
+        ([1, 2000, 2000, 60, 60], True),  # Also after hours without a wait.
     ],
 )
 def test_an_input_that_is_too_slow_is_reported_once(seconds, warned, capsys):
@@ -202,6 +204,35 @@ def test_an_input_that_is_too_slow_is_reported_once(seconds, warned, capsys):
         watch.flush()
     warning = "warning: Training waited for images during 50% of the time"
     assert capsys.readouterr().out.count(warning) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "accelerator", "flags"),
+    [
+        ({}, True, "--cache_dataset or --data_service"),  # auto tries the accelerator itself.
+        ({"augment_on": "host"}, False, "--cache_dataset or --data_service"),
+        (
+            {"augment_on": "host"},
+            True,
+            "--augment_on=device or --cache_dataset or --data_service",
+        ),
+        ({"augment_on": "device", "cache_dataset": True}, True, "--data_service"),
+        (
+            {"cache_dataset": True, "data_service": "grpc://host:1"},
+            True,
+            "Faster storage or more processors",
+        ),
+    ],
+)
+def test_the_warning_of_a_slow_input_names_flags_that_are_not_in_effect(
+    settings, accelerator, flags
+):
+    found = input_wait.remedies(config.Config(**settings), accelerator=accelerator)
+    assert input_wait.warning(0.5, found) == (
+        "Training waited for images during 50% of the time: the input is slower than the network. "
+        f"{flags} may help."
+    )
+    assert input_wait.warning(0.2, found) is None
 
 
 def _collapse_of(features, *, judges_rank=True):

@@ -8,7 +8,7 @@ import os
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, storage
+from simclr_tf import console, distribute, storage
 from simclr_tf import preemption as preemption_lib
 from simclr_tf import workers as workers_lib
 from simclr_tf.commands import agreement, validation
@@ -38,7 +38,16 @@ from simclr_tf.runs import checkpoints as checkpoints_lib
 from simclr_tf.runs import weights as weights_lib
 from simclr_tf.scoring import registry as network_registry
 from simclr_tf.serving import export
-from simclr_tf.training import bad_steps, collapse, loop, memory, objectives, schedules, setup
+from simclr_tf.training import (
+    bad_steps,
+    collapse,
+    input_wait,
+    loop,
+    memory,
+    objectives,
+    schedules,
+    setup,
+)
 
 # The picture of views, and how many images of the first batch it shows.
 _VIEWS, _SHOWN_IMAGES = "views.png", 8
@@ -250,7 +259,7 @@ def _fit(
     run = training.run
     log = metrics_log.MetricsLog(run.model_dir, from_step=stream.start_step)
     _show_views(stream, log)
-    train_steps = setup.make_trainer(training, stream)
+    trainer = setup.make_trainer(training, stream)
 
     def validate(step: int) -> None:
         control.held.check(now=True)
@@ -260,13 +269,16 @@ def _fit(
     try:
         with control.preemption.training():
             loop.fit(
-                control.held.checked(train_steps),
+                control.held.checked(trainer.train),
                 training.plan,
                 training.schedule,
                 checkpoints,
                 log,
                 chance=objectives.chance_loss(run.config),
                 judges_rank=_judges_rank(run),
+                input_remedies=input_wait.remedies(
+                    run.config, accelerator=distribute.has_accelerator(run.strategy)
+                ),
                 should_stop=lambda: control.preemption.requested,
                 agree=control.agree,
                 validate=validate,
@@ -274,7 +286,7 @@ def _fit(
             control.workers.exchange("trained")  # None ends while another one saves.
     except loop.NotFiniteError as error:
         with console.working("Searching for the layer, and saving the step"):
-            report = bad_steps.report(training, checkpoints, error, control.workers)
+            report = bad_steps.report(trainer.in_use(), checkpoints, error, control.workers)
         raise report from error
 
 

@@ -58,9 +58,17 @@ def _of_training(run: run_files.RunFiles) -> Iterator[str]:
     wait = run.metrics.columns.get("train/input_wait")
     if wait is not None and len(wait.values) > 1:
         # The first record has the start of the input.
-        slow = input_wait.warning(float(np.mean(wait.values[1:])))
+        slow = input_wait.warning(float(np.mean(wait.values[1:])), _input_remedies(run))
         if slow is not None:
             yield slow
+
+
+def _input_remedies(run: run_files.RunFiles) -> list[str]:
+    if run.config is None:
+        return []
+    devices = run.environment.get("devices")
+    accelerator = isinstance(devices, list) and set(devices) != {"CPU"}
+    return input_wait.remedies(run.config, accelerator=accelerator)
 
 
 def _collapse(run: run_files.RunFiles) -> str | None:

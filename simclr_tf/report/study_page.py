@@ -226,8 +226,8 @@ def index(summaries: Sequence[published.Summary], pages: Sequence[str | None]) -
     return "\n".join(
         [
             "# Studies\n",
-            "The findings of the papers, tested at a scale that an ordinary computer can train: see "
-            f"the page of each study. Of {len(summaries)} studies, "
+            "The findings of the papers, tested at a scale that an ordinary computer can train: "
+            f"see the page of each study. Of {len(summaries)} studies, "
             f"{', '.join(f'{counts[one]} {one}' for one in _EXTENTS if counts[one])}. "
             f"p-values are corrected over all {len(orders)} orders (Holm).\n",
             markdown.table(

@@ -9,7 +9,7 @@ import re
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, errors, storage, text
+from simclr_tf import console, distribute, errors, storage, text
 from simclr_tf.data import array_records, decode, few_labels, folder, inspection, records
 from simclr_tf.models import keras_encoders, user_encoders
 from simclr_tf.runs import batches, checkpoints, dataset, directory, label_checks, opening
@@ -41,7 +41,8 @@ def explain_training_error(run: opening.Run, error: Exception) -> Exception:
             "and run the same command again to resume."
         )
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return out_of_memory("train_batch_size", run.config.train_batch_size, error, kept)
+        batch, moves = run.config.train_batch_size, _moves_views(run)
+        return out_of_memory("train_batch_size", batch, error, kept, moves_views=moves)
     if run.config.jit_compile and _is_xla_error(error):
         return errors.UserError(
             f"XLA cannot compile the training step with --encoder={run.config.encoder} "
@@ -60,7 +61,14 @@ def explained_encoder(config: config_lib.Config) -> contextlib.AbstractContextMa
     return contextlib.nullcontext()
 
 
-def out_of_memory(flag: str, batch: int, error: Exception, kept: str = "") -> errors.UserError:
+def _moves_views(run: opening.Run) -> bool:
+    """Returns whether training may have moved the making of views to an accelerator."""
+    return run.config.augment_on == "auto" and distribute.has_accelerator(run.strategy)
+
+
+def out_of_memory(
+    flag: str, batch: int, error: Exception, kept: str = "", *, moves_views: bool = False
+) -> errors.UserError:
     """Returns the error to raise if memory ran out.
 
     Args:
@@ -68,10 +76,13 @@ def out_of_memory(flag: str, batch: int, error: Exception, kept: str = "") -> er
         batch: its value.
         error: raised by TensorFlow.
         kept: the clause that names the last checkpoint, in training.
+        moves_views: whether views may have been made on an accelerator, where they take memory,
+            too.
     """
+    host = ", or --augment_on=host if the accelerator made the views" if moves_views else ""
     return errors.UserError(
         f"Memory ran out with --{flag}={batch} ({text.reason(error)[:200]}); "
-        f"{f'{kept}; ' if kept else ''}use a smaller batch, image size or network."
+        f"{f'{kept}; ' if kept else ''}use a smaller batch, image size or network{host}."
     )
 
 

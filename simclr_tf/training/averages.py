@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 
 from simclr_tf.training import collapse, input_wait, schedules
@@ -37,12 +38,17 @@ class Averages:
     """
 
     def __init__(
-        self, plan: schedules.Plan, chance: float | None, *, judges_rank: bool = False
+        self,
+        plan: schedules.Plan,
+        chance: float | None,
+        *,
+        judges_rank: bool = False,
+        input_remedies: Sequence[str] = (),
     ) -> None:
         self._plan = plan
         self._chance = chance
         self._collapse = collapse.Watch(warmup_steps=plan.warmup_steps, judges_rank=judges_rank)
-        self._input = input_wait.Watch()
+        self._input = input_wait.Watch(input_remedies)
         self._steps_seen = 0
         self._last: dict[str, float] = {}
         self._clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -139,6 +139,7 @@ def fit(
     *,
     chance: float | None = None,
     judges_rank: bool = False,
+    input_remedies: Sequence[str] = (),
     should_stop: Callable[[], bool] = lambda: False,
     agree: Callable[[bool, float], tuple[bool, float]] = lambda stops, pace: (stops, pace),
     validate: Callable[[int], None] = lambda step: None,
@@ -146,14 +147,14 @@ def fit(
     """Trains from the current step of `checkpoints` to the end of the plan, or to an early stop.
 
     Args:
-        train_steps: the result of `compile_steps`.
-        iterator: batches, starting at the current step of `checkpoints`.
+        train_steps: trains for a number of steps, from the current step of `checkpoints` on.
         plan: the number of steps, and how often to save and to log.
         schedule: the learning rate of each step, for the log.
         checkpoints: the checkpoints of the run, with its current step.
         log: the log of the metrics.
         chance: chance-level contrastive loss, if it is defined.
         judges_rank: see `collapse.judges_rank`.
+        input_remedies: see `input_wait.remedies`.
         should_stop: whether to stop early, after saving a checkpoint; asked after every call of
             `train_steps`.
         agree: makes several workers do the same: takes whether to stop and the seconds of a step
@@ -165,7 +166,7 @@ def fit(
         NotFiniteError: if the loss, the gradient or a weight is not finite.
         UserError: if a checkpoint cannot be written.
     """
-    means = averages.Averages(plan, chance, judges_rank=judges_rank)
+    means = averages.Averages(plan, chance, judges_rank=judges_rank, input_remedies=input_remedies)
     step, per_call = int(checkpoints.step), 1
     with console.Progress("step", plan.total_steps, step, slow_start=True) as progress:
         while step < plan.total_steps:

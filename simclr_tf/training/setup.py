@@ -203,43 +203,64 @@ def make_step(
     )
 
 
-def make_trainer(training: Training, stream: batches.Batches) -> placement.Train:
-    """Returns what trains for a number of steps, on the batches of a stream.
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """What trains.
 
-    With --augment_on=auto and an accelerator, it finds out where the views are made faster.
+    Attributes:
+        train: trains for a number of steps.
+        in_use: returns the training, with the task whose steps are run now.
+    """
+
+    train: placement.Train
+    in_use: Callable[[], Training]
+
+
+def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
+    """Returns what trains on the batches of a stream.
+
+    With --augment_on=auto and an accelerator, it measures where views are made faster.
 
     Args:
         training: the training.
         stream: the result of `make_batches`.
     """
-    run = training.run
-    tries = _tries_device(run)
+    run, configured = training.run, training.run.config.resolved_augment_on
+
+    @functools.cache
+    def training_at(place: str) -> Training:
+        return training if place == configured else _with_views_of_device(training)
 
     @functools.cache  # A step that was compiled is used again.
-    def placed(place: str) -> tuple[Training, Callable[[Any, int], averages.Sums]]:
-        as_set = place == run.config.resolved_augment_on
-        there = training if as_set else _with_views_of_device(training)
+    def compiled(place: str) -> Callable[[Any, int], averages.Sums]:
+        there = training_at(place)
         step = make_step(there.run.config, run.strategy, there.learner, there.task)
-        return there, loop.compile_steps(step, deterministic=run.config.deterministic)
+        return loop.compile_steps(step, deterministic=run.config.deterministic)
 
     def make(place: str, step: int) -> placement.Train:
-        there, train_steps = placed(place)
-        if there is training and step == stream.start_step:
-            rest = stream
-        else:  # Images that are kept in memory are decoded again.
-            rest = dataclasses.replace(stream, run=there.run, start_step=step)
-        return functools.partial(train_steps, iter(rest.distributed()))
+        rest = stream
+        if place != configured or step != stream.start_step:
+            # Images that are kept in memory are decoded again.
+            rest = dataclasses.replace(stream, run=training_at(place).run, start_step=step)
+        return functools.partial(compiled(place), iter(rest.distributed()))
 
-    if tries:
-        return placement.Trial(make, stream.start_step, run.config.train_batch_size)
-    return make(run.config.resolved_augment_on, stream.start_step)
+    if not _tries_device(run):
+        return Trainer(make(configured, stream.start_step), lambda: training)
+    trial = placement.Trial(
+        make,
+        stream.start_step,
+        total_steps=training.plan.total_steps,
+        batch_size=run.config.train_batch_size,
+    )
+    return Trainer(trial, lambda: training_at(trial.place))
 
 
 def _tries_device(run: opening.Run) -> bool:
-    """Returns whether it is to be found out where views are made faster.
+    """Returns whether to measure if the accelerator makes views faster.
 
-    Not for several hosts, which would have to agree, and not for the workers of a tf.data service,
-    whose batches cannot begin at any step.
+    Not for several hosts, which would have to agree; not for the workers of a tf.data service,
+    whose batches cannot begin at any step; and not with --cache_dataset, because the images in
+    memory belong to a stream, and there would be two of these.
     """
     config = run.config
     return (
@@ -247,6 +268,7 @@ def _tries_device(run: opening.Run) -> bool:
         and config.resolved_augment_on == placement.HOST
         and not config.deterministic
         and config.data_service is None
+        and not config.cache_dataset
         and multi_worker.num_input_hosts(run.strategy) == 1
         and distribute.has_accelerator(run.strategy)
     )

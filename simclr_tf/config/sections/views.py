@@ -47,9 +47,11 @@ class ViewSettings:
         "auto",
         "Where views are made: on the host's CPU in parallel with training, or on the accelerator "
         "(device) as the first part of a training step. The pixels are equal. auto: host. If "
-        "training waits for images, auto measures whether an accelerator is faster, and goes on "
-        "there if it is; not on several hosts, with a tf.data service, or with --deterministic. "
-        "With --accum_chunks it is the device, so that one chunk's views are in memory at a time.",
+        "training waits for images for more than a fifth of its time, auto measures whether an "
+        "accelerator is faster, and continues there if it is, after every start of the program; "
+        "not on several hosts, near the end, or with --data_service, --cache_dataset or "
+        "--deterministic. With --accum_chunks it is the device, so that one chunk's views are in "
+        "memory at a time.",
         choices=("auto", "host", "device"),
         resume="freely",
     )

@@ -1,7 +1,9 @@
 """Every recipe parses, describes a legal run, and says what to expect of it."""
 
 import dataclasses
+import json
 import pathlib
+import re
 
 from absl import flags
 import pytest
@@ -22,6 +24,19 @@ def test_recipe_is_runnable_and_documented(path):
     assert str(path.relative_to(ROOT)) in text, "its Run line must name its own file"
     command = command_line.parse(["run.py", f"--flagfile={path}", "--model_dir=/nowhere"])
     config.validate(command.config)
+
+
+def test_the_headers_have_what_small_forms_of_the_recipes_reached():
+    published = json.loads((ROOT / "docs" / "studies" / "recipes.json").read_text())
+    found = {
+        path.stem: re.findall(r"^# Small: +(\S+) of (\S+) images", path.read_text(), re.M)
+        for path in RECIPES
+    }
+    assert found.pop("digits") == []  # It is measured itself.
+    assert found == {
+        cell["labels"]["recipe"]: [(f"{cell['accuracy']:.1%}", f"{published['images']:,}")]
+        for cell in published["cells"]
+    }
 
 
 @pytest.mark.parametrize("words", [1, 2])

@@ -85,7 +85,7 @@ def fit(
     splits: Sequence[held_out.Split] | None = None,
     progress: Callable[[int], None] = lambda fits: None,
 ) -> Fit:
-    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8).
+    """Fits multinomial logistic regression by L-BFGS (SimCLR, appendix B.8), see `minimisation`.
 
     Features are standardised. The l2 strength is chosen on a stratified fifth of the features, then
     the classifier is fitted on all of them. Features that it will be evaluated on are not known

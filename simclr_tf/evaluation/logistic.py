@@ -1,33 +1,30 @@
 """Multinomial logistic regression on standardised features, with a penalty on the squared weights.
 
-Two solvers minimise the same objective by L-BFGS: scikit-learn's, and one whose loss and gradient
-are computed by TensorFlow on all devices, for large data.
+Two solvers minimise the same objective by L-BFGS. For large data, loss and gradient are computed by
+TensorFlow on all devices; otherwise by NumPy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Protocol
-import warnings
 
 import numpy as np
-from scipy import optimize
-from sklearn import exceptions, linear_model
 import tensorflow as tf
 import threadpoolctl
 
-# Multiply-adds of one pass over the features from which TensorFlow's solver is used. On a CPU it is
-# as fast as scikit-learn's at 50,000 x 512 features of 10 classes, which is a quarter of this.
+from simclr_tf.evaluation import minimisation
+
+# Multiply-adds of one pass over the features from which TensorFlow's solver is used, which needs no
+# copy of the features.
 LARGE = 10**9
-# Multiply-adds from which scikit-learn may use several threads. Below, on two cores, two threads
+# Multiply-adds from which NumPy may use several threads. Below, on two cores, two threads
 # waited for each other longer than they computed: two to three times the processor time and 1.3 to
 # 2 times the wall time of one thread, and 10 times where other programs ran.
 _SEVERAL_THREADS = 4 * 10**8
-# scikit-learn stops when no entry of the gradient of the mean loss is larger.
-_TOLERANCE = 1e-4
 _ROWS_AT_ONCE = 8192
-_MAX_LINE_SEARCH = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +94,15 @@ def solver(
         labels: (n,) positions of the classes, 0 to k - 1, all of which occur.
         scaling: how features are standardised.
         rows: which of them to fit; None for all.
+
+    Raises:
+        ValueError: if a feature is not finite.
     """
+    if not np.all(np.isfinite(scaling.mean)):
+        raise ValueError("The features to fit have values that are not finite.")
     rows = np.arange(len(features)) if rows is None else rows
     large = len(rows) * _work(features[:1], labels) >= LARGE
-    return (TensorFlow if large else ScikitLearn)(features, labels, scaling, rows)
+    return (TensorFlow if large else NumPy)(features, labels, scaling, rows)
 
 
 def _work(features: np.ndarray, labels: np.ndarray) -> int:
@@ -108,8 +110,55 @@ def _work(features: np.ndarray, labels: np.ndarray) -> int:
     return features.size * (int(labels.max()) + 1)
 
 
-class ScikitLearn:
-    """Fits by scikit-learn, on a standardised copy of the features."""
+class _Solver:
+    """Minimises a loss and its penalty; subclasses compute the loss.
+
+    Args:
+        shape: (n, f) of the features to fit.
+        num_classes: k.
+    """
+
+    def __init__(self, shape: tuple[int, int], num_classes: int) -> None:
+        self._count, self._width = shape
+        self._classes = num_classes
+
+    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
+        """See `Solver.fit`."""
+        initial = np.zeros((self._classes, self._width + 1))
+        if start is not None:
+            initial = np.column_stack([start.weights, start.biases]).astype(np.float64)
+        # Of two classes, scikit-learn penalises the difference d of their weights. Here these are
+        # d / 2 and -d / 2, whose squares sum to half of that.
+        penalty = 1 / (strength * self._count) * (2 if self._classes == 2 else 1)
+        coordinates = None
+        if minimisation.suits(self._count, self._width):
+            coordinates = minimisation.Coordinates.of(self.moments, self._classes, penalty)
+        found, converged = minimisation.minimise(
+            lambda parameters: self.objective(parameters, penalty),
+            initial,
+            coordinates,
+            max_iterations,
+        )
+        weights = found.astype(np.float32)
+        return Solution(weights[:, :-1], weights[:, -1], converged)
+
+    @functools.cached_property
+    def moments(self) -> np.ndarray:
+        """Returns (f, f) float64, the means of the products of two standardised features."""
+        raise NotImplementedError
+
+    def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        """Returns the mean loss with the penalty, and its gradient, (k, f + 1) float64.
+
+        Args:
+            parameters: (k, f + 1) weights and biases.
+            penalty: factor of half of the squared weights.
+        """
+        raise NotImplementedError
+
+
+class NumPy(_Solver):
+    """Computes loss and gradient by NumPy, on a standardised copy of the features."""
 
     def __init__(
         self, features: np.ndarray, labels: np.ndarray, scaling: Scaling, rows: np.ndarray
@@ -117,40 +166,41 @@ class ScikitLearn:
         """See `solver`."""
         self._features = scaling.apply(features[rows])
         self._labels = labels[rows]
+        super().__init__(self._features.shape, int(labels.max()) + 1)
         small = _work(self._features, self._labels) < _SEVERAL_THREADS
         self._threads = 1 if small else None
 
     def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
         """See `Solver.fit`."""
-        classifier = linear_model.LogisticRegression(
-            C=strength, max_iter=max_iterations, tol=_TOLERANCE, warm_start=start is not None
-        )
-        if start is not None:  # A warm start begins with what the attributes hold.
-            classifier.coef_, classifier.intercept_ = _of_two(start)
-            classifier.classes_ = np.unique(self._labels)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", exceptions.ConvergenceWarning)
-            # Labels of many classes are taken for those of a regression.
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            with threadpoolctl.threadpool_limits(self._threads):
-                classifier.fit(self._features, self._labels)
-        converged = not any(issubclass(w.category, exceptions.ConvergenceWarning) for w in caught)
-        weights, biases = classifier.coef_, classifier.intercept_
-        if len(weights) == 1:  # Two classes have one row: the log odds of the second.
-            weights = np.concatenate([np.zeros_like(weights), weights])
-            biases = np.append(np.zeros_like(biases), biases)
-        return Solution(weights.astype(np.float32), biases.astype(np.float32), converged)
+        if minimisation.suits(self._count, self._width):
+            self.moments  # noqa: B018  (this product pays for all threads)
+        with threadpoolctl.threadpool_limits(self._threads):
+            return super().fit(strength, start, max_iterations)
+
+    @functools.cached_property
+    def moments(self) -> np.ndarray:
+        """See `_Solver.moments`."""
+        return (self._features.T @ self._features).astype(np.float64) / self._count
+
+    def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        """See `_Solver.objective`."""
+        weights, biases = parameters[:, :-1], parameters[:, -1]
+        logits = self._features @ weights.T.astype(np.float32) + biases.astype(np.float32)
+        logits -= np.max(logits, 1, keepdims=True)
+        of_label = logits[np.arange(self._count), self._labels]
+        residual = np.exp(logits)  # (n, k)
+        sums = np.sum(residual, 1, keepdims=True)
+        loss = np.mean(np.log(sums[:, 0]) - of_label, dtype=np.float64)
+        residual /= sums
+        residual[np.arange(self._count), self._labels] -= 1
+        by_weights = (residual.T @ self._features).astype(np.float64) / self._count
+        by_biases = np.mean(residual, 0, dtype=np.float64)
+        loss += penalty / 2 * np.sum(weights**2)
+        return float(loss), np.column_stack([by_weights + penalty * weights, by_biases])
 
 
-def _of_two(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
-    """Returns weights and biases as scikit-learn has them: one row if there are two classes."""
-    if len(solution.biases) != 2:
-        return solution.weights.copy(), solution.biases.copy()
-    return np.diff(solution.weights, axis=0), np.diff(solution.biases)
-
-
-class TensorFlow:
-    """Fits by SciPy's L-BFGS, with loss and gradient by TensorFlow, in blocks of rows.
+class TensorFlow(_Solver):
+    """Computes loss and gradient by TensorFlow, in blocks of rows.
 
     The blocks are spread over the accelerators, or computed by the CPU if there are none. The
     features are not copied: standardisation is applied to the weights instead. Sums over blocks are
@@ -171,35 +221,19 @@ class TensorFlow:
         self._blocks = [
             rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE)
         ]
-        self._count, self._classes = len(rows), int(labels.max()) + 1
+        super().__init__((len(rows), features.shape[1]), int(labels.max()) + 1)
         self._gradient = tf.function(_loss_and_gradient, reduce_retracing=True, autograph=False)
 
-    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
-        """See `Solver.fit`."""
-        shape = (self._classes, self._features.shape[1] + 1)
-        initial = np.zeros(shape)
-        if start is not None:
-            initial = np.column_stack([start.weights, start.biases]).astype(np.float64)
-        # Of two classes, scikit-learn penalises the difference d of their weights. Here these are
-        # d / 2 and -d / 2, whose squares sum to half of that.
-        penalty = 1 / (strength * self._count) * (2 if self._classes == 2 else 1)
-        found = optimize.minimize(
-            lambda flat: self._objective(flat.reshape(shape), penalty),
-            initial.ravel(),
-            method="L-BFGS-B",
-            jac=True,
-            options={
-                "maxiter": max_iterations,
-                "maxls": _MAX_LINE_SEARCH,
-                "gtol": _TOLERANCE,
-                "ftol": 64 * np.finfo(np.float64).eps,
-            },
-        )
-        weights = found.x.reshape(shape).astype(np.float32)
-        return Solution(weights[:, :-1], weights[:, -1], found.status == 0)
+    @functools.cached_property
+    def moments(self) -> np.ndarray:
+        """See `_Solver.moments`."""
+        total = np.zeros((self._width, self._width))
+        for number, rows in enumerate(self._blocks):
+            total += self._products_of_block(number, rows).numpy()
+        return total / self._count
 
-    def _objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        """Returns the mean loss with the penalty, and its gradient, (k * (f + 1),) float64."""
+    def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        """See `_Solver.objective`."""
         weights, biases = parameters[:, :-1], parameters[:, -1]
         scaled = weights / self._scaling.scale  # Of features that are not standardised.
         shifted = biases - scaled @ self._scaling.mean
@@ -214,7 +248,16 @@ class TensorFlow:
         by_weights = (by_weights.T - np.outer(by_biases, self._scaling.mean)) / self._scaling.scale
         by_weights += penalty * weights
         loss += penalty / 2 * np.sum(weights**2)
-        return float(loss), np.column_stack([by_weights, by_biases]).ravel()
+        return float(loss), np.column_stack([by_weights, by_biases])
+
+    def _products_of_block(self, number: int, rows: np.ndarray) -> tf.Tensor:
+        with tf.device(self._devices[number % len(self._devices)]):
+            return _products(
+                *(
+                    tf.constant(one, tf.float32)
+                    for one in (self._features[rows], self._scaling.mean, self._scaling.scale)
+                )
+            )
 
     def _block_loss(
         self, number: int, rows: np.ndarray, weights: np.ndarray, biases: np.ndarray
@@ -254,3 +297,9 @@ def _loss_and_gradient(
     loss = -tf.reduce_sum(one_hot * log_probabilities)
     residual = tf.exp(log_probabilities) - one_hot  # (b, k)
     return loss, tf.matmul(features, residual, transpose_a=True), tf.reduce_sum(residual, 0)
+
+
+def _products(features: tf.Tensor, mean: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Returns (f, f), the summed products of two standardised features of rows (b, f)."""
+    standardised = (features - mean) / scale
+    return tf.matmul(standardised, standardised, transpose_a=True)

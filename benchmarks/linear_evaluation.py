@@ -65,12 +65,12 @@ class _ScikitLearn:
 
     def __init__(
         self,
-        features: np.ndarray,
+        features: logistic.Features,
         labels: np.ndarray,
-        scaling: logistic.Scaling,
         rows: np.ndarray,
     ) -> None:
-        self._features, self._labels = scaling.apply(features[rows]), labels[rows]
+        self._features = features.scaling.apply(features.values[rows])
+        self._labels = labels[rows]
 
     def fit(
         self, strength: float, start: logistic.Solution | None, max_iterations: int
@@ -136,13 +136,12 @@ def _always(kind: type) -> Callable[..., logistic.Solver]:
     """Returns `logistic.solver` with one solver for all sizes."""
 
     def solver(
-        features: np.ndarray,
+        features: logistic.Features,
         labels: np.ndarray,
-        scaling: logistic.Scaling,
         rows: np.ndarray | None = None,
     ) -> logistic.Solver:
-        rows = np.arange(len(features)) if rows is None else rows
-        return kind(features, labels, scaling, rows)
+        rows = np.arange(len(labels)) if rows is None else rows
+        return kind(features, labels, rows)
 
     return solver
 

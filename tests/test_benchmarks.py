@@ -2,6 +2,7 @@
 
 import ast
 from concurrent import futures
+import importlib.util
 import json
 import os
 import pathlib
@@ -33,6 +34,10 @@ SMALLEST = {
     # Without the training, which takes longer than all other commands together.
     "startup.py": ["--quick"],
 }
+# TensorFlow 2.15 has Keras 2 only, and 2.22 Keras 3 only.
+HAS_BOTH_KERAS = importlib.util.find_spec("tf_keras") is not None
+if HAS_BOTH_KERAS:
+    SMALLEST["keras_versions.py"] = ["--smallest"]
 
 
 def _run(python, folder, name, *arguments):
@@ -153,13 +158,23 @@ def test_loss_measures_every_loss(processes):
     assert not results
 
 
-def test_linear_evaluation_measures_both_solvers(processes):
+def test_linear_evaluation_measures_all_solvers(processes):
     results = _results(processes, "linear_evaluation.py")["smallest"]
-    solvers = ("scikit-learn", "tensorflow")
+    solvers = ("scikit-learn", "numpy", "tensorflow")
     assert min(results.pop(f"{name}_seconds") for name in (*solvers, "knn")) > 0
-    one, other = (results.pop(f"{name}_accuracy") for name in solvers)
-    assert 0.4 < one < 1 and other == pytest.approx(one, abs=0.02)
+    reference, *others = (results.pop(f"{name}_accuracy") for name in solvers)
+    assert 0.4 < reference < 1
+    assert others == pytest.approx([reference] * 2, abs=0.02)
     assert not results
+
+
+@pytest.mark.skipif(not HAS_BOTH_KERAS, reason="there are not both versions of Keras")
+def test_keras_versions_measures_start_up_and_step_of_both(processes):
+    results = _results(processes, "keras_versions.py")
+    assert results.keys() == {"startup", "step"}
+    for found in results.values():
+        assert found["ratio"] == pytest.approx(found["3"] / found["2"])
+        assert found["2"] > 0
 
 
 def test_serving_measures_the_signatures_and_the_network(processes):

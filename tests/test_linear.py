@@ -29,7 +29,8 @@ def _path(train, held, scaling):
     features, labels = (np.concatenate(pair) for pair in zip(train, held))
     rows = np.arange(len(labels))
     count = len(train[1])
-    return linear._Path(features, labels, scaling, [held_out.Split(rows[:count], rows[count:])], 4)
+    data = logistic.Features(features, scaling)
+    return linear._Path(data, labels, [held_out.Split(rows[:count], rows[count:])], 4)
 
 
 def test_separable_classes_are_classified_without_error():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import optimize, special
-from sklearn import linear_model, preprocessing
+from sklearn import datasets, linear_model, preprocessing
 import threadpoolctl
 
 from simclr_tf.evaluation import logistic
@@ -25,7 +25,7 @@ def _data(classes, n=300, width=7, seed=0):
 
 def _fit(kind, features, labels, strength, *, rows=None, start=None, iterations=300):
     rows = np.arange(len(labels)) if rows is None else rows
-    solver = kind(features, labels, logistic.Scaling.of(features), rows)
+    solver = kind(logistic.Features.of(features), labels, rows)
     return solver.fit(strength, start, iterations)
 
 
@@ -81,12 +81,13 @@ def test_a_fit_that_starts_at_a_solution_ends_there(kind, classes):
 def test_only_the_given_rows_are_fitted(kind):
     features, labels = _data(3)
     rows = np.arange(0, 300, 2)
-    scaling = logistic.Scaling.of(features)
-    want = kind(features[rows], labels[rows], scaling, np.arange(150)).fit(0.1, None, 300)
+    data = logistic.Features.of(features)
+    some = logistic.Features(features[rows], data.scaling)
+    want = kind(some, labels[rows], np.arange(150)).fit(0.1, None, 300)
     spoiled = labels.copy()
     spoiled[1::2] = 0
-    found = kind(features, spoiled, scaling, rows).fit(0.1, None, 300)
-    np.testing.assert_allclose(found.weights, want.weights, atol=1e-4)
+    found = kind(data, spoiled, rows).fit(0.1, None, 300)
+    np.testing.assert_allclose(found.weights, want.weights, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", SOLVERS)
@@ -97,17 +98,18 @@ def test_a_fit_that_is_cut_off_has_not_converged(kind):
 
 def test_blocks_and_devices_do_not_change_the_loss_and_its_gradient(monkeypatch):
     features, labels = _data(5)
-    scaling, rows = logistic.Scaling.of(features), np.arange(300)
+    data, rows = logistic.Features.of(features), np.arange(300)
     parameters = np.random.default_rng(1).normal(size=(5, 8))
-    one = logistic.TensorFlow(features, labels, scaling, rows)
+    one = logistic.TensorFlow(data, labels, rows)
     whole = one.objective(parameters, 0.2)
+    assert data.moments.shape == (7, 7)  # Before the blocks are smaller.
     monkeypatch.setattr(logistic, "_ROWS_AT_ONCE", 77)
-    blocks = logistic.TensorFlow(features, labels, scaling, rows, ["/cpu:0", "/device:CPU:0"])
+    blocks = logistic.TensorFlow(data, labels, rows, ["/cpu:0", "/device:CPU:0"])
     loss, gradient = blocks.objective(parameters, 0.2)
     assert len(blocks._blocks) == 4
     assert loss == pytest.approx(whole[0], rel=1e-6)
     np.testing.assert_allclose(gradient, whole[1], atol=1e-6)
-    np.testing.assert_allclose(blocks.moments, one.moments, atol=1e-6)
+    np.testing.assert_allclose(logistic.Features.of(features).moments, data.moments, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", SOLVERS)
@@ -115,7 +117,8 @@ def test_loss_gradient_and_moments_are_those_of_their_definitions(kind):
     features, labels = _data(3, n=40, width=4)
     standardised = preprocessing.StandardScaler().fit_transform(features.astype(np.float64))
     parameters = np.random.default_rng(1).normal(size=(3, 5))
-    solver = kind(features, labels, logistic.Scaling.of(features), np.arange(40))
+    data = logistic.Features.of(features)
+    solver = kind(data, labels, np.arange(40))
     # The penalty of the mean loss is the inverse of strength * n.
     loss, gradient = solver.objective(parameters, 1 / (0.5 * 40))
 
@@ -125,7 +128,7 @@ def test_loss_gradient_and_moments_are_those_of_their_definitions(kind):
     assert loss == pytest.approx(mean(parameters.ravel()), rel=1e-5)
     want = optimize.approx_fprime(parameters.ravel(), mean, 1e-6)
     np.testing.assert_allclose(gradient.ravel(), want, atol=1e-4)
-    np.testing.assert_allclose(solver.moments, standardised.T @ standardised / 40, atol=1e-5)
+    np.testing.assert_allclose(data.moments, standardised.T @ standardised / 40, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", SOLVERS)
@@ -164,11 +167,68 @@ def test_fewer_images_than_features_are_fitted(kind):
     np.testing.assert_allclose(found.weights, reference.coef_, atol=2e-3)
 
 
-def test_features_that_are_not_finite_are_refused():
+@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize("constant", [255.0, 1e5])
+def test_a_large_constant_feature_changes_nothing(kind, constant):
+    features, labels = _data(3, n=400)
+    with_constant = np.column_stack([features, np.full(400, constant, np.float32)])
+    want = _fit(kind, features, labels, 1e3)
+    found = _fit(kind, with_constant, labels, 1e3)
+    assert found.converged
+    np.testing.assert_allclose(found.weights[:, :-1], want.weights, atol=0.02)
+    np.testing.assert_allclose(found.weights[:, -1], 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_classes_that_can_be_separated_are_fitted_to_a_small_loss(kind):
+    # With a weak penalty the loss is below 1e-4, and with it every entry of the gradient.
+    images = datasets.load_digits()
+    rng = np.random.default_rng(0)
+    features = np.maximum(images.data @ rng.normal(size=(64, 256)), 0).astype(np.float32)
+    labels, rows = images.target, rng.permutation(len(images.target))[:300]
+    data, start = logistic.Features.of(features), None
+    solver = kind(data, labels, rows)
+    for strength in (10.0, 1e3, 1e5):
+        start = solver.fit(strength, start, 100)
+        logits = data.scaling.apply(features) @ start.weights.T + start.biases
+        right = np.argmax(logits, 1) == labels
+        assert np.mean(np.delete(right, rows)) > 0.92, strength
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_features_that_only_held_out_images_have_are_left_alone(kind):
+    # Among the fitted rows they are constant, as the bias is.
+    features, labels = _data(3, n=600, width=10)
+    rare = np.zeros((600, 40), np.float32)
+    rare[np.arange(40), np.arange(40)] = 1
+    data, rows = logistic.Features.of(np.column_stack([features, rare])), np.arange(40, 600)
+    found = kind(data, labels, rows).fit(1e3, None, 300)
+    want = kind(logistic.Features.of(features), labels, rows).fit(1e3, None, 300)
+    logits = data.scaling.apply(data.values) @ found.weights.T + found.biases
+    alone = logistic.Scaling.of(features).apply(features) @ want.weights.T + want.biases
+    assert np.mean(np.argmax(logits, 1) == np.argmax(alone, 1)) > 0.97
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_a_single_class_has_weights_of_zero(kind):
+    features, labels = _data(1)
+    found = _fit(kind, features, labels, 1.0)
+    assert found.converged
+    assert not np.any(found.weights) and not np.any(found.biases)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_features_that_are_not_finite_or_too_large_are_refused(value):
     features, labels = _data(3)
-    features[5, 2] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
-        logistic.solver(features, labels, logistic.Scaling.of(features))
+    features[:200, 2], features[200, 2] = -value, value
+    with pytest.raises(ValueError, match="too large"):
+        logistic.solver(logistic.Features.of(features), labels).fit(1.0, None, 100)
+
+
+def test_a_feature_that_hardly_differs_from_zero_is_constant():
+    features = np.zeros((50, 2), np.float32)
+    features[3] = 1e-45, 1e-40
+    np.testing.assert_array_equal(logistic.Scaling.of(features).scale, [1, 1])
 
 
 def test_scaling_is_that_of_scikit_learn_with_constant_features_left_as_they_are():
@@ -182,10 +242,10 @@ def test_scaling_is_that_of_scikit_learn_with_constant_features_left_as_they_are
 
 def test_large_data_is_fitted_by_tensorflow(monkeypatch):
     features, labels = _data(3)
-    scaling = logistic.Scaling.of(features)
-    assert isinstance(logistic.solver(features, labels, scaling), logistic.NumPy)
+    data = logistic.Features.of(features)
+    assert isinstance(logistic.solver(data, labels), logistic.NumPy)
     monkeypatch.setattr(logistic, "LARGE", 300 * 7 * 3)
-    assert isinstance(logistic.solver(features, labels, scaling), logistic.TensorFlow)
+    assert isinstance(logistic.solver(data, labels), logistic.TensorFlow)
 
 
 @pytest.mark.parametrize(("limit", "threads"), [(300 * 7 * 3 + 1, 1), (300 * 7 * 3, 2)])

@@ -100,19 +100,19 @@ def fit(
             None for a stratified fifth that is held out. With no split, the strength is 1.
         progress: called with the number of strengths tried so far, at most `MOST_FITS`.
     """
-    scaling = logistic.Scaling.of(features)
+    data = logistic.Features.of(features)
     if splits is None:
         splits = [held_out.stratified_fifth(labels, seed=seed)]
     splits = [split for split in splits if len(np.unique(labels[split.fit])) > 1]
     strength, temperature, accuracy, start = 1.0, 1.0, float("nan"), None
     if splits:
-        path = _Path(features, labels, scaling, splits, num_classes, progress)
+        path = _Path(data, labels, splits, num_classes, progress)
         best = path.search()
         strength, start, accuracy = STRENGTHS[best], path.classifier(best), path.accuracy(best)
         scores, known = path.held_scores(best)
         if len(known):
             temperature = calibration.fit_temperature(scores, known)
-    classifier = _fit(features, labels, scaling, num_classes, strength, start)
+    classifier = _fit(data, labels, num_classes, strength, start)
     progress(MOST_FITS)
     return Fit(classifier, strength, temperature, classifier.solution.converged, accuracy)
 
@@ -173,16 +173,15 @@ class _Fold:
 
     def __init__(
         self,
-        features: np.ndarray,
+        data: logistic.Features,
         labels: np.ndarray,
-        scaling: logistic.Scaling,
         split: held_out.Split,
         num_classes: int,
     ) -> None:
         self._classes, positions = _classes(labels, split.fit)
-        self._solver = logistic.solver(features, positions, scaling, rows=split.fit)
-        self._scaling, self._num_classes = scaling, num_classes
-        self.held = features[split.held], labels[split.held]
+        self._solver = logistic.solver(data, positions, rows=split.fit)
+        self._scaling, self._num_classes = data.scaling, num_classes
+        self.held = data.values[split.held], labels[split.held]
         self.classifiers: dict[int, Classifier] = {}
 
     def hits(self, position: int) -> int:
@@ -208,14 +207,13 @@ class _Path:
 
     def __init__(
         self,
-        features: np.ndarray,
+        data: logistic.Features,
         labels: np.ndarray,
-        scaling: logistic.Scaling,
         splits: Sequence[held_out.Split],
         num_classes: int,
         progress: Callable[[int], None] = lambda fits: None,
     ) -> None:
-        self._folds = [_Fold(features, labels, scaling, one, num_classes) for one in splits]
+        self._folds = [_Fold(data, labels, one, num_classes) for one in splits]
         self._count = sum(len(fold.held[1]) for fold in self._folds)
         # The largest standard error of an accuracy.
         self._search = Search(self._score, error=0.5 / np.sqrt(self._count), progress=progress)
@@ -245,9 +243,8 @@ class _Path:
 
 
 def _fit(
-    features: np.ndarray,
+    data: logistic.Features,
     labels: np.ndarray,
-    scaling: logistic.Scaling,
     num_classes: int,
     strength: float,
     start: Classifier | None = None,
@@ -255,10 +252,10 @@ def _fit(
     """Fits all features, beginning with a classifier if it is of the same classes."""
     classes, positions = _classes(labels, np.arange(len(labels)))
     same = start is not None and np.array_equal(start.classes, classes)
-    found = logistic.solver(features, positions, scaling).fit(
+    found = logistic.solver(data, positions).fit(
         strength, start.solution if same and start is not None else None, MAX_ITERATIONS
     )
-    return Classifier(scaling, found, classes, num_classes)
+    return Classifier(data.scaling, found, classes, num_classes)
 
 
 def _classes(labels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,12 +48,48 @@ class Scaling:
         squares = [((features[i : i + _ROWS_AT_ONCE] - mean) ** 2).sum(0) for i in blocks]
         scale = np.sqrt(np.sum(squares, 0) / len(features))
         # The deviations of equal numbers from their rounded mean are not 0.
-        constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
+        info = np.finfo(np.float32)
+        constant = (scale <= 10 * info.eps * np.abs(mean)) | (scale < info.tiny)
         return cls(mean.astype(np.float32), np.where(constant, 1.0, scale).astype(np.float32))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Returns features (n, f), standardised."""
         return (features - self.mean) / self.scale
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """Features to fit, all of them or some.
+
+    Attributes:
+        values: (n, f) float32.
+        scaling: mean and standard deviation of all of them, by which they are standardised.
+    """
+
+    values: np.ndarray
+    scaling: Scaling
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Features:
+        """Returns features (n, f) with their own scaling."""
+        return cls(values, Scaling.of(values))
+
+    @functools.cached_property
+    def moments(self) -> np.ndarray:
+        """The means (f, f) float32 of the products of two standardised features, over all rows.
+
+        Raises:
+            ValueError: if they are not finite.
+        """
+        width, devices = self.values.shape[1], _devices()
+        total = np.zeros((width, width))
+        for number, start in enumerate(range(0, len(self.values), _ROWS_AT_ONCE)):
+            with tf.device(devices[number % len(devices)]):
+                rows = tf.constant(self.values[start : start + _ROWS_AT_ONCE], tf.float32)
+                total += _products(rows, self.scaling.mean, self.scaling.scale).numpy()
+        if not np.all(np.isfinite(total)):
+            raise ValueError("The features to fit are too large.")
+        return (total / len(self.values)).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,25 +120,22 @@ class Solver(Protocol):
         """
 
 
-def solver(
-    features: np.ndarray, labels: np.ndarray, scaling: Scaling, *, rows: np.ndarray | None = None
-) -> Solver:
+def solver(features: Features, labels: np.ndarray, *, rows: np.ndarray | None = None) -> Solver:
     """Returns the solver that suits the size of the data.
 
     Args:
-        features: (n, f) float32.
+        features: n features.
         labels: (n,) positions of the classes, 0 to k - 1, all of which occur.
-        scaling: how features are standardised.
         rows: which of them to fit; None for all.
 
     Raises:
         ValueError: if a feature is not finite.
     """
-    if not np.all(np.isfinite(scaling.mean)):
-        raise ValueError("The features to fit have values that are not finite.")
-    rows = np.arange(len(features)) if rows is None else rows
-    large = len(rows) * _work(features[:1], labels) >= LARGE
-    return (TensorFlow if large else NumPy)(features, labels, scaling, rows)
+    if not np.all(np.isfinite([features.scaling.mean, features.scaling.scale])):
+        raise ValueError("The features to fit have values that are not finite, or too large.")
+    rows = np.arange(len(labels)) if rows is None else rows
+    large = len(rows) * _work(features.values[:1], labels) >= LARGE
+    return (TensorFlow if large else NumPy)(features, labels, rows)
 
 
 def _work(features: np.ndarray, labels: np.ndarray) -> int:
@@ -111,28 +144,27 @@ def _work(features: np.ndarray, labels: np.ndarray) -> int:
 
 
 class _Solver:
-    """Minimises a loss and its penalty; subclasses compute the loss.
+    """Minimises a loss and its penalty; subclasses compute the loss."""
 
-    Args:
-        shape: (n, f) of the features to fit.
-        num_classes: k.
-    """
-
-    def __init__(self, shape: tuple[int, int], num_classes: int) -> None:
-        self._count, self._width = shape
-        self._classes = num_classes
+    def __init__(self, features: Features, labels: np.ndarray, rows: np.ndarray) -> None:
+        """See `solver`."""
+        self._data, self._count = features, len(rows)
+        self._classes = int(labels.max()) + 1
 
     def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
         """See `Solver.fit`."""
-        initial = np.zeros((self._classes, self._width + 1))
+        width = self._data.values.shape[1]
+        initial = np.zeros((self._classes, width + 1))
         if start is not None:
             initial = np.column_stack([start.weights, start.biases]).astype(np.float64)
         # Of two classes, scikit-learn penalises the difference d of their weights. Here these are
         # d / 2 and -d / 2, whose squares sum to half of that.
         penalty = 1 / (strength * self._count) * (2 if self._classes == 2 else 1)
         coordinates = None
-        if minimisation.suits(self._count, self._width):
-            coordinates = minimisation.Coordinates.of(self.moments, self._classes, penalty)
+        if minimisation.suits(self._count, width, self._classes):
+            # The moments of all features, and not of these rows, in which some may be constant.
+            moments = self._data.moments
+            coordinates = minimisation.Coordinates.of(moments, self._classes, penalty)
         found, converged = minimisation.minimise(
             lambda parameters: self.objective(parameters, penalty),
             initial,
@@ -141,11 +173,6 @@ class _Solver:
         )
         weights = found.astype(np.float32)
         return Solution(weights[:, :-1], weights[:, -1], converged)
-
-    @functools.cached_property
-    def moments(self) -> np.ndarray:
-        """Returns (f, f) float64, the means of the products of two standardised features."""
-        raise NotImplementedError
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         """Returns the mean loss with the penalty, and its gradient, (k, f + 1) float64.
@@ -160,27 +187,18 @@ class _Solver:
 class NumPy(_Solver):
     """Computes loss and gradient by NumPy, on a standardised copy of the features."""
 
-    def __init__(
-        self, features: np.ndarray, labels: np.ndarray, scaling: Scaling, rows: np.ndarray
-    ) -> None:
+    def __init__(self, features: Features, labels: np.ndarray, rows: np.ndarray) -> None:
         """See `solver`."""
-        self._features = scaling.apply(features[rows])
+        super().__init__(features, labels, rows)
+        self._features = features.scaling.apply(features.values[rows])
         self._labels = labels[rows]
-        super().__init__(self._features.shape, int(labels.max()) + 1)
         small = _work(self._features, self._labels) < _SEVERAL_THREADS
         self._threads = 1 if small else None
 
     def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
         """See `Solver.fit`."""
-        if minimisation.suits(self._count, self._width):
-            self.moments  # noqa: B018  (this product pays for all threads)
         with threadpoolctl.threadpool_limits(self._threads):
             return super().fit(strength, start, max_iterations)
-
-    @functools.cached_property
-    def moments(self) -> np.ndarray:
-        """See `_Solver.moments`."""
-        return (self._features.T @ self._features).astype(np.float64) / self._count
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         """See `_Solver.objective`."""
@@ -202,69 +220,49 @@ class NumPy(_Solver):
 class TensorFlow(_Solver):
     """Computes loss and gradient by TensorFlow, in blocks of rows.
 
-    The blocks are spread over the accelerators, or computed by the CPU if there are none. The
-    features are not copied: standardisation is applied to the weights instead. Sums over blocks are
-    in float64.
+    The blocks are spread over the accelerators, or computed by the CPU if there are none. There is
+    no copy of all features. Sums over blocks are in float64.
     """
 
     def __init__(
         self,
-        features: np.ndarray,
+        features: Features,
         labels: np.ndarray,
-        scaling: Scaling,
         rows: np.ndarray,
         devices: Sequence[str] | None = None,
     ) -> None:
         """See `solver`; `devices` are the names of those to use, by default all accelerators."""
-        self._features, self._labels, self._scaling = features, labels, scaling
+        super().__init__(features, labels, rows)
+        self._labels = labels
         self._devices = _devices() if devices is None else list(devices)
         self._blocks = [
             rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE)
         ]
-        super().__init__((len(rows), features.shape[1]), int(labels.max()) + 1)
         self._gradient = tf.function(_loss_and_gradient, reduce_retracing=True, autograph=False)
-
-    @functools.cached_property
-    def moments(self) -> np.ndarray:
-        """See `_Solver.moments`."""
-        total = np.zeros((self._width, self._width))
-        for number, rows in enumerate(self._blocks):
-            total += self._products_of_block(number, rows).numpy()
-        return total / self._count
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         """See `_Solver.objective`."""
         weights, biases = parameters[:, :-1], parameters[:, -1]
-        scaled = weights / self._scaling.scale  # Of features that are not standardised.
-        shifted = biases - scaled @ self._scaling.mean
         tensors = [
-            self._block_loss(number, rows, scaled.T, shifted)
+            self._block_loss(number, rows, weights.T, biases)
             for number, rows in enumerate(self._blocks)
         ]  # All are started before the first is waited for.
         loss, by_weights, by_biases = (
             np.sum([np.asarray(part, np.float64) for part in parts], 0) / self._count
             for parts in zip(*tensors)
         )
-        by_weights = (by_weights.T - np.outer(by_biases, self._scaling.mean)) / self._scaling.scale
-        by_weights += penalty * weights
         loss += penalty / 2 * np.sum(weights**2)
-        return float(loss), np.column_stack([by_weights, by_biases])
-
-    def _products_of_block(self, number: int, rows: np.ndarray) -> tf.Tensor:
-        with tf.device(self._devices[number % len(self._devices)]):
-            return _products(
-                *(
-                    tf.constant(one, tf.float32)
-                    for one in (self._features[rows], self._scaling.mean, self._scaling.scale)
-                )
-            )
+        return float(loss), np.column_stack([by_weights.T + penalty * weights, by_biases])
 
     def _block_loss(
         self, number: int, rows: np.ndarray, weights: np.ndarray, biases: np.ndarray
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        scaling = self._data.scaling
         with tf.device(self._devices[number % len(self._devices)]):
             return self._gradient(
-                tf.constant(self._features[rows], tf.float32),
+                tf.constant(self._data.values[rows], tf.float32),
+                tf.constant(scaling.mean, tf.float32),
+                tf.constant(scaling.scale, tf.float32),
                 tf.constant(self._labels[rows], tf.int32),
                 tf.constant(weights, tf.float32),
                 tf.constant(biases, tf.float32),
@@ -281,22 +279,33 @@ def _devices() -> list[str]:
 
 
 def _loss_and_gradient(
-    features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, biases: tf.Tensor
+    features: tf.Tensor,
+    mean: tf.Tensor,
+    scale: tf.Tensor,
+    labels: tf.Tensor,
+    weights: tf.Tensor,
+    biases: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the summed cross-entropy of rows (b, f), and its gradient by weights and biases.
 
+    The features are standardised here: applied to the weights, the means would be multiplied by
+    rounding errors.
+
     Args:
         features: (b, f).
+        mean: (f,).
+        scale: (f,).
         labels: (b,) positions of the classes.
         weights: (f, k).
         biases: (k,).
     """
-    logits = tf.matmul(features, weights) + biases
+    standardised = (features - mean) / scale
+    logits = tf.matmul(standardised, weights) + biases
     log_probabilities = tf.nn.log_softmax(logits)
     one_hot = tf.one_hot(labels, tf.shape(biases)[0])
     loss = -tf.reduce_sum(one_hot * log_probabilities)
     residual = tf.exp(log_probabilities) - one_hot  # (b, k)
-    return loss, tf.matmul(features, residual, transpose_a=True), tf.reduce_sum(residual, 0)
+    return loss, tf.matmul(standardised, residual, transpose_a=True), tf.reduce_sum(residual, 0)
 
 
 def _products(features: tf.Tensor, mean: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 Features are correlated, most of all pixels: along some directions their variance is thousands of
 times that along others, and so is the curvature of the loss. L-BFGS then takes hundreds of
-iterations. In the coordinates of `Coordinates` it takes tens, to the same minimum.
+iterations. In the coordinates of `Coordinates` it takes tens.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import dataclasses
 import numpy as np
 from scipy import linalg, optimize
 
-# Converged is where no entry of the gradient of the mean loss is larger, as in scikit-learn.
-_TOLERANCE = 1e-4
+# Converged is where no entry of the gradient of the mean loss is larger: 1e-4 as in scikit-learn,
+# or a fraction of the loss. Of classes that can be separated, the loss itself falls below 1e-4 if
+# the penalty is weak, so that every direction would do.
+_TOLERANCE, _OF_LOSS = 1e-4, 1e-2
+# Where floats do not get any further: the fraction of the loss that could still be gained.
+_NOTHING_LEFT = 1e-6
 _MAX_LINE_SEARCH = 50
-# Added to the variances, whose numbers are rounded; where that is not enough, ten times as much.
-_LEAST_VARIANCE = 1e-5
+# Added to the variances, whose numbers are rounded; where that is not enough, ten times as much. A
+# smaller one makes the first step very long where features vary least.
+_LEAST_VARIANCE = 1e-2
 # Of more features, the matrices would take gigabytes.
 _MOST_FEATURES = 8192
 # (k, f + 1) weights and biases -> mean loss with its penalty, and its gradient (k, f + 1).
@@ -92,12 +97,12 @@ class _Same:
     back = gradient = to
 
 
-def suits(count: int, width: int) -> bool:
+def suits(count: int, width: int, num_classes: int) -> bool:
     """Returns whether `Coordinates` pay for a number of rows of features of some width.
 
-    Passes over few rows are cheaper than products with the matrices.
+    Passes over few rows are cheaper than solving with the factor, and a single class has no loss.
     """
-    return width <= min(count, _MOST_FEATURES)
+    return width <= min(count, _MOST_FEATURES) and num_classes > 1
 
 
 class _ConvergedError(Exception):
@@ -126,7 +131,7 @@ def minimise(
     def of_coordinates(flat: np.ndarray) -> tuple[float, np.ndarray]:
         parameters = used.back(flat.reshape(start.shape))
         loss, gradient = objective(parameters)
-        if np.max(np.abs(gradient)) <= _TOLERANCE:
+        if np.max(np.abs(gradient)) <= min(_TOLERANCE, _OF_LOSS * loss):
             raise _ConvergedError(parameters)
         return loss, used.gradient(gradient).ravel()
 
@@ -142,4 +147,7 @@ def minimise(
         )
     except _ConvergedError as end:
         return end.args[0], True
-    return used.back(found.x.reshape(start.shape)), found.status == 0
+    # With the second derivatives of 1, half of the squared gradient is what could still be gained.
+    left = 0.5 * np.sum(found.jac**2)
+    converged = found.status == 0 and left <= _NOTHING_LEFT * max(1.0, found.fun)
+    return used.back(found.x.reshape(start.shape)), bool(converged)

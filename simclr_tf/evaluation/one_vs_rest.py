@@ -77,8 +77,8 @@ def fit(
             If no class is left, the strength is 1.
         progress: called with the number of strengths tried so far, at most `linear.MOST_FITS`.
     """
-    scaling = logistic.Scaling.of(features)
-    path = _Path(features, labels, scaling, split or fifth(labels, seed=seed))
+    data = logistic.Features.of(features)
+    path = _Path(data, labels, split or fifth(labels, seed=seed))
     strength, precision, starts = 1.0, float("nan"), dict[int, logistic.Solution]()
     if path.classes:
         search = linear.Search(path.score, error=path.error, progress=progress)
@@ -86,14 +86,14 @@ def fit(
         strength, precision = linear.STRENGTHS[best], search.scores[best]
         starts = path.solutions[best]
     solutions = {
-        column: _solver(features, labels, scaling, column).fit(
+        column: _solver(data, labels, column).fit(
             strength, starts.get(column), linear.MAX_ITERATIONS
         )
         for column in range(labels.shape[1])
     }
     progress(linear.MOST_FITS)
     converged = all(solution.converged for solution in solutions.values())
-    return Fit(_classifier(scaling, solutions), strength, converged, precision)
+    return Fit(_classifier(data.scaling, solutions), strength, converged, precision)
 
 
 def fifth(labels: np.ndarray, *, seed: int) -> held_out.Split:
@@ -116,17 +116,16 @@ class _Path:
 
     def __init__(
         self,
-        features: np.ndarray,
+        data: logistic.Features,
         labels: np.ndarray,
-        scaling: logistic.Scaling,
         split: held_out.Split,
     ) -> None:
-        self._features, self._labels, self._scaling = features, labels, scaling
+        self._data, self._labels = data, labels
         self._rows = split.fit
         fitted, held = labels[split.fit], labels[split.held]
         counts = np.any(fitted == 1, 0) & np.any(fitted == 0, 0) & np.any(held == 1, 0)
         self.classes = [int(column) for column in np.flatnonzero(counts)]
-        self._held = features[split.held], held[:, self.classes]
+        self._held = data.values[split.held], held[:, self.classes]
         self.solutions: dict[int, dict[int, logistic.Solution]] = {}
 
     @property
@@ -146,26 +145,25 @@ class _Path:
         stronger = [other for other in self.solutions if other < position]
         starts = self.solutions[max(stronger)] if stronger else {}
         self.solutions[position] = {
-            column: _solver(self._features, self._labels, self._scaling, column, self._rows).fit(
+            column: _solver(self._data, self._labels, column, self._rows).fit(
                 linear.STRENGTHS[position], starts.get(column), linear.PATH_ITERATIONS
             )
             for column in self.classes
         }
-        scores = _classifier(self._scaling, self.solutions[position]).scores(self._held[0])
+        scores = _classifier(self._data.scaling, self.solutions[position]).scores(self._held[0])
         return float(np.mean(average_precision.eleven_point(scores, self._held[1])))
 
 
 def _solver(
-    features: np.ndarray,
+    data: logistic.Features,
     labels: np.ndarray,
-    scaling: logistic.Scaling,
     column: int,
     rows: np.ndarray | None = None,
 ) -> logistic.Solver:
     """Returns the solver of a class, for those of the rows that count for it; None for all."""
     rows = np.arange(len(labels)) if rows is None else rows
     rows = rows[labels[rows, column] >= 0]
-    return logistic.solver(features, labels[:, column], scaling, rows=rows)
+    return logistic.solver(data, labels[:, column], rows=rows)
 
 
 def _classifier(scaling: logistic.Scaling, solutions: dict[int, logistic.Solution]) -> Classifier:

@@ -88,6 +88,7 @@ CHECKED = {
     "--dataset=tfrecord:": "test_tfrecords.py reads such files",
     "--checkpoint=WEIGHTS --model_dir=runs/adapted": "test_reference_files.py starts from weights",
     "--mode=doctor": "test_doctor_program.py runs it",
+    "--mode=transfer": "its data sets would be downloaded; test_transfer.py runs it",
 }
 # Programs that are not run at all, what they print instead, and what must be true of the arguments.
 NOT_RUN: dict[str, tuple[str, Callable[[list[str], pathlib.Path], bool]]] = {

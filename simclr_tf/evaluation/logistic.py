@@ -6,10 +6,10 @@ TensorFlow on all devices; otherwise by NumPy.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -107,8 +107,13 @@ class Solution:
     converged: bool
 
 
-class Solver(Protocol):
-    """Fits classifiers to the same features and labels."""
+class Solver(abc.ABC):
+    """Fits classifiers to the same features and labels; subclasses compute loss and gradient."""
+
+    def __init__(self, features: Features, labels: np.ndarray, rows: np.ndarray) -> None:
+        """See `solver`."""
+        self._data, self._count = features, len(rows)
+        self._classes = int(labels.max()) + 1
 
     def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
         """Minimises strength * (sum of cross-entropies) + |weights|^2 / 2.
@@ -118,41 +123,6 @@ class Solver(Protocol):
             start: where to start; None for zeros.
             max_iterations: limit of the iterations.
         """
-
-
-def solver(features: Features, labels: np.ndarray, *, rows: np.ndarray | None = None) -> Solver:
-    """Returns the solver that suits the size of the data.
-
-    Args:
-        features: n features.
-        labels: (n,) positions of the classes, 0 to k - 1, all of which occur.
-        rows: which of them to fit; None for all.
-
-    Raises:
-        ValueError: if a feature is not finite.
-    """
-    if not np.all(np.isfinite([features.scaling.mean, features.scaling.scale])):
-        raise ValueError("The features to fit have values that are not finite, or too large.")
-    rows = np.arange(len(labels)) if rows is None else rows
-    large = len(rows) * _work(features.values[:1], labels) >= LARGE
-    return (TensorFlow if large else NumPy)(features, labels, rows)
-
-
-def _work(features: np.ndarray, labels: np.ndarray) -> int:
-    """Returns the multiply-adds of one pass over features (n, f), with the classes of labels."""
-    return features.size * (int(labels.max()) + 1)
-
-
-class _Solver:
-    """Minimises a loss and its penalty; subclasses compute the loss."""
-
-    def __init__(self, features: Features, labels: np.ndarray, rows: np.ndarray) -> None:
-        """See `solver`."""
-        self._data, self._count = features, len(rows)
-        self._classes = int(labels.max()) + 1
-
-    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
-        """See `Solver.fit`."""
         width = self._data.values.shape[1]
         initial = np.zeros((self._classes, width + 1))
         if start is not None:
@@ -174,6 +144,7 @@ class _Solver:
         weights = found.astype(np.float32)
         return Solution(weights[:, :-1], weights[:, -1], converged)
 
+    @abc.abstractmethod
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         """Returns the mean loss with the penalty, and its gradient, (k, f + 1) float64.
 
@@ -181,10 +152,9 @@ class _Solver:
             parameters: (k, f + 1) weights and biases.
             penalty: factor of half of the squared weights.
         """
-        raise NotImplementedError
 
 
-class NumPy(_Solver):
+class NumPy(Solver):
     """Computes loss and gradient by NumPy, on a standardised copy of the features."""
 
     def __init__(self, features: Features, labels: np.ndarray, rows: np.ndarray) -> None:
@@ -201,7 +171,7 @@ class NumPy(_Solver):
             return super().fit(strength, start, max_iterations)
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        """See `_Solver.objective`."""
+        """See `Solver.objective`."""
         weights, biases = parameters[:, :-1], parameters[:, -1]
         logits = self._features @ weights.T.astype(np.float32) + biases.astype(np.float32)
         logits -= np.max(logits, 1, keepdims=True)
@@ -217,7 +187,7 @@ class NumPy(_Solver):
         return float(loss), np.column_stack([by_weights + penalty * weights, by_biases])
 
 
-class TensorFlow(_Solver):
+class TensorFlow(Solver):
     """Computes loss and gradient by TensorFlow, in blocks of rows.
 
     The blocks are spread over the accelerators, or computed by the CPU if there are none. There is
@@ -241,7 +211,7 @@ class TensorFlow(_Solver):
         self._gradient = tf.function(_loss_and_gradient, reduce_retracing=True, autograph=False)
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        """See `_Solver.objective`."""
+        """See `Solver.objective`."""
         weights, biases = parameters[:, :-1], parameters[:, -1]
         tensors = [
             self._block_loss(number, rows, weights.T, biases)
@@ -267,6 +237,29 @@ class TensorFlow(_Solver):
                 tf.constant(weights, tf.float32),
                 tf.constant(biases, tf.float32),
             )
+
+
+def solver(features: Features, labels: np.ndarray, *, rows: np.ndarray | None = None) -> Solver:
+    """Returns the solver that suits the size of the data.
+
+    Args:
+        features: n features.
+        labels: (n,) positions of the classes, 0 to k - 1, all of which occur.
+        rows: which of them to fit; None for all.
+
+    Raises:
+        ValueError: if a feature is not finite.
+    """
+    if not np.all(np.isfinite([features.scaling.mean, features.scaling.scale])):
+        raise ValueError("The features to fit have values that are not finite, or too large.")
+    rows = np.arange(len(labels)) if rows is None else rows
+    large = len(rows) * _work(features.values[:1], labels) >= LARGE
+    return (TensorFlow if large else NumPy)(features, labels, rows)
+
+
+def _work(features: np.ndarray, labels: np.ndarray) -> int:
+    """Returns the multiply-adds of one pass over features (n, f), with the classes of labels."""
+    return features.size * (int(labels.max()) + 1)
 
 
 def _devices() -> list[str]:

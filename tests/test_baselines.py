@@ -10,10 +10,10 @@ import tensorflow as tf
 import tiny_runs
 
 from flags import command_line
-from simclr_tf.evaluation import features, linear, logistic
+from simclr_tf.evaluation import features, forward, linear, logistic
 from simclr_tf.models import simclr
 from simclr_tf.runs import measured, opening
-from simclr_tf.scoring import untrained
+from simclr_tf.scoring import extraction, linear_fits, untrained
 
 BASELINE = "baseline/random_encoder"
 
@@ -35,15 +35,21 @@ def test_an_encoder_of_keras_has_one_initialisation():
     assert not simclr.SimCLR(shape, seed=0).has_zero_gammas
 
 
+def _open(folder, photos, **changes):
+    config = command_line.parse(
+        tiny_runs.arguments("train_then_eval", folder, photos, **changes)
+    ).config
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    return opening.open_run(config, strategy, None, eval_split_given=False)
+
+
 @pytest.fixture
 def evaluated(monkeypatch, photos, tmp_path):
     """A function of accuracies and flags: the scores, and the gammas of the evaluated encoders."""
+    monkeypatch.setattr(forward, "MAX_PIXEL_SIDE", 0)  # So that images are read by `extract`.
 
     def evaluated(*accuracies, **changes):
-        arguments = tiny_runs.arguments("train_then_eval", tmp_path / "run", photos, **changes)
-        config = command_line.parse(arguments).config
-        strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-        run = opening.open_run(config, strategy, None, eval_split_given=False)
+        run = _open(tmp_path / "run", photos, **changes)
         gammas: list[float] = []
 
         def extract(network, *_, **__):
@@ -67,7 +73,8 @@ def evaluated(monkeypatch, photos, tmp_path):
         fits = iter([fit(accuracy) for accuracy in accuracies])
         monkeypatch.setattr(features, "extract", extract)
         monkeypatch.setattr(linear, "fit", lambda *_, **__: next(fits))
-        result = untrained.score(run, (np.zeros(10), np.zeros(10)))
+        of_no_images = np.zeros([10, 0])
+        result = untrained.score(run, (of_no_images,) * 2, (np.zeros(10), np.zeros(10)))
         return result, gammas
 
     return evaluated
@@ -103,3 +110,30 @@ def test_an_encoder_with_one_initialisation_is_evaluated_once(evaluated):
     }
     names = measured.accuracy_names(result, contrastive=True)
     assert names[f"{BASELINE}/"] == "linear evaluation, untrained encoder"
+
+
+def test_small_images_are_not_read_again_and_give_the_same_features(monkeypatch, photos, tmp_path):
+    run = _open(tmp_path / "run", photos)
+    network = forward.Forward(run.new_model(), run.strategy, forward.Outputs(pixels=True))
+    read = [extraction.extract(run, network, split) for split in ("train", "test")]
+    pixels, labels = (tuple(getattr(one, name) for one in read) for name in ("pixels", "labels"))
+    assert pixels[0].shape[1] == run.config.image_size**2 * 3
+
+    def scored():
+        fitted = []
+        monkeypatch.setattr(
+            linear_fits, "evaluate", lambda _, __, *found, **___: fitted.append(found[:2])
+        )
+        untrained.score(run, pixels, labels)
+        return fitted
+
+    extract = features.extract
+    monkeypatch.setattr(features, "extract", None)
+    of_pixels = scored()
+    monkeypatch.setattr(features, "extract", extract)
+    monkeypatch.setattr(forward, "MAX_PIXEL_SIDE", run.config.image_size - 1)
+    of_files = scored()
+    assert len(of_pixels) == len(of_files) == 2
+    for found, want in zip(of_pixels, of_files):
+        for one, other in zip(found, want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -144,7 +144,7 @@ def test_images_are_decoded_once_for_several_epochs_and_iterators(toy, monkeypat
     for _ in range(2):
         for _ in batches.take(2 * TRAIN // _BATCH):
             pass
-    assert sum(decoded) == -(-TRAIN // in_memory._CHUNK) * in_memory._CHUNK
+    assert sum(decoded) == -(-TRAIN // in_memory.CHUNK) * in_memory.CHUNK
 
 
 def test_the_memory_of_images_is_that_of_their_pixels_or_of_their_files(toy, photos):

@@ -106,9 +106,12 @@ def test_blocks_and_devices_do_not_change_the_loss_and_its_gradient(monkeypatch)
     monkeypatch.setattr(logistic, "_ROWS_AT_ONCE", 77)
     blocks = logistic.TensorFlow(data, labels, rows, ["/cpu:0", "/device:CPU:0"])
     loss, gradient = blocks.objective(parameters, 0.2)
-    assert len(blocks._blocks) == 4
-    assert loss == pytest.approx(whole[0], rel=1e-6)
-    np.testing.assert_allclose(gradient, whole[1], atol=1e-6)
+    monkeypatch.setattr(logistic, "_MOST_KEPT", 300 * 7 * 4 - 1)
+    not_kept = logistic.TensorFlow(data, labels, rows)
+    assert [len(blocks._kept), len(not_kept._kept)] == [4, 0]
+    for other_loss, other_gradient in ((loss, gradient), not_kept.objective(parameters, 0.2)):
+        assert other_loss == pytest.approx(whole[0], rel=1e-6)
+        np.testing.assert_allclose(other_gradient, whole[1], atol=1e-6)
     np.testing.assert_allclose(logistic.Features.of(features).moments, data.moments, atol=1e-6)
 
 
@@ -248,10 +251,11 @@ def test_large_data_is_fitted_by_tensorflow(monkeypatch):
     assert isinstance(logistic.solver(data, labels), logistic.TensorFlow)
 
 
-@pytest.mark.parametrize(("limit", "threads"), [(300 * 7 * 3 + 1, 1), (300 * 7 * 3, 2)])
-def test_small_data_is_fitted_by_one_thread(monkeypatch, limit, threads):
+@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize(("limit", "threads"), [(8, 1), (7, 2)])
+def test_few_features_are_fitted_by_one_thread(monkeypatch, kind, limit, threads):
     """Threads of a small product wait for each other longer than they compute."""
-    objective, seen = logistic.NumPy.objective, []
+    objective, seen = kind.objective, []
 
     def counted(*arguments):
         seen.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
@@ -259,7 +263,7 @@ def test_small_data_is_fitted_by_one_thread(monkeypatch, limit, threads):
 
     features, labels = _data(3)
     monkeypatch.setattr(logistic, "_SEVERAL_THREADS", limit)
-    monkeypatch.setattr(logistic.NumPy, "objective", counted)
+    monkeypatch.setattr(kind, "objective", counted)
     with threadpoolctl.threadpool_limits(2):
-        _fit(logistic.NumPy, features, labels, 1.0)
+        _fit(kind, features, labels, 1.0)
     assert max(seen) == threads

@@ -14,6 +14,7 @@ import tensorflow as tf
 from simclr_tf.data import (
     crops,
     evaluation_images,
+    in_memory,
     inspection,
     pipeline,
     policies,
@@ -203,6 +204,30 @@ def test_evaluation_counts_every_example_once(source, batch_size):
         labels += list(batch["label"].numpy()[mask])
     assert sorted(seen) == [15 * (i + 1) for i in range(13)]
     assert labels.count(0) == 6 and labels.count(1) == 7  # blue, red
+
+
+@pytest.mark.parametrize("image_size", [8, 10])
+def test_small_pngs_are_decoded_many_at_a_time_and_are_the_same(tmp_path, monkeypatch, image_size):
+    source, calls = _folder(tmp_path, [10]), []
+    pngs = dataclasses.replace(source, image_shape=(12, 10), kind="png")
+    settings = {"batch_size": 6, "image_size": image_size, "with_content": True}
+    want = list(evaluation_images.batches(source, "train", **settings))
+    decode_chunk = in_memory.decode_chunk
+    monkeypatch.setattr(in_memory, "CHUNK", 4)
+    monkeypatch.setattr(
+        in_memory, "decode_chunk", lambda *given: calls.append(1) or decode_chunk(*given)
+    )
+    found = list(evaluation_images.batches(pngs, "train", **settings))
+    assert calls and len(found) == len(want)
+    for one, other in zip(found, want):
+        assert one.keys() == other.keys()
+        for name, rows in one.items():
+            np.testing.assert_array_equal(rows, other[name])
+    calls.clear()
+    list(evaluation_images.batches(source, "train", **settings))
+    monkeypatch.setattr(evaluation_images, "_SMALL", 11)
+    list(evaluation_images.batches(pngs, "train", **settings))
+    assert not calls
 
 
 def test_an_unreadable_image_stops_the_stream(tmp_path):

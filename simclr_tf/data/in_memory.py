@@ -11,7 +11,7 @@ import tensorflow as tf
 from simclr_tf.data import decode, iterators, sources, stored
 
 # Images that are decoded by one call.
-_CHUNK = 64
+CHUNK = 64
 
 
 def num_bytes(source: sources.Source, split: str) -> int:
@@ -61,23 +61,25 @@ def table(source: sources.Source, split: str, *, with_pillow: bool = True) -> tf
     examples = source.examples(split).map(
         lambda example: {"image": example["image"], "label": example["label"]}
     )
-    chunks = examples.batch(_CHUNK)
+    chunks = examples.batch(CHUNK)
     if has_one_size(source):
 
         def decoded(chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            images = _decode_chunk(source, chunk["image"], with_pillow=with_pillow)
+            images = decode_chunk(source, chunk["image"], with_pillow=with_pillow)
             return {**chunk, "image": images}
 
         chunks = chunks.map(decoded, num_parallel_calls=iterators.CORES, deterministic=True)
     return chunks.rebatch(source.num_examples(split)).cache()
 
 
-def _decode_chunk(source: sources.Source, encoded: tf.Tensor, *, with_pillow: bool) -> tf.Tensor:
-    """Decodes at most _CHUNK images of one size."""
+def decode_chunk(
+    source: sources.Source, encoded: tf.Tensor, *, with_pillow: bool = True
+) -> tf.Tensor:
+    """Decodes at most `CHUNK` images (b,) of one size; returns (b, h, w, c)."""
     # A number that is known lets several be decoded in one iteration; copies of the first fill up.
     count = tf.shape(encoded)[0]
-    filled = tf.concat([encoded, tf.repeat(encoded[:1], _CHUNK - count)], axis=0)
-    filled = tf.ensure_shape(filled, [_CHUNK])
+    filled = tf.concat([encoded, tf.repeat(encoded[:1], CHUNK - count)], axis=0)
+    filled = tf.ensure_shape(filled, [CHUNK])
     return decode_images(source, filled, with_pillow=with_pillow)[:count]  # (count, h, w, c)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -44,8 +45,9 @@ class Network:
         self._on_replica = -(-batch_size // self._strategy.num_replicas_in_sync)
 
         def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            outputs = dict(model.infer(tf.cast(images, tf.float32) / 255.0))
-            return multi_worker.gather(outputs)
+            if images.dtype == tf.uint8:
+                images = tf.cast(images, tf.float32) / 255.0
+            return multi_worker.gather(dict(model.infer(images)))
 
         self._step = tf.function(
             lambda images: self._strategy.run(forward, (images,)),
@@ -53,10 +55,20 @@ class Network:
             autograph=model.needs_autograph,
         )
 
-    def __call__(self, images: np.ndarray) -> Outputs:
-        """Returns the outputs for images (n, s, s, 3) uint8, each of which counts once."""
+    def __call__(
+        self, images: np.ndarray, *, progress: Callable[[int], None] = lambda images: None
+    ) -> Outputs:
+        """Returns the outputs for images, each of which counts once.
+
+        Args:
+            images: (n, s, s, c) uint8, or float32 in [0, 1].
+            progress: called with the number of images so far.
+        """
         batch = self._on_replica * self._strategy.num_replicas_in_sync
-        parts = [self._run(images[start : start + batch]) for start in range(0, len(images), batch)]
+        parts = []
+        for start in range(0, len(images), batch):
+            parts.append(self._run(images[start : start + batch]))
+            progress(min(start + batch, len(images)))
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return Outputs(joined["features"], joined.get("logits"))
 

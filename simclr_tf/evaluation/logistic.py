@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 import dataclasses
 import functools
 
@@ -17,13 +18,16 @@ import threadpoolctl
 
 from simclr_tf.evaluation import minimisation
 
-# Multiply-adds of one pass over the features from which TensorFlow's solver is used, which needs no
-# copy of the features.
-LARGE = 10**9
-# Multiply-adds from which NumPy may use several threads. Below, on two cores, two threads
-# waited for each other longer than they computed: two to three times the processor time and 1.3 to
-# 2 times the wall time of one thread, and 10 times where other programs ran.
-_SEVERAL_THREADS = 4 * 10**8
+# Multiply-adds of one pass over the features from which TensorFlow's solver is used. For 10 classes
+# its products take less than half of the processor time of NumPy's. Of few features, NumPy's calls
+# are faster.
+LARGE = 3 * 10**7
+# Features from which NumPy and SciPy may use several threads. Of fewer, on two cores, two threads
+# waited for each other longer than they computed: two to three times the processor time of one
+# thread, and 10 times the wall time where other programs ran.
+_SEVERAL_THREADS = 4096
+# Bytes of standardised features up to which TensorFlow's solver keeps them on the devices.
+_MOST_KEPT = 2**29
 _ROWS_AT_ONCE = 8192
 
 
@@ -130,17 +134,18 @@ class Solver(abc.ABC):
         # Of two classes, scikit-learn penalises the difference d of their weights. Here these are
         # d / 2 and -d / 2, whose squares sum to half of that.
         penalty = 1 / (strength * self._count) * (2 if self._classes == 2 else 1)
-        coordinates = None
-        if minimisation.suits(self._count, width, self._classes):
-            # The moments of all features, and not of these rows, in which some may be constant.
-            moments = self._data.moments
-            coordinates = minimisation.Coordinates.of(moments, self._classes, penalty)
-        found, converged = minimisation.minimise(
-            lambda parameters: self.objective(parameters, penalty),
-            initial,
-            coordinates,
-            max_iterations,
-        )
+        with threadpoolctl.threadpool_limits(1 if width < _SEVERAL_THREADS else None):
+            coordinates = None
+            if minimisation.suits(self._count, width, self._classes):
+                # The moments of all features, and not of these rows, in which some may be constant.
+                moments = self._data.moments
+                coordinates = minimisation.Coordinates.of(moments, self._classes, penalty)
+            found, converged = minimisation.minimise(
+                lambda parameters: self.objective(parameters, penalty),
+                initial,
+                coordinates,
+                max_iterations,
+            )
         weights = found.astype(np.float32)
         return Solution(weights[:, :-1], weights[:, -1], converged)
 
@@ -162,13 +167,6 @@ class NumPy(Solver):
         super().__init__(features, labels, rows)
         self._features = features.scaling.apply(features.values[rows])
         self._labels = labels[rows]
-        small = _work(self._features, self._labels) < _SEVERAL_THREADS
-        self._threads = 1 if small else None
-
-    def fit(self, strength: float, start: Solution | None, max_iterations: int) -> Solution:
-        """See `Solver.fit`."""
-        with threadpoolctl.threadpool_limits(self._threads):
-            return super().fit(strength, start, max_iterations)
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         """See `Solver.objective`."""
@@ -190,8 +188,9 @@ class NumPy(Solver):
 class TensorFlow(Solver):
     """Computes loss and gradient by TensorFlow, in blocks of rows.
 
-    The blocks are spread over the accelerators, or computed by the CPU if there are none. There is
-    no copy of all features. Sums over blocks are in float64.
+    The blocks are spread over the accelerators, or computed by the CPU if there are none. They are
+    standardised once and kept, or in every pass if they are too large, so that there is no copy of
+    all features. Sums over blocks are in float64.
     """
 
     def __init__(
@@ -205,18 +204,20 @@ class TensorFlow(Solver):
         super().__init__(features, labels, rows)
         self._labels = labels
         self._devices = _devices() if devices is None else list(devices)
-        self._blocks = [
-            rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE)
-        ]
-        self._gradient = tf.function(_loss_and_gradient, reduce_retracing=True, autograph=False)
+        self._rows = [rows[i : i + _ROWS_AT_ONCE] for i in range(0, len(rows), _ROWS_AT_ONCE)]
+        self._kept: list[tuple[tf.Tensor, tf.Tensor]] = []
+        if len(rows) * features.values[:1].nbytes <= _MOST_KEPT:
+            self._kept = [self._block(number) for number in range(len(self._rows))]
 
     def objective(self, parameters: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         """See `Solver.objective`."""
         weights, biases = parameters[:, :-1], parameters[:, -1]
-        tensors = [
-            self._block_loss(number, rows, weights.T, biases)
-            for number, rows in enumerate(self._blocks)
-        ]  # All are started before the first is waited for.
+        tensors = []  # All are started before the first is waited for.
+        for number in range(len(self._rows)):
+            features, labels = self._kept[number] if self._kept else self._block(number)
+            with self._device(number):
+                of_classes = tf.constant(weights.T, tf.float32), tf.constant(biases, tf.float32)
+                tensors.append(_loss_and_gradient(features, labels, *of_classes))
         loss, by_weights, by_biases = (
             np.sum([np.asarray(part, np.float64) for part in parts], 0) / self._count
             for parts in zip(*tensors)
@@ -224,19 +225,16 @@ class TensorFlow(Solver):
         loss += penalty / 2 * np.sum(weights**2)
         return float(loss), np.column_stack([by_weights.T + penalty * weights, by_biases])
 
-    def _block_loss(
-        self, number: int, rows: np.ndarray, weights: np.ndarray, biases: np.ndarray
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        scaling = self._data.scaling
-        with tf.device(self._devices[number % len(self._devices)]):
-            return self._gradient(
-                tf.constant(self._data.values[rows], tf.float32),
-                tf.constant(scaling.mean, tf.float32),
-                tf.constant(scaling.scale, tf.float32),
-                tf.constant(self._labels[rows], tf.int32),
-                tf.constant(weights, tf.float32),
-                tf.constant(biases, tf.float32),
-            )
+    def _block(self, number: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the standardised features (b, f) of a block, and its labels (b,)."""
+        rows, scaling = self._rows[number], self._data.scaling
+        with self._device(number):
+            values = tf.constant(self._data.values[rows], tf.float32)
+            labels = tf.constant(self._labels[rows], tf.int32)
+            return (values - scaling.mean) / scaling.scale, labels
+
+    def _device(self, number: int) -> AbstractContextManager[None]:
+        return tf.device(self._devices[number % len(self._devices)])
 
 
 def solver(features: Features, labels: np.ndarray, *, rows: np.ndarray | None = None) -> Solver:
@@ -271,34 +269,26 @@ def _devices() -> list[str]:
     return ["/cpu:0"]
 
 
+@functools.partial(tf.function, reduce_retracing=True, autograph=False)
 def _loss_and_gradient(
-    features: tf.Tensor,
-    mean: tf.Tensor,
-    scale: tf.Tensor,
-    labels: tf.Tensor,
-    weights: tf.Tensor,
-    biases: tf.Tensor,
+    features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, biases: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the summed cross-entropy of rows (b, f), and its gradient by weights and biases.
 
-    The features are standardised here: applied to the weights, the means would be multiplied by
+    The features are standardised before: applied to the weights, the means would be multiplied by
     rounding errors.
 
     Args:
-        features: (b, f).
-        mean: (f,).
-        scale: (f,).
+        features: (b, f), standardised.
         labels: (b,) positions of the classes.
         weights: (f, k).
         biases: (k,).
     """
-    standardised = (features - mean) / scale
-    logits = tf.matmul(standardised, weights) + biases
-    log_probabilities = tf.nn.log_softmax(logits)
+    log_probabilities = tf.nn.log_softmax(tf.matmul(features, weights) + biases)
     one_hot = tf.one_hot(labels, tf.shape(biases)[0])
     loss = -tf.reduce_sum(one_hot * log_probabilities)
     residual = tf.exp(log_probabilities) - one_hot  # (b, k)
-    return loss, tf.matmul(standardised, residual, transpose_a=True), tf.reduce_sum(residual, 0)
+    return loss, tf.matmul(features, residual, transpose_a=True), tf.reduce_sum(residual, 0)
 
 
 def _products(features: tf.Tensor, mean: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

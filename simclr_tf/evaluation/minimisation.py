@@ -57,7 +57,7 @@ class Coordinates:
         curvature = (1 - 1 / num_classes) / num_classes
         added = _LEAST_VARIANCE
         while True:
-            second = np.asfortranarray(curvature * moments, np.float32)
+            second = (curvature * moments).T  # It is symmetric, and transposed in LAPACK's order.
             second[np.diag_indices_from(second)] += penalty + curvature * added
             try:
                 factor = linalg.cholesky(second, lower=True, overwrite_a=True, check_finite=False)
@@ -67,7 +67,7 @@ class Coordinates:
 
     def to(self, parameters: np.ndarray) -> np.ndarray:
         """Returns the coordinates of weights and biases (k, f + 1)."""
-        weights = parameters[:, :-1] @ self.factor
+        weights = parameters[:, :-1].astype(np.float32) @ self.factor
         return np.column_stack([weights, parameters[:, -1] * self.bias])
 
     def back(self, coordinates: np.ndarray) -> np.ndarray:

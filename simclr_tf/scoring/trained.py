@@ -103,7 +103,7 @@ def _score_with_labels(
         linear_fits.evaluate(
             run, "baseline/raw_pixels", *pixels, labels, scores.numbers, groups=groups
         )
-        scores.numbers.update(untrained.score(run, labels, groups))
+        scores.numbers.update(untrained.score(run, pixels, labels, groups))
     _run_evaluations(run, model, scores, train, test, fit, temperature, test_groups)
 
 

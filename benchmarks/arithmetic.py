@@ -23,14 +23,13 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from benchmarks import pages
+from benchmarks import children, pages
 from simclr_tf.runs import machine
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -99,33 +98,16 @@ def _make_step(setting: Setting, precision: str) -> Callable[[], float]:
     return speed.make_step(network, tf.distribute.OneDeviceStrategy("/cpu:0"), precision)
 
 
-class _Process:
-    """A process that trains steps in one arithmetic, on one core."""
-
-    def __init__(self, column: str, core: int) -> None:
-        onednn, precision = _COLUMNS[column]
-        self._process = subprocess.Popen(
-            ["taskset", "-c", str(core), sys.executable, __file__, "--serve", precision],
-            env={**os.environ, machine.ONEDNN: onednn},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def step(self, setting: Setting) -> float:
-        """Trains a step and returns its seconds."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(dataclasses.asdict(setting)) + "\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
+def _start(column: str, core: int) -> children.Child:
+    """Starts a process that trains steps in one arithmetic, on one core; see `_serve`."""
+    onednn, precision = _COLUMNS[column]
+    command = ["taskset", "-c", str(core), sys.executable, __file__, "--serve", precision]
+    return children.Child(command, {**os.environ, machine.ONEDNN: onednn})
 
 
-def measure(processes: dict[str, _Process], setting: Setting, rounds: int) -> dict[str, float]:
+def measure(
+    processes: dict[str, children.Child], setting: Setting, rounds: int
+) -> dict[str, float]:
     """Returns the median seconds of a step by column.
 
     Args:
@@ -134,11 +116,12 @@ def measure(processes: dict[str, _Process], setting: Setting, rounds: int) -> di
         rounds: measurements of each arithmetic; one of bfloat16 where it is emulated.
     """
     fast = bool(machine.bfloat16_instructions(machine.instructions()))
+    asked = json.dumps(dataclasses.asdict(setting))
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     for number in range(rounds):
         for name, process in processes.items():
             if name != _BFLOAT16 or fast or (setting.small and number == 0):
-                seconds[name].append(process.step(setting))
+                seconds[name].append(float(process.ask(asked)))
     return {name: statistics.median(measured) for name, measured in seconds.items() if measured}
 
 
@@ -185,9 +168,9 @@ def _measure_missing(arguments: argparse.Namespace) -> Results:
     chosen = _SMALLEST if arguments.smallest else SETTINGS
     missing = [one for one in chosen if arguments.only in one.name and one.name not in results]
     with contextlib.ExitStack() as stack:
-        processes = {name: _Process(name, arguments.core) for name in _COLUMNS if missing}
+        processes = {name: _start(name, arguments.core) for name in _COLUMNS if missing}
         for process in processes.values():
-            stack.callback(process.close)
+            stack.callback(process.kill)
         for setting in missing:
             results[setting.name] = measure(processes, setting, arguments.rounds)
             print(markdown(results).splitlines()[-1], flush=True)

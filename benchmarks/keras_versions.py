@@ -18,48 +18,23 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
-from typing import IO
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from benchmarks import children
 
 ROOT = pathlib.Path(__file__).parents[1]
 KERAS = ("2", "3")
 
 
-class Child:
-    """A process that trains with one Keras when it is asked to."""
-
-    def __init__(self, keras: str, setting: dict[str, int]) -> None:
-        hidden = ("TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
-        environ = {name: value for name, value in os.environ.items() if name not in hidden}
-        environ |= {"SIMCLR_KERAS": keras, "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--child", json.dumps(setting)],
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.startup = self._read()
-
-    def _read(self) -> float:
-        output: IO[str] | None = self._process.stdout
-        assert output is not None
-        line = output.readline()
-        if not line:
-            raise RuntimeError("A process ended; its error is above.")
-        return float(line)
-
-    def step(self) -> float:
-        """Returns the seconds of a training step."""
-        assert self._process.stdin is not None
-        print(file=self._process.stdin, flush=True)
-        return self._read()
-
-    def end(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
+def start(keras: str, setting: dict[str, int]) -> children.Child:
+    """Starts a process with one Keras that prints its start-up, and a step each time."""
+    hidden = ("TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
+    environ = {name: value for name, value in os.environ.items() if name not in hidden}
+    environ |= {"SIMCLR_KERAS": keras, "PYTHONPATH": str(ROOT)}
+    return children.Child([sys.executable, __file__, "--child", json.dumps(setting)], environ)
 
 
 def child(setting: dict[str, int]) -> None:
@@ -86,14 +61,15 @@ def measure(setting: dict[str, int], rounds: int, steps: int) -> dict[str, dict[
     startups: dict[str, list[float]] = {keras: [] for keras in KERAS}
     seconds: dict[str, list[float]] = {keras: [] for keras in KERAS}
     for index in range(rounds):
-        children = {keras: Child(keras, setting) for keras in KERAS}
-        for keras, one in children.items():
-            startups[keras].append(one.startup)
+        processes: dict[str, children.Child] = {}
+        for keras in KERAS:
+            processes[keras] = start(keras, setting)
+            startups[keras].append(float(processes[keras].read()))
         for number in range(steps):
             # Whoever is first in a pair may have it easier.
             for keras in KERAS if (index + number) % 2 else reversed(KERAS):
-                seconds[keras].append(children[keras].step())
-        for one in children.values():
+                seconds[keras].append(float(processes[keras].ask()))
+        for one in processes.values():
             one.end()
     return {
         name: {

@@ -22,14 +22,14 @@ def measured(monkeypatch):
         def __init__(self, column, core):
             self.column = column
 
-        def step(self, setting):
-            order.append((setting, self.column))
-            return seconds[self.column]
+        def ask(self, setting):
+            order.append((arithmetic.Setting(**json.loads(setting)), self.column))
+            return f"{seconds[self.column]}\n"
 
-        def close(self):
+        def kill(self):
             order.append("closed")
 
-    monkeypatch.setattr(arithmetic, "_Process", Process)
+    monkeypatch.setattr(arithmetic, "_start", Process)
     monkeypatch.setattr(machine, "instructions", lambda: frozenset({"avx2"}))
     return order
 

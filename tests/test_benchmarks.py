@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import label_free, loss_compare
+from benchmarks import label_free, loss_compare, time_to_accuracy
 
 ROOT = pathlib.Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
@@ -23,6 +23,8 @@ SMALLEST = {
     "survive.py": ["--kills=1", "--seed=1"],
     "accumulation.py": ["--smallest", "--data_dir=accumulation_data"],
     "loss_compare.py": ["HEAD", "HEAD", "--case=supcon", "--steps=1"],
+    "time_to_accuracy.py": ["--smallest", "--folder=time_to_accuracy_runs"],
+    "plain_keras.py": ["--smallest", "--rounds=1"],
     "input_pipeline.py": ["--smallest"],
     "label_free.py": ["--smallest", "--folder=label_free_runs"],
     "architectures.py": ["--smallest", "--rounds=1"],
@@ -97,6 +99,15 @@ def test_train_step_measures_a_step(processes):
     assert results["resnet8_float32"] > 0
 
 
+def test_plain_keras_measures_the_same_network(processes):
+    results = _results(processes, "plain_keras.py")  # It compares the numbers of weights.
+    assert list(results) == ["ResNet-8, 8 px, batch 4"]
+    (found,) = results.values()
+    names = {f"{side}_{what}" for side in ("ours", "plain") for what in ("seconds", "gib")}
+    assert found.keys() == {*names, "speed"}
+    assert min(found.values()) > 0
+
+
 def test_survive_kills_runs_and_finds_that_nothing_was_lost(processes):
     results = _results(processes, "survive.py")
     kills = {name: sum(phases.values()) for name, phases in results["kills"].items()}
@@ -104,6 +115,34 @@ def test_survive_kills_runs_and_finds_that_nothing_was_lost(processes):
     assert sum(kills.values()) == 1
     assert results["finished"] >= 1
     assert [results[name] for name in ("lost", "unequal", "unreadable", "refused")] == [[]] * 4
+
+
+def test_time_to_accuracy_trains_both_recipes(processes, folder):
+    results = _results(processes, "time_to_accuracy.py")
+    titles = [recipe.title for recipe in (time_to_accuracy.OURS, time_to_accuracy.OTHER)]
+    assert [result["recipe"] for result in results] == titles
+    for result in results:
+        assert result["images"] == 64 and min(result["minutes"]) > 0
+        assert 0 <= min(result["accuracies"]) <= 1
+    runs = folder / "time_to_accuracy_runs"
+    names = ["cifar10_cpu_1_epochs_seed_0", "cifar10_resnet18_1_epochs_seed_0"]
+    assert sorted(run.name for run in runs.iterdir()) == names
+    depth = {name: "--resnet_depth=8" in (runs / name / "flags.txt").read_text() for name in names}
+    assert depth == dict.fromkeys(names, True)
+
+
+def test_recipes_are_compared_after_the_same_time():
+    def trained(epochs, minutes, accuracies):
+        return time_to_accuracy.Trained("it", epochs, minutes, accuracies, 100)
+
+    ours = [trained(8, [1.0, 1.1, 0.9], [0.5, 0.51, 0.49]), trained(80, [10.0] * 3, [0.6] * 3)]
+    others = [trained(number, [number * 0.7] * 3, [0.3, 0.32, 0.28]) for number in (1, 2, 3)]
+    (line,) = time_to_accuracy.compare(ours, others)  # Nothing took as long as 80 epochs.
+    assert "against 2 of the it, in 1.0 and 1.4 minutes: +20.0 points (p = 0.0008" in line
+    single = time_to_accuracy.compare([trained(8, [1.0], [0.5])], [trained(1, [1.0], [0.6])])
+    assert single[0].endswith("-10.0 points")
+    rows = time_to_accuracy.markdown(others[:1], [line]).splitlines()
+    assert rows[2] == "| it | 1 | 0.7 | 200 | 30.0% | 30.0, 32.0, 28.0 |"
 
 
 def test_accumulation_compares_a_batch_in_chunks_with_the_whole_batch(processes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import subprocess
 from typing import IO
 
@@ -33,9 +34,10 @@ class Child:
         return line
 
     def ask(self, line: str = "") -> str:
-        """Sends a line, and waits for the answer."""
+        """Sends a line, and waits for the answer; see `read`."""
         assert self._process.stdin is not None
-        print(line, file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # It ended, which `read` says.
+            print(line, file=self._process.stdin, flush=True)
         return self.read()
 
     def end(self) -> None:

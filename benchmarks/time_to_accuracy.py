@@ -10,7 +10,8 @@ classifier of the features is evaluated on 2,000 others. Two recipes take turns,
 flags/recipes/cifar10_cpu.flags, and the settings for CIFAR-10 in the README of
 google-research/simclr, with its ResNet-18. Each is trained for several lengths, and each length
 has a learning rate that decays to 0 at its end. Minutes are those of training, without the
-evaluation. Runs are kept in a folder, so the program can be interrupted.
+evaluation. The first recipe computes in bfloat16 where the processor multiplies in it. Runs are
+kept in a folder, so the program can be interrupted.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Recipe:
 
 OURS = Recipe("cifar10_cpu.flags", "cifar10_cpu.flags", (8, 60))
 # Its 10 epochs of warm-up are for 1,000 epochs.
-OTHER = Recipe("README of google-research/simclr", "cifar10_resnet18.flags", (1, 7), warmup=0.01)
+OTHER = Recipe("cifar10_resnet18.flags", "cifar10_resnet18.flags", (1, 7), warmup=0.01)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +104,19 @@ class Trained:
 
 
 def train(folder: pathlib.Path, recipe: Recipe, flags: dict[str, str]) -> dict[str, float]:
-    """Trains and evaluates a run, unless it is finished, and returns its result.json."""
-    result = folder / "result.json"
-    if not result.exists():
-        flagfile = _ROOT / "flags" / "recipes" / recipe.flagfile
+    """Trains and evaluates a run, unless it is finished, and returns its result.json.
+
+    The flags are kept beside the run. If there is one with others, the program ends.
+    """
+    result, kept = folder / "result.json", folder.with_suffix(".json")
+    flagfile = _ROOT / "flags" / "recipes" / recipe.flagfile
+    asked = {"flags": flags, "recipe": flagfile.read_text(encoding="utf-8")}
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
+    if result.exists() and known != asked:
+        sys.exit(f"{folder} is of other flags ({kept.name}); delete both, or set --folder.")
+    if not result.exists():  # Of a run that is not finished, run.py compares the flags.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asked, indent=1), encoding="utf-8")
         given = [f"--{name}={value}" for name, value in {**flags, "model_dir": str(folder)}.items()]
         command = [sys.executable, str(_ROOT / "run.py"), f"--flagfile={flagfile}", *given]
         subprocess.run(command, check=True, stdout=sys.stderr)
@@ -149,9 +159,9 @@ def compare(ours: Sequence[Trained], others: Sequence[Trained]) -> list[str]:
         other = min(longer, key=lambda other: other.median_minutes)
         points = 100 * (one.accuracy - other.accuracy)
         lines.append(
-            f"{one.epochs} epochs of {one.recipe} against {other.epochs} of the {other.recipe}, in "
-            f"{one.median_minutes:.1f} and {other.median_minutes:.1f} minutes: {points:+.1f} "
-            f"points{_probability(one.accuracies, other.accuracies)}"
+            f"{one.recipe} after {one.median_minutes:.1f} minutes against {other.recipe} after "
+            f"{other.median_minutes:.1f}: {points:+.1f} points"
+            f"{_probability(one.accuracies, other.accuracies)}"
         )
     return lines
 
@@ -214,6 +224,7 @@ def main() -> None:
     lengths = (arguments.epochs, arguments.other_epochs)
     if arguments.smallest:
         flags, seeds, lengths = {"dataset": "digits", **_SMALLEST}, 1, ((1,), (1,))
+        arguments.folder /= "smallest"
     if arguments.data_dir:
         flags["data_dir"] = arguments.data_dir
     recipes = [

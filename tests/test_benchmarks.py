@@ -104,7 +104,7 @@ def test_plain_keras_measures_the_same_network(processes):
     assert list(results) == ["ResNet-8, 8 px, batch 4"]
     (found,) = results.values()
     names = {f"{side}_{what}" for side in ("ours", "plain") for what in ("seconds", "gib")}
-    assert found.keys() == {*names, "speed"}
+    assert found.keys() == names
     assert min(found.values()) > 0
 
 
@@ -125,11 +125,15 @@ def test_time_to_accuracy_trains_both_recipes(processes, folder):
         # Two batches of 32, and the step that the number of steps is rounded up by.
         assert result["images"] == 96 and min(result["minutes"]) > 0
         assert 0 <= min(result["accuracies"]) <= 1
-    runs = folder / "time_to_accuracy_runs"
+    runs = folder / "time_to_accuracy_runs" / "smallest"
     names = ["cifar10_cpu_1_epochs_seed_0", "cifar10_resnet18_1_epochs_seed_0"]
-    assert sorted(run.name for run in runs.iterdir()) == names
+    assert sorted(run.name for run in runs.iterdir() if run.is_dir()) == names
     depth = {name: "--resnet_depth=8" in (runs / name / "flags.txt").read_text() for name in names}
     assert depth == dict.fromkeys(names, True)
+    # A run of other flags is not taken for this one.
+    recipe = time_to_accuracy.OURS
+    with pytest.raises(SystemExit, match="is of other flags"):
+        time_to_accuracy.train(runs / names[0], recipe, {"dataset": "cifar10"})
 
 
 def test_recipes_are_compared_after_the_same_time():
@@ -139,7 +143,7 @@ def test_recipes_are_compared_after_the_same_time():
     ours = [trained(8, [1.0, 1.1, 0.9], [0.5, 0.51, 0.49]), trained(80, [10.0] * 3, [0.6] * 3)]
     others = [trained(number, [number * 0.7] * 3, [0.3, 0.32, 0.28]) for number in (1, 2, 3)]
     (line,) = time_to_accuracy.compare(ours, others)  # Nothing took as long as 80 epochs.
-    assert "against 2 of the it, in 1.0 and 1.4 minutes: +20.0 points (p = 0.0008" in line
+    assert "it after 1.0 minutes against it after 1.4: +20.0 points (p = 0.0008" in line
     single = time_to_accuracy.compare([trained(8, [1.0], [0.5])], [trained(1, [1.0], [0.6])])
     assert single[0].endswith("-10.0 points")
     rows = time_to_accuracy.markdown(others[:1], [line]).splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,17 +105,18 @@ def fit(
     if splits is None:
         splits = [held_out.stratified_fifth(labels, seed=seed)]
     splits = [split for split in splits if len(np.unique(labels[split.fit])) > 1]
-    strength, temperature, accuracy, start = 1.0, 1.0, float("nan"), None
+    chosen = _Chosen(1.0, 1.0, float("nan"), None)
     if splits:
-        path = _Path(data, labels, splits, num_classes, progress)
-        best = path.search()
-        strength, start, accuracy = STRENGTHS[best], path.classifier(best), path.accuracy(best)
-        scores, known = path.held_scores(best)
-        if len(known):
-            temperature = calibration.fit_temperature(scores, known)
-    classifier = _fit(data, labels, num_classes, strength, start)
+        chosen = _choose(_Path(data, labels, splits, num_classes, progress))
+    classifier = _fit(data, labels, num_classes, chosen.strength, chosen.start)
     progress(MOST_FITS)
-    return Fit(classifier, strength, temperature, classifier.solution.converged, accuracy)
+    return Fit(
+        classifier,
+        chosen.strength,
+        chosen.temperature,
+        classifier.solution.converged,
+        chosen.accuracy,
+    )
 
 
 class Search:
@@ -240,6 +242,24 @@ class _Path:
 
     def _score(self, position: int) -> float:
         return sum(fold.hits(position) for fold in self._folds) / self._count
+
+
+class _Chosen(NamedTuple):
+    """What held-out features chose: see `Fit`, and where the last fit starts."""
+
+    strength: float
+    temperature: float
+    accuracy: float
+    start: Classifier | None
+
+
+def _choose(path: _Path) -> _Chosen:
+    """Searches the strength; the features that the path keeps are freed with it."""
+    best, temperature = path.search(), 1.0
+    scores, known = path.held_scores(best)
+    if len(known):
+        temperature = calibration.fit_temperature(scores, known)
+    return _Chosen(STRENGTHS[best], temperature, path.accuracy(best), path.classifier(best))
 
 
 def _fit(

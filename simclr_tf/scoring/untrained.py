@@ -73,7 +73,8 @@ def _of_pixels(
     run: opening.Run, model: simclr.SimCLR, pixels: tuple[np.ndarray, np.ndarray]
 ) -> _Extract:
     """Returns how to extract features of both splits from pixels that are those of whole images."""
-    network = in_memory.Network(model, batch_size=run.config.eval_batch_size, strategy=run.strategy)
+    batch_size = min(run.config.eval_batch_size, max(map(len, pixels)))
+    network = in_memory.Network(model, batch_size=batch_size, strategy=run.strategy)
     side = model.architecture.image_size
     shape = (-1, side, side, model.architecture.pixels.channels)
 

@@ -59,14 +59,9 @@ _SMALLEST = (Setting(8, 8, 4),)
 _Made = tuple[Callable[[], float], Callable[[], int]]
 
 
-def _plain_step(setting: Setting) -> _Made:
-    """Returns the step of plain Keras."""
-    import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-
-    # isort: split
-    import tensorflow as tf
-
-    layers = tf.keras.layers
+def _plain_model(keras: Any, setting: Setting) -> Any:
+    """Returns the ResNet with its projection head, of the layers of a Keras."""
+    layers = keras.layers
 
     def convolved(x: Any, filters: int, size: int, stride: int = 1) -> Any:
         x = layers.Conv2D(filters, size, stride, padding="same", use_bias=False)(x)
@@ -85,9 +80,8 @@ def _plain_step(setting: Setting) -> _Made:
             x = convolved(x, filters, 3)
         return layers.ReLU()(x + shortcut)
 
-    small = setting.depth < 18
-    images = tf.keras.Input([setting.side, setting.side, 3])
-    width = 16 if small else 64
+    images = keras.Input([setting.side, setting.side, 3])
+    width = 16 if setting.depth < 18 else 64
     if setting.side <= 32:
         x = layers.ReLU()(convolved(images, width, 3))
     else:
@@ -103,7 +97,17 @@ def _plain_step(setting: Setting) -> _Made:
         x = layers.Dense(128 if number == 2 else hidden, use_bias=False)(x)
         x = layers.BatchNormalization(center=number < 2)(x)
         x = layers.ReLU()(x) if number < 2 else x
-    model = tf.keras.Model(images, x)
+    return keras.Model(images, x)
+
+
+def _plain_step(setting: Setting) -> _Made:
+    """Returns the step of plain Keras."""
+    import simclr_tf  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+    # isort: split
+    import tensorflow as tf
+
+    model = _plain_model(tf.keras, setting)
     optimizer = tf.keras.optimizers.SGD(1e-3, momentum=0.9)
     count = setting.batch
     labels = tf.concat([tf.range(count, 2 * count), tf.range(count)], 0)

@@ -161,13 +161,15 @@ def _train_or_evaluate(
     command: command_line.Command, preemption: preemption_lib.Preemption, workers: Any, tf: Any
 ) -> None:
     """Runs the commands that need devices and a run directory."""
-    from simclr_tf.commands import evaluate, replay, report, train, train_draws, transfer
-    from simclr_tf.runs import compatibility, opening
+    # Each command is imported when it begins, because some take a second.
+    from simclr_tf.runs import opening
 
     config = command.config
     strategy = _strategy(config, tf, workers.cluster)
     preemption.listen_again()  # TensorFlow handles SIGTERM itself where workers train together.
     if config.mode == "transfer":
+        from simclr_tf.commands import transfer
+
         transfer.transfer(config, strategy, command.weights, preemption, explicit=command.explicit)
         return
     split_given, batch_given = (
@@ -177,13 +179,20 @@ def _train_or_evaluate(
     if batch_given or config.mode in ("eval", "replay"):
         opening.check_machine(config, strategy.num_replicas_in_sync)
     if config.mode == "replay":
+        from simclr_tf.commands import replay
+
         replay.replay(config, strategy)
         return
     if config.mode == "eval":
+        from simclr_tf.commands import evaluate, report
+
         run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)
         evaluate.evaluate(opening.prepare_directory(run), workers=workers.connection)
         report.write_after_run(run.model_dir)
         return
+
+    from simclr_tf.commands import train, train_draws
+    from simclr_tf.runs import compatibility
 
     def train_and_evaluate(config: config_lib.Config) -> None:
         compatibility.check_fine_tuning_start(config, command.requested_mode)
@@ -196,6 +205,8 @@ def _train_or_evaluate(
             batch_size_given=batch_given,
             workers=workers.connection,
         )
+        from simclr_tf.commands import evaluate, report
+
         if config.mode == "train_then_eval":
             wanted = config.untrained_baselines and command.requested_mode == "train_then_eval"
             evaluate.evaluate(run, model, baselines=wanted, workers=workers.connection)

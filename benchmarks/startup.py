@@ -37,7 +37,7 @@ _SMALLEST = (
     *("--nouse_color_jitter", "--nouse_color_drop", "--nouse_blur", "--warmup_epochs=0"),
 )
 _SETTINGS = "settings read"
-_TRACE, _FIRST, _SECOND = "step traced", "first step, with optimizing its graph", "second step"
+_FIRST, _SECOND = "first step, with optimizing its graph", "second step"
 
 
 class Seconds(NamedTuple):
@@ -102,7 +102,7 @@ def _run_with_laps(path: str, flags: Sequence[str]) -> None:
     def imported() -> Any:
         laps.end(_SETTINGS)
         tensorflow = import_tensorflow()
-        from simclr_tf.commands import evaluate, replay, report, train, transfer  # noqa: F401
+        from simclr_tf.commands import several_workers, train  # noqa: F401
 
         laps.end("own modules imported")
         _time_training(laps, path)
@@ -122,45 +122,27 @@ def _time_training(laps: _Laps, path: str) -> None:
         (opening, "open_run", "devices found, data opened"),
         (train, "_prepare", "network built"),
         (train, "_estimate_memory", "memory of a step estimated"),
-        (train, "_show_views", "first views made"),
+        (train, "_make_trainer", "first views made, step traced"),
     ):
         setattr(module, function, laps.ending(name, getattr(module, function)))
-    compile_steps, train_once = loop.compile_steps, loop._train_once
-    traced = [Seconds(0.0, 0.0)]
+    compile_steps = loop.compile_steps
 
-    def timed_trace(*args: Any) -> Any:
-        start = _now()
-        result = train_once(*args)
-        traced.append(_now().since(start))
-        return result
-
-    def timed_steps(step: Any) -> Callable[..., Any]:
-        call = compile_steps(step)
+    def timed_steps(*steps: Any, **settings: Any) -> Callable[..., Any]:
+        call = compile_steps(*steps, **settings)
         calls: list[Any] = []
 
         def timed(*args: Any) -> Any:
-            if not calls:
-                laps.end("step and iterator made")
             result = call(*args)
             calls.append(result)
             laps.end(_FIRST if len(calls) == 1 else _SECOND)
             if len(calls) == 2:
-                _split_first_step(laps, traced)
                 pathlib.Path(path).write_text(json.dumps(laps.seconds), encoding="utf-8")
                 os._exit(0)
             return result
 
         return timed
 
-    for name, timed in (("_train_once", timed_trace), ("compile_steps", timed_steps)):
-        setattr(loop, name, timed)
-
-
-def _split_first_step(laps: _Laps, traced: Sequence[Seconds]) -> None:
-    """Takes the time of tracing out of that of the first step."""
-    first, second = laps.seconds.pop(_FIRST), laps.seconds.pop(_SECOND)
-    trace = Seconds(sum(one.processor for one in traced), sum(one.clock for one in traced))
-    laps.seconds |= {_TRACE: trace, _FIRST: first.since(trace), _SECOND: second}
+    loop.compile_steps = timed_steps
 
 
 def measure_quick(arguments: Sequence[str]) -> Seconds:

@@ -42,6 +42,7 @@ LAYERS = (
         "distribute",
         "host_memory",
         "keras_api",
+        "later_imports",
         "paths",
         "pixel_format",
         "tensorflow_import",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent import futures
 import dataclasses
 import os
 
 import tensorflow as tf
 
 from simclr_tf import config as config_lib
-from simclr_tf import console, distribute, storage
+from simclr_tf import console, distribute, later_imports, storage
 from simclr_tf import preemption as preemption_lib
 from simclr_tf import workers as workers_lib
 from simclr_tf.commands import agreement, validation
@@ -258,8 +259,11 @@ def _fit(
     """Trains from the step of the checkpoints to the end of the plan."""
     run = training.run
     log = metrics_log.MetricsLog(run.model_dir, from_step=stream.start_step)
-    _show_views(stream, log)
-    trainer = setup.make_trainer(training, stream)
+    trainer = _make_trainer(training, stream, log)
+    evaluates = run.config.mode == "train_then_eval"
+    imports = later_imports.LaterImports(
+        (*(later_imports.OF_EVALUATION if evaluates else ()), *later_imports.OF_REPORT)
+    )
 
     def validate(step: int) -> None:
         control.held.check(now=True)
@@ -269,7 +273,7 @@ def _fit(
     try:
         with control.preemption.training():
             loop.fit(
-                control.held.checked(trainer.train),
+                control.held.checked(imports.beside(trainer.train)),
                 training.plan,
                 training.schedule,
                 checkpoints,
@@ -284,10 +288,25 @@ def _fit(
                 validate=validate,
             )
             control.workers.exchange("trained")  # None ends while another one saves.
+            imports.finish()
     except loop.NotFiniteError as error:
         with console.working("Searching for the layer, and saving the step"):
             report = bad_steps.report(trainer.in_use(), checkpoints, error, control.workers)
         raise report from error
+
+
+def _make_trainer(
+    training: setup.Training, stream: batches.Batches, log: metrics_log.MetricsLog
+) -> setup.Trainer:
+    """Returns what trains; in the meantime, the views of the first batch are made and shown."""
+    _ = stream.whole  # Both need it.
+    with futures.ThreadPoolExecutor(1) as thread:
+        shown = thread.submit(_show_views, stream, log)
+        trainer = setup.make_trainer(training, stream)
+        # It also reads the images that are kept in memory, which training should not do again.
+        with console.working("Making the first views"):
+            shown.result()
+    return trainer
 
 
 def _judges_rank(run: opening.Run) -> bool:
@@ -308,8 +327,7 @@ def _show_views(stream: batches.Batches, log: metrics_log.MetricsLog) -> None:
         return batches.make_views(run.config, run.strategy, batch, run.architecture.pixels)
 
     shown = stream.whole.map(tf.autograph.experimental.do_not_convert(first_views))
-    with console.working("Making the first views"):
-        batch = next(iter(shown))
+    batch = next(iter(shown))
     views = batch["views"].numpy().swapaxes(0, 1)  # (v, b, s, s, c)
     rows = shown_lib.rows_of_views(views, run.architecture.pixels, run.config.show_channels)
     sheet = contact_sheet.draw(rows)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 
 import numpy as np
 import tensorflow as tf
 
-from simclr_tf.data import indicators, inspection, layout, sources
+from simclr_tf.data import folder, indicators, inspection, layout, readers, sources
 
 
 def known(source: sources.Source, split: str) -> np.ndarray | None:
@@ -67,9 +68,19 @@ def _first_is_labelled(source: sources.Source, split: str) -> bool:
     try:
         if access is not None:
             return int(access.read(tf.constant(0))["label"]) >= 0
-        return all(int(example["label"]) >= 0 for example in source.examples(split).take(1))
+        excluded = tuple(source.excluded.get(split, ()))
+        return _first_has_label(source.reader, tuple(source.slices(split)), excluded)
     except tf.errors.OpError as error:
         raise inspection.unreadable_record(source, split, 0, error) from error
+
+
+@functools.lru_cache(maxsize=16)  # A stream takes a tenth of a second to open.
+def _first_has_label(
+    reader: readers.Reader, slices: tuple[folder.Slice, ...], excluded: tuple[str, ...]
+) -> bool:
+    read = tf.autograph.experimental.do_not_convert(reader.examples)
+    examples = read(slices, excluded=excluded).take(1)
+    return all(int(example["label"]) >= 0 for example in examples)
 
 
 def _any_has_class(source: sources.Source, split: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 import tensorflow as tf
 
 from simclr_tf import errors
@@ -77,6 +77,6 @@ def _draw_weight(seed: tf.Tensor, alpha: float) -> tf.Tensor:
     """Draws () from Beta(alpha, alpha) by a table of quantiles, which works on every device."""
     if not alpha > 0:
         raise errors.ArgumentError("alpha", alpha, "must be greater than 0.")
-    quantiles = stats.beta.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, alpha, alpha)
+    quantiles = scipy.stats.beta.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, alpha, alpha)
     index = tf.random.stateless_uniform([], seed, 0, _QUANTILES, tf.int32, alg=random.PHILOX)
     return tf.gather(tf.constant(quantiles, tf.float32), index)

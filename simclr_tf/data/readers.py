@@ -15,6 +15,9 @@ class Reader(Protocol):
 
     split_infos: Mapping[str, Any]  # name of a split -> tfds.core.SplitInfo
 
+    def __hash__(self) -> int:
+        """Readers are compared by identity."""
+
     def examples(
         self,
         slices: Sequence[folder.Slice],

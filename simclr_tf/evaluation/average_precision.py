@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics
+import scipy
 
 from simclr_tf.evaluation import intervals
 
@@ -51,6 +50,8 @@ def all_points(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         scores: (n, c), larger ones first.
         labels: (n, c).
     """
+    from sklearn import metrics
+
     found = np.full(labels.shape[1], np.nan)
     for column in np.flatnonzero(np.any(labels == 1, 0)):
         rows = labels[:, column] >= 0
@@ -196,7 +197,7 @@ def _ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ranks = np.zeros(scores.shape)
     for column, label in enumerate(labels.T):
         rows = label >= 0
-        ranks[rows, column] = stats.rankdata(scores[rows, column])
+        ranks[rows, column] = scipy.stats.rankdata(scores[rows, column])
     return ranks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 from simclr_tf.evaluation import outcome
 
@@ -43,7 +43,7 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     Brier the mean squared distance to the one-hot label, from 0 to 2. With a temperature, ECE and
     NLL of the scaled scores are measured, too.
     """
-    log_p = special.log_softmax(inputs.test_scores.astype(np.float64), 1)
+    log_p = scipy.special.log_softmax(inputs.test_scores.astype(np.float64), 1)
     labels = inputs.test_labels
     bins = equal_width(log_p, labels)
     result = outcome.Outcome()
@@ -65,7 +65,7 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
 
 def _add_scaled(result: outcome.Outcome, inputs: outcome.Inputs, temperature: float) -> None:
     """Adds the temperature, and what it makes of the errors."""
-    log_p = special.log_softmax(inputs.test_scores.astype(np.float64) / temperature, 1)
+    log_p = scipy.special.log_softmax(inputs.test_scores.astype(np.float64) / temperature, 1)
     error = equal_width(log_p, inputs.test_labels).error()
     loss = negative_log_likelihood(log_p, inputs.test_labels)
     result.numbers["calibration/temperature"] = temperature
@@ -114,10 +114,10 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         scaled = scores.astype(np.float64) / np.exp(log_temperature)
-        return negative_log_likelihood(special.log_softmax(scaled, 1), labels)
+        return negative_log_likelihood(scipy.special.log_softmax(scaled, 1), labels)
 
     bounds = (np.log(0.01), np.log(100))
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def _confidence(log_p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,6 @@ import dataclasses
 import warnings
 
 import numpy as np
-from sklearn import metrics
 
 from simclr_tf.evaluation import average_precision, intervals
 
@@ -89,6 +88,8 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         scores: (n, c).
         labels: (n, c).
     """
+    from sklearn import metrics
+
     found = np.full(labels.shape[1], np.nan)
     for column in np.flatnonzero(np.any(labels == 1, 0) & np.any(labels == 0, 0)):
         rows = labels[:, column] >= 0

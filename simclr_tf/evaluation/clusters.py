@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sklearn import cluster, metrics
-
 from simclr_tf.evaluation import neighbours, outcome
 
 _STARTS = 4
@@ -16,6 +14,8 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     they are the same, about 0 if they have nothing to do with each other. The best of 4 starts, by
     the distances and not by the labels, counts.
     """
+    from sklearn import cluster, metrics
+
     result = outcome.Outcome()
     count = len(inputs.class_names)
     if count > len(inputs.test_labels):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from simclr_tf.evaluation import grouped, intervals, permutation
 
@@ -69,7 +69,7 @@ def _of_independent(
     differences = (drawn[:, 1] - drawn[:, 0]) / count
     low, high = np.percentile(differences, [2.5, 97.5])
     discordant = only_first + only_second
-    p = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
+    p = scipy.stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
     return float(low), float(high), float(p)
 
 

@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from simclr_tf.evaluation import intervals, permutation
 
@@ -82,7 +82,7 @@ def _mcnemar(higher: np.ndarray, lower: np.ndarray) -> float:
     """Returns the p-value of McNemar's exact test."""
     only_higher, only_lower = int(np.sum(higher & ~lower)), int(np.sum(lower & ~higher))
     count = only_higher + only_lower
-    return float(stats.binomtest(only_higher, count).pvalue) if count else 1.0
+    return float(scipy.stats.binomtest(only_higher, count).pvalue) if count else 1.0
 
 
 def of_spreads(higher: np.ndarray, lower: np.ndarray, *, seed: int = 0) -> Contrast:
@@ -151,8 +151,8 @@ def of_numbers(higher: np.ndarray, lower: np.ndarray) -> Contrast:
         return Contrast(
             intervals.Interval(value, -math.inf, math.inf), tuple(map(float, differences)), 1.0
         )
-    half = stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count)
-    p = float(stats.ttest_1samp(differences, 0).pvalue)
+    half = scipy.stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count)
+    p = float(scipy.stats.ttest_1samp(differences, 0).pvalue)
     return Contrast(
         intervals.Interval(value, value - half, value + half), tuple(map(float, differences)), p
     )

@@ -7,8 +7,7 @@ import dataclasses
 import warnings
 
 import numpy as np
-from scipy import special
-from sklearn import model_selection
+import scipy
 
 from simclr_tf.evaluation import linear
 
@@ -73,7 +72,7 @@ def out_of_fold(
             progress=report,
         )
         scores = fit.scores(features[held]).astype(np.float64) / fit.temperature
-        probabilities[held] = special.softmax(scores, 1)
+        probabilities[held] = scipy.special.softmax(scores, 1)
     if folds < _FOLDS:
         progress(MOST_FITS)
     return probabilities
@@ -81,6 +80,8 @@ def out_of_fold(
 
 def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Returns the fold of each image (n,); the classes of the groups are spread evenly."""
+    from sklearn import model_selection
+
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     counts = np.bincount(labels[first])
     splitter = model_selection.StratifiedKFold(

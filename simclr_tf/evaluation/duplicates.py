@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,8 @@ def find(
     exact[order[same]] = exact[order[same + 1]] = True
     one = np.concatenate([rows, order[same]])
     other = np.concatenate([indices[rows, columns], order[same + 1]])
-    links = sparse.coo_matrix((np.ones(len(one)), (one, other)), shape=2 * [len(content)])
-    component = sparse.csgraph.connected_components(links, directed=False)[1]
+    links = scipy.sparse.coo_matrix((np.ones(len(one)), (one, other)), shape=2 * [len(content)])
+    component = scipy.sparse.csgraph.connected_components(links, directed=False)[1]
     size = np.bincount(component)
     best = np.full(len(size), -np.inf)  # Of exact duplicates, above any cosine.
     np.maximum.at(best, component, np.where(exact, 2.0, cosines[:, 0]))

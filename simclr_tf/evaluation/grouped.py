@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 DRAWS = 10_000
 _DRAWS_PER_CLASS = 2000
@@ -61,8 +61,8 @@ def mean_per_class_limits(
     classes, of_class = np.unique(labels, return_inverse=True)
     names, of_group = np.unique(groups, return_inverse=True)
     shape = len(names), len(classes)
-    right = sparse.csr_matrix((np.asarray(hits, float), (of_group, of_class)), shape)
-    images = sparse.csr_matrix((np.ones(len(labels)), (of_group, of_class)), shape)
+    right = scipy.sparse.csr_matrix((np.asarray(hits, float), (of_group, of_class)), shape)
+    images = scipy.sparse.csr_matrix((np.ones(len(labels)), (of_group, of_class)), shape)
     rng, means = np.random.default_rng(seed), list[np.ndarray]()
     for size in _blocks(_DRAWS_PER_CLASS, max(shape)):
         weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size)

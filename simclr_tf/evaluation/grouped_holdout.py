@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn import model_selection
 
 from simclr_tf.evaluation import held_out
 
@@ -46,6 +45,8 @@ def splits(
 
 def _folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) -> list[np.ndarray]:
     """Returns the held-out positions of each fold; stratified, unless all classes are too small."""
+    from sklearn import model_selection
+
     if np.unique(labels, return_counts=True)[1].max() < number:
         splitter = model_selection.GroupKFold(number)
     else:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import warnings
 
 import numpy as np
-from sklearn import model_selection
 
 _HELD_OUT = 0.2
 _FOLDS = 5
@@ -34,6 +33,8 @@ def stratified_fifth(labels: np.ndarray, *, seed: int) -> Split:
         labels: (n,) classes.
         seed: seed of the draw.
     """
+    from sklearn import model_selection
+
     counts = np.unique(labels, return_counts=True)[1]
     size = round(_HELD_OUT * len(labels))
     by_class = labels if counts.min() >= 2 and size >= len(counts) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from simclr_tf.evaluation import grouped
 
@@ -43,7 +43,7 @@ def accuracy(hits: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 
     if groups is not None:
         return _of_groups(hits, groups, seed)
     count, right = len(hits), int(np.sum(hits))
-    low, high = stats.binomtest(right, count).proportion_ci(_CONFIDENCE, method="wilson")
+    low, high = scipy.stats.binomtest(right, count).proportion_ci(_CONFIDENCE, method="wilson")
     return Interval(right / count, float(low), float(high))
 
 
@@ -65,7 +65,7 @@ def wilson(value: float, count: float) -> Interval:
         value: the fraction of right predictions.
         count: of how many independent predictions, which need not be a whole number.
     """
-    z = float(stats.norm.ppf((1 + _CONFIDENCE) / 2))
+    z = float(scipy.stats.norm.ppf((1 + _CONFIDENCE) / 2))
     centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
     variance = value * (1 - value) / count + z**2 / (4 * count**2)
     half = z * variance**0.5 / (1 + z**2 / count)
@@ -119,7 +119,9 @@ def bias_corrected(value: float, draws: np.ndarray) -> Interval:
     if np.isnan(value) or not len(draws):
         return Interval(float(value), float("nan"), float("nan"))
     below = (np.sum(draws < value) + np.sum(draws <= value)) / 2
-    shift = 2 * stats.norm.ppf(np.clip(below, 0.5, len(draws) - 0.5) / len(draws))
+    shift = 2 * scipy.stats.norm.ppf(np.clip(below, 0.5, len(draws) - 0.5) / len(draws))
     tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(draws, stats.norm.cdf(shift + stats.norm.ppf([tail, 1 - tail])))
+    low, high = np.quantile(
+        draws, scipy.stats.norm.cdf(shift + scipy.stats.norm.ppf([tail, 1 - tail]))
+    )
     return Interval(float(value), min(float(low), float(value)), max(float(high), float(value)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from simclr_tf.evaluation import geometry, intervals, neighbours, outcome
 
@@ -81,6 +81,6 @@ def lidar(views: np.ndarray) -> float:
     between = np.cov(means, rowvar=False, bias=True).reshape(views.shape[-1], -1)
     deviations = (views - means[:, np.newaxis]).reshape(-1, views.shape[-1])
     within = deviations.T @ deviations / len(deviations) + _DELTA * np.eye(views.shape[-1])
-    eigenvalues = np.maximum(linalg.eigh(between, within, eigvals_only=True), 0)
+    eigenvalues = np.maximum(scipy.linalg.eigh(between, within, eigvals_only=True), 0)
     p = eigenvalues / max(eigenvalues.sum(), np.finfo(np.float64).tiny) + _EPSILON
     return float(np.exp(-np.sum(p * np.log(p))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn import decomposition, manifold
 
 from simclr_tf.evaluation import neighbours, outcome, projector
 
@@ -29,6 +28,8 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     choose the colours. Trustworthiness (Venna and Kaski 2001) is 1 if all neighbours in the map are
     neighbours in the features.
     """
+    from sklearn import manifold
+
     result = outcome.Outcome()
     small = inputs.thumbnails
     rows = np.arange(len(inputs.test_features)) if small is None else small.rows
@@ -55,6 +56,8 @@ def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
 
 def positions(unit: np.ndarray, *, seed: int) -> np.ndarray:
     """Returns a position in the plane (n, 2) for each of the features (n, f)."""
+    from sklearn import manifold
+
     tsne = manifold.TSNE(
         perplexity=min(_LARGEST_PERPLEXITY, len(unit) / 4), init="pca", random_state=seed
     )
@@ -63,6 +66,8 @@ def positions(unit: np.ndarray, *, seed: int) -> np.ndarray:
 
 def _reduced(unit: np.ndarray, seed: int) -> np.ndarray:
     """Returns the first principal components (n, d) of features (n, f)."""
+    from sklearn import decomposition
+
     components = min(_COMPONENTS, *unit.shape)
     return decomposition.PCA(components, random_state=seed).fit_transform(unit)
 

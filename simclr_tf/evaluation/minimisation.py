@@ -11,7 +11,7 @@ from collections.abc import Callable
 import dataclasses
 
 import numpy as np
-from scipy import linalg, optimize
+import scipy
 
 # Converged is where no entry of the gradient of the mean loss is larger: 1e-4 as in scikit-learn,
 # or a fraction of the loss. Of classes that can be separated, the loss itself falls below 1e-4 if
@@ -60,9 +60,11 @@ class Coordinates:
             second = (curvature * moments).T  # It is symmetric, and transposed in LAPACK's order.
             second[np.diag_indices_from(second)] += penalty + curvature * added
             try:
-                factor = linalg.cholesky(second, lower=True, overwrite_a=True, check_finite=False)
+                factor = scipy.linalg.cholesky(
+                    second, lower=True, overwrite_a=True, check_finite=False
+                )
                 return cls(factor, float(np.sqrt(curvature)))
-            except linalg.LinAlgError:
+            except scipy.linalg.LinAlgError:
                 added *= 10
 
     def to(self, parameters: np.ndarray) -> np.ndarray:
@@ -81,7 +83,7 @@ class Coordinates:
         return np.column_stack([by_weights, gradient[:, -1] / self.bias])
 
     def _solve(self, rows: np.ndarray, trans: int) -> np.ndarray:
-        found = linalg.solve_triangular(
+        found = scipy.linalg.solve_triangular(
             self.factor, rows.T.astype(np.float32), lower=True, trans=trans, check_finite=False
         )
         return found.T
@@ -142,7 +144,7 @@ def minimise(
         "ftol": 64 * np.finfo(np.float64).eps,
     }
     try:
-        found = optimize.minimize(
+        found = scipy.optimize.minimize(
             of_coordinates, used.to(start).ravel(), method="L-BFGS-B", jac=True, options=options
         )
     except _ConvergedError as end:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 from simclr_tf.data import shown
 from simclr_tf.evaluation import outcome, thumbnails
@@ -22,7 +22,7 @@ def pictures(
         inputs: what the evaluations read.
         small: small copies of evaluated images; others are not shown.
     """
-    log_p = special.log_softmax(inputs.test_scores[small.rows].astype(np.float64), 1)
+    log_p = scipy.special.log_softmax(inputs.test_scores[small.rows].astype(np.float64), 1)
     predicted, labels = np.argmax(log_p, 1), inputs.test_labels[small.rows]
     certainty = np.max(log_p, 1)
     order = np.argsort(-certainty, kind="stable")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import statistics
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from simclr_tf.evaluation import intervals, ood_scores, outcome
 
@@ -22,7 +23,7 @@ SCORES = {
     "energy": "energy",
 }
 _TRUE_POSITIVES = 0.95
-_NORMAL = float(stats.norm.ppf(0.975))
+_NORMAL = statistics.NormalDist().inv_cdf(0.975)
 _BINS = 30
 
 
@@ -102,10 +103,10 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> intervals.Interval:
         outside: (n,) scores of other images.
     """
     m, n = len(inside), len(outside)
-    ranks = stats.rankdata(np.concatenate([inside, outside]))
+    ranks = scipy.stats.rankdata(np.concatenate([inside, outside]))
     # Fraction of the other images below each image in the distribution, and the reverse.
-    below = (ranks[:m] - stats.rankdata(inside)) / n
-    above = 1 - (ranks[m:] - stats.rankdata(outside)) / m
+    below = (ranks[:m] - scipy.stats.rankdata(inside)) / n
+    above = 1 - (ranks[m:] - scipy.stats.rankdata(outside)) / m
     area = float(np.mean(below))
     half = _NORMAL * float(np.sqrt(np.var(below) / m + np.var(above) / n))
     return intervals.Interval(area, max(0.0, area - half), min(1.0, area + half))

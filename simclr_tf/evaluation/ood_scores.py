@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import linalg, special
-from sklearn import covariance
+import scipy
 
 from simclr_tf.evaluation import neighbours
 
@@ -56,14 +55,16 @@ class Gaussians:
         The covariance within classes is shrunk towards a multiple of the identity by the amount
         that Ledoit and Wolf (2004) derive from the features.
         """
+        from sklearn import covariance
+
         train = train.astype(np.float64)
         classes, positions = np.unique(labels, return_inverse=True)
         means = np.stack([train[labels == one].mean(0) for one in classes])
         shrunk, _ = covariance.ledoit_wolf(train - means[positions], assume_centered=True)
         size = len(shrunk)
         shrunk += (1e-9 * np.trace(shrunk) / size + _SMALLEST) * np.eye(size)
-        lower = linalg.cholesky(shrunk, lower=True)
-        whitening = linalg.solve_triangular(lower, np.eye(size), lower=True).T
+        lower = scipy.linalg.cholesky(shrunk, lower=True)
+        whitening = scipy.linalg.solve_triangular(lower, np.eye(size), lower=True).T
         return cls(means @ whitening, whitening)
 
     def score(self, features: np.ndarray) -> np.ndarray:
@@ -96,9 +97,9 @@ def by_probability(scores: np.ndarray) -> np.ndarray:
     Args:
         scores: (m, c) unnormalised log probabilities.
     """
-    return np.max(special.log_softmax(scores.astype(np.float64), 1), 1)
+    return np.max(scipy.special.log_softmax(scores.astype(np.float64), 1), 1)
 
 
 def by_energy(scores: np.ndarray) -> np.ndarray:
     """Returns minus the energy, the log-sum-exp of the class scores (m, c) (Liu et al. 2020)."""
-    return special.logsumexp(scores.astype(np.float64), 1)
+    return scipy.special.logsumexp(scores.astype(np.float64), 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn import metrics
 
 from simclr_tf.evaluation import intervals, mistakes, outcome
 
@@ -20,6 +19,8 @@ _NAMED_CLASSES = 40
 
 def evaluate(inputs: outcome.Inputs) -> outcome.Outcome:
     """Returns the mean accuracy per class, the confusion matrix, and pictures of mistakes."""
+    from sklearn import metrics
+
     predicted = np.argmax(inputs.test_scores, 1)
     labels, names = inputs.test_labels, inputs.class_names
     result = outcome.Outcome()

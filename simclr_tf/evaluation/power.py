@@ -6,7 +6,7 @@ import bisect
 import functools
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
 
 _SIGNIFICANCE, _POWER = 0.05, 0.8
 _MOST_SEEDS = 1000
@@ -23,18 +23,18 @@ def power(effect: float, deviation: float, seeds: int) -> float:
     """
     freedom = seeds - 1
     shift = effect / deviation * np.sqrt(seeds)
-    critical = stats.t.ppf(1 - _SIGNIFICANCE / 2, freedom)
+    critical = scipy.stats.t.ppf(1 - _SIGNIFICANCE / 2, freedom)
     # The mean over the estimated deviation, which varies; scipy's noncentral t distribution is NaN
     # for large differences.
     limits = critical * _relative_deviations(freedom)
-    return float(np.mean(special.ndtr(shift - limits) + special.ndtr(-shift - limits)))
+    return float(np.mean(scipy.special.ndtr(shift - limits) + scipy.special.ndtr(-shift - limits)))
 
 
 @functools.cache
 def _relative_deviations(freedom: int) -> np.ndarray:
     """Returns equally likely estimates of a standard deviation of 1, (_POINTS,)."""
     quantiles = (np.arange(_POINTS) + 0.5) / _POINTS
-    return np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
+    return np.sqrt(scipy.stats.chi2.ppf(quantiles, freedom) / freedom)
 
 
 def smallest_difference(deviation: float, seeds: int) -> float:
@@ -52,7 +52,7 @@ def smallest_difference(deviation: float, seeds: int) -> float:
     while power(most, deviation, seeds) < _POWER:  # Always ends: power rises to 1.
         most *= 2
     return float(
-        optimize.brentq(lambda effect: power(effect, deviation, seeds) - _POWER, 0.0, most)
+        scipy.optimize.brentq(lambda effect: power(effect, deviation, seeds) - _POWER, 0.0, most)
     )
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import warnings
 
 import numpy as np
-from sklearn import exceptions, neural_network, pipeline, preprocessing
 
 from simclr_tf.evaluation import intervals, linear, outcome
 
@@ -92,6 +91,8 @@ def _linear(task: Task, representation: str, seed: int) -> np.ndarray:
 
 def _nonlinear(task: Task, representation: str, seed: int) -> np.ndarray:
     """Returns the answers (m,) of a network with one hidden layer, stopped on a held-out tenth."""
+    from sklearn import exceptions, neural_network, pipeline, preprocessing
+
     classifier = pipeline.make_pipeline(
         preprocessing.StandardScaler(),
         neural_network.MLPClassifier(

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from simclr_tf import text
 from simclr_tf.evaluation import calibration, intervals, outcome
@@ -70,7 +70,7 @@ def measure(corruption: str, severity: int, scores: np.ndarray, labels: np.ndarr
         scores: (n, c) unnormalised log probabilities.
         labels: (n,) classes.
     """
-    log_p = special.log_softmax(scores.astype(np.float64), 1)
+    log_p = scipy.special.log_softmax(scores.astype(np.float64), 1)
     error = calibration.equal_width(log_p, labels).error()
     return Cell(corruption, severity, np.argmax(scores, 1) == labels, labels, error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
+import scipy
 
 from simclr_tf.evaluation import outcome
 
@@ -46,7 +46,7 @@ def risk_curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
         The order (n,), equally certain ones as they come; and the error (n,) among the first 1, 2,
         ..., n.
     """
-    certainty = np.max(special.log_softmax(scores.astype(np.float64), 1), 1)
+    certainty = np.max(scipy.special.log_softmax(scores.astype(np.float64), 1), 1)
     order = np.argsort(-certainty, kind="stable")
     wrong = np.argmax(scores, 1) != labels
     return order, np.cumsum(wrong[order]) / np.arange(1, len(labels) + 1)

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
+import scipy
 
 from simclr_tf.evaluation import calibration, intervals, outcome
 
@@ -51,7 +51,7 @@ def evaluate(test: Predictions, others: Mapping[str, Predictions]) -> outcome.Ou
         same = test.hits[np.isin(test.labels, classes)]
         found[name] = intervals.accuracy(one.hits)
         result.add(f"shifts/{name}/accuracy", f"accuracy on {name}", found[name])
-        log_p = special.log_softmax(one.scores.astype(np.float64), 1)
+        log_p = scipy.special.log_softmax(one.scores.astype(np.float64), 1)
         error = calibration.equal_width(log_p, one.labels).error()
         what = f"calibration error on {name}"
         result.add_number(f"shifts/{name}/ece", what, error, f"{error:.2%}")

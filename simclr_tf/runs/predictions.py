@@ -10,7 +10,7 @@ import os
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
-from scipy import special
+import scipy
 import tensorflow as tf
 
 from simclr_tf import errors, storage, text
@@ -68,7 +68,7 @@ def of_scores(
         groups: (n,) names of the groups of the images; None if images are independent.
     """
     classes = np.array(class_names, object)
-    log_p = special.log_softmax(scores.astype(np.float64), 1)
+    log_p = scipy.special.log_softmax(scores.astype(np.float64), 1)
     return Predictions(
         step,
         np.array(names, object),

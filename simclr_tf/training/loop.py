@@ -71,7 +71,7 @@ def _is_good(step: steps.Step, last: tf.Tensor) -> tf.Tensor:
 
 
 def compile_steps(
-    step: steps.Step, *, deterministic: bool = False
+    step: steps.Step, *, deterministic: bool = False, iterator: Iterator | None = None
 ) -> Callable[[Iterator, int], averages.Sums]:
     """Returns a function of (iterator, count) that trains for `count` steps.
 
@@ -80,6 +80,7 @@ def compile_steps(
     Args:
         step: the step.
         deterministic: whether TensorFlow's operations have to be deterministic.
+        iterator: if given, the graph is traced for its batches now, not by the first call.
     """
     clock = _host_clock if deterministic else tf.timestamp
     names = step.metrics
@@ -114,7 +115,11 @@ def compile_steps(
         return tf.while_loop(unfinished, body, start, parallel_iterations=1)
 
     # Outside a graph, tf.while_loop is a Python loop.
-    run = train_many if step.multi_graph else tf.function(train_many, autograph=step.autograph)
+    run = train_many
+    if not step.multi_graph:
+        run = tf.function(train_many, autograph=step.autograph)
+        if iterator is not None:
+            run.get_concrete_function(iterator, tf.constant(0))
 
     def call(iterator: Iterator, count: int) -> averages.Sums:
         done, waited, totals, missing, last = run(iterator, tf.constant(count))

@@ -231,18 +231,22 @@ def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
     def training_at(place: str) -> Training:
         return training if place == configured else _with_views_of_device(training)
 
-    @functools.cache  # A step that was compiled is used again.
-    def compiled(place: str) -> Callable[[Any, int], averages.Sums]:
+    compiled: dict[str, Callable[[Any, int], averages.Sums]] = {}  # By place, to be used again.
+
+    def compile_for(place: str, iterator: Any) -> Callable[[Any, int], averages.Sums]:
         there = training_at(place)
         step = make_step(there.run.config, run.strategy, there.learner, there.task)
-        return loop.compile_steps(step, deterministic=run.config.deterministic)
+        return loop.compile_steps(step, deterministic=run.config.deterministic, iterator=iterator)
 
     def make(place: str, step: int) -> placement.Train:
         rest = stream
         if place != configured or step != stream.start_step:
             # Images that are kept in memory are decoded again.
             rest = dataclasses.replace(stream, run=training_at(place).run, start_step=step)
-        return functools.partial(compiled(place), iter(rest.distributed()))
+        iterator = iter(rest.distributed())
+        if place not in compiled:
+            compiled[place] = compile_for(place, iterator)
+        return functools.partial(compiled[place], iterator)
 
     if not _tries_device(run):
         return Trainer(make(configured, stream.start_step), lambda: training)

@@ -1,0 +1,75 @@
+"""Imports packages that training does not need while TensorFlow prepares the first step.
+
+That takes one of several cores, and these imports take seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import importlib
+import threading
+from typing import TypeVar
+
+from simclr_tf import errors, text
+
+_Result = TypeVar("_Result")
+
+
+# What evaluation and the report import when they begin. So a package that is missing ends the
+# program in its first minute, not after hours of training.
+OF_EVALUATION = ("scipy.stats", "sklearn.metrics", "sklearn.model_selection")
+OF_REPORT = ("matplotlib.figure", "matplotlib.ticker")
+
+
+class LaterImports:
+    """The imports of a program that is training, in a thread."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        """Prepares to import modules, in this order."""
+        self._modules = modules
+        self._failed: tuple[str, Exception] | None = None
+        self._thread: threading.Thread | None = None
+
+    def beside(self, train: Callable[[int], _Result]) -> Callable[[int], _Result]:
+        """Returns a function that also imports, beginning with its first call.
+
+        Raises:
+            UserError: by any call after a module could not be imported.
+        """
+
+        def call(count: int) -> _Result:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._import)
+                self._thread.start()
+            result = train(count)
+            self._check()
+            return result
+
+        return call
+
+    def finish(self) -> None:
+        """Waits for the imports, if they have begun.
+
+        Raises:
+            UserError: if a module could not be imported.
+        """
+        if self._thread is not None:
+            self._thread.join()
+        self._check()
+
+    def _import(self) -> None:
+        for name in self._modules:
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # Packages that do not fit together raise anything.
+                self._failed = name, error
+                return
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            name, error = self._failed
+            raise errors.UserError(
+                f"{name} cannot be imported ({type(error).__name__}: {text.reason(error)}), which "
+                "evaluation or the report needs; run pip install -r requirements.txt, and the same "
+                "command again."
+            ) from error

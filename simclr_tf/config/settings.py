@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from simclr_tf.config import decay as decay_lib
-from simclr_tf.config import flagfile, metadata
+from simclr_tf.config import flagfile, metadata, resizing
 from simclr_tf.config.sections import (
     data,
     embeddings,
@@ -140,6 +140,15 @@ class Config(
             UserError: see `decay.parse`.
         """
         return decay_lib.parse(self.learning_rate_decay, self.decay_epochs, self.decay_factor)
+
+    @property
+    def view_sizes(self) -> tuple[resizing.Part, ...]:
+        """The sizes of the views in the course of training.
+
+        Raises:
+            UserError: see `resizing.parse`.
+        """
+        return resizing.parse(self.progressive_resizing, self.image_size)
 
     @property
     def resolved_stem(self) -> str:

@@ -39,6 +39,12 @@ def validate(config: Config) -> None:
         _check_transfer(config)
     _check_few_labels(config)
     _ = config.decay  # Raises for epochs that the decay cannot use.
+    _ = config.view_sizes  # Raises for sizes that training cannot have.
+    if config.progressive_resizing and config.teacher:
+        raise errors.UserError(
+            f"--progressive_resizing={config.progressive_resizing} cannot be used with --teacher, "
+            "which reads images of --image_size; leave one of them out."
+        )
     if config.evaluation_names and not config.linear_eval:
         raise errors.UserError(
             f"--evaluations={config.evaluations} reads the classifier and the features that "

@@ -52,6 +52,7 @@ def train_batches(
     num_shards: int = 1,
     shard: int = 0,
     cache: bool = False,
+    table: tf.data.Dataset | None = None,
     augment_on: str = "host",
     data_service: str | None = None,
     with_pillow: bool = True,
@@ -72,6 +73,7 @@ def train_batches(
             another in the order of the batch. The views do not depend on it.
         shard: index of this host.
         cache: whether to keep the images in memory, see `in_memory`. The batches are the same.
+        table: the images that are kept, the result of `in_memory.table`; None reads them again.
         augment_on: "host", or "device" to leave the views to `views_of_batch`.
         data_service: address of a tf.data service, grpc://HOST:PORT, whose workers do the work.
             Each worker takes whole epochs, so epochs overlap, in an order set by timing.
@@ -95,7 +97,7 @@ def train_batches(
     if num_shards > 1:
         stream = stream.filter(lambda position, _: host.makes(position))
     if cache:
-        kept = in_memory.table(source, split, with_pillow=with_pillow)
+        kept = table or in_memory.table(source, split, with_pillow=with_pillow)
         stream = in_memory.look_up(stream.batch(host.chunk_size, drop_remainder=True), kept)
     one_size = in_memory.has_one_size(source)
     if not one_size:

@@ -13,7 +13,7 @@ from simclr_tf import config as config_lib
 from simclr_tf import console, keras_api, text
 from simclr_tf.evaluation import intervals, outcome
 from simclr_tf.runs import best, builders, measured
-from simclr_tf.training import memory, objectives
+from simclr_tf.training import memory, objectives, resizing
 
 if TYPE_CHECKING:
     from simclr_tf.models import simclr
@@ -49,7 +49,7 @@ def before_training(
     rows = {
         "data set": f"{source.name}: {_splits(run)}",
         "classes": _classes(source.class_names, several=source.several_labels),
-        "image size": f"{config.image_size} px",
+        "image size": _image_size(config, plan),
         **_pixels(run),
         **_standardized(run),
         "encoder": _encoder(run, model),
@@ -101,6 +101,13 @@ def _validation(run: opening.Run, plan: schedules.Plan) -> dict[str, str]:
         "validation": f"{left_out:,} of the images of {split}, left out of training; every {every} "
         "(--eval_epochs)"
     }
+
+
+def _image_size(config: config_lib.Config, plan: schedules.Plan) -> str:
+    """Returns the size of the images, or the sizes of the views one after another."""
+    *first, last = resizing.phases(config, plan.total_steps)
+    until = [f"{phase.size} px up to step {phase.end:,}" for phase in first]
+    return ", ".join([*until, f"{'then ' if until else ''}{last.size} px"])
 
 
 def _pixels(run: opening.Run) -> dict[str, str]:

@@ -49,17 +49,19 @@ class Batches:
         by_class: the result of `open_by_class`.
         start_step: step of the first batch.
         kept: how the images are kept in memory, see `kept_images.choose`; None if they are not.
+        table: the images that are kept, see `in_memory.table`, if one host reads them.
     """
 
     run: opening.Run
     by_class: balanced.ByClass | None
     start_step: int
     kept: str | None = None
+    table: tf.data.Dataset | None = None
 
     @functools.cached_property
     def whole(self) -> tf.data.Dataset:
         """Batches that one host makes alone. It takes seconds to build, so all readers share it."""
-        return self._of_host(1, 0)
+        return self._of_host(1, 0, self.table)
 
     def distributed(self) -> tf.distribute.DistributedDataset:
         """Returns the batches of all hosts, split among their replicas."""
@@ -88,7 +90,9 @@ class Batches:
 
         return strategy.distribute_datasets_from_function(host_batches)
 
-    def _of_host(self, num_shards: int, shard: int) -> tf.data.Dataset:
+    def _of_host(
+        self, num_shards: int, shard: int, table: tf.data.Dataset | None = None
+    ) -> tf.data.Dataset:
         """Returns the part of each batch that a host makes."""
         run, config = self.run, self.run.config
         batches = pipeline.train_batches(
@@ -102,6 +106,7 @@ class Batches:
             num_shards=num_shards,
             shard=shard,
             cache=self.kept is not None,
+            table=table,
             augment_on=config.resolved_augment_on,
             data_service=config.data_service,
             with_pillow=dataset.has_pillow(config),

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import distribute, keras_optimizers, multi_worker
-from simclr_tf.data import balanced, mixing
+from simclr_tf.data import balanced, in_memory, mixing
 from simclr_tf.losses import classification
 from simclr_tf.models import simclr
-from simclr_tf.runs import batches, kept_images, opening, teachers
+from simclr_tf.runs import batches, dataset, kept_images, opening, teachers
 from simclr_tf.training import (
     accumulation,
     averages,
@@ -24,6 +24,7 @@ from simclr_tf.training import (
     objectives,
     optimizers,
     placement,
+    resizing,
     schedules,
     steps,
     tasks,
@@ -216,14 +217,49 @@ class Trainer:
     in_use: Callable[[], Training]
 
 
+def at_step(training: Training, step: int) -> Training:
+    """Returns the training with views of the size of a step, counted from 0; see `resizing`."""
+    run = training.run
+    config = resizing.config_at(run.config, training.plan.total_steps, step)
+    if config is run.config:
+        return training
+    task = training.task
+    if config.resolved_augment_on == placement.DEVICE:
+        task = _making_views(task, config, run.strategy, training.learner)
+    return dataclasses.replace(training, run=dataclasses.replace(run, config=config), task=task)
+
+
 def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
+    """Returns what trains on the batches of a stream, and then on larger views if there are some.
+
+    Args:
+        training: the training.
+        stream: the result of `make_batches`.
+    """
+    start, total = stream.start_step, training.plan.total_steps
+    in_use: list[Trainer] = []
+
+    def make(step: int, phase: resizing.Phase) -> placement.Train:
+        of_phase = at_step(training, step)
+        rest = stream
+        if step != start:
+            rest = dataclasses.replace(stream, run=of_phase.run, start_step=step)
+        in_use[:] = [_trainer_of_one_size(of_phase, rest, phase.end)]
+        return in_use[0].train
+
+    train = resizing.Resizing(make, resizing.phases(training.run.config, total), start)
+    return Trainer(train, lambda: in_use[0].in_use())
+
+
+def _trainer_of_one_size(training: Training, stream: batches.Batches, end: int) -> Trainer:
     """Returns what trains on the batches of a stream.
 
     With --augment_on=auto and an accelerator, it measures where views are made faster.
 
     Args:
         training: the training.
-        stream: the result of `make_batches`.
+        stream: its batches.
+        end: the step after the last one.
     """
     run, configured = training.run, training.run.config.resolved_augment_on
 
@@ -241,7 +277,6 @@ def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
     def make(place: str, step: int) -> placement.Train:
         rest = stream
         if place != configured or step != stream.start_step:
-            # Images that are kept in memory are decoded again.
             rest = dataclasses.replace(stream, run=training_at(place).run, start_step=step)
         iterator = iter(rest.distributed())
         if place not in compiled:
@@ -253,7 +288,7 @@ def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
     trial = placement.Trial(
         make,
         stream.start_step,
-        total_steps=training.plan.total_steps,
+        total_steps=end,
         batch_size=run.config.train_batch_size,
     )
     return Trainer(trial, lambda: training_at(trial.place))
@@ -279,8 +314,18 @@ def _tries_device(run: opening.Run) -> bool:
 
 
 def make_batches(training: Training, start: int) -> batches.Batches:
-    """Returns the batches of a run from a step on, with its images in memory if they are small."""
-    run, plan = training.run, training.plan
+    """Returns the batches of a run from a step on, with its images in memory if they are small.
+
+    Their views have the size of that step, see `at_step`.
+    """
+    run, plan = at_step(training, start).run, training.plan
     images = (plan.total_steps - start) * plan.batch_size
     kept = kept_images.choose(run.config, run.data, images=images)
-    return batches.Batches(run, training.by_class, start, kept)
+    table = None
+    if kept is not None:
+        table = in_memory.table(
+            run.data.source.with_pixels(run.architecture.pixels),
+            run.data.train_split,
+            with_pillow=dataset.has_pillow(run.config),
+        )
+    return batches.Batches(run, training.by_class, start, kept, table)

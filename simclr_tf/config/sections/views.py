@@ -55,6 +55,14 @@ class ViewSettings:
         choices=("auto", "host", "device"),
         resume="freely",
     )
+    progressive_resizing: str | None = _VIEWS.setting(
+        None,
+        "Trains with smaller views first, which takes less time: SIZE:SHARE%, or several, such as "
+        "96:30%,128:40%. Views have 96 pixels in the first 30% of the steps, 128 in the next 40%, "
+        "and --image_size in the rest. A departure from the papers, for --encoder=resnet without "
+        "--teacher. Evaluation and exports are at --image_size.",
+        only_with=("encoder", ("resnet",)),
+    )
     use_crop: bool = _VIEWS.setting(
         True, "Random crop and resize. If off, images are only resized."
     )

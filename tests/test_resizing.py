@@ -1,0 +1,245 @@
+"""--progressive_resizing: the sizes of the views, and that nothing else of a run changes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny_runs
+
+from simclr_tf import config as config_lib
+from simclr_tf import errors
+from simclr_tf.commands import train
+from simclr_tf.config import resizing as sizes
+from simclr_tf.data import pipeline
+from simclr_tf.serving import export
+from simclr_tf.training import averages, placement, resizing
+
+# Two steps with views of 8 px, one of 10 px, and three of 12 px.
+RESIZED = {
+    **tiny_runs.NO_COLOR,
+    "image_size": 12,
+    "progressive_resizing": "8:33.4%,10:16.6%",
+    "train_steps": 6,
+    "checkpoint_steps": 1,
+    "keep_checkpoint_max": 6,
+    "learning_rate": 0.05,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_export():
+    """Skips the SavedModel, which takes seconds and does not depend on the views."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "export", lambda *_, **__: "")
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a run of six steps."""
+    model_dir = tmp_path_factory.mktemp("resized") / "run"
+    photos = tiny_runs.photos(tmp_path_factory)
+    assert tiny_runs.main("pretrain", model_dir, photos, **RESIZED) == 0
+    return model_dir
+
+
+def _config(text, image_size=160):
+    return config_lib.Config(progressive_resizing=text, image_size=image_size)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        (None, [(160, 1.0)]),
+        ("96:30%", [(96, 0.3), (160, 0.7)]),
+        ("96:30%, 128:40.5%", [(96, 0.3), (128, 0.405), (160, 0.295)]),
+        ("8:99.9%", [(8, 0.999), (160, 0.001)]),
+    ],
+)
+def test_sizes_and_shares_are_read(text, want):
+    parts = sizes.parse(text, 160)
+    assert [part.size for part in parts] == [size for size, _ in want]
+    assert [part.share for part in parts] == pytest.approx([share for _, share in want])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "96", "96:0.3", "96:30", "96:0%", "a:30%", "96:-3%", "9.6:3%", "1e2:3%", "96:30%,"]
+)
+def test_a_malformed_value_is_refused(text):
+    with pytest.raises(errors.UserError, match=r"must be SIZE:SHARE%.*=96:30%,128:40%; got '"):
+        sizes.parse(text, 160)
+
+
+@pytest.mark.parametrize("text", ["160:30%", "192:30%", "7:30%", "128:30%,96:30%", "96:1%,96:1%"])
+def test_sizes_that_do_not_ascend_to_the_last_one_are_refused(text):
+    with pytest.raises(errors.UserError, match=r"at least 8 px that ascend and are below --image_"):
+        sizes.parse(text, 160)
+
+
+@pytest.mark.parametrize("text", ["96:100%", "96:60%,128:40%", "96:70%,128:70%"])
+def test_shares_that_leave_no_training_are_refused(text):
+    with pytest.raises(errors.UserError, match="leaves no training at --image_size=160"):
+        sizes.parse(text, 160)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"encoder": "keras:MobileNetV2"}, ["applies only to --encoder=resnet"]),
+        (
+            {"teacher": "runs/teacher", "objective": "distill", "train_mode": "finetune"},
+            ["cannot be used with --teacher", "leave one of them out"],
+        ),
+    ],
+)
+def test_networks_that_need_one_size_are_refused(changes, parts, photos, tmp_path, capsys):
+    given = {"progressive_resizing": "8:50%", "image_size": 16, **changes}
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **given) == 2
+    message = capsys.readouterr().err
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "want"),
+    [
+        (None, 10, [(160, 10)]),
+        ("96:30%,128:40%", 10, [(96, 3), (128, 7), (160, 10)]),
+        ("96:30%,128:40%", 1001, [(96, 300), (128, 701), (160, 1001)]),
+        ("96:1%,128:40%", 10, [(128, 4), (160, 10)]),  # 1% of 10 steps is none.
+        ("96:30%", 1, [(160, 1)]),
+        ("96:30%", 0, [(160, 0)]),
+    ],
+)
+def test_phases_are_whole_steps(text, total, want):
+    config = _config(text)
+    assert resizing.phases(config, total) == want
+    of_steps = [resizing.config_at(config, total, step).image_size for step in range(total + 1)]
+    expected = [
+        size
+        for start, (size, end) in zip([0, *(end for _, end in want)], want)
+        for _ in range(start, end)
+    ]
+    assert of_steps == [*expected, 160]
+
+
+def test_the_settings_of_a_phase_are_those_of_its_size():
+    config = _config("96:50%")
+    first = resizing.config_at(config, 10, 0)
+    assert first == config_lib.Config(image_size=96)
+    config_lib.validate(first)
+    assert resizing.config_at(config, 10, 5) is config
+
+
+@pytest.mark.parametrize("start", [0, 2, 3, 8, 9])
+def test_no_call_crosses_the_end_of_a_phase(start, capsys):
+    made, called = [], []
+
+    def make(step, phase):
+        made.append((step, phase.size))
+
+        def train_steps(count):
+            called.append((phase.size, count))
+            return averages.Sums(count, 0.0, True, {})
+
+        return train_steps
+
+    phases = [resizing.Phase(8, 3), resizing.Phase(10, 8), resizing.Phase(12, 10)]
+    train_steps = resizing.Resizing(make, phases, start)
+    step = start
+    while step < 10:
+        step += train_steps(min(4, 10 - step)).steps
+    ends = [phase for phase in phases if phase.end > start]
+    assert made == [
+        (max(start, begin), phase.size) for begin, phase in zip([0, 3, 8][-len(ends) :], ends)
+    ]
+    assert sum(count for _, count in called) == 10 - start
+    assert max(count for _, count in called) <= 4
+    said = capsys.readouterr().out
+    for begin, size in ((4, 10), (9, 12)):
+        assert (f"From step {begin} on, views have {size} px." in said) == (begin - 1 > start)
+
+
+def test_views_have_the_size_of_their_step(photos, tmp_path, monkeypatch):
+    starts, policies = [], []
+    make = pipeline.train_batches
+
+    def recorded(source, split, policy, **named):
+        starts.append(named["start_step"])
+        policies.append(policy.image_size)
+        return make(source, split, policy, **named)
+
+    monkeypatch.setattr(pipeline, "train_batches", recorded)
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **RESIZED) == 0
+    assert list(zip(starts, policies)) == [(0, 8), (2, 10), (3, 12)]
+
+
+def test_the_run_says_its_sizes_and_keeps_its_settings(run, photos, tmp_path, capsys):
+    changes = {**RESIZED, "train_steps": 3, "progressive_resizing": "8:34%"}
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **changes) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "8 px up to step 1, then 12 px" in printed
+    assert "From step 2 on, views have 12 px." in printed
+    architecture = json.loads((tmp_path / "run/architecture.json").read_text())
+    assert architecture["image_size"] == 12
+    assert "--progressive_resizing=8:34%" in (tmp_path / "run/flags.txt").read_text()
+    metrics = tiny_runs.lines_of(run / "metrics.jsonl")
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_a_run_that_is_interrupted_in_any_phase_resumes_to_the_same_weights(
+    run, photos, tmp_path, step
+):
+    resumed = tmp_path / "resumed"
+    shutil.copytree(run, resumed)
+    for later in range(step + 1, 7):
+        for path in resumed.glob(f"ckpt-{later}.*"):
+            path.unlink()
+    assert tiny_runs.main("pretrain", resumed, photos, **RESIZED) == 0
+    assert tiny_runs.equal(tiny_runs.weights(run, 6), tiny_runs.weights(resumed, 6))
+
+
+def test_the_first_phase_trains_as_a_run_of_its_size(run, photos, tmp_path):
+    changes = {**RESIZED, "image_size": 8}
+    del changes["progressive_resizing"]
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **changes) == 0
+    for step in (1, 2):
+        assert tiny_runs.equal(
+            tiny_runs.weights(run, step), tiny_runs.weights(tmp_path / "run", step)
+        )
+    third = [tiny_runs.weights(folder, 3) for folder in (run, tmp_path / "run")]
+    assert not tiny_runs.equal(*third)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"augment_on": "device"}, id="device"),
+        pytest.param({"num_virtual_cpus": 2}, id="two"),
+        pytest.param({"cache_dataset": True}, id="cached"),
+    ],
+)
+def test_devices_and_places_of_the_views_change_nothing(run, photos, tmp_path, changes):
+    model_dir = tmp_path / "run"
+    assert tiny_runs.main("pretrain", model_dir, photos, **RESIZED, **changes) == 0
+    weights = tiny_runs.part(tiny_runs.weights(model_dir), "encoder")
+    for name, want in tiny_runs.part(tiny_runs.weights(run), "encoder").items():
+        np.testing.assert_allclose(weights[name], want, rtol=1e-3, atol=5e-4, err_msg=name)
+
+
+def test_each_phase_tries_the_accelerator_anew(photos, tmp_path, monkeypatch):
+    ends = []
+
+    class Trial(placement.Trial):
+        def __init__(self, make, start_step, *, total_steps, batch_size):
+            ends.append((start_step, total_steps))
+            super().__init__(make, start_step, total_steps=total_steps, batch_size=batch_size)
+
+    monkeypatch.setattr(placement, "Trial", Trial)
+    monkeypatch.setattr("simclr_tf.distribute.has_accelerator", lambda strategy: True)
+    monkeypatch.setattr(train, "_show_views", lambda *_: None)
+    assert tiny_runs.main("pretrain", tmp_path / "run", photos, **RESIZED) == 0
+    assert ends == [(0, 2), (2, 3), (3, 6)]

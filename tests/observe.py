@@ -62,6 +62,11 @@ def views_of(run: observed_runs.Observed) -> np.ndarray:
     return _views(run.call("train_batches")["policy"])
 
 
+def sizes_of_views(run: observed_runs.Observed) -> list[int]:
+    """Returns the sizes of the views of a run, one after another."""
+    return [call["policy"].image_size for call in run.calls["train_batches"]]
+
+
 @functools.cache
 def _views(policy: policies.Policy) -> np.ndarray:
     images = np.random.default_rng(1).uniform(size=(16, 24, 24, 3)).astype(np.float32)

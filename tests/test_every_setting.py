@@ -144,7 +144,7 @@ ROWS = [
     Row("augmentation", "crop,flip", observe.views_of, LARGER),
     Row("augmentation_branches", "one", observe.views_of, LARGER),
     Row("augment_on", "device", observe.argument("train_batches", "augment_on"), CROP),
-    Row("progressive_resizing", "8:50%", lambda run: observe.views_of(run).shape, LARGER),
+    Row("progressive_resizing", "8:50%", observe.sizes_of_views, LARGER),
     Row("use_crop", False, observe.views_of, LARGER),
     Row("crop_area_min", 0.5, observe.views_of, LARGER),
     Row("use_flip", False, observe.views_of, LARGER),

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from test_sources import FILES, TRAIN, Toy, _prepare
 
 from simclr_tf import config as config_lib
-from simclr_tf import host_memory
+from simclr_tf import host_memory, pixel_format
 from simclr_tf.data import (
     few_labels,
     in_memory,
@@ -166,7 +166,8 @@ def test_small_images_of_one_size_are_kept_decoded_and_the_run_says_so(toy, monk
     assert chosen == "kept in memory decoded, at most 0.00 GiB of 0.50 GiB free"
     plan = types.SimpleNamespace(total_steps=2 * TRAIN, batch_size=1)
     data = dataset.Data(toy, "train", "test")
-    run = types.SimpleNamespace(config=config_lib.Config(), data=data)
+    architecture = types.SimpleNamespace(pixels=pixel_format.RGB)
+    run = types.SimpleNamespace(config=config_lib.Config(), data=data, architecture=architecture)
     training: Any = types.SimpleNamespace(run=run, plan=plan, by_class=None)
     assert setup.make_batches(training, start=0).kept == chosen
     assert setup.make_batches(training, start=TRAIN).kept is None  # In the last epoch.

@@ -46,7 +46,7 @@ _COMMON = {
 _SMALLEST = {
     "train_split": "train[:64]",
     "eval_split": "test[:32]",
-    "image_size": "8",
+    "image_size": "12",
     "resnet_depth": "8",
     "train_batch_size": "32",
 }
@@ -69,7 +69,7 @@ class Recipe:
     warmup: float | None = None
 
 
-OURS = Recipe("cifar10_cpu.flags", "cifar10_cpu.flags", (8, 60))
+OURS = Recipe("cifar10_cpu.flags", "cifar10_cpu.flags", (11, 80))
 # Its 10 epochs of warm-up are for 1,000 epochs.
 OTHER = Recipe("cifar10_resnet18.flags", "cifar10_resnet18.flags", (1, 7), warmup=0.01)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +177,23 @@ def test_an_image_without_a_label_that_is_met_in_training_is_reported(
     message = capsys.readouterr().err
     assert message.startswith(f"error: An image of the split '{MIXED}' has no label, from which ")
     assert "--objective=supervised learns" in message and message.count("\n") == 1
+
+
+class _Streamed:
+    """Reads the images a, without a label, and b; see `readers.Reader`."""
+
+    def examples(self, slices, *, order_seed=None, excluded=()):
+        kept = [label for name, label in (("a", -1), ("b", 1)) if name not in excluded]
+        return tf.data.Dataset.from_tensor_slices({"label": kept})
+
+    def random_access(self, slices, *, excluded=()):
+        return None
+
+
+def test_of_a_stream_the_first_image_that_is_not_excluded_has_a_label_or_not(monkeypatch):
+    monkeypatch.setattr(sources.Source, "slices", lambda source, split: [split])
+    reader: Any = _Streamed()
+    source = sources.Source("x", ("one", "two"), {"train": 2}, (None, None), (), reader)
+    for excluded, labelled in (((), False), (("a",), True), ((), False)):
+        without = dataclasses.replace(source, excluded={"train": excluded})
+        assert labels.is_labelled(without, "train") == labelled

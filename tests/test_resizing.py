@@ -216,26 +216,35 @@ def test_the_first_phase_trains_as_a_run_of_its_size(run, photos, tmp_path):
     assert not tiny_runs.equal(*third)
 
 
+def _losses(model_dir):
+    return [line["train/contrast_loss"] for line in tiny_runs.lines_of(model_dir / "metrics.jsonl")]
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"augment_on": "device"}, id="device"),
         pytest.param({"num_virtual_cpus": 2}, id="two"),
         pytest.param({"cache_dataset": True}, id="cached"),
     ],
 )
-def test_devices_and_places_of_the_views_change_nothing(run, photos, tmp_path, changes):
+def test_replicas_and_images_in_memory_change_nothing(run, photos, tmp_path, changes):
     model_dir = tmp_path / "run"
     assert tiny_runs.main("pretrain", model_dir, photos, **RESIZED, **changes) == 0
-    want, losses = (
-        [line["train/contrast_loss"] for line in tiny_runs.lines_of(folder / "metrics.jsonl")]
-        for folder in (run, model_dir)
-    )
-    assert losses == pytest.approx(want, rel=1e-4)
+    assert _losses(model_dir) == pytest.approx(_losses(run), rel=1e-4)
     weights = tiny_runs.part(tiny_runs.weights(model_dir), "encoder")
     for name, expected in tiny_runs.part(tiny_runs.weights(run), "encoder").items():
         np.testing.assert_allclose(weights[name], expected, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.exhaustive
+def test_the_device_makes_views_of_the_same_sizes(tmp_path):
+    # Of images of one size, the device also makes the crops.
+    changes = {**RESIZED, "dataset": "digits", "train_split": "train[:36]"}
+    for place in ("host", "device"):
+        given = {**changes, "augment_on": place}
+        assert tiny_runs.main("pretrain", tmp_path / place, None, **given) == 0
+    assert _losses(tmp_path / "device") == pytest.approx(_losses(tmp_path / "host"), rel=1e-4)
 
 
 @pytest.mark.exhaustive

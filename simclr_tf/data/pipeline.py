@@ -97,8 +97,9 @@ def train_batches(
     if num_shards > 1:
         stream = stream.filter(lambda position, _: host.makes(position))
     if cache:
-        kept = table or in_memory.table(source, split, with_pillow=with_pillow)
-        stream = in_memory.look_up(stream.batch(host.chunk_size, drop_remainder=True), kept)
+        if table is None:
+            table = in_memory.table(source, split, with_pillow=with_pillow)
+        stream = in_memory.look_up(stream.batch(host.chunk_size, drop_remainder=True), table)
     one_size = in_memory.has_one_size(source)
     if not one_size:
         decode_crops = _decode_crops(policy, num_views, seed, with_pillow=with_pillow)

@@ -162,6 +162,7 @@ def _train_or_evaluate(
 ) -> None:
     """Runs the commands that need devices and a run directory."""
     # Each command is imported when it begins, because some take a second.
+    from simclr_tf import later_imports
     from simclr_tf.runs import opening
 
     config = command.config
@@ -184,6 +185,7 @@ def _train_or_evaluate(
         replay.replay(config, strategy)
         return
     if config.mode == "eval":
+        later_imports.import_now((*later_imports.OF_EVALUATION, *later_imports.OF_REPORT))
         from simclr_tf.commands import evaluate, report
 
         run = opening.open_run(config, strategy, command.weights, eval_split_given=split_given)

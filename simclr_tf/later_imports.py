@@ -21,6 +21,17 @@ OF_EVALUATION = ("scipy.stats", "sklearn.metrics", "sklearn.model_selection")
 OF_REPORT = ("matplotlib.figure", "matplotlib.ticker")
 
 
+def import_now(modules: Sequence[str]) -> None:
+    """Imports modules, in this order.
+
+    Raises:
+        UserError: if one cannot be imported.
+    """
+    imports = LaterImports(modules)
+    imports.run()
+    imports.finish()
+
+
 class LaterImports:
     """The imports of a program that is training, in a thread."""
 
@@ -39,7 +50,7 @@ class LaterImports:
 
         def call(count: int) -> _Result:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._import)
+                self._thread = threading.Thread(target=self.run)
                 self._thread.start()
             result = train(count)
             self._check()
@@ -57,7 +68,8 @@ class LaterImports:
             self._thread.join()
         self._check()
 
-    def _import(self) -> None:
+    def run(self) -> None:
+        """Imports the modules in this thread; `finish` raises the error, if there is one."""
         for name in self._modules:
             try:
                 importlib.import_module(name)

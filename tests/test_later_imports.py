@@ -84,6 +84,14 @@ def test_a_module_that_cannot_be_imported_ends_training(module, name, code, reas
         imports.finish()
 
 
+def test_evaluation_alone_is_refused_before_it_begins(module):
+    name = module("later_in_vain", "raise ImportError('no such symbol')")
+    with pytest.raises(
+        errors.UserError, match=rf"^{name} cannot be imported \(ImportError: no such"
+    ):
+        later_imports.import_now([name])
+
+
 def test_nothing_is_imported_without_a_step(module):
     name = module("later_unused", "")
     later_imports.LaterImports([name]).finish()

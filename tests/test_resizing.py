@@ -88,7 +88,10 @@ def test_a_malformed_value_is_refused(text):
 
 @pytest.mark.parametrize("text", ["160:30%", "192:30%", "7:30%", "128:30%,96:30%", "96:1%,96:1%"])
 def test_sizes_that_do_not_ascend_to_the_last_one_are_refused(text):
-    with pytest.raises(errors.UserError, match=r"at least 8 px that ascend and are below --image_"):
+    with pytest.raises(
+        errors.UserError,
+        match=r"at least 8 px that ascend .*; give --progressive_resizing= to train",
+    ):
         sizes.parse(text, 160)
 
 
@@ -101,6 +104,7 @@ def test_shares_that_leave_no_training_are_refused(text):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
+        ({"progressive_resizing": "8:99%"}, ["no step with views of 16 px in a training of 4;"]),
         ({"encoder": "keras:MobileNetV2"}, ["applies only to --encoder=resnet"]),
         (
             {"teacher": "runs/teacher", "objective": "distill", "train_mode": "finetune"},
@@ -122,9 +126,8 @@ def test_networks_that_need_one_size_are_refused(changes, parts, photos, tmp_pat
         (None, 10, [(160, 10)]),
         ("96:30%,128:40%", 10, [(96, 3), (128, 7), (160, 10)]),
         ("96:30%,128:40%", 1001, [(96, 300), (128, 701), (160, 1001)]),
-        ("96:1%,128:40%", 10, [(128, 4), (160, 10)]),  # 1% of 10 steps is none.
-        ("96:30%", 1, [(160, 1)]),
-        ("96:30%", 0, [(160, 0)]),
+        ("96:30%,128:40%", 3, [(96, 1), (128, 2), (160, 3)]),
+        ("96:30%", 0, [(96, 0), (160, 0)]),  # Nothing is trained.
     ],
 )
 def test_phases_are_whole_steps(text, total, want):
@@ -137,6 +140,20 @@ def test_phases_are_whole_steps(text, total, want):
         for _ in range(start, end)
     ]
     assert of_steps == [*expected, 160]
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "size"),
+    [
+        ("96:1%,128:40%", 10, 96),
+        ("96:40%,128:1%", 10, 128),
+        ("96:30%,128:69.9%", 100, 160),
+        ("96:30%", 1, 96),
+    ],
+)
+def test_a_size_without_a_step_is_refused(text, total, size):
+    with pytest.raises(errors.UserError, match=rf"no step with views of {size} px in a training"):
+        resizing.phases(_config(text), total)
 
 
 def test_the_settings_of_a_phase_are_those_of_its_size():
@@ -160,7 +177,7 @@ def test_no_call_crosses_the_end_of_a_phase(start, capsys):
 
         return train_steps
 
-    phases = [resizing.Phase(8, 3), resizing.Phase(10, 8), resizing.Phase(12, 10)]
+    phases = [sizes.Phase(8, 3), sizes.Phase(10, 8), sizes.Phase(12, 10)]
     train_steps = resizing.Resizing(make, phases, start)
     step = start
     while step < 10:

@@ -300,12 +300,12 @@ def _make_trainer(
 ) -> setup.Trainer:
     """Returns what trains; in the meantime, the views of the first batch are made and shown."""
     _ = stream.whole  # Both need it.
-    with futures.ThreadPoolExecutor(1) as thread:
+    working = console.working("Making the first views, and tracing the step")
+    with working, futures.ThreadPoolExecutor(1) as thread:
         shown = thread.submit(_show_views, stream, log)
         trainer = setup.make_trainer(training, stream)
         # It also reads the images that are kept in memory, which training should not do again.
-        with console.working("Making the first views"):
-            shown.result()
+        shown.result()
     return trainer
 
 

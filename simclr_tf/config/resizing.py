@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import itertools
 import re
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from simclr_tf import errors
 
 # As --image_size.
 SMALLEST = 8
+_OFF = "give --progressive_resizing= to train with one size, if a flagfile sets it"
 
 
 class Part(NamedTuple):
@@ -24,6 +26,18 @@ class Part(NamedTuple):
     share: float
 
 
+class Phase(NamedTuple):
+    """Steps whose views have one size.
+
+    Attributes:
+        size: side of the views, in pixels.
+        end: the step after the last one, counted from 0.
+    """
+
+    size: int
+    end: int
+
+
 def parse(text: str | None, image_size: int) -> tuple[Part, ...]:
     """Returns the parts of the training, of which the last has views of `image_size`.
 
@@ -32,7 +46,7 @@ def parse(text: str | None, image_size: int) -> tuple[Part, ...]:
         image_size: --image_size.
 
     Raises:
-        UserError: if the text is malformed, the sizes are not ascending, or no step is left for
+        UserError: if the text is malformed, the sizes are not ascending, or no share is left for
             `image_size`.
     """
     if text is None:
@@ -42,8 +56,7 @@ def parse(text: str | None, image_size: int) -> tuple[Part, ...]:
     if not all(low < high for low, high in itertools.pairwise(sizes)):
         raise errors.UserError(
             f"--progressive_resizing={text} must have sizes of at least {SMALLEST} px that "
-            f"ascend and are below --image_size={image_size}, with which training ends; "
-            "--progressive_resizing= trains with that size alone."
+            f"ascend and are below --image_size={image_size}, with which training ends; {_OFF}."
         )
     left = 1 - sum(part.share for part in parts)
     if left < 1e-9:
@@ -55,10 +68,32 @@ def parse(text: str | None, image_size: int) -> tuple[Part, ...]:
 
 
 def _part(text: str, part: str) -> Part:
-    found = re.fullmatch(r"\s*(\d{1,6}):(\d{1,3}(?:\.\d+)?)%\s*", part)
+    found = re.fullmatch(r" *([0-9]{1,6}):([0-9]{1,3}(?:\.[0-9]+)?)% *", part)
     if found is None or not float(found[2]):
+        why = "" if found is None else ", whose share is 0"
         raise errors.UserError(
             f"--progressive_resizing={text} must be SIZE:SHARE% or several of them, separated by "
-            f"commas, as in --progressive_resizing=96:30%,128:40%; got {part!r}."
+            f"commas, as in --progressive_resizing=96:30%,128:40%; got {part!r}{why}."
         )
     return Part(int(found[1]), float(found[2]) / 100)
+
+
+def phases(parts: Sequence[Part], total_steps: int) -> list[Phase]:
+    """Returns the phases of a training of some steps, one for each part.
+
+    Raises:
+        UserError: if a part has no step.
+    """
+    found, share, start = [], 0.0, 0
+    for part in parts[:-1]:
+        share += part.share
+        found.append(Phase(part.size, round(share * total_steps)))
+    found.append(Phase(parts[-1].size, total_steps))
+    for phase in found if total_steps else ():
+        if phase.end == start:
+            raise errors.UserError(
+                f"--progressive_resizing has no step with views of {phase.size} px in a training "
+                f"of {total_steps:,}; change its shares, or train longer."
+            )
+        start = phase.end
+    return found

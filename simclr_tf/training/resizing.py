@@ -4,47 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import NamedTuple
 
 from simclr_tf import config as config_lib
 from simclr_tf import console
+from simclr_tf.config import resizing
 from simclr_tf.training import averages, placement
 
 
-class Phase(NamedTuple):
-    """Steps whose views have one size.
-
-    Attributes:
-        size: side of the views, in pixels.
-        end: the step after the last one, counted from 0.
-    """
-
-    size: int
-    end: int
-
-
-def phases(config: config_lib.Config, total_steps: int) -> list[Phase]:
-    """Returns the phases of a training; those without a step are left out, but not the last one."""
-    found: list[Phase] = []
-    share = 0.0
-    *first, last = config.view_sizes
-    for part in first:
-        share += part.share
-        end = round(share * total_steps)
-        if end > (found[-1].end if found else 0):
-            found.append(Phase(part.size, end))
-    return [*found, Phase(last.size, total_steps)]
-
-
-def phase_at(config: config_lib.Config, total_steps: int, step: int) -> Phase:
-    """Returns the phase of a step; after the last step, the last phase."""
-    all_ = phases(config, total_steps)
-    return next((phase for phase in all_ if step < phase.end), all_[-1])
+def phases(config: config_lib.Config, total_steps: int) -> list[resizing.Phase]:
+    """Returns the phases of a training."""
+    return resizing.phases(config.view_sizes, total_steps)
 
 
 def config_at(config: config_lib.Config, total_steps: int, step: int) -> config_lib.Config:
     """Returns the settings with the image size of a step, counted from 0."""
-    size = phase_at(config, total_steps, step).size
+    ahead = [phase for phase in phases(config, total_steps) if step < phase.end]
+    size = ahead[0].size if ahead else config.image_size
     if size == config.image_size:
         return config
     return dataclasses.replace(config, image_size=size, progressive_resizing=None)
@@ -58,7 +33,10 @@ class Resizing:
     """
 
     def __init__(
-        self, make: Callable[[int, Phase], placement.Train], phases: Sequence[Phase], step: int
+        self,
+        make: Callable[[int, resizing.Phase], placement.Train],
+        phases: Sequence[resizing.Phase],
+        step: int,
     ) -> None:
         """Begins.
 

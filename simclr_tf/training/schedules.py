@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors, text
+from simclr_tf.config import resizing
 from simclr_tf.keras_api import keras
 from simclr_tf.runs import length
 
@@ -87,6 +88,7 @@ def make_plan(config: config_lib.Config, num_examples: int) -> Plan:
             f"only {total} ({epochs:.3g} epochs); set --warmup_epochs below {epochs:.3g} or train "
             "longer."
         )
+    resizing.phases(config.view_sizes, total)  # Raises for sizes without a step.
     decay = config.decay
 
     def decay_step(epoch: float) -> float:

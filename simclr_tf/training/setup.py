@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import distribute, keras_optimizers, multi_worker
+from simclr_tf.config import resizing as sizes
 from simclr_tf.data import balanced, in_memory, mixing
 from simclr_tf.losses import classification
 from simclr_tf.models import simclr
@@ -239,7 +240,7 @@ def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
     start, total = stream.start_step, training.plan.total_steps
     in_use: list[Trainer] = []
 
-    def make(step: int, phase: resizing.Phase) -> placement.Train:
+    def make(step: int, phase: sizes.Phase) -> placement.Train:
         of_phase = at_step(training, step)
         rest = stream
         if step != start:

@@ -48,19 +48,20 @@ class ViewSettings:
         "Where views are made: on the host's CPU in parallel with training, or on the accelerator "
         "(device) as the first part of a training step. The pixels are equal. auto: host. If "
         "training waits for images for more than a fifth of its time, auto measures whether an "
-        "accelerator is faster, and continues there if it is, after every start of the program; "
-        "not on several hosts, near the end, or with --data_service, --cache_dataset or "
-        "--deterministic. With --accum_chunks it is the device, so that one chunk's views are in "
-        "memory at a time.",
+        "accelerator is faster, and continues there if it is, after every start of the program and "
+        "for each size of --progressive_resizing; not on several hosts, near the end, or with "
+        "--data_service, --cache_dataset or --deterministic. With --accum_chunks it is the device, "
+        "so that one chunk's views are in memory at a time.",
         choices=("auto", "host", "device"),
         resume="freely",
     )
     progressive_resizing: str | None = _VIEWS.setting(
         None,
-        "Trains with smaller views first, which takes less time: SIZE:SHARE%, or several, such as "
-        "96:30%,128:40%. Views have 96 pixels in the first 30% of the steps, 128 in the next 40%, "
-        "and --image_size in the rest. A departure from the papers, for --encoder=resnet without "
-        "--teacher. Evaluation and exports are at --image_size.",
+        "Trains with smaller views first, whose steps take less time: SIZE:SHARE%, or several, "
+        "whose sizes ascend. With 96:30%,128:40% views have a side of 96 pixels in the first 30% "
+        "of the steps, 128 in the next 40%, and --image_size in the rest. Each size is compiled "
+        "when it begins. Evaluation and exports are at --image_size. This is a departure from the "
+        "papers. Not with --teacher.",
         only_with=("encoder", ("resnet",)),
     )
     use_crop: bool = _VIEWS.setting(

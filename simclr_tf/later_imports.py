@@ -1,6 +1,6 @@
-"""Imports packages that training does not need while TensorFlow prepares the first step.
+"""Imports in a thread, during the first step, the packages that only evaluation and reports need.
 
-That takes one of several cores, and these imports take seconds.
+These imports take seconds, and TensorFlow prepares the first step on one core.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TypeVar
 from simclr_tf import errors, text
 
 _Result = TypeVar("_Result")
-
 
 # What evaluation and the report import when they begin. So a package that is missing ends the
 # program in its first minute, not after hours of training.

@@ -10,10 +10,8 @@ import tiny_runs
 
 from simclr_tf import config as config_lib
 from simclr_tf import errors
-from simclr_tf.commands import train
 from simclr_tf.config import resizing as sizes
 from simclr_tf.data import pipeline
-from simclr_tf.serving import export
 from simclr_tf.training import averages, placement, resizing
 
 # Two steps with views of 8 px, and two of 12 px.
@@ -28,16 +26,11 @@ RESIZED = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_export():
-    """Skips the SavedModel, which takes seconds and does not depend on the views."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "export", lambda *_, **__: "")
-        yield
+pytestmark = pytest.mark.usefixtures("no_export_in_file")
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory):
+def observed(tmp_path_factory, no_export_in_file):
     """The directory of a run, what it printed, and the step and size of its streams of batches."""
     model_dir, printed, streams = tmp_path_factory.mktemp("resized") / "run", io.StringIO(), []
     photos = tiny_runs.photos(tmp_path_factory)
@@ -168,11 +161,11 @@ def test_the_settings_of_a_phase_are_those_of_its_size():
 def test_no_call_crosses_the_end_of_a_phase(start, capsys):
     made, called = [], []
 
-    def make(step, phase):
-        made.append((step, phase.size))
+    def make(step, end):
+        made.append((step, end))
 
         def train_steps(count):
-            called.append((phase.size, count))
+            called.append(count)
             return averages.Sums(count, 0.0, True, {})
 
         return train_steps
@@ -184,10 +177,10 @@ def test_no_call_crosses_the_end_of_a_phase(start, capsys):
         step += train_steps(min(4, 10 - step)).steps
     ends = [phase for phase in phases if phase.end > start]
     assert made == [
-        (max(start, begin), phase.size) for begin, phase in zip([0, 3, 8][-len(ends) :], ends)
+        (max(start, begin), phase.end) for begin, phase in zip([0, 3, 8][-len(ends) :], ends)
     ]
-    assert sum(count for _, count in called) == 10 - start
-    assert max(count for _, count in called) <= 4
+    assert sum(called) == 10 - start
+    assert max(called) <= 4
     said = capsys.readouterr().out
     for begin, size in ((4, 10), (9, 12)):
         assert (f"From step {begin} on, views have {size} px." in said) == (begin - 1 > start)
@@ -275,6 +268,5 @@ def test_each_phase_tries_the_accelerator_anew(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(placement, "Trial", Trial)
     monkeypatch.setattr("simclr_tf.distribute.has_accelerator", lambda strategy: True)
-    monkeypatch.setattr(train, "_show_views", lambda *_: None)
     assert tiny_runs.main("pretrain", tmp_path / "run", photos, **RESIZED) == 0
     assert ends == [(0, 2), (2, 4)]

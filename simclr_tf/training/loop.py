@@ -122,17 +122,29 @@ def compile_steps(
             run.get_concrete_function(iterator, tf.constant(0))
 
     def call(iterator: Iterator, count: int) -> averages.Sums:
-        done, waited, totals, missing, last = run(iterator, tf.constant(count))
-        return averages.Sums(
-            int(done),
-            float(waited),
-            bool(_is_good(step, last)),
-            dict(zip(names, totals.numpy().tolist())),
-            {name: n for name, n in zip(names, missing.numpy().tolist()) if n},
-            dict(zip(names, last.numpy().tolist())),
-        )
+        return _sums(step, *run(iterator, tf.constant(count)))
 
     return call
+
+
+def _sums(
+    step: steps.Step,
+    done: tf.Tensor,
+    waited: tf.Tensor,
+    totals: tf.Tensor,
+    missing: tf.Tensor,
+    last: tf.Tensor,
+) -> averages.Sums:
+    """Returns what several steps gave: see `compile_steps`."""
+    names = step.metrics
+    return averages.Sums(
+        int(done),
+        float(waited),
+        bool(_is_good(step, last)),
+        dict(zip(names, totals.numpy().tolist())),
+        {name: n for name, n in zip(names, missing.numpy().tolist()) if n},
+        dict(zip(names, last.numpy().tolist())),
+    )
 
 
 def fit(

@@ -34,20 +34,20 @@ class Resizing:
 
     def __init__(
         self,
-        make: Callable[[int, resizing.Phase], placement.Train],
+        make: Callable[[int, int], placement.Train],
         phases: Sequence[resizing.Phase],
         step: int,
     ) -> None:
         """Begins.
 
         Args:
-            make: returns what trains from a step on, for a phase.
+            make: returns what trains from a step to the end of its phase, given both.
             phases: the phases of the training.
             step: the first step.
         """
         self._make, self.step = make, step
         self._phases = [phase for phase in phases if step < phase.end]
-        self._train = make(step, self._phases[0])
+        self._train = make(step, self._phases[0].end)
 
     def __call__(self, count: int) -> averages.Sums:
         """Trains for a number of steps, or for fewer where the phase ends."""
@@ -55,7 +55,7 @@ class Resizing:
             del self._phases[0]
             size = self._phases[0].size
             console.say(f"From step {self.step + 1:,} on, views have {size} px.")
-            self._train = self._make(self.step, self._phases[0])
+            self._train = self._make(self.step, self._phases[0].end)
         sums = self._train(min(count, self._phases[0].end - self.step))
         self.step += sums.steps
         return sums

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from simclr_tf import config as config_lib
 from simclr_tf import distribute, keras_optimizers, multi_worker
-from simclr_tf.config import resizing as sizes
 from simclr_tf.data import balanced, in_memory, mixing
 from simclr_tf.losses import classification
 from simclr_tf.models import simclr
@@ -240,12 +239,12 @@ def make_trainer(training: Training, stream: batches.Batches) -> Trainer:
     start, total = stream.start_step, training.plan.total_steps
     in_use: list[Trainer] = []
 
-    def make(step: int, phase: sizes.Phase) -> placement.Train:
+    def make(step: int, end: int) -> placement.Train:
         of_phase = at_step(training, step)
         rest = stream
         if step != start:
             rest = dataclasses.replace(stream, run=of_phase.run, start_step=step)
-        in_use[:] = [_trainer_of_one_size(of_phase, rest, phase.end)]
+        in_use[:] = [_trainer_of_one_size(of_phase, rest, end)]
         return in_use[0].train
 
     train = resizing.Resizing(make, resizing.phases(training.run.config, total), start)
